@@ -1,0 +1,3 @@
+//! Compares full copies.
+
+fn main() {}

@@ -1,0 +1,22 @@
+//! Conformance suites: what every implementation of a trait promises, as named cases.
+//!
+//! A suite is a table of [`Case`]s over a subject; an implementation brings a factory that makes a fresh subject per case.
+//! The runner is libtest-mimic, so cases are listed, filtered and run in parallel like ordinary tests:
+//!
+//! ```no_run
+//! use oma_core::conformance::{self, Requirement};
+//!
+//! # fn my_trials() -> Vec<conformance::Trial> { Vec::new() }
+//! fn main() -> std::process::ExitCode {
+//!     let mut trials = my_trials();
+//!     // Shown as ignored with the reason where the program is missing; a failure where OMA_TEST_REQUIRE names it.
+//!     trials.push(conformance::trial("peers::nbdinfo_lists_us", &[Requirement::Program("nbdinfo")], || async {}));
+//!     conformance::run(trials)
+//! }
+//! ```
+
+mod requirement;
+mod runner;
+
+pub use requirement::Requirement;
+pub use runner::{Case, Trial, cases, run, trial};

@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+
+mod change_id;
+mod error;
+mod extent;
+mod extent_set;
+mod id;
+mod size;
+mod time;
+
+pub mod direct;
+pub mod memory;
+pub mod record;
+pub mod state;
+pub mod traits;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(feature = "engine")]
+pub mod engine;
+
+pub use change_id::ChangeId;
+pub use error::{Error, ErrorKind, Result, Retry};
+pub use extent::{Extent, ExtentError};
+pub use extent_set::ExtentSet;
+pub use id::{
+    ContextId, DiskKey, DiskRef, Endpoint, Epoch, ExportName, Fence, Generation, IdError, InstanceId,
+    InstanceUuid, JobId, OperationId, PointId, VmPath, VolumeId, WorkerId,
+};
+pub use size::{ByteSize, ByteSizeError};
+pub use time::{Clock, SystemClock, Timestamp};

@@ -1,0 +1,67 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::state::VolumeStatus;
+use crate::{ByteSize, DiskRef, Epoch, Generation, InstanceId, Timestamp, VolumeId};
+
+/// The backend's own mark of ownership on a volume (L02).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeTag {
+    /// The deployment that made it.
+    pub instance: InstanceId,
+    /// The disk that it is for.
+    pub disk: DiskRef,
+    /// The generation it was opened for last.
+    pub generation: Generation,
+}
+
+impl fmt::Display for VolumeTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}@{}", self.instance, self.disk, self.generation)
+    }
+}
+
+/// What a volume's content looks like from outside, e.g. size and time of its last change.
+///
+/// Equal stamps mean that nobody wrote in between, as far as the backend can tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContentStamp(pub String);
+
+/// What is known of a volume's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumeContent {
+    /// Every byte is zero: just made by a backend that promises so.
+    Blank,
+    /// In mid-epoch: part old, part new (L12).
+    Inconsistent,
+    /// Exactly this epoch.
+    Epoch(Epoch),
+}
+
+/// The lasting record of a volume (`ossea_volumes`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeRecord {
+    /// Its id in the backend.
+    pub id: VolumeId,
+    /// Its name, for readers; never a proof of anything.
+    pub name: String,
+    /// The disk that it is for.
+    pub disk: DiskRef,
+    /// Its size.
+    pub capacity: ByteSize,
+    /// Its generation.
+    pub generation: Generation,
+    /// What it holds.
+    pub content: VolumeContent,
+    /// The stamp of its content at the last commit.
+    pub stamp: Option<ContentStamp>,
+    /// How it stands.
+    pub status: VolumeStatus,
+    /// Its local device or file, while attached (`device_mappings.device_path`).
+    pub device_path: Option<String>,
+    /// When the record last changed.
+    pub updated_at: Timestamp,
+}

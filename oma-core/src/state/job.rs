@@ -1,0 +1,74 @@
+use super::{labelled, transitions};
+
+labelled! {
+    /// How a replication job stands.
+    JobStatus, "replication job status" {
+        /// Recorded; nothing was done.
+        Initializing = "initializing",
+        /// Volumes are created or found.
+        Provisioning = "provisioning",
+        /// Volumes are published; nothing was written in this epoch.
+        Ready = "ready",
+        /// Blocks are copied.
+        Replicating = "replicating",
+        /// Flushed, verified, committed.
+        Finalizing = "finalizing",
+        /// Every disk has the epoch.
+        Completed = "completed",
+        /// Ended without the epoch; the next job continues from its journal.
+        Failed = "failed",
+        /// Ended by an operator.
+        Cancelled = "cancelled",
+    }
+}
+
+labelled! {
+    /// What happens to a replication job.
+    JobEvent, "replication job event" {
+        /// Volumes are about to be created.
+        Provision = "provision",
+        /// Volumes exist and are published.
+        Prepared = "prepared",
+        /// The first write comes next.
+        Copy = "copy",
+        /// Every extent was written.
+        Copied = "copied",
+        /// The epoch is committed.
+        Committed = "committed",
+        /// It cannot go on.
+        Fail = "fail",
+        /// An operator ends it.
+        Cancel = "cancel",
+    }
+}
+
+labelled! {
+    /// Whether a job copies whole disks or what changed.
+    ReplicationType, "replication type" {
+        /// Every allocated block.
+        Initial = "initial",
+        /// Blocks changed since the last epoch.
+        Incremental = "incremental",
+    }
+}
+
+use JobEvent as E;
+use JobStatus as S;
+
+transitions! { JobStatus, JobEvent, "replication job" {
+    S::Initializing, E::Provision => S::Provisioning,
+    S::Provisioning, E::Prepared => S::Ready,
+    S::Ready, E::Copy => S::Replicating,
+    S::Replicating, E::Copied => S::Finalizing,
+    S::Finalizing, E::Committed => S::Completed,
+    S::Initializing | S::Provisioning | S::Ready | S::Replicating | S::Finalizing, E::Fail => S::Failed,
+    S::Initializing | S::Provisioning | S::Ready | S::Replicating | S::Finalizing, E::Cancel => S::Cancelled,
+}}
+
+impl JobStatus {
+    /// Whether the job has ended.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}

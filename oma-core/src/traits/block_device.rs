@@ -1,0 +1,146 @@
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+
+use crate::{ByteSize, Extent, Result};
+
+/// Who a device is, however it is reached: device and inode number, a serial, an NBD URI (L06).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceIdentity(pub String);
+
+impl fmt::Display for DeviceIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What may be done through an open device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reads only; everything else answers [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied).
+    ReadOnly,
+    /// Reads and writes.
+    ReadWrite,
+}
+
+/// Sizes of requests in bytes, powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockSizes {
+    /// Offsets and lengths are multiples of it.
+    pub minimum: u32,
+    /// The best unit.
+    pub preferred: u32,
+    /// No request carries more data.
+    pub maximum: u32,
+}
+
+/// What is known of an open device. It does not change while the device is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Who it is.
+    pub identity: DeviceIdentity,
+    /// Its size.
+    pub capacity: ByteSize,
+    /// Sizes of requests.
+    pub block_sizes: BlockSizes,
+    /// What may be done.
+    pub access: Access,
+    /// Whether trim does anything.
+    pub can_trim: bool,
+    /// Whether [`BlockDevice::block_status`] tells more than "data".
+    pub can_block_status: bool,
+}
+
+/// When a write is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When every later read sees it; a flush makes it durable.
+    Cached,
+    /// When it is on stable storage (FUA).
+    Durable,
+}
+
+/// How zeroes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zeroing {
+    /// Space may be given back.
+    Punch,
+    /// Space stays allocated.
+    Allocate,
+}
+
+/// What a device knows of an extent without reading it.
+///
+/// "Not allocated" and "reads as zero" are two promises: NBD has a bit for each
+/// (NBD protocol, `base:allocation`, `NBD_STATE_HOLE` and `NBD_STATE_ZERO`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockStatusKind {
+    /// Must be read to be known.
+    Data,
+    /// Allocated and reads as zero.
+    Zero,
+    /// Not allocated and reads as zero.
+    Hole,
+    /// Not allocated; what it reads as is not promised, so it must be read (L10).
+    Unallocated,
+}
+
+impl BlockStatusKind {
+    /// Whether the device promises that it reads as zero.
+    #[must_use]
+    pub const fn reads_zero(self) -> bool {
+        matches!(self, Self::Zero | Self::Hole)
+    }
+}
+
+/// The status of one extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockStatus {
+    /// The extent.
+    pub extent: Extent,
+    /// Its status.
+    pub kind: BlockStatusKind,
+}
+
+/// The data plane: an open disk, volume or export.
+///
+/// Buffers are owned by the operation, so a dropped future never leaves a borrowed one behind. Many calls may be under
+/// way at once. Calls that overlap are applied in some order; a call begun after another returned sees its effect.
+///
+/// Every method answers [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for an extent that ends beyond the capacity and
+/// does nothing then; every changing method answers [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied)
+/// on a read-only device. All are idempotent. After a failed or dropped write its extent holds old, new or mixed bytes,
+/// nothing else changed. A lost device or peer answers [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), a full
+/// one [`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace).
+#[async_trait]
+pub trait BlockDevice: fmt::Debug + Send + Sync + 'static {
+    /// What is known of the device.
+    fn info(&self) -> &DeviceInfo;
+
+    /// Fills the whole buffer from `offset` and gives it back. An empty buffer comes back at once.
+    ///
+    /// Never answers fewer bytes: a device that ends early answers
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) (L11).
+    async fn read_at(&self, offset: u64, buffer: BytesMut) -> Result<BytesMut>;
+
+    /// Writes all of `data` at `offset`.
+    async fn write_at(&self, offset: u64, data: Bytes, durability: Durability) -> Result<()>;
+
+    /// Makes an extent read as zero, of any length.
+    async fn write_zeroes(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()>;
+
+    /// Tells that the content of an extent is not needed; it reads as anything afterwards. A hint: a device that
+    /// cannot trim does nothing and answers `Ok`.
+    async fn trim(&self, extent: Extent) -> Result<()>;
+
+    /// Makes every write that returned before durable, through whichever handle it came.
+    ///
+    /// After a failure nothing is known of any write since the last success.
+    async fn flush(&self) -> Result<()>;
+
+    /// The status of an extent from its start: at least one entry, in order, without gaps, never beyond the extent.
+    ///
+    /// It may end early; ask again from there. A device that knows nothing answers `Data`.
+    async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>>;
+}

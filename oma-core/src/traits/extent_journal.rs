@@ -1,0 +1,35 @@
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::record::{JournalBasis, JournalEntry, Lease};
+use crate::{ByteSize, DiskKey, DiskRef, Extent, ExtentSet, Result};
+
+/// The journal of finished extents, one per disk: from where the next run continues after a crash or a failure.
+///
+/// It outlives its job and is emptied when an epoch of the disk is committed.
+#[async_trait]
+pub trait ExtentJournal: fmt::Debug + Send + Sync + 'static {
+    /// The journal of a disk, if it has one.
+    async fn load(&self, disk: &DiskRef) -> Result<Option<JournalEntry>>;
+
+    /// Begins a journal with nothing finished, in place of any other of this disk.
+    ///
+    /// The disk becomes `syncing` with no byte synced.
+    ///
+    /// # Errors
+    /// `Fenced`; `NotFound` when the disk is not the job's.
+    async fn begin(
+        &self,
+        lease: &Lease,
+        key: &DiskKey,
+        basis: &JournalBasis,
+        planned: &ExtentSet,
+    ) -> Result<()>;
+
+    /// Adds an extent whose content is durable at the target, and sets the bytes synced (L25). Idempotent.
+    ///
+    /// # Errors
+    /// `Fenced`; `NotFound` when the disk has no journal or is not the job's.
+    async fn record(&self, lease: &Lease, key: &DiskKey, finished: Extent, synced: ByteSize) -> Result<()>;
+}

@@ -1,0 +1,38 @@
+use std::fmt;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use crate::record::{DiskRecord, SourceIdentity, SourceVm, VmContext};
+use crate::{ContextId, DiskRef, Result, VmPath};
+
+/// VM contexts and their disks, known from discovery, before and after every job.
+#[async_trait]
+pub trait Inventory: fmt::Debug + Send + Sync + 'static {
+    /// Records a VM as its source describes it now; answers its lasting record.
+    ///
+    /// A VM is found again by its identity, a disk by its key (L04): a new name, path, order, label or size changes the
+    /// record and nothing that hangs on it. A disk that is gone at the source keeps its record. Idempotent.
+    ///
+    /// # Errors
+    /// `Invalid` for a disk key twice or a disk without a byte.
+    async fn record(&self, vm: &SourceVm) -> Result<VmContext>;
+
+    /// The VM with this id.
+    async fn context(&self, id: &ContextId) -> Result<Option<VmContext>>;
+
+    /// The VM with this identity.
+    async fn by_identity(&self, identity: &SourceIdentity) -> Result<Option<VmContext>>;
+
+    /// The VM that was last discovered under this path; the newest when several were.
+    async fn by_path(&self, path: &VmPath) -> Result<Option<VmContext>>;
+
+    /// All VMs, by id.
+    fn contexts(&self) -> BoxStream<'_, Result<VmContext>>;
+
+    /// The disk, if it is known.
+    async fn disk(&self, disk: &DiskRef) -> Result<Option<DiskRecord>>;
+
+    /// All disks of a VM, by key; none for an unknown VM.
+    async fn disks(&self, context: &ContextId) -> Result<Vec<DiskRecord>>;
+}

@@ -1,0 +1,65 @@
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use crate::record::{JobEnd, JobFilter, JobSpec, Lease, ReplicationJob};
+use crate::state::{JobEvent, JobStatus};
+use crate::{ContextId, JobId, Result, WorkerId};
+
+/// Replication jobs, their disks and the leases on them.
+#[async_trait]
+pub trait JobStore: fmt::Debug + Send + Sync + 'static {
+    /// Records a job in `initializing` with the VM's next epoch, gives it its disks (`pending`, no byte synced) and moves
+    /// the VM to `replicating`.
+    ///
+    /// Idempotent by id: the same spec again answers the job as it is now.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the id has another spec; `Conflict`, naming the live job, when the VM has one, and when the
+    /// VM's state forbids replication; `NotFound` for an unknown VM or disk; `Invalid` for no disk or one twice.
+    async fn insert(&self, spec: JobSpec) -> Result<ReplicationJob>;
+
+    /// The job with this id, if there is one.
+    async fn get(&self, id: &JobId) -> Result<Option<ReplicationJob>>;
+
+    /// The job of a VM that has not ended, if there is one.
+    async fn live(&self, context: &ContextId) -> Result<Option<ReplicationJob>>;
+
+    /// Jobs, newest first.
+    fn list(&self, filter: JobFilter) -> BoxStream<'_, Result<ReplicationJob>>;
+
+    /// Takes the right to drive a job, with a token larger than every one before.
+    ///
+    /// Granted when nobody holds it, when its lease has expired, and to the worker that holds it already (it was
+    /// restarted): its old lease is fenced off.
+    ///
+    /// # Errors
+    /// `Busy` (retry later) when another worker holds it; `Conflict` when the job has ended; `NotFound`.
+    async fn claim(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> Result<Lease>;
+
+    /// Prolongs a lease to `ttl` from now; the token stays. Works after it expired as long as nobody else claimed.
+    ///
+    /// # Errors
+    /// `Fenced` when the token is not the newest, was released or the job has ended.
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease>;
+
+    /// Gives the right back; the job stays as it is. A lease that is not the newest changes nothing and is `Ok`.
+    async fn release(&self, lease: &Lease) -> Result<()>;
+
+    /// Moves a job forward by one event, when it is in the state `from`. Ending a job is [`JobStore::end`] and
+    /// [`ChangeIdRepo::commit_epoch`](crate::traits::ChangeIdRepo::commit_epoch).
+    ///
+    /// # Errors
+    /// `Fenced`; `Conflict` when it is in another state; `Invalid` for an event that is not possible in `from` or that
+    /// ends a job.
+    async fn advance(&self, lease: &Lease, from: JobStatus, event: JobEvent) -> Result<ReplicationJob>;
+
+    /// Ends a job without its epoch: job `failed` or `cancelled`, its disks `failed`, its VM `failed`, the lease given
+    /// back, in one transaction. No change id moves; journals stay for the next job. Any live state will do.
+    ///
+    /// # Errors
+    /// `Fenced`, also when the job has ended already.
+    async fn end(&self, lease: &Lease, end: JobEnd) -> Result<ReplicationJob>;
+}

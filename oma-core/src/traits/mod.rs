@@ -1,0 +1,43 @@
+//! Traits: what a store, a backend, a source and an export server promise.
+//!
+//! Every sentence of a method's documentation has a case in the conformance suites
+//! (`oma_core::conformance`, feature `conformance`). Two rules hold everywhere:
+//!
+//! * "Absent" is an answer (`Ok(None)` or [`ErrorKind::NotFound`](crate::ErrorKind::NotFound)), "could not ask" is
+//!   [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) (L21).
+//! * A dropped future leaves the call either done or not done, never half done; ask again to learn which.
+
+mod block_device;
+mod change_id_repo;
+mod disk_source;
+mod export_registry;
+mod export_server;
+mod extent_journal;
+mod inventory;
+mod job_store;
+mod volume_backend;
+mod volume_registry;
+
+pub use block_device::{
+    Access, BlockDevice, BlockSizes, BlockStatus, BlockStatusKind, DeviceIdentity, DeviceInfo, Durability,
+    Zeroing,
+};
+pub use change_id_repo::ChangeIdRepo;
+pub use disk_source::{Changes, DiskSource, PointDisk, PointInTime};
+pub use export_registry::ExportRegistry;
+pub use export_server::{Drained, Export, ExportServer, ExportSpec, ExportStatistics};
+pub use extent_journal::ExtentJournal;
+pub use inventory::Inventory;
+pub use job_store::JobStore;
+pub use volume_backend::{BackendCapabilities, Provisioning, Volume, VolumeBackend, VolumeSpec};
+pub use volume_registry::VolumeRegistry;
+
+#[cfg(test)]
+mod dyn_safe {
+    use super::*;
+
+    // Compiles only while every trait is dyn-safe.
+    const _: fn(&dyn BlockDevice, &dyn DiskSource, &dyn VolumeBackend, &dyn ExportServer) = |_, _, _, _| ();
+    const _: fn(&dyn JobStore, &dyn Inventory, &dyn ChangeIdRepo, &dyn ExtentJournal) = |_, _, _, _| ();
+    const _: fn(&dyn VolumeRegistry, &dyn ExportRegistry) = |_, _| ();
+}
