@@ -3,7 +3,7 @@ use super::{labelled, transitions};
 labelled! {
     /// How a disk stands in the last job that had it.
     DiskStatus, "disk sync status" {
-        /// Known, not copied by the job yet.
+        /// Known, not copied by the job yet. Committed from here when nothing was left to copy.
         Pending = "pending",
         /// Its volume is written.
         Syncing = "syncing",
@@ -34,6 +34,6 @@ use DiskStatus as S;
 transitions! { DiskStatus, DiskEvent, "disk" {
     _, E::Assign => S::Pending,
     S::Pending | S::Syncing, E::Start => S::Syncing,
-    S::Syncing | S::Completed, E::Committed => S::Completed,
+    S::Pending | S::Syncing | S::Completed, E::Committed => S::Completed,
     S::Pending | S::Syncing | S::Failed, E::Fail => S::Failed,
 }}

@@ -115,7 +115,7 @@ fn a_refusal_names_state_and_event() {
 fn disk_and_operation_and_context_tables_are_as_designed() {
     assert_eq!(
         table!(DiskStatus, DiskEvent),
-        "pending assign pending\npending start syncing\npending fail failed\n\
+        "pending assign pending\npending start syncing\npending committed completed\npending fail failed\n\
          syncing assign pending\nsyncing start syncing\nsyncing committed completed\nsyncing fail failed\n\
          completed assign pending\ncompleted committed completed\nfailed assign pending\nfailed fail failed"
     );

@@ -25,13 +25,15 @@ pub trait ChangeIdRepo: fmt::Debug + Send + Sync + 'static {
     async fn begin(&self, lease: &Lease, attempt: &DiskAttempt) -> Result<()>;
 
     /// Makes an epoch the last one, in one transaction: change ids of all its disks, history, content and stamp of all
-    /// volumes, disks `completed`, journals emptied, VM `ready_for_failover`, job `completed`, lease given back.
+    /// volumes, disks `completed`, journals removed, VM `ready_for_failover`, job `completed`, lease given back.
     ///
-    /// Idempotent: once more with the same lease and the same commit, after it worked, answers `Ok`.
+    /// Idempotent: once more with the same lease and the same commit, after it worked, answers `Ok` and changes nothing.
     ///
     /// # Errors
-    /// `Fenced`; `Conflict`, and nothing changed, when the job is not in `finalizing`, the epoch is not the VM's next, the
-    /// disks are not exactly the job's, or a volume is not the disk's any more or has another generation.
+    /// `Fenced`, also for another commit after one that worked; `Conflict`, and nothing changed, when the job is not in
+    /// `finalizing`, the VM is not the job's, the epoch is not the VM's next, the disks are not exactly the job's, a
+    /// disk's change id is not the one its attempt ([`ChangeIdRepo::begin`]) aims at, or a volume is not the disk's any
+    /// more or has another generation.
     async fn commit_epoch(&self, lease: &Lease, commit: &EpochCommit) -> Result<()>;
 
     /// Attempts and successes of a disk, newest first.

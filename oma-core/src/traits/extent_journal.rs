@@ -7,7 +7,7 @@ use crate::{ByteSize, DiskKey, DiskRef, Extent, ExtentSet, Result};
 
 /// The journal of finished extents, one per disk: from where the next run continues after a crash or a failure.
 ///
-/// It outlives its job and is emptied when an epoch of the disk is committed.
+/// It outlives its job, so that the next one goes on with it, and is removed when an epoch of the disk is committed.
 #[async_trait]
 pub trait ExtentJournal: fmt::Debug + Send + Sync + 'static {
     /// The journal of a disk, if it has one.
@@ -27,7 +27,8 @@ pub trait ExtentJournal: fmt::Debug + Send + Sync + 'static {
         planned: &ExtentSet,
     ) -> Result<()>;
 
-    /// Adds an extent whose content is durable at the target, and sets the bytes synced (L25). Idempotent.
+    /// Adds an extent whose content is durable at the target, and sets the bytes synced (L25); the disk becomes `syncing`
+    /// when an earlier job began the journal. Idempotent.
     ///
     /// # Errors
     /// `Fenced`; `NotFound` when the disk has no journal or is not the job's.

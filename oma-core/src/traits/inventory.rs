@@ -12,10 +12,11 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
     /// Records a VM as its source describes it now; answers its lasting record.
     ///
     /// A VM is found again by its identity, a disk by its key (L04): a new name, path, order, label or size changes the
-    /// record and nothing that hangs on it. A disk that is gone at the source keeps its record. Idempotent.
+    /// record and nothing that hangs on it (status, epoch, job, volume, change id). A disk that is gone at the source
+    /// keeps its record. Idempotent.
     ///
     /// # Errors
-    /// `Invalid` for a disk key twice or a disk without a byte.
+    /// `Invalid`, and nothing changed, for a disk key twice or a disk without a byte.
     async fn record(&self, vm: &SourceVm) -> Result<VmContext>;
 
     /// The VM with this id.
@@ -24,7 +25,7 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
     /// The VM with this identity.
     async fn by_identity(&self, identity: &SourceIdentity) -> Result<Option<VmContext>>;
 
-    /// The VM that was last discovered under this path; the newest when several were.
+    /// The VM that had this path when it was last discovered; of several, the one whose record was made last.
     async fn by_path(&self, path: &VmPath) -> Result<Option<VmContext>>;
 
     /// All VMs, by id.

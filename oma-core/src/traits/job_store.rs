@@ -14,7 +14,7 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// Records a job in `initializing` with the VM's next epoch, gives it its disks (`pending`, no byte synced) and moves
     /// the VM to `replicating`.
     ///
-    /// Idempotent by id: the same spec again answers the job as it is now.
+    /// Idempotent by id: the same spec again (its disks in any order) answers the job as it is now.
     ///
     /// # Errors
     /// `AlreadyExists` when the id has another spec; `Conflict`, naming the live job, when the VM has one, and when the
@@ -33,7 +33,7 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// Takes the right to drive a job, with a token larger than every one before.
     ///
     /// Granted when nobody holds it, when its lease has expired, and to the worker that holds it already (it was
-    /// restarted): its old lease is fenced off.
+    /// restarted): its old lease is fenced off. Until somebody claims, an expired lease stays good (L17).
     ///
     /// # Errors
     /// `Busy` (retry later) when another worker holds it; `Conflict` when the job has ended; `NotFound`.
@@ -42,14 +42,14 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// Prolongs a lease to `ttl` from now; the token stays. Works after it expired as long as nobody else claimed.
     ///
     /// # Errors
-    /// `Fenced` when the token is not the newest, was released or the job has ended.
+    /// `Fenced` when the token is not the newest, was released or the job has ended; also for an unknown job.
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease>;
 
     /// Gives the right back; the job stays as it is. A lease that is not the newest changes nothing and is `Ok`.
     async fn release(&self, lease: &Lease) -> Result<()>;
 
-    /// Moves a job forward by one event, when it is in the state `from`. Ending a job is [`JobStore::end`] and
-    /// [`ChangeIdRepo::commit_epoch`](crate::traits::ChangeIdRepo::commit_epoch).
+    /// Moves a job forward by one event, when it is in the state `from`; a second time it is not. Ending a job is
+    /// [`JobStore::end`] and [`ChangeIdRepo::commit_epoch`](crate::traits::ChangeIdRepo::commit_epoch).
     ///
     /// # Errors
     /// `Fenced`; `Conflict` when it is in another state; `Invalid` for an event that is not possible in `from` or that

@@ -13,11 +13,13 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     /// The id of this deployment: minted with the first start, the same ever after.
     async fn instance(&self) -> Result<InstanceId>;
 
-    /// Records an intent as `executing`; the backend may be called once this returned. Idempotent by id.
+    /// Records an intent as `executing`; the backend may be called once this returned. Idempotent by id: the same spec
+    /// again answers the operation as it is now.
     ///
     /// # Errors
     /// `Fenced`; `AlreadyExists` when the id has another spec; `Conflict`, naming it, when the disk has another operation
-    /// that has not ended; `NotFound` for an unknown disk.
+    /// that has not ended; `NotFound` when the disk is not the job's, or the volume never was the disk's; `Invalid` when
+    /// the spec names another job than the lease, or no volume and is no `create`.
     async fn begin(&self, lease: &Lease, spec: &OperationSpec) -> Result<Operation>;
 
     /// The operation with this id.
@@ -26,16 +28,23 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     /// The operation of a disk that has not ended, if there is one.
     async fn unfinished(&self, disk: &DiskRef) -> Result<Option<Operation>>;
 
-    /// Records what the backend did, in one transaction with the end of the operation. Idempotent.
+    /// Records what the backend did, in one transaction with the end of the operation. Idempotent. Any job that has the
+    /// disk may do it, so that a later one finishes what an earlier one began.
     ///
     /// After `create`: the volume (`created`, [`content`](VolumeRecord::content) `Blank` when `zeroed`, else
-    /// `Inconsistent`) and its link from the disk; a disk that had another volume gets the next generation after that
-    /// one's, whose link is gone. After `attach`: the device mapping. After `detach`: its removal. After `resize`: the new
-    /// capacity. After `delete`: the volume's removal and its link's.
+    /// `Inconsistent`) and its link from the disk; its generation is the first, or the next after the disk's volume
+    /// before, which keeps its record and loses its link. After `attach`: the device mapping, a new one in place of an old
+    /// one. After `detach`: its removal. After `resize`: the new capacity. After `revert`: as [`advance_generation`]. After
+    /// `snapshot`: nothing else. After `delete`: as [`forget`]; the answer is the last record, `deleted`.
     ///
     /// # Errors
-    /// `Fenced`; `Conflict` when the operation has failed or was cancelled, or the device path maps to another volume;
-    /// `NotFound`.
+    /// `Fenced`; `Conflict` when the operation has failed or was cancelled, the volume's state does not allow it, the
+    /// device path maps to another volume, or the new volume is another disk's; `Invalid` when the volume is not the
+    /// operation's, or is attached without a device path; `NotFound` for an operation of no disk of the job and for an
+    /// unknown volume. Nothing changed, and the operation goes on.
+    ///
+    /// [`advance_generation`]: VolumeRegistry::advance_generation
+    /// [`forget`]: VolumeRegistry::forget
     async fn complete(
         &self,
         lease: &Lease,
@@ -44,10 +53,10 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
         zeroed: bool,
     ) -> Result<VolumeRecord>;
 
-    /// Records that the backend did not do it. Idempotent.
+    /// Records that the backend did not do it. Idempotent: the first error stays.
     ///
     /// # Errors
-    /// `Fenced`; `Conflict` when it was completed; `NotFound`.
+    /// `Fenced`; `Conflict` when it was completed; `NotFound` for an operation of no disk of the job.
     async fn fail(&self, lease: &Lease, id: &OperationId, error: &str) -> Result<()>;
 
     /// The volume with this id.
@@ -73,9 +82,9 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     async fn advance_generation(&self, lease: &Lease, id: &VolumeId) -> Result<Generation>;
 
     /// Takes a volume that the backend no longer has out of the records: its mapping, exports and link go, a later
-    /// volume of the disk gets a larger generation. Idempotent.
+    /// volume of the disk gets a larger generation. Idempotent; an unknown one is `Ok`.
     ///
     /// # Errors
-    /// `Fenced`.
+    /// `Fenced`; `NotFound` for a volume made for no disk of the job.
     async fn forget(&self, lease: &Lease, id: &VolumeId) -> Result<()>;
 }
