@@ -1,0 +1,31 @@
+# Lists the recipes.
+default:
+    @just --list
+
+# Runs everything a change must pass; installs nothing.
+check:
+    .ci/run --no-install
+
+# Runs the tests; what a machine lacks is shown as ignored.
+test *args:
+    cargo test --workspace --all-features {{ args }}
+
+# Formats the code.
+fmt:
+    cargo fmt --all
+
+# Lints the code.
+lint:
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# Replicates a disk, changes it, replicates the changes, verifies.
+demo *args:
+    cargo run --release --bin oma -- demo {{ args }}
+
+# Compares our copy with qemu-img convert and nbdcopy.
+bench *args:
+    cargo run --release --bin bench-copy -- {{ args }}
+
+# Fuzzes one target for a minute.
+fuzz target:
+    RUSTC_BOOTSTRAP=1 cargo fuzz run {{ target }} -- -max_total_time=60
