@@ -197,6 +197,14 @@ impl OperationId {
     }
 }
 
+impl VolumeId {
+    /// The same id for the same operation: for backends that give their volumes ids themselves.
+    #[must_use]
+    pub fn of_operation(operation: &OperationId) -> Self {
+        Self(format!("vol-{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, operation.as_str().as_bytes())))
+    }
+}
+
 impl InstanceId {
     /// A new random id.
     #[must_use]

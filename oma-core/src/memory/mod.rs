@@ -1,5 +1,14 @@
 //! Complete in-memory implementations of every trait: for tests, documentation and embedders' first steps.
 
+mod backend;
 mod clock;
+mod device;
+mod faulty;
+mod pages;
+mod source;
 
+pub use backend::MemoryBackend;
 pub use clock::ManualClock;
+pub use device::{DeviceCalls, MemoryDevice};
+pub use faulty::{DeviceCall, Faults, FaultyDevice};
+pub use source::MemorySource;

@@ -3,7 +3,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
-use crate::{ByteSize, Extent, Result};
+use crate::{ByteSize, Error, ErrorKind, Extent, Result};
 
 /// Who a device is, however it is reached: device and inode number, a serial, an NBD URI (L06).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +50,42 @@ pub struct DeviceInfo {
     pub can_trim: bool,
     /// Whether [`BlockDevice::block_status`] tells more than "data".
     pub can_block_status: bool,
+}
+
+impl DeviceInfo {
+    /// The extent of a request, `None` when it is empty.
+    ///
+    /// # Errors
+    /// `Invalid` when it ends beyond the capacity or is no multiple of the smallest block.
+    pub fn check(&self, operation: &'static str, offset: u64, length: u64) -> Result<Option<Extent>> {
+        if length == 0 {
+            return Ok(None);
+        }
+        let unit = u64::from(self.block_sizes.minimum.max(1));
+        let reason = match Extent::new(offset, length) {
+            Err(error) => error.to_string(),
+            Ok(extent) if extent.end() > self.capacity.bytes() => {
+                format!("the extent {extent} ends beyond the capacity of {} bytes", self.capacity.bytes())
+            }
+            Ok(extent) if !(offset.is_multiple_of(unit) && length.is_multiple_of(unit)) => {
+                format!("the extent {extent} does not consist of whole blocks of {unit} bytes")
+            }
+            Ok(extent) => return Ok(Some(extent)),
+        };
+        Err(Error::new(ErrorKind::Invalid, operation, &self.identity).because(reason))
+    }
+
+    /// As [`DeviceInfo::check`], for a request that changes something.
+    ///
+    /// # Errors
+    /// Also `PermissionDenied` when only reads are possible.
+    pub fn check_change(&self, operation: &'static str, offset: u64, length: u64) -> Result<Option<Extent>> {
+        match self.access {
+            Access::ReadWrite => self.check(operation, offset, length),
+            Access::ReadOnly => Err(Error::new(ErrorKind::PermissionDenied, operation, &self.identity)
+                .because("it is open for reading only")),
+        }
+    }
 }
 
 /// When a write is done.
