@@ -1,1 +1,55 @@
-//! The replication engine.
+//! The replication engine: brings every disk of a VM to one source point in time.
+//!
+//! ```text
+//! discover → job → freeze → provision → publish → plan → copy → verify → withdraw → commit
+//!                    └────────────── under one lease, every step may run twice ──────────┘
+//! ```
+//!
+//! [`Replicator`] drives one job in pull mode: it reads from a [`DiskSource`](crate::traits::DiskSource) and writes to
+//! volumes of a [`VolumeBackend`](crate::traits::VolumeBackend). Everything it needs to continue after a crash is in the
+//! stores before it acts: run it again with the same request and it goes on from the journal of finished extents.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use oma_core::engine::{ReplicateConfig, ReplicateRequest, Replicator, Services, Silent};
+//! use oma_core::memory::{MemoryBackend, MemoryExportServer, MemorySource, MemoryStore};
+//! use oma_core::{ByteSize, DiskKey, Epoch, VmPath, WorkerId};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let vm = VmPath::parse("/DC/vm/web")?;
+//! let source = MemorySource::new();
+//! source.add_vm(&vm, &[(DiskKey::parse("disk-2000")?, ByteSize::mib(8))]);
+//!
+//! let store = Arc::new(MemoryStore::default());
+//! let services = Services::new(
+//!     store, Arc::new(source), Arc::new(MemoryBackend::new()), Arc::new(MemoryExportServer::new()));
+//! let replicator = Replicator::new(services, WorkerId::parse("docs")?, ReplicateConfig::default());
+//!
+//! let report = replicator.run(&ReplicateRequest::new(vm), &Silent, &Default::default()).await?;
+//! assert_eq!(report.epoch, Epoch(1));
+//! assert!(report.outcome.is_completed());
+//! # Ok(())
+//! # }
+//! ```
+
+mod cancel;
+mod compare;
+mod config;
+mod keeper;
+mod progress;
+mod replicate;
+mod report;
+mod retry;
+mod services;
+mod verify;
+mod volumes;
+
+pub use cancel::cancel;
+pub use config::{ReplicateConfig, ReplicateRequest, RetryConfig, VerifyLevel};
+pub use progress::{DiskProgress, Event, Progress, Silent};
+pub use replicate::Replicator;
+pub use report::{DiskReport, Outcome, Report};
+pub use services::Services;
+pub use tokio_util::sync::CancellationToken;
+pub use verify::{DiskVerification, verify};

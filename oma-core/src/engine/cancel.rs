@@ -1,0 +1,67 @@
+//! Ends a job that nobody drives any more.
+
+use std::time::Duration;
+
+use super::services::Services;
+use crate::record::{JobEnd, Lease, ReplicationJob};
+use crate::state::{ExportEvent, ExportStatus};
+use crate::{Error, ErrorKind, ExportName, JobId, Result, WorkerId};
+use futures_util::StreamExt as _;
+
+/// How long a cancelled job's exports may take to drain.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Cancels a live job: takes back its exports, then ends it. No change id moves; its journals stay.
+///
+/// # Errors
+/// `NotFound`; `Conflict` when it has ended; `Busy` while another worker drives it.
+pub async fn cancel(
+    services: &Services,
+    worker: &WorkerId,
+    job: &JobId,
+    reason: &str,
+) -> Result<ReplicationJob> {
+    let found = services.jobs.get(job).await?;
+    let Some(found) = found else {
+        return Err(Error::new(ErrorKind::NotFound, "cancel job", job));
+    };
+    if found.status.is_terminal() {
+        return Err(Error::new(ErrorKind::Conflict, "cancel job", job)
+            .because(format!("it has ended already: {}", found.status)));
+    }
+    let lease = services.jobs.claim(job, worker, DRAIN * 3).await?;
+    let mut exports = services.exports.exports();
+    let mut names = Vec::new();
+    while let Some(export) = exports.next().await {
+        let export = export?;
+        if export.job == *job {
+            names.push(export.name);
+        }
+    }
+    drop(exports);
+    for name in names {
+        take_back(services, &lease, &name, DRAIN).await?;
+    }
+    services.jobs.end(&lease, JobEnd::Cancelled(reason.to_owned())).await
+}
+
+/// Drains an export, takes it from the server and then from the records (L23, L24). May run twice.
+pub(super) async fn take_back(
+    services: &Services,
+    lease: &Lease,
+    name: &ExportName,
+    drain: Duration,
+) -> Result<()> {
+    let Some(mut export) = services.exports.export(name).await? else {
+        services.server.withdraw(name, drain).await?;
+        return Ok(());
+    };
+    if matches!(export.status, ExportStatus::Starting | ExportStatus::Running) {
+        export = services.exports.advance(lease, name, ExportEvent::Drain).await?;
+    }
+    services.server.withdraw(name, drain).await?;
+    if export.status == ExportStatus::Draining {
+        services.exports.advance(lease, name, ExportEvent::Stopped).await?;
+    }
+    services.exports.remove(name).await
+}

@@ -1,0 +1,88 @@
+use std::time::Duration;
+
+use crate::traits::Provisioning;
+use crate::{ByteSize, VmPath};
+
+/// What is to be replicated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicateRequest {
+    /// The VM, as its source names it.
+    pub vm: VmPath,
+    /// How much is proven before the epoch is committed.
+    pub verify: VerifyLevel,
+    /// When the space of new volumes is allocated.
+    pub provisioning: Provisioning,
+}
+
+impl ReplicateRequest {
+    /// Replicates a VM to thin volumes, without verification.
+    #[must_use]
+    pub fn new(vm: VmPath) -> Self {
+        Self { vm, verify: VerifyLevel::None, provisioning: Provisioning::Thin }
+    }
+}
+
+/// How much is compared between source and target after the copy (L14).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerifyLevel {
+    /// Nothing.
+    #[default]
+    None,
+    /// What this epoch copied.
+    Changed,
+    /// Whole disks.
+    Full,
+}
+
+/// How the engine works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicateConfig {
+    /// Data moved by one read and one write.
+    pub piece: ByteSize,
+    /// Pieces under way at once, per disk.
+    pub in_flight: usize,
+    /// Runs of zeroes of at least this size, and aligned to it, are not written as data.
+    pub zero_granule: ByteSize,
+    /// At most so much data is copied twice after a crash, per disk.
+    pub journal_step: ByteSize,
+    /// The journal is written at least this often while data moves.
+    pub journal_interval: Duration,
+    /// How long a lease lasts without renewal.
+    pub lease: Duration,
+    /// How long clients of an export may take to finish.
+    pub drain: Duration,
+    /// How often and how patiently a call is tried again.
+    pub retry: RetryConfig,
+}
+
+impl Default for ReplicateConfig {
+    fn default() -> Self {
+        Self {
+            piece: ByteSize::kib(512),
+            in_flight: 16,
+            zero_granule: ByteSize::kib(64),
+            journal_step: ByteSize::mib(256),
+            journal_interval: Duration::from_secs(2),
+            lease: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+            retry: RetryConfig::default(),
+        }
+    }
+}
+
+/// How often and how patiently a call that failed with [`Retry::Later`](crate::Retry::Later) is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryConfig {
+    /// Calls in all, at least one.
+    pub attempts: u32,
+    /// Pause after the first; doubled after each.
+    pub first_pause: Duration,
+    /// No pause is longer.
+    pub longest_pause: Duration,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self { attempts: 6, first_pause: Duration::from_millis(100), longest_pause: Duration::from_secs(3) }
+    }
+}

@@ -1,0 +1,149 @@
+//! Keeps a lease alive while a job is driven, and stops the work when it is lost (L16, L17).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::ErrorKind;
+use crate::record::Lease;
+use crate::traits::JobStore;
+
+/// Renews a lease until dropped.
+#[derive(Debug)]
+pub(super) struct LeaseKeeper {
+    task: JoinHandle<()>,
+    lost: CancellationToken,
+}
+
+impl LeaseKeeper {
+    /// Renews three times per `ttl`; cancels `stop` when the lease is lost.
+    pub(super) fn start(
+        jobs: Arc<dyn JobStore>,
+        lease: Lease,
+        ttl: Duration,
+        stop: CancellationToken,
+    ) -> Self {
+        let lost = CancellationToken::new();
+        let task = tokio::spawn(keep(jobs, lease, ttl, stop, lost.clone()));
+        Self { task, lost }
+    }
+
+    /// Whether somebody else may drive the job by now.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+}
+
+impl Drop for LeaseKeeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn keep(
+    jobs: Arc<dyn JobStore>,
+    lease: Lease,
+    ttl: Duration,
+    stop: CancellationToken,
+    lost: CancellationToken,
+) {
+    let pause = ttl / 3;
+    let mut ends = Instant::now() + ttl;
+    loop {
+        tokio::time::sleep(pause).await;
+        let asked = Instant::now();
+        match tokio::time::timeout_at(ends, jobs.renew(&lease, ttl)).await {
+            Ok(Ok(_)) => ends = asked + ttl,
+            // Until the lease ends nobody else can have claimed the job, and the store may come back.
+            Ok(Err(error)) if error.kind() != ErrorKind::Fenced && Instant::now() + pause < ends => {
+                tracing::warn!(job = %lease.job, error = %error.chain(), "could not renew the lease");
+            }
+            outcome => {
+                let why =
+                    outcome.map_or_else(|_| "the store did not answer".to_owned(), |r| format!("{r:?}"));
+                tracing::error!(job = %lease.job, why, "lost the lease");
+                lost.cancel();
+                stop.cancel();
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Clock as _;
+    use crate::record::{JobEnd, JobFilter, JobSpec, ReplicationJob};
+    use crate::state::{JobEvent, JobStatus};
+    use crate::{ContextId, Error, Fence, JobId, Result, SystemClock, WorkerId};
+    use async_trait::async_trait;
+    use futures_util::stream::BoxStream;
+
+    mockall::mock! {
+        #[derive(Debug)]
+        Jobs {}
+        #[async_trait]
+        impl JobStore for Jobs {
+            async fn insert(&self, spec: JobSpec) -> Result<ReplicationJob>;
+            async fn get(&self, id: &JobId) -> Result<Option<ReplicationJob>>;
+            async fn live(&self, context: &ContextId) -> Result<Option<ReplicationJob>>;
+            fn list(&self, filter: JobFilter) -> BoxStream<'static, Result<ReplicationJob>>;
+            async fn claim(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> Result<Lease>;
+            async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease>;
+            async fn release(&self, lease: &Lease) -> Result<()>;
+            async fn advance(&self, lease: &Lease, from: JobStatus, event: JobEvent) -> Result<ReplicationJob>;
+            async fn end(&self, lease: &Lease, end: JobEnd) -> Result<ReplicationJob>;
+        }
+    }
+
+    const TTL: Duration = Duration::from_secs(30);
+
+    fn lease() -> Lease {
+        let now = SystemClock.now();
+        Lease {
+            job: JobId::mint(now),
+            worker: WorkerId::parse("w").unwrap(),
+            fence: Fence(1),
+            expires_at: now.after(TTL),
+        }
+    }
+
+    fn answering(answer: impl Fn(&Lease) -> Result<Lease> + Send + Sync + 'static) -> Arc<dyn JobStore> {
+        let mut jobs = MockJobs::new();
+        jobs.expect_renew().returning(move |lease, _| answer(lease));
+        Arc::new(jobs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l16_a_fenced_lease_stops_the_work_at_the_first_renewal() {
+        let stop = CancellationToken::new();
+        let fenced = answering(|lease| Err(Error::new(ErrorKind::Fenced, "renew", &lease.job)));
+        let begun = Instant::now();
+        let keeper = LeaseKeeper::start(fenced, lease(), TTL, stop.clone());
+        stop.cancelled().await;
+        assert!(keeper.is_lost());
+        assert!(begun.elapsed() <= TTL / 3 + Duration::from_millis(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l17_failed_renewals_stop_the_work_only_when_the_lease_would_end() {
+        let stop = CancellationToken::new();
+        let dead = answering(|lease| Err(Error::new(ErrorKind::Unavailable, "renew", &lease.job)));
+        let begun = Instant::now();
+        let _keeper = LeaseKeeper::start(dead, lease(), TTL, stop.clone());
+        stop.cancelled().await;
+        assert!(begun.elapsed() >= TTL / 2 && begun.elapsed() <= TTL, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewed_lease_keeps_the_work_going() {
+        let stop = CancellationToken::new();
+        let keeper = LeaseKeeper::start(answering(|lease| Ok(lease.clone())), lease(), TTL, stop.clone());
+        tokio::time::sleep(TTL * 20).await;
+        assert!(!stop.is_cancelled() && !keeper.is_lost());
+    }
+}

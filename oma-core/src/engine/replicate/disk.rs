@@ -1,0 +1,110 @@
+//! One disk of a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::plan::DiskPlan;
+use crate::engine::progress::DiskProgress;
+use crate::engine::report::DiskReport;
+use crate::engine::volumes::ReadyVolume;
+use crate::record::DiskCommit;
+use crate::state::ReplicationType;
+use crate::traits::{BlockDevice, PointDisk};
+use crate::{ByteSize, ExportName};
+
+/// A disk as far as the steps have brought it.
+#[derive(Debug)]
+pub(super) struct RunDisk {
+    pub(super) point: PointDisk,
+    pub(super) volume: Option<ReadyVolume>,
+    pub(super) source: Option<Arc<dyn BlockDevice>>,
+    pub(super) target: Option<Arc<dyn BlockDevice>>,
+    pub(super) export: Option<ExportName>,
+    pub(super) plan: Option<DiskPlan>,
+    pub(super) counters: Counters,
+    pub(super) copy_time: Duration,
+    pub(super) verified: Option<ByteSize>,
+    pub(super) error: Option<String>,
+}
+
+/// What this run has moved of a disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counters {
+    pub(super) progress: DiskProgress,
+    pub(super) zero: ByteSize,
+    pub(super) zero_promised: ByteSize,
+    pub(super) pieces: u64,
+}
+
+impl RunDisk {
+    pub(super) fn new(point: PointDisk) -> Self {
+        Self {
+            point,
+            volume: None,
+            source: None,
+            target: None,
+            export: None,
+            plan: None,
+            counters: Counters::default(),
+            copy_time: Duration::ZERO,
+            verified: None,
+            error: None,
+        }
+    }
+
+    /// The volume, once provisioned.
+    pub(super) const fn ready_volume(&self) -> &ReadyVolume {
+        self.volume.as_ref().expect("provisioning comes before")
+    }
+
+    /// The volume's device, once published.
+    pub(super) fn target_device(&self) -> Arc<dyn BlockDevice> {
+        Arc::clone(self.target.as_ref().expect("publishing comes before"))
+    }
+
+    /// What has to be copied, once planned.
+    pub(super) const fn plan(&self) -> &DiskPlan {
+        self.plan.as_ref().expect("planning comes before")
+    }
+
+    pub(super) fn mode(&self) -> ReplicationType {
+        self.plan.as_ref().map_or(ReplicationType::Initial, |plan| plan.mode)
+    }
+
+    /// What is committed of it, without the stamp.
+    pub(super) fn commit(&self) -> DiskCommit {
+        let record = &self.ready_volume().record;
+        DiskCommit {
+            key: self.point.key.clone(),
+            volume: record.id.clone(),
+            generation: record.generation,
+            change_id: self.point.change_id.clone(),
+            stamp: None,
+            extents: self.counters.pieces,
+            bytes_transferred: self.counters.progress.written,
+            duration: self.copy_time,
+        }
+    }
+
+    pub(super) fn into_report(self, committed: bool) -> DiskReport {
+        let outside = self
+            .plan
+            .as_ref()
+            .map_or(0, |plan| self.point.capacity.bytes().saturating_sub(plan.scope.bytes().bytes()));
+        DiskReport {
+            mode: self.mode(),
+            volume: self.volume.map(|volume| volume.record.id),
+            capacity: self.point.capacity,
+            bytes_read: self.counters.progress.read,
+            bytes_written: self.counters.progress.written,
+            bytes_zero: self.counters.zero,
+            bytes_skipped: self.counters.zero_promised + ByteSize::new(outside),
+            bytes_resumed: self.plan.map_or(ByteSize::ZERO, |plan| plan.resumed),
+            bytes_verified: self.verified,
+            change_id: committed.then_some(self.point.change_id),
+            key: self.point.key,
+            duration: self.copy_time,
+            error: self.error,
+        }
+    }
+}

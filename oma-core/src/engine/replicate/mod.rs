@@ -1,0 +1,150 @@
+//! Drives one job through its steps, under one lease.
+
+mod copier;
+mod disk;
+mod plan;
+mod run;
+mod steps;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use self::run::Run;
+use super::config::{ReplicateConfig, ReplicateRequest};
+use super::keeper::LeaseKeeper;
+use super::progress::{Event, Progress};
+use super::report::{Outcome, Report};
+use super::retry::retry;
+use super::services::Services;
+use crate::Clock as _;
+use crate::record::{JobEnd, JobSpec, Lease, ReplicationJob, SourceVm, VmContext};
+use crate::state::{JobEvent, ReplicationType};
+use crate::{DiskKey, DiskRef, Error, ErrorKind, JobId, Result, SystemClock, WorkerId};
+
+/// Replicates VMs, one job at a time per VM.
+#[derive(Clone, Debug)]
+pub struct Replicator {
+    services: Services,
+    worker: WorkerId,
+    config: ReplicateConfig,
+}
+
+impl Replicator {
+    /// A replicator that drives jobs as `worker`: the same id after a restart, so that it gets its own jobs back at once.
+    #[must_use]
+    pub const fn new(services: Services, worker: WorkerId, config: ReplicateConfig) -> Self {
+        Self { services, worker, config }
+    }
+
+    /// Brings every disk of a VM to a new epoch, or continues the job that was to.
+    ///
+    /// A cancelled `stop` ends it soon: the job stays alive, [`Outcome::Suspended`], and the same request continues it.
+    /// So does a dropped or killed run, without a report.
+    ///
+    /// # Errors
+    /// An error is an answer when no job could be recorded or claimed: `NotFound` or `Unavailable` for the source,
+    /// `Conflict` when the VM has a live job with other disks, `Busy` when another worker drives it. `Fenced` when
+    /// another worker took the job over meanwhile. Everything later is an [`Outcome`] of the report.
+    pub async fn run(
+        &self,
+        request: &ReplicateRequest,
+        progress: &dyn Progress,
+        stop: &CancellationToken,
+    ) -> Result<Report> {
+        let begun = Instant::now();
+        let stop = stop.child_token();
+        let vm = retry(&self.config.retry, &stop, || self.services.source.discover(&request.vm)).await?;
+        let context = self.services.inventory.record(&vm).await?;
+        let (job, resumed) = self.find_or_record_job(&vm, &context).await?;
+        progress.event(Event::Job { job: &job, resumed });
+        let jobs = &self.services.jobs;
+        let lease =
+            retry(&self.config.retry, &stop, || jobs.claim(&job.id, &self.worker, self.config.lease)).await?;
+        let keeper = LeaseKeeper::start(Arc::clone(jobs), lease.clone(), self.config.lease, stop.clone());
+
+        let mut run = Run::new(&self.services, &self.config, request, progress, &stop, job, context, lease);
+        let result = steps::drive(&mut run).await;
+        let outcome = match result {
+            Ok(()) => Outcome::Completed,
+            Err(error) if keeper.is_lost() || error.kind() == ErrorKind::Fenced => {
+                return Err(Error::new(ErrorKind::Fenced, "drive job", &run.job.id).with_source(error));
+            }
+            Err(error) => self.stop_short(&mut run, error, &stop).await,
+        };
+        drop(keeper);
+        Ok(run.into_report(outcome, begun.elapsed()))
+    }
+
+    /// The VM's live job, or a new one.
+    async fn find_or_record_job(&self, vm: &SourceVm, context: &VmContext) -> Result<(ReplicationJob, bool)> {
+        let mut keys: Vec<DiskKey> = vm.disks.iter().map(|disk| disk.key.clone()).collect();
+        keys.sort();
+        if let Some(job) = self.services.jobs.live(&context.id).await? {
+            let mut has = job.disks.clone();
+            has.sort();
+            if has == keys {
+                return Ok((job, true));
+            }
+            let list = |keys: &[DiskKey]| keys.iter().map(DiskKey::as_str).collect::<Vec<_>>().join(", ");
+            return Err(Error::new(ErrorKind::Conflict, "replicate", &context.path).because(format!(
+                "its job {} has the disks {} and has not ended, and now {} were asked for; \
+                 name the same disks to continue it, or cancel it first",
+                job.id,
+                list(&has),
+                list(&keys)
+            )));
+        }
+        let spec = JobSpec {
+            id: JobId::mint(SystemClock.now()),
+            context: context.id.clone(),
+            replication_type: self.expected_type(context, &keys).await?,
+            disks: keys,
+        };
+        Ok((self.services.jobs.insert(spec).await?, false))
+    }
+
+    /// `incremental` when every disk has a change id that its volume still matches.
+    async fn expected_type(&self, context: &VmContext, keys: &[DiskKey]) -> Result<ReplicationType> {
+        for key in keys {
+            let disk = DiskRef { context: context.id.clone(), key: key.clone() };
+            let Some(volume) = self.services.volumes.volume_of(&disk).await? else {
+                return Ok(ReplicationType::Initial);
+            };
+            let endpoint = &context.identity.endpoint;
+            if self.services.change_ids.current(&disk, volume.generation, endpoint).await?.is_none() {
+                return Ok(ReplicationType::Initial);
+            }
+        }
+        Ok(ReplicationType::Incremental)
+    }
+
+    /// Leaves a job that did not reach its epoch in a state from which the next run continues.
+    async fn stop_short(&self, run: &mut Run<'_>, error: Error, stop: &CancellationToken) -> Outcome {
+        let suspended = stop.is_cancelled() && error.kind() == ErrorKind::Cancelled;
+        tracing::warn!(job = %run.job.id, error = %error.chain(), suspended, "the job stops short of its epoch");
+        steps::clean(run).await;
+        let lease: &Lease = &run.lease;
+        let ended = if suspended {
+            self.services.jobs.release(lease).await
+        } else {
+            let end = JobEnd::Failed(error.chain());
+            self.services.jobs.end(lease, end).await.map(drop)
+        };
+        if let Err(ended) = ended {
+            run.warn(format!("the job {} is still recorded as alive: {}", run.job.id, ended.chain()));
+        }
+        if suspended { Outcome::Suspended } else { Outcome::Failed(error) }
+    }
+}
+
+/// A step of a job: the event that moves the job when the step begins, and what it does. Each may run twice.
+struct Step {
+    name: &'static str,
+    enter: Option<JobEvent>,
+    run: for<'a, 'r> fn(&'a mut Run<'r>) -> futures_util::future::BoxFuture<'a, Result<()>>,
+}
+
+#[cfg(test)]
+mod tests;

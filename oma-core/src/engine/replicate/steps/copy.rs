@@ -1,0 +1,88 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::replicate::copier::Copier;
+use crate::engine::replicate::disk::RunDisk;
+use crate::engine::replicate::run::Run;
+use crate::engine::retry::retry;
+use crate::record::Lease;
+use crate::traits::{BlockDevice, Provisioning, Zeroing};
+use crate::{Error, ErrorKind, PointId, Result};
+
+/// Copies all disks at once. One that fails stops the others: no disk advances without all (L08).
+pub(super) async fn copy(run: &mut Run<'_>) -> Result<()> {
+    for disk in &run.disks {
+        run.services.volumes.mark_inconsistent(&run.lease, &disk.ready_volume().record.id).await?;
+    }
+    let mut disks = std::mem::take(&mut run.disks);
+    let siblings = run.stop.child_token();
+    let mut first = None;
+    let mut copies: FuturesUnordered<_> =
+        disks.iter_mut().map(|disk| copy_disk(run, disk, &siblings)).collect();
+    while let Some(result) = copies.next().await {
+        if let Err(error) = result {
+            siblings.cancel();
+            first.get_or_insert(error);
+        }
+    }
+    drop(copies);
+    run.disks = disks;
+    first.map_or(Ok(()), Err)
+}
+
+async fn copy_disk(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationToken) -> Result<()> {
+    let begun = Instant::now();
+    let result = open_and_copy(run, disk, stop).await;
+    disk.copy_time = begun.elapsed();
+    result.inspect_err(|error| {
+        let stopped_by_sibling = error.kind() == ErrorKind::Cancelled && !run.stop.is_cancelled();
+        disk.error =
+            Some(if stopped_by_sibling { "stopped: another disk failed".to_owned() } else { error.chain() });
+    })
+}
+
+async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationToken) -> Result<()> {
+    let source = open_source(run, disk, stop).await?;
+    disk.source = Some(Arc::clone(&source));
+    let lease: &Lease = &run.lease;
+    let mut counters = disk.counters;
+    let copier = Copier {
+        key: &disk.point.key,
+        plan: disk.plan(),
+        source,
+        target: disk.target_device(),
+        zeroing: match run.request.provisioning {
+            Provisioning::Thin => Zeroing::Punch,
+            Provisioning::Thick => Zeroing::Allocate,
+        },
+        journal: &*run.services.journal,
+        lease,
+        config: run.config,
+        progress: run.progress,
+        stop,
+    };
+    let result = copier.run(&mut counters).await;
+    disk.counters = counters;
+    result
+}
+
+async fn open_source(
+    run: &Run<'_>,
+    disk: &RunDisk,
+    stop: &CancellationToken,
+) -> Result<Arc<dyn BlockDevice>> {
+    let point: &PointId = &run.point.as_ref().expect("freezing comes before").id;
+    let open = || run.services.source.open(point, &disk.point.key);
+    let source = retry(&run.config.retry, stop, open).await?;
+    if source.info().capacity < disk.point.capacity {
+        return Err(Error::new(ErrorKind::Corrupt, "open source disk", &disk.point.key).because(format!(
+            "it has {} bytes where {} were promised; find out who cut it, then run again",
+            source.info().capacity.bytes(),
+            disk.point.capacity.bytes()
+        )));
+    }
+    Ok(source)
+}

@@ -1,0 +1,55 @@
+//! The steps of a job, in order. Each may run twice; a crash between any two loses nothing.
+
+mod commit;
+mod copy;
+mod freeze;
+mod plan;
+mod provision;
+mod publish;
+mod verify;
+mod withdraw;
+
+use super::Step;
+use super::run::Run;
+use crate::Result;
+use crate::engine::progress::Event;
+use crate::state::JobEvent;
+
+/// The order is the proof: nothing is committed that was not copied, flushed and verified before (L08).
+const STEPS: [Step; 8] = [
+    Step { name: "freeze", enter: None, run: |run| Box::pin(freeze::freeze(run)) },
+    Step {
+        name: "provision",
+        enter: Some(JobEvent::Provision),
+        run: |run| Box::pin(provision::provision(run)),
+    },
+    Step { name: "publish", enter: None, run: |run| Box::pin(publish::publish(run)) },
+    Step { name: "plan", enter: Some(JobEvent::Prepared), run: |run| Box::pin(plan::plan(run)) },
+    Step { name: "copy", enter: Some(JobEvent::Copy), run: |run| Box::pin(copy::copy(run)) },
+    Step { name: "verify", enter: Some(JobEvent::Copied), run: |run| Box::pin(verify::verify(run)) },
+    Step { name: "withdraw", enter: None, run: |run| Box::pin(withdraw::withdraw(run)) },
+    Step { name: "commit", enter: None, run: |run| Box::pin(commit::commit(run)) },
+];
+
+/// Runs every step, then lets the source's point in time go.
+pub(super) async fn drive(run: &mut Run<'_>) -> Result<()> {
+    for step in &STEPS {
+        run.check_stop()?;
+        run.progress.event(Event::StepBegins(step.name));
+        if let Some(event) = step.enter {
+            run.enter(event).await?;
+        }
+        (step.run)(run).await?;
+        run.progress.event(Event::StepEnded(step.name));
+    }
+    withdraw::release(run).await;
+    Ok(())
+}
+
+/// Takes back what a job that stopped short has published and frozen. What cannot be is reported and stays recorded.
+pub(super) async fn clean(run: &mut Run<'_>) {
+    if let Err(error) = withdraw::withdraw(run).await {
+        run.warn(format!("an export is still published: {}", error.chain()));
+    }
+    withdraw::release(run).await;
+}

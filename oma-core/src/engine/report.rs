@@ -1,0 +1,73 @@
+use std::time::Duration;
+
+use crate::state::ReplicationType;
+use crate::{ByteSize, ChangeId, DiskKey, Epoch, Error, JobId, VolumeId};
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The epoch is committed for every disk.
+    Completed,
+    /// The job failed; no change id moved. The next job continues from the journals.
+    Failed(Error),
+    /// The run was stopped; the job is alive and the same request continues it.
+    Suspended,
+}
+
+impl Outcome {
+    /// Whether the epoch is committed.
+    #[must_use]
+    pub const fn is_completed(&self) -> bool {
+        matches!(self, Self::Completed)
+    }
+}
+
+/// What a run did.
+#[derive(Debug)]
+pub struct Report {
+    /// The job.
+    pub job: JobId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The epoch of the job; committed when the outcome says so.
+    pub epoch: Epoch,
+    /// `incremental` when no disk was copied in full.
+    pub replication_type: ReplicationType,
+    /// How long the run took.
+    pub duration: Duration,
+    /// Its disks, by key.
+    pub disks: Vec<DiskReport>,
+    /// What is left behind or an operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// What a run did with one disk. Counts are of this run; what earlier runs of the epoch did is `bytes_resumed`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskReport {
+    /// The disk.
+    pub key: DiskKey,
+    /// Its volume; `None` when the run ended before it had one.
+    pub volume: Option<VolumeId>,
+    /// Whole disk or changed extents.
+    pub mode: ReplicationType,
+    /// Its size.
+    pub capacity: ByteSize,
+    /// Bytes read from the source.
+    pub bytes_read: ByteSize,
+    /// Bytes written to the target, zeroes not counted.
+    pub bytes_written: ByteSize,
+    /// Bytes that are zero at the source, by its promise or by looking at them.
+    pub bytes_zero: ByteSize,
+    /// Bytes not read: unchanged, or zero by the source's promise.
+    pub bytes_skipped: ByteSize,
+    /// Bytes that earlier runs of this epoch had made durable.
+    pub bytes_resumed: ByteSize,
+    /// Bytes compared after the copy; `None` when nothing was to be verified.
+    pub bytes_verified: Option<ByteSize>,
+    /// The change id committed with the epoch; `None` unless it was.
+    pub change_id: Option<ChangeId>,
+    /// How long the copy took.
+    pub duration: Duration,
+    /// Why it failed.
+    pub error: Option<String>,
+}

@@ -1,0 +1,192 @@
+//! The only caller of a volume backend's changing methods: intent recorded, backend called, result recorded (L15).
+
+use crate::record::{Lease, Operation, OperationSpec, VolumeContent, VolumeRecord, VolumeTag};
+use crate::state::{OperationKind, VolumeStatus};
+use crate::traits::{Provisioning, Volume, VolumeSpec};
+use crate::{ByteSize, DiskRef, Error, ErrorKind, Generation, OperationId, Result, Retry, VolumeId};
+
+use super::services::Services;
+
+/// A volume that a disk needs.
+#[derive(Clone, Debug)]
+pub(super) struct VolumeNeed {
+    /// The disk.
+    pub(super) disk: DiskRef,
+    /// A name for readers.
+    pub(super) name: String,
+    /// Its size at the source (L13).
+    pub(super) capacity: ByteSize,
+    /// When its space is allocated.
+    pub(super) provisioning: Provisioning,
+}
+
+/// A volume that a disk has: of its own, large enough, attached.
+#[derive(Clone, Debug)]
+pub(super) struct ReadyVolume {
+    /// Its record.
+    pub(super) record: VolumeRecord,
+    /// Its mark of ownership.
+    pub(super) tag: VolumeTag,
+    /// Why its generation was advanced just now.
+    pub(super) note: Option<String>,
+}
+
+/// Provisions volumes under one lease.
+#[derive(Debug)]
+pub(super) struct VolumeService<'a> {
+    services: &'a Services,
+    lease: &'a Lease,
+}
+
+impl<'a> VolumeService<'a> {
+    pub(super) const fn new(services: &'a Services, lease: &'a Lease) -> Self {
+        Self { services, lease }
+    }
+
+    /// The volume of a disk: found by its recorded link (L03) or made, resized and attached as needed. Idempotent.
+    pub(super) async fn ensure(&self, need: &VolumeNeed) -> Result<ReadyVolume> {
+        self.finish_left_over(need).await?;
+        let mut note = None;
+        let record = match self.services.volumes.volume_of(&need.disk).await? {
+            None => self.create(need).await?,
+            Some(record) => match self.services.backend.get(&record.id).await? {
+                Some(volume) => self.known(record, &volume, &mut note).await?,
+                None => {
+                    note =
+                        Some(format!("volume {} was gone from the backend: a new one is filled", record.id));
+                    self.services.volumes.forget(self.lease, &record.id).await?;
+                    self.create(need).await?
+                }
+            },
+        };
+        let tag = self.tag(&need.disk, record.generation).await?;
+        self.services.backend.retag(&record.id, &tag).await?;
+        let record = self.grow(record, &tag, need.capacity).await?;
+        let record = self.attach(record, &tag).await?;
+        Ok(ReadyVolume { record, tag, note })
+    }
+
+    /// Checks a recorded volume against what the backend finds now; a foreign write ends the generation (L09).
+    async fn known(
+        &self,
+        mut record: VolumeRecord,
+        volume: &Volume,
+        note: &mut Option<String>,
+    ) -> Result<VolumeRecord> {
+        self.prove_ours(&record.disk, volume).await?;
+        if let (VolumeContent::Epoch(_), Some(stamp)) = (record.content, &record.stamp) {
+            let now = self.services.backend.content_stamp(&record.id).await?;
+            if now.as_ref().is_some_and(|now| now != stamp) {
+                record.generation = self.services.volumes.advance_generation(self.lease, &record.id).await?;
+                record.content = VolumeContent::Inconsistent;
+                *note =
+                    Some(format!("volume {} was written by somebody else since its last epoch", record.id));
+            }
+        }
+        Ok(record)
+    }
+
+    async fn prove_ours(&self, disk: &DiskRef, volume: &Volume) -> Result<()> {
+        let instance = self.services.volumes.instance().await?;
+        let reason = match &volume.tag {
+            Some(tag) if tag.instance == instance && tag.disk == *disk => return Ok(()),
+            Some(tag) => format!("it bears the mark of another owner, {tag}"),
+            None => "it bears no mark of ours".to_owned(),
+        };
+        Err(Error::new(ErrorKind::PermissionDenied, "use volume", &volume.id)
+            .because(format!("{reason}; nothing was changed; find out who took it before running again")))
+    }
+
+    async fn tag(&self, disk: &DiskRef, generation: Generation) -> Result<VolumeTag> {
+        Ok(VolumeTag { instance: self.services.volumes.instance().await?, disk: disk.clone(), generation })
+    }
+
+    async fn create(&self, need: &VolumeNeed) -> Result<VolumeRecord> {
+        let spec = self.intent(OperationKind::Create, &need.disk, None, Some(need.capacity));
+        self.carry_out(&spec, need).await
+    }
+
+    async fn grow(&self, record: VolumeRecord, tag: &VolumeTag, capacity: ByteSize) -> Result<VolumeRecord> {
+        if record.capacity >= capacity {
+            return Ok(record);
+        }
+        let spec = self.intent(OperationKind::Resize, &tag.disk, Some(&record.id), Some(capacity));
+        self.call(&spec, || self.services.backend.resize(&record.id, tag, capacity)).await
+    }
+
+    async fn attach(&self, record: VolumeRecord, tag: &VolumeTag) -> Result<VolumeRecord> {
+        let now = self.services.backend.get(&record.id).await?.and_then(|volume| volume.device_path);
+        if record.status == VolumeStatus::Attached && now.is_some() && record.device_path == now {
+            return Ok(record);
+        }
+        let spec = self.intent(OperationKind::Attach, &tag.disk, Some(&record.id), None);
+        self.call(&spec, || self.services.backend.attach(&record.id, tag)).await
+    }
+
+    /// An operation that a crash left behind is finished: each backend call is idempotent by its id or by its effect.
+    async fn finish_left_over(&self, need: &VolumeNeed) -> Result<()> {
+        let Some(Operation { spec, .. }) = self.services.volumes.unfinished(&need.disk).await? else {
+            return Ok(());
+        };
+        tracing::info!(operation = %spec.id, kind = %spec.kind, "finish what was left over");
+        if spec.kind == OperationKind::Create {
+            let need = VolumeNeed { capacity: spec.capacity.unwrap_or(need.capacity), ..need.clone() };
+            self.carry_out(&spec, &need).await?;
+            return Ok(());
+        }
+        // Resize and attach are asked for again below, if they are still needed.
+        self.services.volumes.fail(self.lease, &spec.id, "interrupted; asked for again").await
+    }
+
+    async fn carry_out(&self, spec: &OperationSpec, need: &VolumeNeed) -> Result<VolumeRecord> {
+        let volume = VolumeSpec {
+            operation: spec.id.clone(),
+            tag: self.tag(&need.disk, Generation::FIRST).await?,
+            name: need.name.clone(),
+            capacity: need.capacity,
+            provisioning: need.provisioning,
+        };
+        self.call(spec, || self.services.backend.create(&volume)).await
+    }
+
+    fn intent(
+        &self,
+        kind: OperationKind,
+        disk: &DiskRef,
+        volume: Option<&VolumeId>,
+        capacity: Option<ByteSize>,
+    ) -> OperationSpec {
+        OperationSpec {
+            id: OperationId::mint(),
+            kind,
+            disk: disk.clone(),
+            volume: volume.cloned(),
+            job: self.lease.job.clone(),
+            capacity,
+        }
+    }
+
+    /// Intent, act, result. An answer that could not be had leaves the intent: the next run asks again (L19).
+    async fn call<Fut>(&self, spec: &OperationSpec, act: impl FnOnce() -> Fut) -> Result<VolumeRecord>
+    where
+        Fut: Future<Output = Result<Volume>>,
+    {
+        let volumes = &self.services.volumes;
+        if volumes.operation(&spec.id).await?.is_none() {
+            volumes.begin(self.lease, spec).await?;
+        }
+        match act().await {
+            Ok(volume) => {
+                let zeroed = spec.kind == OperationKind::Create
+                    && self.services.backend.capabilities().zeroed_on_create;
+                volumes.complete(self.lease, &spec.id, &volume, zeroed).await
+            }
+            Err(error) => {
+                if error.retry() == Retry::Never {
+                    volumes.fail(self.lease, &spec.id, &error.chain()).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+}
