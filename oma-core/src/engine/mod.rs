@@ -13,13 +13,13 @@
 //! use std::sync::Arc;
 //! use oma_core::engine::{ReplicateConfig, ReplicateRequest, Replicator, Services, Silent};
 //! use oma_core::memory::{MemoryBackend, MemoryExportServer, MemorySource, MemoryStore};
-//! use oma_core::{ByteSize, DiskKey, Epoch, VmPath, WorkerId};
+//! use oma_core::{ByteSize, DiskKey, Endpoint, Epoch, VmPath, WorkerId};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let vm = VmPath::parse("/DC/vm/web")?;
-//! let source = MemorySource::new();
-//! source.add_vm(&vm, &[(DiskKey::parse("disk-2000")?, ByteSize::mib(8))]);
+//! let source = MemorySource::new(Endpoint::parse("vcenter.example")?);
+//! source.add_disk(&vm, &DiskKey::parse("disk-2000")?, ByteSize::mib(8));
 //!
 //! let store = Arc::new(MemoryStore::default());
 //! let services = Services::new(
