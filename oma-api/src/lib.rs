@@ -1,1 +1,18 @@
 #![doc = include_str!("../README.md")]
+
+mod change_id;
+mod disk;
+mod failure;
+mod job;
+mod replication;
+mod verify;
+
+pub use change_id::ChangeIdRow;
+pub use disk::DiskRow;
+pub use failure::Failure;
+pub use job::JobRow;
+pub use replication::{DiskReport, Outcome, ReplicationReport};
+pub use verify::{DiskComparison, VerifyReport, VerifyStatus};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+use oma_core::record::{ReplicationJob, VmContext};
+use oma_core::state::{JobStatus, ReplicationType};
+use oma_core::{DiskKey, Epoch, JobId, VmPath};
+use serde::{Deserialize, Serialize};
+
+/// A replication job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRow {
+    /// The job.
+    pub job_id: JobId,
+    /// Its VM; `None` when the VM's record is gone.
+    pub vm_path: Option<VmPath>,
+    /// What was expected when it began.
+    pub replication_type: ReplicationType,
+    /// How it stands.
+    pub status: JobStatus,
+    /// The epoch that it produces.
+    pub epoch: Epoch,
+    /// Its disks.
+    pub disks: Vec<DiskKey>,
+    /// Why it failed or was cancelled.
+    pub error: Option<String>,
+    /// When it began, RFC 3339 in UTC.
+    pub created_at: String,
+    /// When the record last changed.
+    pub updated_at: String,
+    /// When it ended.
+    pub completed_at: Option<String>,
+}
+
+impl JobRow {
+    /// The row of a job.
+    #[must_use]
+    pub fn new(vm: Option<&VmContext>, job: &ReplicationJob) -> Self {
+        Self {
+            job_id: job.id.clone(),
+            vm_path: vm.map(|vm| vm.path.clone()),
+            replication_type: job.replication_type,
+            status: job.status,
+            epoch: job.epoch,
+            disks: job.disks.clone(),
+            error: job.error.clone(),
+            created_at: job.created_at.to_string(),
+            updated_at: job.updated_at.to_string(),
+            completed_at: job.completed_at.map(|time| time.to_string()),
+        }
+    }
+}

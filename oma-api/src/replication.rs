@@ -1,0 +1,80 @@
+use oma_core::state::ReplicationType;
+use oma_core::{ByteSize, ChangeId, DiskKey, Epoch, Error, ErrorKind, JobId, VmPath, VolumeId};
+use serde::{Deserialize, Serialize};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The epoch is committed.
+    Completed,
+    /// It is not; the next run continues from what is durable.
+    Failed,
+    /// The run was stopped; the job is alive and the same command continues it.
+    Suspended,
+}
+
+impl Outcome {
+    /// The outcome of a run that ended with an error.
+    #[must_use]
+    pub fn of(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::Cancelled => Self::Suspended,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// One run of a replication job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplicationReport {
+    /// The job.
+    pub job_id: JobId,
+    /// The VM.
+    pub vm_path: VmPath,
+    /// How the run ended.
+    pub status: Outcome,
+    /// The epoch that the job produces.
+    pub epoch: Epoch,
+    /// `incremental` when no disk was copied in full.
+    pub replication_type: ReplicationType,
+    /// How long the run took.
+    pub seconds: f64,
+    /// Why it did not end well, in one sentence.
+    pub error: Option<String>,
+    /// What is left behind or an operator should know.
+    pub warnings: Vec<String>,
+    /// Its disks, by key.
+    pub disks: Vec<DiskReport>,
+}
+
+/// What one run did with one disk. Counts are of this run, but for `bytes_resumed`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DiskReport {
+    /// The disk.
+    pub disk_key: DiskKey,
+    /// Its volume; `None` when the run ended before it had one.
+    pub volume_id: Option<VolumeId>,
+    /// Whether it was copied in full or by its changes.
+    pub mode: ReplicationType,
+    /// Its size at the source.
+    pub capacity_bytes: ByteSize,
+    /// Bytes read from the source.
+    pub bytes_read: ByteSize,
+    /// Bytes of data written to the volume, zeroes not counted.
+    pub bytes_written: ByteSize,
+    /// Bytes that are zero at the source, by its promise or by looking at them.
+    pub bytes_zero: ByteSize,
+    /// Bytes that were not read: unchanged, or zero by the source's promise.
+    pub bytes_skipped: ByteSize,
+    /// Bytes that earlier runs of this epoch had made durable.
+    pub bytes_resumed: ByteSize,
+    /// Bytes that were read back and compared; `None` when nothing was to be verified.
+    pub bytes_verified: Option<ByteSize>,
+    /// The change id committed with the epoch; `None` unless it was.
+    pub change_id: Option<ChangeId>,
+    /// How long the copy took.
+    pub seconds: f64,
+    /// Why it failed, in one sentence.
+    pub error: Option<String>,
+}

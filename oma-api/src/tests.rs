@@ -1,0 +1,211 @@
+//! Golden JSON: scripts depend on these names and forms.
+
+use std::fmt::Debug;
+
+use oma_core::record::{DiskRecord, ReplicationJob, SourceIdentity, VmContext, VolumeContent, VolumeRecord};
+use oma_core::state::{ContextStatus, DiskStatus, JobStatus, ReplicationType, VolumeStatus};
+use oma_core::{
+    ByteSize, ChangeId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, Error, ErrorKind, Extent, Fence,
+    Generation, InstanceUuid, JobId, Timestamp, VmPath, VolumeId,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::*;
+
+const TIME: Timestamp = Timestamp::from_millis(1_755_770_000_007);
+
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T, expected: &Value) {
+    assert_eq!(serde_json::to_value(value).unwrap(), *expected);
+    assert_eq!(serde_json::from_value::<T>(expected.clone()).unwrap(), *value);
+}
+
+fn vm() -> VmContext {
+    let identity = SourceIdentity {
+        instance_uuid: InstanceUuid::parse("u1").unwrap(),
+        endpoint: Endpoint::parse("direct").unwrap(),
+    };
+    VmContext {
+        id: ContextId::parse("ctx-1").unwrap(),
+        identity,
+        name: "web01".to_owned(),
+        path: VmPath::parse("/DC/vm/web01").unwrap(),
+        status: ContextStatus::ReadyForFailover,
+        epoch: Epoch(2),
+        current_job: None,
+        created_at: TIME,
+        updated_at: TIME,
+    }
+}
+
+fn disk_ref() -> DiskRef {
+    DiskRef { context: ContextId::parse("ctx-1").unwrap(), key: DiskKey::parse("disk-2000").unwrap() }
+}
+
+fn disk() -> DiskRecord {
+    DiskRecord {
+        disk: disk_ref(),
+        job: Some(JobId::parse("job-1").unwrap()),
+        label: "disk-2000".to_owned(),
+        location: "/srv/web01.raw".to_owned(),
+        capacity: ByteSize::mib(1),
+        unit_number: None,
+        volume: Some(VolumeId::parse("vol-1").unwrap()),
+        change_id: Some(ChangeId::parse("b1").unwrap()),
+        epoch: Epoch(2),
+        status: DiskStatus::Completed,
+        bytes_synced: ByteSize::mib(1),
+        updated_at: TIME,
+    }
+}
+
+fn volume() -> VolumeRecord {
+    VolumeRecord {
+        id: VolumeId::parse("vol-1").unwrap(),
+        name: "web01-disk-2000".to_owned(),
+        disk: disk_ref(),
+        capacity: ByteSize::mib(1),
+        generation: Generation(1),
+        content: VolumeContent::Epoch(Epoch(2)),
+        stamp: None,
+        status: VolumeStatus::Attached,
+        device_path: Some("/data/volumes/vol-1.raw".to_owned()),
+        updated_at: TIME,
+    }
+}
+
+#[test]
+fn a_disk_row_has_the_columns_of_the_database() {
+    let expected = json!({
+        "vm_path": "/DC/vm/web01", "disk_key": "disk-2000", "source": "/srv/web01.raw",
+        "capacity_bytes": 1_048_576, "volume_path": "/data/volumes/vol-1.raw", "volume_id": "vol-1",
+        "consistent": true, "change_id": "b1", "epoch": 2, "generation": 1, "sync_status": "completed",
+        "bytes_synced": 1_048_576, "job_id": "job-1", "updated_at": "2025-08-21T09:53:20.007Z",
+    });
+    golden(&DiskRow::new(&vm(), &disk(), Some(&volume())), &expected);
+}
+
+#[test]
+fn what_is_not_known_of_a_disk_is_null() {
+    let disk = DiskRecord { job: None, volume: None, change_id: None, ..disk() };
+    let row = serde_json::to_value(DiskRow::new(&vm(), &disk, None)).unwrap();
+    for name in ["volume_path", "volume_id", "change_id", "generation", "job_id"] {
+        assert_eq!(row[name], Value::Null, "{name}");
+    }
+    assert_eq!(row["consistent"], json!(false));
+}
+
+#[test]
+fn a_volume_in_mid_epoch_is_not_consistent() {
+    let volume = VolumeRecord { content: VolumeContent::Inconsistent, ..volume() };
+    assert!(!DiskRow::new(&vm(), &disk(), Some(&volume)).consistent);
+}
+
+#[test]
+fn a_job_row_names_its_vm_and_its_disks() {
+    let job = ReplicationJob {
+        id: JobId::parse("job-1").unwrap(),
+        context: ContextId::parse("ctx-1").unwrap(),
+        replication_type: ReplicationType::Initial,
+        status: JobStatus::Failed,
+        epoch: Epoch(1),
+        disks: vec![DiskKey::parse("disk-2000").unwrap()],
+        error: Some("read disk: unavailable".to_owned()),
+        fence: Fence(3),
+        owner: None,
+        created_at: TIME,
+        updated_at: TIME,
+        completed_at: Some(TIME),
+    };
+    let expected = json!({
+        "job_id": "job-1", "vm_path": "/DC/vm/web01", "replication_type": "initial", "status": "failed",
+        "epoch": 1, "disks": ["disk-2000"], "error": "read disk: unavailable",
+        "created_at": "2025-08-21T09:53:20.007Z", "updated_at": "2025-08-21T09:53:20.007Z",
+        "completed_at": "2025-08-21T09:53:20.007Z",
+    });
+    golden(&JobRow::new(Some(&vm()), &job), &expected);
+}
+
+#[test]
+fn a_change_id_row_keeps_the_change_id_to_the_letter() {
+    let id = "52 3c ec 11 9e 2c 4c 3d-87 4a c3 4e 85 f2 ea 95/446";
+    let disk = DiskRecord { change_id: Some(ChangeId::parse(id).unwrap()), ..disk() };
+    let expected = json!({ "vm_path": "/DC/vm/web01", "disk_key": "disk-2000", "change_id": id, "epoch": 2 });
+    golden(&ChangeIdRow::new(&vm(), &disk), &expected);
+}
+
+#[test]
+fn a_replication_report_has_one_entry_per_disk() {
+    let disk = DiskReport {
+        disk_key: DiskKey::parse("disk-2000").unwrap(),
+        volume_id: Some(VolumeId::parse("vol-1").unwrap()),
+        mode: ReplicationType::Incremental,
+        capacity_bytes: ByteSize::mib(1),
+        bytes_read: ByteSize::kib(128),
+        bytes_written: ByteSize::kib(64),
+        bytes_zero: ByteSize::kib(64),
+        bytes_skipped: ByteSize::kib(896),
+        bytes_resumed: ByteSize::ZERO,
+        bytes_verified: None,
+        change_id: Some(ChangeId::parse("b1").unwrap()),
+        seconds: 0.25,
+        error: None,
+    };
+    let report = ReplicationReport {
+        job_id: JobId::parse("job-1").unwrap(),
+        vm_path: VmPath::parse("/DC/vm/web01").unwrap(),
+        status: Outcome::Completed,
+        epoch: Epoch(2),
+        replication_type: ReplicationType::Incremental,
+        seconds: 0.5,
+        error: None,
+        warnings: Vec::new(),
+        disks: vec![disk],
+    };
+    let expected = json!({
+        "job_id": "job-1", "vm_path": "/DC/vm/web01", "status": "completed", "epoch": 2,
+        "replication_type": "incremental", "seconds": 0.5, "error": null, "warnings": [],
+        "disks": [{
+            "disk_key": "disk-2000", "volume_id": "vol-1", "mode": "incremental", "capacity_bytes": 1_048_576,
+            "bytes_read": 131_072, "bytes_written": 65_536, "bytes_zero": 65_536, "bytes_skipped": 917_504,
+            "bytes_resumed": 0, "bytes_verified": null, "change_id": "b1", "seconds": 0.25, "error": null,
+        }],
+    });
+    golden(&report, &expected);
+}
+
+#[test]
+fn a_verify_report_names_each_extent_that_differs() {
+    let report = VerifyReport {
+        vm_path: VmPath::parse("/DC/vm/web01").unwrap(),
+        status: VerifyStatus::Differs,
+        seconds: 0.5,
+        error: Some("replicate again".to_owned()),
+        disks: vec![DiskComparison {
+            disk_key: DiskKey::parse("disk-2000").unwrap(),
+            status: VerifyStatus::Differs,
+            bytes_verified: ByteSize::mib(1),
+            bytes_different: ByteSize::kib(8),
+            differences: vec![Extent::new(4096, 8192).unwrap()],
+        }],
+    };
+    let expected = json!({
+        "vm_path": "/DC/vm/web01", "status": "differs", "seconds": 0.5, "error": "replicate again",
+        "disks": [{
+            "disk_key": "disk-2000", "status": "differs", "bytes_verified": 1_048_576, "bytes_different": 8192,
+            "differences": [[4096, 8192]],
+        }],
+    });
+    golden(&report, &expected);
+}
+
+#[test]
+fn a_failure_says_whether_the_same_command_continues() {
+    let busy = Error::new(ErrorKind::Busy, "open volume", "vol-1").because("wait for the other process");
+    let expected = json!({
+        "status": "failed", "error": "open volume vol-1: busy: wait for the other process", "kind": "busy",
+    });
+    golden(&Failure::new(&busy), &expected);
+    assert_eq!(Failure::new(&Error::new(ErrorKind::Cancelled, "copy", "x")).status, Outcome::Suspended);
+}

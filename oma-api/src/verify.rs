@@ -1,0 +1,42 @@
+use oma_core::{ByteSize, DiskKey, Extent, VmPath};
+use serde::{Deserialize, Serialize};
+
+/// How a comparison ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifyStatus {
+    /// Every byte of every disk is the same.
+    Identical,
+    /// At least one extent differs.
+    Differs,
+}
+
+/// The disks of a VM, compared with their volumes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// The VM.
+    pub vm_path: VmPath,
+    /// How it ended.
+    pub status: VerifyStatus,
+    /// How long it took.
+    pub seconds: f64,
+    /// What to do when they differ, in one sentence.
+    pub error: Option<String>,
+    /// Its disks, by key.
+    pub disks: Vec<DiskComparison>,
+}
+
+/// One disk, compared with its volume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DiskComparison {
+    /// The disk.
+    pub disk_key: DiskKey,
+    /// How it ended.
+    pub status: VerifyStatus,
+    /// Bytes that were compared.
+    pub bytes_verified: ByteSize,
+    /// Bytes in the extents that differ.
+    pub bytes_different: ByteSize,
+    /// Each extent that differs, in order, as `[offset, length]`.
+    pub differences: Vec<Extent>,
+}
