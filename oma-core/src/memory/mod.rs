@@ -6,9 +6,11 @@ mod device;
 mod faulty;
 mod pages;
 mod source;
+mod store;
 
 pub use backend::MemoryBackend;
 pub use clock::ManualClock;
 pub use device::{DeviceCalls, MemoryDevice};
 pub use faulty::{DeviceCall, Faults, FaultyDevice};
 pub use source::MemorySource;
+pub use store::MemoryStore;

@@ -1,0 +1,221 @@
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use super::error::Refusal;
+use super::{Job, MemoryStore, State, listed};
+use crate::record::{JobEnd, JobFilter, JobSpec, Lease, ReplicationJob};
+use crate::state::{ContextEvent, DiskStatus, JobEvent, JobStatus};
+use crate::traits::JobStore;
+use crate::{ByteSize, ContextId, DiskRef, Fence, JobId, Result, Timestamp, WorkerId};
+
+#[async_trait]
+impl JobStore for MemoryStore {
+    async fn insert(&self, spec: JobSpec) -> Result<ReplicationJob> {
+        let id = spec.id.clone();
+        self.change("record job", &id, |state, now| state.insert_job(spec, now))
+    }
+
+    async fn get(&self, id: &JobId) -> Result<Option<ReplicationJob>> {
+        Ok(self.state().jobs.get(id).map(|job| job.record.clone()))
+    }
+
+    async fn live(&self, context: &ContextId) -> Result<Option<ReplicationJob>> {
+        let state = self.state();
+        let current = state.contexts.get(context).and_then(|context| context.current_job.as_ref());
+        Ok(current.and_then(|id| state.jobs.get(id)).map(|job| job.record.clone()))
+    }
+
+    fn list(&self, filter: JobFilter) -> BoxStream<'_, Result<ReplicationJob>> {
+        let wanted = |job: &&ReplicationJob| {
+            filter.context.as_ref().is_none_or(|context| *context == job.context)
+                && !(filter.live_only && job.status.is_terminal())
+        };
+        let state = self.state();
+        let mut jobs: Vec<_> = state.jobs.values().map(|job| &job.record).filter(wanted).cloned().collect();
+        jobs.sort_by_cached_key(|job| Reverse((job.created_at, job.id.clone())));
+        listed(jobs)
+    }
+
+    async fn claim(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> Result<Lease> {
+        self.change("claim job", id, |state, now| state.claim(id, worker, ttl, now))
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease> {
+        self.change("renew lease", &lease.job, |state, now| {
+            let job = state.guard_mut(lease)?;
+            job.expires_at = now.after(ttl);
+            Ok(Lease { expires_at: job.expires_at, ..lease.clone() })
+        })
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<()> {
+        self.change("release lease", &lease.job, |state, now| {
+            if let Ok(job) = state.guard_mut(lease) {
+                job.record.owner = None;
+                job.record.updated_at = now;
+            }
+            Ok(())
+        })
+    }
+
+    async fn advance(&self, lease: &Lease, from: JobStatus, event: JobEvent) -> Result<ReplicationJob> {
+        self.change("advance job", &lease.job, |state, now| {
+            let job = &mut state.guard_mut(lease)?.record;
+            let next = from.next(event).map_err(Refusal::Impossible)?;
+            if next.is_terminal() {
+                return Err(Refusal::Input("this event ends a job; end the job or commit its epoch"));
+            }
+            Refusal::unless_same(&job.status, &from)?;
+            job.status = next;
+            job.updated_at = now;
+            Ok(job.clone())
+        })
+    }
+
+    async fn end(&self, lease: &Lease, end: JobEnd) -> Result<ReplicationJob> {
+        self.change("end job", &lease.job, |state, now| state.end_job(lease, end, now))
+    }
+}
+
+impl State {
+    fn insert_job(&mut self, mut spec: JobSpec, now: Timestamp) -> Result<ReplicationJob, Refusal> {
+        spec.disks.sort();
+        if spec.disks.is_empty() {
+            return Err(Refusal::NoDisk);
+        }
+        if let Some(pair) = spec.disks.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Refusal::DiskTwice(pair[0].clone()));
+        }
+        if let Some(job) = self.jobs.get(&spec.id) {
+            let same = job.record.is_of(&spec);
+            return same.then(|| job.record.clone()).ok_or(Refusal::OtherSpec);
+        }
+        let context =
+            self.contexts.get_mut(&spec.context).ok_or_else(|| Refusal::unknown("VM", &spec.context))?;
+        let disk = |key| DiskRef { context: spec.context.clone(), key };
+        if let Some(key) = spec.disks.iter().find(|key| !self.disks.contains_key(&disk((*key).clone()))) {
+            return Err(Refusal::unknown("disk", key));
+        }
+        if let Some(live) = &context.current_job {
+            return Err(Refusal::LiveJob(live.clone()));
+        }
+        context.status = context.status.next(ContextEvent::Replicate)?;
+        context.current_job = Some(spec.id.clone());
+        context.updated_at = now;
+        let epoch = context.epoch.next();
+        for disk in spec.disks.iter().map(|key| disk(key.clone())) {
+            let record = &mut self.disk_mut(&disk).record;
+            record.job = Some(spec.id.clone());
+            record.status = DiskStatus::Pending;
+            record.bytes_synced = ByteSize::ZERO;
+            record.updated_at = now;
+        }
+        let record = ReplicationJob {
+            id: spec.id.clone(),
+            context: spec.context,
+            replication_type: spec.replication_type,
+            status: JobStatus::Initializing,
+            epoch,
+            disks: spec.disks,
+            error: None,
+            fence: Fence::FIRST,
+            owner: None,
+            created_at: now,
+            updated_at: now,
+            completed_at: None,
+        };
+        self.jobs.insert(spec.id, Job { record: record.clone(), expires_at: now, committed: None });
+        Ok(record)
+    }
+
+    fn claim(
+        &mut self,
+        id: &JobId,
+        worker: &WorkerId,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Lease, Refusal> {
+        let job = self.jobs.get_mut(id).ok_or_else(|| Refusal::unknown("job", id))?;
+        if job.record.status.is_terminal() {
+            return Err(Refusal::differs(job.record.status, "a live job"));
+        }
+        let other = job.record.owner.as_ref().filter(|owner| *owner != worker && now < job.expires_at);
+        if let Some(owner) = other {
+            return Err(Refusal::Held(owner.clone()));
+        }
+        job.record.fence = job.record.fence.next();
+        job.record.owner = Some(worker.clone());
+        job.record.updated_at = now;
+        job.expires_at = now.after(ttl);
+        Ok(Lease {
+            job: id.clone(),
+            worker: worker.clone(),
+            fence: job.record.fence,
+            expires_at: job.expires_at,
+        })
+    }
+
+    fn end_job(&mut self, lease: &Lease, end: JobEnd, now: Timestamp) -> Result<ReplicationJob, Refusal> {
+        let job = &self.guard(lease)?.record;
+        let (event, reason) = match end {
+            JobEnd::Failed(reason) => (JobEvent::Fail, reason),
+            JobEnd::Cancelled(reason) => (JobEvent::Cancel, reason),
+        };
+        let next = job.status.next(event)?;
+        let disks: Vec<_> = job.disk_refs().collect();
+        self.close_vm(lease, ContextEvent::Fail, now)?;
+        for disk in disks {
+            let record = &mut self.disk_mut(&disk).record;
+            record.status = DiskStatus::Failed;
+            record.updated_at = now;
+        }
+        let job = &mut self.guard_mut(lease)?.record;
+        job.error = Some(reason);
+        job.close(next, now);
+        Ok(job.clone())
+    }
+
+    /// Takes the job of a lease away from its VM.
+    pub(super) fn close_vm(
+        &mut self,
+        lease: &Lease,
+        event: ContextEvent,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let id = self.guard(lease)?.record.context.clone();
+        let context = self.contexts.get_mut(&id).expect("a job's VM is recorded and never removed");
+        context.status = context.status.next(event)?;
+        context.current_job = None;
+        context.updated_at = now;
+        Ok(())
+    }
+
+    pub(super) fn guard_mut(&mut self, lease: &Lease) -> Result<&mut Job, Refusal> {
+        self.guard(lease)?;
+        Ok(self.jobs.get_mut(&lease.job).expect("the guard found it"))
+    }
+}
+
+impl ReplicationJob {
+    /// Whether it was made from this spec, whose disks are in order.
+    fn is_of(&self, spec: &JobSpec) -> bool {
+        self.context == spec.context
+            && self.replication_type == spec.replication_type
+            && self.disks == spec.disks
+    }
+
+    pub(super) fn disk_refs(&self) -> impl Iterator<Item = DiskRef> {
+        self.disks.iter().map(|key| DiskRef { context: self.context.clone(), key: key.clone() })
+    }
+
+    /// Ends it and gives its lease back.
+    pub(super) fn close(&mut self, status: JobStatus, now: Timestamp) {
+        self.status = status;
+        self.owner = None;
+        self.updated_at = now;
+        self.completed_at = Some(now);
+    }
+}

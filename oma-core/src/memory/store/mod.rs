@@ -1,0 +1,163 @@
+//! Everything that is recorded, in one value: plain data behind one lock.
+//!
+//! Each change is one closure under the lock: it checks everything first and changes after, so a refusal leaves no trace.
+
+mod change_ids;
+mod error;
+mod exports;
+mod inventory;
+mod jobs;
+mod journal;
+mod volumes;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+
+use self::error::Refusal;
+use crate::record::{
+    CbtRecord, CommittedChange, DiskRecord, EpochCommit, ExportRecord, JournalEntry, Lease, Operation,
+    ReplicationJob, VmContext, VolumeRecord,
+};
+use crate::{
+    Clock, ContextId, DiskKey, DiskRef, ExportName, Fence, Generation, InstanceId, JobId, OperationId,
+    Result, SystemClock, Timestamp, VolumeId,
+};
+
+/// All stores of OMA in memory; forgotten with the process.
+///
+/// Implements [`JobStore`](crate::traits::JobStore), [`Inventory`](crate::traits::Inventory),
+/// [`ChangeIdRepo`](crate::traits::ChangeIdRepo), [`ExtentJournal`](crate::traits::ExtentJournal),
+/// [`VolumeRegistry`](crate::traits::VolumeRegistry) and [`ExportRegistry`](crate::traits::ExportRegistry).
+#[derive(Debug)]
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+impl MemoryStore {
+    /// An empty store that takes its time from `clock`.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, state: Mutex::new(State::new()) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no change panics while it holds the lock")
+    }
+
+    /// Runs one change; a refusal becomes the public error.
+    fn change<T>(
+        &self,
+        operation: &'static str,
+        resource: &dyn fmt::Display,
+        change: impl FnOnce(&mut State, Timestamp) -> Result<T, Refusal>,
+    ) -> Result<T> {
+        let mut state = self.state();
+        let now = self.clock.now();
+        change(&mut state, now).map_err(|refusal| refusal.into_error(operation, resource))
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new(Arc::new(SystemClock))
+    }
+}
+
+/// A list as it was at the call.
+fn listed<T: Send + 'static>(rows: Vec<T>) -> BoxStream<'static, Result<T>> {
+    stream::iter(rows.into_iter().map(Ok)).boxed()
+}
+
+#[derive(Debug)]
+struct State {
+    instance: InstanceId,
+    contexts: BTreeMap<ContextId, VmContext>,
+    disks: BTreeMap<DiskRef, Disk>,
+    jobs: BTreeMap<JobId, Job>,
+    history: Vec<CbtRecord>,
+    journals: BTreeMap<DiskRef, JournalEntry>,
+    volumes: BTreeMap<VolumeId, VolumeRecord>,
+    operations: BTreeMap<OperationId, Intent>,
+    exports: BTreeMap<ExportName, ExportRecord>,
+}
+
+#[derive(Debug)]
+struct Disk {
+    record: DiskRecord,
+    committed: Option<CommittedChange>,
+    /// The largest generation that a volume of this disk ever had.
+    generation: Option<Generation>,
+}
+
+#[derive(Debug)]
+struct Job {
+    record: ReplicationJob,
+    /// When its lease ends, while somebody holds it.
+    expires_at: Timestamp,
+    /// What ended it, to recognise the same commit again.
+    committed: Option<EpochCommit>,
+}
+
+#[derive(Debug)]
+struct Intent {
+    record: Operation,
+    /// The answer to its completion.
+    answer: Option<VolumeRecord>,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            instance: InstanceId::mint(),
+            contexts: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            history: Vec::new(),
+            journals: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            operations: BTreeMap::new(),
+            exports: BTreeMap::new(),
+        }
+    }
+
+    /// The job that a lease may write to: its token is the newest, was not given back and the job is live (L16).
+    ///
+    /// Time plays no part: a lease that ran out stays good until somebody claims (L17).
+    fn guard(&self, lease: &Lease) -> Result<&Job, Refusal> {
+        let job = self.jobs.get(&lease.job);
+        let good = |job: &&Job| {
+            job.record.fence == lease.fence
+                && job.record.owner.as_ref() == Some(&lease.worker)
+                && !job.record.status.is_terminal()
+        };
+        job.filter(good).ok_or_else(|| Refusal::Fenced {
+            given: lease.fence,
+            newest: job.map_or(Fence::FIRST, |job| job.record.fence),
+        })
+    }
+
+    /// [`Self::guard`], and the disk must be the job's.
+    fn guard_disk(&self, lease: &Lease, key: &DiskKey) -> Result<DiskRef, Refusal> {
+        let job = &self.guard(lease)?.record;
+        if !job.disks.contains(key) {
+            return Err(Refusal::unknown("disk of this job", key));
+        }
+        Ok(DiskRef { context: job.context.clone(), key: key.clone() })
+    }
+
+    /// Whether a disk is the job's of a lease that was checked.
+    fn is_of(&self, lease: &Lease, disk: &DiskRef) -> bool {
+        self.jobs
+            .get(&lease.job)
+            .is_some_and(|job| job.record.context == disk.context && job.record.disks.contains(&disk.key))
+    }
+
+    fn disk_mut(&mut self, disk: &DiskRef) -> &mut Disk {
+        self.disks.get_mut(disk).expect("a job's disks are recorded and never removed")
+    }
+}
