@@ -3,6 +3,7 @@
 mod backend;
 mod clock;
 mod device;
+mod exports;
 mod faulty;
 mod pages;
 mod source;
@@ -11,6 +12,7 @@ mod store;
 pub use backend::MemoryBackend;
 pub use clock::ManualClock;
 pub use device::{DeviceCalls, MemoryDevice};
+pub use exports::MemoryExportServer;
 pub use faulty::{DeviceCall, Faults, FaultyDevice};
 pub use source::MemorySource;
 pub use store::MemoryStore;

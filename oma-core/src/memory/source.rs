@@ -146,6 +146,11 @@ impl MemorySource {
         self.state().points.keys().cloned().collect()
     }
 
+    /// Loses every point in time, as an operator who deletes snapshots does.
+    pub fn forget_points(&self) {
+        self.state().points.clear();
+    }
+
     /// The faults of all disks with this key at all points in time, those opened already too.
     pub fn faults(&self, key: &DiskKey) -> Faults {
         self.state().faults.entry(key.clone()).or_default().clone()

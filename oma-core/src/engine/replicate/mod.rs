@@ -69,6 +69,7 @@ impl Replicator {
         let outcome = match result {
             Ok(()) => Outcome::Completed,
             Err(error) if keeper.is_lost() || error.kind() == ErrorKind::Fenced => {
+                steps::abandon(&mut run).await;
                 return Err(Error::new(ErrorKind::Fenced, "drive job", &run.job.id).with_source(error));
             }
             Err(error) => self.stop_short(&mut run, error, &stop).await,

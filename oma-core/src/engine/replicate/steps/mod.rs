@@ -9,11 +9,14 @@ mod publish;
 mod verify;
 mod withdraw;
 
+use futures_util::StreamExt as _;
+
 use super::Step;
 use super::run::Run;
 use crate::Result;
 use crate::engine::progress::Event;
 use crate::state::JobEvent;
+use crate::traits::Export;
 
 /// The order is the proof: nothing is committed that was not copied, flushed and verified before (L08).
 const STEPS: [Step; 8] = [
@@ -52,4 +55,18 @@ pub(super) async fn clean(run: &mut Run<'_>) {
         run.warn(format!("an export is still published: {}", error.chain()));
     }
     withdraw::release(run).await;
+}
+
+/// Stops serving what this run has published; the records belong to whoever took the job over (L16).
+pub(super) async fn abandon(run: &mut Run<'_>) {
+    let (server, fence) = (&run.services.server, run.lease.fence);
+    let ours = |export: &Result<Export>| export.as_ref().is_ok_and(|export| export.fence == fence);
+    let served: Vec<_> = server.list().filter(|export| std::future::ready(ours(export))).collect().await;
+    for name in run.disks.iter().filter_map(|disk| disk.export.as_ref()) {
+        if served.iter().flatten().any(|export| export.name == *name)
+            && let Err(error) = server.withdraw(name, run.config.drain).await
+        {
+            tracing::error!(export = %name, error = %error.chain(), "still served after the lease was lost");
+        }
+    }
 }

@@ -1,0 +1,202 @@
+//! Runs that reach their end: what they copy, and when they trust what.
+
+use super::*;
+
+#[tokio::test]
+async fn a_full_run_then_only_the_changes() {
+    let world = World::new(&["disk-2000"]).await;
+    let first = world.run().await;
+    assert!(first.outcome.is_completed());
+    assert_eq!((first.epoch, first.replication_type), (Epoch(1), ReplicationType::Initial));
+    assert!(first.disks[0].change_id.is_some());
+    world.assert_replicated(1).await;
+
+    world.write("disk-2000", 3 << 20, 70_000, 9).await;
+    let second = world.run().await;
+    assert_eq!((second.epoch, second.replication_type), (Epoch(2), ReplicationType::Incremental));
+    assert_eq!(second.disks[0].bytes_read, ByteSize::new(70_000));
+    assert_eq!(second.disks[0].bytes_skipped, ByteSize::new(CAPACITY.bytes() - 70_000));
+    world.assert_replicated(2).await;
+}
+
+#[tokio::test]
+async fn a_run_without_changes_still_makes_an_epoch() {
+    let world = World::new(&["disk-2000"]).await;
+    world.run().await;
+    let report = world.run().await;
+    assert_eq!((report.epoch, report.disks[0].bytes_read), (Epoch(2), ByteSize::ZERO));
+    world.assert_replicated(2).await;
+}
+
+#[tokio::test]
+async fn l08_one_failed_disk_and_no_change_id_moves() {
+    let world = World::new(&["disk-2000", "disk-2001"]).await;
+    world.run().await;
+    let before = world.change_ids().await;
+    world.write("disk-2000", 0, 100_000, 7).await;
+    world.write("disk-2001", 1 << 20, 100_000, 7).await;
+    world.source.faults(&key("disk-2001")).fail_as(ErrorKind::Unavailable, Retry::Never);
+    world.source.faults(&key("disk-2001")).fail_reads_in(Extent::new(1 << 20, 1).unwrap());
+    let report = world.run().await;
+    assert_eq!(failure(&report).kind(), ErrorKind::Unavailable);
+    assert!(report.disks[1].error.is_some());
+    assert!(report.disks.iter().all(|disk| disk.change_id.is_none()));
+    assert_eq!(world.change_ids().await, before);
+    assert_eq!(world.jobs().await[0].status, JobStatus::Failed);
+
+    world.source.faults(&key("disk-2001")).clear();
+    world.run().await;
+    world.assert_replicated(2).await;
+}
+
+#[tokio::test]
+async fn the_next_job_continues_from_the_journal_of_a_failed_one() {
+    let world = World::new(&["disk-2000"]).await;
+    world.source.faults(&key("disk-2000")).fail_as(ErrorKind::Corrupt, Retry::Never);
+    world.source.faults(&key("disk-2000")).fail_reads_in(Extent::new(2 << 20, 1).unwrap());
+    failure(&world.run().await);
+    let synced = world.disks().await[0].bytes_synced;
+    assert!(synced >= ByteSize::kib(400), "{synced}");
+    world.source.faults(&key("disk-2000")).clear();
+    let second = world.run().await;
+    assert_eq!(second.disks[0].bytes_resumed, synced);
+    assert_eq!(world.jobs().await.len(), 2);
+    world.assert_replicated(1).await;
+}
+
+#[tokio::test]
+async fn l04_reordered_added_and_removed_disks_never_redirect_data() {
+    let world = World::new(&["disk-2001", "disk-2000"]).await;
+    world.run().await;
+    let volume = world.volume("disk-2001").await.id;
+    world.source.remove_disk(&world.vm, &key("disk-2000"));
+    world.source.add_disk(&world.vm, &key("disk-1999"), CAPACITY);
+    world.write("disk-1999", 5, 1000, 3).await;
+    world.write("disk-2001", 0, 1000, 4).await;
+    let report = world.run().await;
+    assert_eq!(report.disks.iter().map(|d| d.key.as_str()).collect::<Vec<_>>(), ["disk-1999", "disk-2001"]);
+    assert_eq!(report.replication_type, ReplicationType::Initial, "one disk is new");
+    assert_eq!(report.disks[1].mode, ReplicationType::Incremental);
+    assert_eq!(world.volume("disk-2001").await.id, volume);
+    for disk in ["disk-1999", "disk-2001"] {
+        let source = world.source.disk(&world.vm, &key(disk)).unwrap();
+        assert!(source.bytes() == world.target(disk).await.bytes());
+    }
+}
+
+#[tokio::test]
+async fn l09_a_volume_that_somebody_wrote_to_is_copied_in_full() {
+    let world = World::new(&["disk-2000"]).await;
+    world.run().await;
+    let device = world.target("disk-2000").await;
+    device.write_at(100, Bytes::from_static(b"foreign"), Durability::Durable).await.unwrap();
+    let report = world.run().await;
+    assert_eq!(report.disks[0].mode, ReplicationType::Initial);
+    assert!(report.warnings[0].contains("written by somebody else"), "{:?}", report.warnings);
+    world.assert_replicated(2).await;
+}
+
+#[tokio::test]
+async fn l09_a_volume_that_is_gone_is_made_anew_and_copied_in_full() {
+    let world = World::new(&["disk-2000"]).await;
+    world.run().await;
+    let old = world.volume("disk-2000").await;
+    world.backend.lose(&old.id);
+    let report = world.run().await;
+    assert_eq!(report.disks[0].mode, ReplicationType::Initial);
+    assert!(world.volume("disk-2000").await.generation > old.generation);
+    world.assert_replicated(2).await;
+}
+
+#[tokio::test]
+async fn l09_a_reset_of_tracking_is_a_full_copy() {
+    let world = World::new(&["disk-2000"]).await;
+    world.run().await;
+    world.source.reset_tracking(&world.vm, &key("disk-2000"));
+    world.write("disk-2000", 0, 1000, 6).await;
+    assert_eq!(world.run().await.disks[0].mode, ReplicationType::Initial);
+    world.assert_replicated(2).await;
+}
+
+#[tokio::test]
+async fn l02_a_volume_with_another_owners_mark_is_not_touched() {
+    let world = World::new(&["disk-2000"]).await;
+    world.run().await;
+    let bytes = world.target("disk-2000").await.bytes();
+    // Another deployment's records point at the same volume.
+    let other = World {
+        store: Arc::new(MemoryStore::new(world.clock.clone())),
+        clock: world.clock.clone(),
+        source: world.source.clone(),
+        backend: world.backend.clone(),
+        config: world.config,
+        vm: world.vm.clone(),
+    };
+    assert_ne!(world.store.instance().await.unwrap(), other.store.instance().await.unwrap());
+    let volume = world.volume("disk-2000").await;
+    let tag =
+        VolumeTag { instance: InstanceId::mint(), disk: volume.disk.clone(), generation: volume.generation };
+    let error = world.backend.open(&volume.id, &tag, Access::ReadWrite).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    other.run().await;
+    assert_ne!(other.volume("disk-2000").await.id, volume.id);
+    assert!(world.target("disk-2000").await.bytes() == bytes);
+}
+
+#[tokio::test]
+async fn l13_a_disk_that_grew_gets_a_larger_volume() {
+    let world = World::new(&["disk-2000"]).await;
+    world.run().await;
+    let volume = world.volume("disk-2000").await.id;
+    world.source.grow_disk(&world.vm, &key("disk-2000"), ByteSize::mib(6)).unwrap();
+    world.write("disk-2000", 5 << 20, 1000, 3).await;
+    assert_eq!(world.run().await.disks[0].mode, ReplicationType::Incremental);
+    let after = world.volume("disk-2000").await;
+    assert_eq!((after.id, after.capacity), (volume, ByteSize::mib(6)));
+    world.assert_replicated(2).await;
+}
+
+#[tokio::test]
+async fn l14_a_difference_found_by_verification_commits_nothing_and_the_next_run_mends_it() {
+    let world = World::new(&["disk-2000"]).await;
+    let request = ReplicateRequest { verify: VerifyLevel::Full, ..world.request() };
+    let report =
+        world.run_as(&request, &Acting::at("begins verify", 1, || damage(&world, 8192))).await.unwrap();
+    let error = failure(&report);
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert!(error.chain().contains("8192+4096"), "{}", error.chain());
+    assert_eq!(world.change_ids().await, [None]);
+    let second = world.run_as(&request, &Silent).await.unwrap();
+    assert_eq!(
+        (second.disks[0].mode, second.disks[0].bytes_resumed),
+        (ReplicationType::Initial, ByteSize::ZERO)
+    );
+    assert_eq!(second.disks[0].bytes_verified, Some(CAPACITY));
+    world.assert_replicated(1).await;
+}
+
+#[tokio::test]
+async fn verification_without_a_job_names_what_differs_and_changes_nothing() {
+    let world = World::new(&["disk-2000"]).await;
+    world.run().await;
+    damage(&world, 4096 * 5);
+    let (services, _) = world.services();
+    let found = verify(&services, &world.config, &world.vm, &CancellationToken::new()).await.unwrap();
+    let differences: Vec<_> = found[0].differences.iter().map(<(u64, u64)>::from).collect();
+    assert_eq!((found[0].compared, differences), (CAPACITY, vec![(4096 * 5, 4096)]));
+    assert_eq!(world.jobs().await.len(), 1);
+    assert!(world.source.points().is_empty());
+}
+
+#[tokio::test]
+async fn l12_a_volume_is_marked_before_its_first_write() {
+    let world = World::new(&["disk-2000"]).await;
+    let marked = AtomicUsize::new(0);
+    let look = Acting::at("copied", 1, || {
+        assert_eq!(now(world.volume("disk-2000")).content, VolumeContent::Inconsistent);
+        marked.fetch_add(1, Ordering::SeqCst);
+    });
+    world.run_as(&world.request(), &look).await.unwrap();
+    assert_eq!(marked.load(Ordering::SeqCst), 1);
+    world.assert_replicated(1).await;
+}

@@ -1,0 +1,153 @@
+//! Runs that are killed, stopped, fenced off or refused, and the runs after them.
+
+use super::*;
+
+/// Runs until the `nth` event and dies there, without any clean-up. Whether there were so many events.
+async fn crash(world: &Arc<World>, nth: usize) -> bool {
+    let dying = Arc::clone(world);
+    let task = tokio::spawn(async move {
+        let (services, _) = dying.services();
+        let replicator = Replicator::new(services, worker("appliance"), dying.config);
+        let die = Acting::at("any", nth, || std::panic::resume_unwind(Box::new("killed")));
+        replicator.run(&dying.request(), &die, &CancellationToken::new()).await.map(drop)
+    });
+    match task.await {
+        Err(error) => error.is_panic(),
+        Ok(result) => {
+            result.unwrap();
+            false
+        }
+    }
+}
+
+#[tokio::test]
+async fn l15_killed_at_any_event_of_a_full_run_the_next_one_completes_the_epoch() {
+    let mut nth = 1;
+    loop {
+        let world = Arc::new(World::new(&["disk-2000", "disk-2001"]).await);
+        if !crash(&world, nth).await {
+            break;
+        }
+        let committed = world.jobs().await.first().is_some_and(|job| job.status == JobStatus::Completed);
+        if !committed {
+            assert_eq!(world.change_ids().await, [None, None], "event {nth}");
+            let report = world.run().await;
+            assert!(report.outcome.is_completed(), "event {nth}: {report:?}");
+            assert_eq!(world.jobs().await.len(), 1, "event {nth}: the same job goes on");
+        }
+        world.assert_consistent(1).await;
+        nth += 1;
+    }
+    assert!(nth > 40, "only {nth} events");
+}
+
+#[tokio::test]
+async fn l15_killed_twice_at_any_event_of_an_incremental_run_the_next_one_completes_the_epoch() {
+    let mut nth = 1;
+    loop {
+        let world = Arc::new(World::new(&["disk-2000"]).await);
+        world.run().await;
+        world.write("disk-2000", 1_000_000, 300_000, 8).await;
+        world.write("disk-2000", 3 << 20, 200_000, 9).await;
+        if !crash(&world, nth).await {
+            break;
+        }
+        // The source moves on while the appliance is down: another point in time, the union of changes.
+        world.source.forget_points();
+        world.write("disk-2000", 2 << 20, 100_000, 10).await;
+        let died_again = crash(&world, nth).await;
+        if died_again || world.disks().await[0].epoch == Epoch(1) {
+            assert!(world.run().await.outcome.is_completed(), "event {nth}");
+        }
+        let epoch = world.disks().await[0].epoch.0;
+        world.assert_consistent(epoch).await;
+        nth += 1;
+    }
+    assert!(nth > 20, "only {nth} events");
+}
+
+#[tokio::test]
+async fn l11_a_stopped_run_is_suspended_and_the_same_request_continues_it() {
+    let world = World::new(&["disk-2000"]).await;
+    let stop = CancellationToken::new();
+    let (services, server) = world.services();
+    let replicator = Replicator::new(services, worker("appliance"), world.config);
+    let progress = Acting::at("recorded", 1, || stop.cancel());
+    let report = replicator.run(&world.request(), &progress, &stop).await.unwrap();
+    assert!(matches!(report.outcome, Outcome::Suspended), "{report:?}");
+    assert_eq!(server.list().try_collect::<Vec<_>>().await.unwrap(), []);
+    assert_eq!(world.jobs().await[0].status, JobStatus::Replicating);
+    let second = world.run().await;
+    assert_eq!(second.job, report.job);
+    assert!(second.disks[0].bytes_resumed > ByteSize::ZERO);
+    world.assert_replicated(1).await;
+}
+
+#[tokio::test]
+async fn a_live_job_with_other_disks_is_a_conflict_and_cancelling_it_clears_the_way() {
+    let world = Arc::new(World::new(&["disk-2000", "disk-2001"]).await);
+    assert!(crash(&world, 8).await);
+    world.source.remove_disk(&world.vm, &key("disk-2001"));
+    let error = world.run_as(&world.request(), &Silent).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.chain().contains("disk-2000, disk-2001"), "{}", error.chain());
+    let (services, _) = world.services();
+    let job = world.jobs().await[0].id.clone();
+    let cancelled = cancel(&services, &worker("appliance"), &job, "wrong disks").await.unwrap();
+    assert_eq!(cancelled.status, JobStatus::Cancelled);
+    assert!(world.run().await.outcome.is_completed());
+}
+
+#[tokio::test]
+async fn l16_a_job_that_another_worker_took_over_changes_nothing_any_more() {
+    let world = World::new(&["disk-2000"]).await;
+    let steal = Acting::at("begins copy", 1, || {
+        world.clock.advance(Duration::from_secs(3600));
+        let job = now(world.jobs())[0].id.clone();
+        now(world.store.claim(&job, &worker("other"), Duration::from_secs(3600))).unwrap();
+    });
+    let error = world.run_as(&world.request(), &steal).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced);
+    let volume = world.volume("disk-2000").await;
+    assert_eq!(volume.content, VolumeContent::Blank, "nothing was marked, so nothing may be written");
+    assert_eq!(world.target("disk-2000").await.calls().writes, 0);
+    assert_eq!(world.jobs().await[0].status, JobStatus::Ready);
+}
+
+#[tokio::test]
+async fn a_job_that_another_worker_drives_is_busy() {
+    let world = World::new(&["disk-2000"]).await;
+    let vm = world.source.discover(&world.vm).await.unwrap();
+    let context = world.store.record(&vm).await.unwrap();
+    assert_eq!(context.status, ContextStatus::Discovered);
+    let id = JobId::mint(world.clock.now());
+    let replication_type = ReplicationType::Initial;
+    let spec =
+        JobSpec { id: id.clone(), context: context.id, replication_type, disks: vec![key("disk-2000")] };
+    world.store.insert(spec).await.unwrap();
+    world.store.claim(&id, &worker("other"), Duration::from_secs(60)).await.unwrap();
+    let error = world.run_as(&world.request(), &Silent).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::Busy, Retry::Exhausted));
+}
+
+#[tokio::test]
+async fn l21_a_source_that_cannot_be_asked_records_no_job() {
+    let world = World::new(&["disk-2000"]).await;
+    world.source.disconnect();
+    let error = world.run_as(&world.request(), &Silent).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(world.jobs().await.is_empty());
+    world.source.reconnect();
+    world.run().await;
+    world.assert_replicated(1).await;
+}
+
+#[tokio::test]
+async fn a_backend_without_room_fails_the_job_and_leaves_no_volume() {
+    let world = World::new(&["disk-2000"]).await;
+    let small = World { backend: Arc::new(MemoryBackend::new().with_room(ByteSize::mib(1))), ..world };
+    let report = small.run().await;
+    assert_eq!(failure(&report).kind(), ErrorKind::NoSpace);
+    assert!(report.disks[0].volume.is_none());
+    assert!(small.store.volumes().try_collect::<Vec<_>>().await.unwrap().is_empty());
+}
