@@ -15,8 +15,16 @@
 //! }
 //! ```
 
+#![allow(clippy::unwrap_used, reason = "a case panics when its promise is broken")]
+
+mod block_device;
 mod requirement;
 mod runner;
+mod sample;
 
+pub use block_device::{
+    DEVICE_CAPACITY, DeviceSubject, block_device_cases, read_only_device_cases, short_device_cases,
+};
 pub use requirement::Requirement;
-pub use runner::{Case, Trial, cases, run, trial};
+pub use runner::{Case, Guard, Trial, cases, run, trial};
+pub use sample::sample;

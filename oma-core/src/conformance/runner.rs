@@ -1,5 +1,6 @@
 //! Turns cases into tests.
 
+use std::any::Any;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -21,6 +22,20 @@ pub struct Case<S> {
     /// Panics when the promise is broken.
     pub run: fn(S) -> BoxFuture<'static, ()>,
 }
+
+/// A table of cases: async functions over a subject, each named as a sentence of behaviour.
+macro_rules! table {
+    ($($case:ident),+ $(,)?) => {
+        vec![$($crate::conformance::Case {
+            name: stringify!($case),
+            run: |subject| Box::pin($case(subject)),
+        }),+]
+    };
+}
+pub(super) use table;
+
+/// What lives as long as a subject does: a directory, a server. Dropped when the case is over.
+pub type Guard = Box<dyn Any + Send + Sync>;
 
 /// One test per case; `factory` makes a fresh subject for each.
 pub fn cases<S, F, Fut>(subject: &str, cases: &[Case<S>], factory: F) -> Vec<Trial>
