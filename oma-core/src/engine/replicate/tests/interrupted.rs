@@ -3,7 +3,7 @@
 use super::*;
 
 /// Runs until the `nth` event and dies there, without any clean-up. Whether there were so many events.
-async fn crash(world: &Arc<World>, nth: usize) -> bool {
+pub(super) async fn crash(world: &Arc<World>, nth: usize) -> bool {
     let dying = Arc::clone(world);
     let task = tokio::spawn(async move {
         let (services, _) = dying.services();

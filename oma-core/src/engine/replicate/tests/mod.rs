@@ -1,5 +1,6 @@
 mod epochs;
 mod interrupted;
+mod sequences;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
