@@ -4,12 +4,20 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use oma_core::conformance::{self, DEVICE_CAPACITY, DeviceSubject, Trial, sample};
-use oma_core::memory::MemoryDevice;
-use oma_core::traits::{BlockDevice, Durability};
+use async_trait::async_trait;
+use bytes::Bytes;
+use oma_core::conformance::{
+    self, BackendSubject, DEVICE_CAPACITY, DeviceSubject, SourceSubject, SourceWorld, Trial, sample,
+};
+use oma_core::memory::{MemoryBackend, MemoryDevice, MemorySource};
+use oma_core::traits::{BackendCapabilities, BlockDevice, Durability};
+use oma_core::{ByteSize, DiskKey, Endpoint, VmPath};
 
 fn main() -> ExitCode {
-    conformance::run(devices())
+    let mut trials = devices();
+    trials.extend(backends());
+    trials.extend(sources());
+    conformance::run(trials)
 }
 
 fn devices() -> Vec<Trial> {
@@ -39,4 +47,67 @@ fn devices() -> Vec<Trial> {
         },
     ));
     trials
+}
+
+fn backends() -> Vec<Trial> {
+    let subject = |backend: MemoryBackend| {
+        let backend = Arc::new(backend);
+        BackendSubject { second: backend.clone(), backend, guard: Box::new(()) }
+    };
+    let plain = BackendCapabilities { zeroed_on_create: false, resize: false, content_stamp: false };
+    let cases = conformance::volume_backend_cases();
+    let mut trials =
+        conformance::cases("memory_backend", &cases, move || async move { subject(MemoryBackend::new()) });
+    trials.extend(conformance::cases("memory_backend_of_little_ability", &cases, move || async move {
+        subject(MemoryBackend::new().with_capabilities(plain))
+    }));
+    trials.extend(conformance::cases(
+        "memory_backend",
+        &conformance::full_backend_cases(),
+        move || async move { subject(MemoryBackend::new().with_room(ByteSize::mib(8))) },
+    ));
+    trials.extend(conformance::cases(
+        "memory_backend",
+        &conformance::unreachable_backend_cases(),
+        move || async move {
+            let backend = MemoryBackend::new();
+            backend.disconnect();
+            subject(backend)
+        },
+    ));
+    trials
+}
+
+fn sources() -> Vec<Trial> {
+    let factory = || async {
+        let vm = VmPath::parse("/DC/vm/web").unwrap();
+        let source = Arc::new(MemorySource::new(Endpoint::parse("memory").unwrap()));
+        for key in ["disk-2000", "disk-2001"] {
+            source.add_disk(&vm, &DiskKey::parse(key).unwrap(), ByteSize::mib(1));
+        }
+        let world = Arc::new(Guest { source: source.clone(), vm: vm.clone() });
+        SourceSubject { source, vm, world, guard: Box::new(()) }
+    };
+    let mut trials = conformance::cases("memory_source", &conformance::disk_source_cases(), factory);
+    trials.extend(conformance::cases("memory_source", &conformance::snapshot_source_cases(), factory));
+    trials.extend(conformance::cases("memory_source", &conformance::tracking_source_cases(), factory));
+    trials
+}
+
+#[derive(Debug)]
+struct Guest {
+    source: Arc<MemorySource>,
+    vm: VmPath,
+}
+
+#[async_trait]
+impl SourceWorld for Guest {
+    async fn write(&self, key: &DiskKey, offset: u64, data: Bytes) {
+        let disk = self.source.disk(&self.vm, key).unwrap();
+        disk.write_at(offset, data, Durability::Cached).await.unwrap();
+    }
+
+    async fn reset_tracking(&self, key: &DiskKey) {
+        self.source.reset_tracking(&self.vm, key);
+    }
 }

@@ -18,13 +18,21 @@
 #![allow(clippy::unwrap_used, reason = "a case panics when its promise is broken")]
 
 mod block_device;
+mod disk_source;
 mod requirement;
 mod runner;
 mod sample;
+mod volume_backend;
 
 pub use block_device::{
     DEVICE_CAPACITY, DeviceSubject, block_device_cases, read_only_device_cases, short_device_cases,
 };
+pub use disk_source::{
+    SourceSubject, SourceWorld, disk_source_cases, snapshot_source_cases, tracking_source_cases,
+};
 pub use requirement::Requirement;
 pub use runner::{Case, Guard, Trial, cases, run, trial};
 pub use sample::sample;
+pub use volume_backend::{
+    BackendSubject, TOO_LARGE, full_backend_cases, unreachable_backend_cases, volume_backend_cases,
+};
