@@ -1,1 +1,23 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "without an engine nothing can be opened"))]
+
+mod config;
+mod db;
+mod dialect;
+mod error;
+mod lease;
+mod migrate;
+mod page;
+mod record;
+mod sql;
+mod store;
+
+mod change_id_repo;
+mod export_registry;
+mod extent_journal;
+mod inventory;
+mod job_store;
+mod volume_registry;
+
+pub use config::StoreConfig;
+pub use store::SqlStore;

@@ -1,0 +1,154 @@
+//! Bound values: whole numbers and texts, with typed nulls, and nothing that an engine folds or rounds.
+
+use oma_core::state::{
+    ContextStatus, DiskStatus, ExportStatus, JobStatus, OperationKind, OperationStatus, ReplicationType,
+    VolumeStatus,
+};
+use oma_core::{
+    ByteSize, ChangeId, ContextId, DiskKey, Endpoint, Epoch, ExportName, Fence, Generation, InstanceId,
+    InstanceUuid, JobId, OperationId, Timestamp, VmPath, VolumeId, WorkerId,
+};
+
+use crate::error::StoreError;
+
+/// A value to bind, or one that was read. A null keeps its type: PostgreSQL asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Val {
+    Int(Option<i64>),
+    Text(Option<String>),
+}
+
+/// What can be bound. Numbers are checked: a column holds 63 bits.
+pub(crate) trait ToVal {
+    const NULL: Val;
+    fn to_val(&self) -> Result<Val, StoreError>;
+}
+
+impl<T: ToVal + ?Sized> ToVal for &T {
+    const NULL: Val = T::NULL;
+    fn to_val(&self) -> Result<Val, StoreError> {
+        (**self).to_val()
+    }
+}
+
+impl<T: ToVal> ToVal for Option<T> {
+    const NULL: Val = T::NULL;
+    fn to_val(&self) -> Result<Val, StoreError> {
+        self.as_ref().map_or(Ok(T::NULL), ToVal::to_val)
+    }
+}
+
+impl ToVal for i64 {
+    const NULL: Val = Val::Int(None);
+    fn to_val(&self) -> Result<Val, StoreError> {
+        Ok(Val::Int(Some(*self)))
+    }
+}
+
+impl ToVal for u64 {
+    const NULL: Val = Val::Int(None);
+    fn to_val(&self) -> Result<Val, StoreError> {
+        let number = i64::try_from(*self).map_err(|_| StoreError::TooLarge(*self))?;
+        Ok(Val::Int(Some(number)))
+    }
+}
+
+impl ToVal for u32 {
+    const NULL: Val = Val::Int(None);
+    fn to_val(&self) -> Result<Val, StoreError> {
+        i64::from(*self).to_val()
+    }
+}
+
+impl ToVal for bool {
+    const NULL: Val = Val::Int(None);
+    fn to_val(&self) -> Result<Val, StoreError> {
+        i64::from(*self).to_val()
+    }
+}
+
+impl ToVal for str {
+    const NULL: Val = Val::Text(None);
+    fn to_val(&self) -> Result<Val, StoreError> {
+        // PostgreSQL refuses NUL in a text; a free text (an error, a label) loses it on every engine alike.
+        Ok(Val::Text(Some(self.replace('\0', "\u{fffd}"))))
+    }
+}
+
+impl ToVal for String {
+    const NULL: Val = Val::Text(None);
+    fn to_val(&self) -> Result<Val, StoreError> {
+        self.as_str().to_val()
+    }
+}
+
+macro_rules! to_val {
+    ($(($($type:ty),+) => $via:expr;)+) => {$($(
+        impl ToVal for $type {
+            const NULL: Val = via_null($via);
+            fn to_val(&self) -> Result<Val, StoreError> {
+                let via: fn(&$type) -> _ = $via;
+                via(self).to_val()
+            }
+        }
+    )+)+};
+}
+
+const fn via_null<T, U: ToVal>(_: fn(&T) -> U) -> Val {
+    U::NULL
+}
+
+to_val! {
+    (Timestamp) => |time: &Timestamp| time.as_millis();
+    (ByteSize) => |size: &ByteSize| size.bytes();
+    (Epoch) => |epoch: &Epoch| epoch.0;
+    (Fence) => |fence: &Fence| fence.0;
+    (Generation) => |generation: &Generation| generation.0;
+}
+
+/// Ids and labels: their text, as it is.
+macro_rules! text_val {
+    ($($type:ty),+ $(,)?) => {$(
+        impl ToVal for $type {
+            const NULL: Val = Val::Text(None);
+            fn to_val(&self) -> Result<Val, StoreError> {
+                Ok(Val::Text(Some(self.as_str().to_owned())))
+            }
+        }
+    )+};
+}
+
+text_val! {
+    ChangeId, ContextId, DiskKey, Endpoint, ExportName, InstanceId, InstanceUuid, JobId, OperationId, VmPath, VolumeId,
+    WorkerId, ContextStatus, DiskStatus, ExportStatus, JobStatus, OperationKind, OperationStatus, ReplicationType,
+    VolumeStatus,
+}
+
+/// The values of a statement, in the order of its placeholders.
+macro_rules! vals {
+    ($($value:expr),* $(,)?) => {
+        $crate::db::collect([$($crate::db::ToVal::to_val(&$value)),*])
+    };
+}
+pub(crate) use vals;
+
+pub(crate) fn collect<const N: usize>(values: [Result<Val, StoreError>; N]) -> Result<Vec<Val>, StoreError> {
+    values.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nulls_keep_their_type() {
+        let values = vals![None::<Timestamp>, None::<JobId>, None::<u64>].unwrap();
+        assert_eq!(values, [Val::Int(None), Val::Text(None), Val::Int(None)]);
+    }
+
+    #[test]
+    fn a_number_beyond_63_bits_is_refused() {
+        assert!(matches!(vals![u64::MAX], Err(StoreError::TooLarge(u64::MAX))));
+        assert_eq!(vals![i64::MAX.unsigned_abs()].unwrap(), [Val::Int(Some(i64::MAX))]);
+    }
+}

@@ -1,0 +1,183 @@
+//! Opening a file: find out whose it is and whether it is whole, migrate it, then connect.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection, Row, SqlitePool};
+
+use super::fault::fault;
+use super::{File, query, value};
+use crate::config::StoreConfig;
+use crate::db::{Db, Sql, Val, sql};
+use crate::dialect::{Dialect, Fault, Mode};
+use crate::error::{Result, StoreError};
+use crate::migrate::{self, State, Step};
+use crate::sql::meta;
+
+/// `OMA1`, in the header of every database of ours; the same number as in [`migrate`].
+const APPLICATION_ID: i64 = 0x4f4d_4131;
+
+const STEPS: &[Step] =
+    &[Step::new(1, "replication", include_str!("../../../migrations/sqlite/0001_replication.sql"))];
+
+/// The wait between two attempts to switch a file to the write-ahead log, which ignores the busy timeout.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Opens a file, and in [`Mode::Write`] makes and migrates it first.
+pub(crate) async fn open(config: &StoreConfig, path: &str, mode: Mode) -> Result<Db> {
+    let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+    if path.file_name().is_none() || path.as_os_str() == ":memory:" {
+        return Err(StoreError::Url("its URL names no file; write sqlite:PATH"));
+    }
+    let options = SqliteConnectOptions::new()
+        .filename(&path)
+        .foreign_keys(true)
+        .busy_timeout(config.busy_timeout)
+        .synchronous(SqliteSynchronous::Full);
+    let fresh = !path.exists();
+    let writer = match mode {
+        Mode::Read if fresh => return Err(StoreError::NoDatabase { path }),
+        Mode::Read => {
+            inspect_for_reading(&options, &path).await?;
+            None
+        }
+        Mode::Write => {
+            prepare(&options, &path, config.busy_timeout).await?;
+            let options = options.clone().journal_mode(SqliteJournalMode::Wal);
+            Some(pool(1, config.busy_timeout, options, &path).await?)
+        }
+    };
+    let readers = pool(config.readers.max(1), config.busy_timeout, options.read_only(true), &path).await?;
+    Ok(Db::new(File { path, writer, readers }))
+}
+
+async fn pool(
+    size: u32,
+    patience: Duration,
+    options: SqliteConnectOptions,
+    path: &Path,
+) -> Result<SqlitePool> {
+    SqlitePoolOptions::new()
+        .max_connections(size)
+        // A writer waits for the others of this process here, then for other processes at the file's lock.
+        .acquire_timeout(patience.saturating_mul(2).max(Duration::from_secs(1)))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(options.disable_statement_logging())
+        .await
+        .map_err(|error| fault(path, error))
+}
+
+async fn inspect_for_reading(options: &SqliteConnectOptions, path: &Path) -> Result<()> {
+    let mut connection = connect(&options.clone().read_only(true), path).await?;
+    let state = inspect(&mut connection, path).await?;
+    connection.close().await.map_err(|error| fault(path, error))?;
+    let known = migrate::newest(STEPS);
+    match state {
+        State::Empty => Err(StoreError::NoDatabase { path: path.to_owned() }),
+        State::At(found) if found < known => Err(StoreError::Older { found, known }),
+        State::At(_) => Ok(()),
+    }
+}
+
+/// Makes and migrates a file on a connection of its own, under SQLite's own write lock: any number of processes may
+/// start at once. The driver's migrator is not used: it takes no lock on SQLite.
+async fn prepare(options: &SqliteConnectOptions, path: &Path, patience: Duration) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        return Err(StoreError::NoFolder { path: path.to_owned() });
+    }
+    let mut connection = connect(&options.clone().create_if_missing(true), path).await?;
+    // Before anything is written: a foreign file is left as it is.
+    inspect(&mut connection, path).await?;
+    check(&mut connection, path).await?;
+    migrate(&mut connection, path).await?;
+    use_write_ahead_log(&mut connection, path, patience).await?;
+    connection.close().await.map_err(|error| fault(path, error))
+}
+
+async fn connect(options: &SqliteConnectOptions, path: &Path) -> Result<SqliteConnection> {
+    options.clone().disable_statement_logging().connect().await.map_err(|error| fault(path, error))
+}
+
+/// Whose the file is and which steps it has.
+async fn inspect(connection: &mut SqliteConnection, path: &Path) -> Result<State> {
+    const TABLES: Sql = sql!("SELECT COUNT(*) AS tables FROM sqlite_schema");
+    let id = number(connection, sql!("PRAGMA application_id"), path).await?;
+    let tables = number(connection, TABLES, path).await?;
+    match (id, tables) {
+        (0, 0) => Ok(State::Empty),
+        (APPLICATION_ID, _) => {
+            let text = meta::MIGRATIONS.text(Dialect::Sqlite);
+            let rows = query(&mut *connection, text, Vec::new()).await.map_err(|error| fault(path, error))?;
+            migrate::state(STEPS, &rows)
+        }
+        (id, tables) => {
+            let detail = format!("{tables} tables of another program, application id {id}");
+            Err(StoreError::Foreign { path: path.to_owned(), detail })
+        }
+    }
+}
+
+/// Reads every page: damage is told before it is made worse.
+async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
+    let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(connection).await;
+    let found: String = row.and_then(|row| row.try_get(0)).map_err(|error| fault(path, error))?;
+    if found == "ok" { Ok(()) } else { Err(StoreError::Damaged { path: path.to_owned(), detail: found }) }
+}
+
+async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
+    let broken = |error| fault(path, error);
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
+    // Again, now that nobody else can write: another process may have been first.
+    let state = inspect(&mut transaction, path).await?;
+    let missing = migrate::missing(STEPS, state);
+    if state == State::Empty {
+        const TABLE: &str = "PRAGMA application_id = 1330463025; CREATE TABLE oma_migrations (\
+            version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL\
+            ) STRICT";
+        sqlx::raw_sql(TABLE).execute(&mut *transaction).await.map_err(broken)?;
+    }
+    for step in missing {
+        sqlx::raw_sql(step.text).execute(&mut *transaction).await.map_err(broken)?;
+        execute(&mut transaction, meta::MIGRATED, step.values()?, path).await?;
+    }
+    if state == State::Empty {
+        execute(&mut transaction, meta::SET, migrate::instance()?, path).await?;
+    }
+    transaction.commit().await.map_err(broken)
+}
+
+async fn use_write_ahead_log(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    patience: Duration,
+) -> Result<()> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match sqlx::query("PRAGMA journal_mode = WAL").fetch_one(&mut *connection).await {
+            Ok(_) => return Ok(()),
+            Err(error) => match fault(path, error) {
+                StoreError::Database { fault: Fault::Busy, .. } if waited < patience => {
+                    waited += PAUSE;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                refused => return Err(refused),
+            },
+        }
+    }
+}
+
+async fn execute(connection: &mut SqliteConnection, sql: Sql, values: Vec<Val>, path: &Path) -> Result<()> {
+    let query = value::bind(sql.text(Dialect::Sqlite), values);
+    query.execute(connection).await.map(|_| ()).map_err(|error| fault(path, error))
+}
+
+async fn number(connection: &mut SqliteConnection, sql: Sql, path: &Path) -> Result<i64> {
+    let row = sqlx::query(sql.text(Dialect::Sqlite)).fetch_one(connection).await;
+    row.and_then(|row| row.try_get(0)).map_err(|error| fault(path, error))
+}

@@ -1,0 +1,110 @@
+//! What can go wrong in the store, and the one place that says what a caller can do about it.
+
+use std::path::PathBuf;
+
+use oma_core::state::{JobStatus, Refused};
+use oma_core::{Error, ErrorKind, JobId, OperationId, Retry, Timestamp, WorkerId};
+
+use crate::dialect::Fault;
+
+pub(crate) type Result<T> = std::result::Result<T, StoreError>;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("the database {place}: {}", fault.advice())]
+    Database { place: String, fault: Fault, source: sqlx::Error },
+    #[error(
+        "the database {} is damaged ({detail}); restore a backup of it, or move the file away and replicate again; \
+         volumes are not touched",
+        path.display()
+    )]
+    Damaged { path: PathBuf, detail: String },
+    #[error("the folder of {} does not exist; create it, or name another database", path.display())]
+    NoFolder { path: PathBuf },
+    #[error("{} holds no database of OMA yet; run a command that replicates first", path.display())]
+    NoDatabase { path: PathBuf },
+    #[error("{} is not a database of OMA ({detail}); name another file, it was not changed", path.display())]
+    Foreign { path: PathBuf, detail: String },
+    #[error(
+        "the database has schema {found}, this program knows {known}; use the newer program that made it"
+    )]
+    Newer { found: i64, known: i64 },
+    #[error("the database has schema {found}, this program needs {known}; run a command that writes once")]
+    Older { found: i64, known: i64 },
+    #[error(
+        "schema step {version} ({name}) was made by another build of OMA; use that build, or a new database"
+    )]
+    OtherBuild { version: i64, name: String },
+    #[error("the database was opened for reading only")]
+    ReadOnly,
+    #[error("{0}")]
+    Url(&'static str),
+    #[error("this build has no {0} engine; build oma-store with the feature of that name")]
+    NotBuilt(&'static str),
+    #[error("{table} row {key}, column {column}: {reason}; restore a backup of the database")]
+    Row { table: &'static str, key: String, column: &'static str, reason: String },
+    #[error("{0} does not fit a database column; at most 2^63-1 is possible")]
+    TooLarge(u64),
+    #[error("cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+
+    #[error("the lease is not the newest any more, or the job has ended; stop at once")]
+    Fenced,
+    #[error("{worker} drives it until {until}; wait for it to end, or for its lease to expire")]
+    Held { worker: WorkerId, until: Timestamp },
+    #[error("there is no {what} {id}")]
+    Missing { what: &'static str, id: String },
+    #[error("{what} {id} exists already and differs from what is asked for")]
+    Exists { what: &'static str, id: String },
+    #[error("{0}")]
+    Invalid(String),
+    #[error("job {0} of this VM has not ended; wait for it, or cancel it")]
+    LiveJob(JobId),
+    #[error("operation {0} of this disk has not ended; finish it first")]
+    Unfinished(OperationId),
+    #[error("the job is {found}, not {expected}")]
+    Moved { expected: JobStatus, found: JobStatus },
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("{0}")]
+    Conflict(String),
+}
+
+impl StoreError {
+    pub(crate) fn missing(what: &'static str, id: &(impl ToString + ?Sized)) -> Self {
+        Self::Missing { what, id: id.to_string() }
+    }
+
+    pub(crate) fn exists(what: &'static str, id: &(impl ToString + ?Sized)) -> Self {
+        Self::Exists { what, id: id.to_string() }
+    }
+
+    /// The public error: the only place that decides the kind and whether trying again can help.
+    pub(crate) fn at(self, operation: &'static str, resource: impl std::fmt::Display) -> Error {
+        let (kind, retry) = match &self {
+            Self::Database { fault, .. } => fault.kind(),
+            Self::Damaged { .. } | Self::Row { .. } => (ErrorKind::Corrupt, Retry::Never),
+            Self::NoFolder { .. } | Self::NoDatabase { .. } | Self::Missing { .. } => {
+                (ErrorKind::NotFound, Retry::Never)
+            }
+            Self::Newer { .. } | Self::OtherBuild { .. } | Self::NotBuilt(_) => {
+                (ErrorKind::Unsupported, Retry::Never)
+            }
+            Self::ReadOnly => (ErrorKind::PermissionDenied, Retry::Never),
+            Self::Foreign { .. } | Self::Url(_) | Self::TooLarge(_) | Self::Invalid(_) => {
+                (ErrorKind::Invalid, Retry::Never)
+            }
+            Self::Json(_) => (ErrorKind::Internal, Retry::Never),
+            Self::Fenced => (ErrorKind::Fenced, Retry::Never),
+            Self::Held { .. } => (ErrorKind::Busy, Retry::Later),
+            Self::Exists { .. } => (ErrorKind::AlreadyExists, Retry::Never),
+            Self::Older { .. }
+            | Self::LiveJob(_)
+            | Self::Unfinished(_)
+            | Self::Moved { .. }
+            | Self::Refused(_)
+            | Self::Conflict(_) => (ErrorKind::Conflict, Retry::Never),
+        };
+        Error::new(kind, operation, resource).with_retry(retry).with_source(self)
+    }
+}

@@ -1,0 +1,255 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use oma_core::record::{JobEnd, JobFilter, JobSpec, Lease, ReplicationJob, VmContext};
+use oma_core::state::{ContextEvent, DiskEvent, DiskStatus, JobEvent, JobStatus};
+use oma_core::traits::JobStore;
+use oma_core::{ContextId, DiskKey, JobId, Timestamp, WorkerId};
+
+use crate::db::{Row, Tx, vals};
+use crate::error::{Result, StoreError};
+use crate::lease::{OwnDisk, guard};
+use crate::page::{PAGE, pages};
+use crate::record::{context, job};
+use crate::sql::{jobs, vms};
+use crate::store::SqlStore;
+
+impl SqlStore {
+    async fn insert_job(&self, spec: &JobSpec) -> Result<ReplicationJob> {
+        let disks: BTreeSet<DiskKey> = spec.disks.iter().cloned().collect();
+        if disks.is_empty() {
+            return Err(StoreError::Invalid("it has no disk; name at least one".to_owned()));
+        }
+        if disks.len() < spec.disks.len() {
+            return Err(StoreError::Invalid("it has a disk twice; name each once".to_owned()));
+        }
+        let mut tx = self.begin().await?;
+        if let Some(known) = find(&mut tx, &spec.id).await? {
+            let same = known.context == spec.context
+                && known.replication_type == spec.replication_type
+                && known.disks.iter().eq(&disks);
+            return if same { Ok(known) } else { Err(StoreError::exists("job", &spec.id)) };
+        }
+        let vm = find_context(&mut tx, &spec.context).await?;
+        let rows = find_disks(&mut tx, &spec.context, &disks).await?;
+        if let Some(live) = tx.find(jobs::LIVE, vals![spec.context], job).await? {
+            return Err(StoreError::LiveJob(live.id));
+        }
+        let status = vm.status.next(ContextEvent::Replicate)?;
+        let now = self.now();
+        insert_row(&mut tx, spec, &vm, &disks, now).await?;
+        for disk in rows {
+            let status = disk.record.status.next(DiskEvent::Assign)?;
+            tx.execute(vms::ASSIGN_DISK, vals![spec.id, status, now, disk.row]).await?;
+        }
+        tx.execute(vms::JOB_BEGINS, vals![status, spec.id, now, now, vm.id]).await?;
+        let inserted = must_find(&mut tx, &spec.id).await?;
+        tx.commit().await?;
+        Ok(inserted)
+    }
+
+    async fn claim_job(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> Result<Lease> {
+        let mut tx = self.begin().await?;
+        let found = tx.find(jobs::BY_ID, vals![id], leased).await?;
+        let (known, until) = found.ok_or_else(|| StoreError::missing("job", id))?;
+        if known.status.is_terminal() {
+            return Err(StoreError::Conflict(format!(
+                "it is {}; only a live job can be driven",
+                known.status
+            )));
+        }
+        let now = self.now();
+        let until = until.unwrap_or(now);
+        if let Some(owner) = known.owner.filter(|owner| owner != worker && now < until) {
+            return Err(StoreError::Held { worker: owner, until });
+        }
+        let (fence, expires_at) = (known.fence.next(), now.after(ttl));
+        let values = vals![worker, fence, expires_at, now, id, known.fence];
+        if tx.execute(jobs::CLAIM, values).await? == 0 {
+            return Err(StoreError::Held { worker: worker.clone(), until });
+        }
+        tx.commit().await?;
+        Ok(Lease { job: id.clone(), worker: worker.clone(), fence, expires_at })
+    }
+
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<Lease> {
+        let expires_at = self.now().after(ttl);
+        let mut tx = self.begin().await?;
+        let values = vals![expires_at, lease.job, lease.fence, lease.worker];
+        if tx.execute(jobs::RENEW, values).await? == 0 {
+            return Err(StoreError::Fenced);
+        }
+        tx.commit().await?;
+        Ok(Lease { expires_at, ..lease.clone() })
+    }
+
+    async fn release_lease(&self, lease: &Lease) -> Result<()> {
+        let now = self.now();
+        let mut tx = self.begin().await?;
+        tx.execute(jobs::RELEASE, vals![now, now, lease.job, lease.fence, lease.worker]).await?;
+        tx.commit().await
+    }
+
+    async fn advance_job(&self, lease: &Lease, from: JobStatus, event: JobEvent) -> Result<ReplicationJob> {
+        let mut tx = self.begin().await?;
+        let known = guard(&mut tx, lease).await?;
+        let next = from.next(event).map_err(|refused| StoreError::Invalid(refused.to_string()))?;
+        if next.is_terminal() {
+            let reason = format!("{event} ends a job; end it, or commit its epoch");
+            return Err(StoreError::Invalid(reason));
+        }
+        if known.status != from {
+            return Err(StoreError::Moved { expected: from, found: known.status });
+        }
+        let now = self.now();
+        let values = vals![next, now, now, lease.job, lease.fence, lease.worker];
+        tx.execute(jobs::ADVANCE, values).await?;
+        let advanced = must_find(&mut tx, &lease.job).await?;
+        tx.commit().await?;
+        Ok(advanced)
+    }
+
+    async fn end_job(&self, lease: &Lease, end: JobEnd) -> Result<ReplicationJob> {
+        let (event, reason) = match end {
+            JobEnd::Failed(reason) => (JobEvent::Fail, reason),
+            JobEnd::Cancelled(reason) => (JobEvent::Cancel, reason),
+        };
+        let mut tx = self.begin().await?;
+        let known = guard(&mut tx, lease).await?;
+        let status = known.status.next(event)?;
+        let now = self.now();
+        let values = vals![status, reason, now, now, lease.job, lease.fence, lease.worker];
+        tx.execute(jobs::END, values).await?;
+        tx.execute(vms::FAIL_DISKS, vals![DiskStatus::Failed, now, lease.job]).await?;
+        let vm = find_context(&mut tx, &known.context).await?;
+        let vm_status = vm.status.next(ContextEvent::Fail)?;
+        tx.execute(vms::JOB_FAILS, vals![vm_status, now, now, vm.id]).await?;
+        let ended = must_find(&mut tx, &lease.job).await?;
+        tx.commit().await?;
+        Ok(ended)
+    }
+
+    async fn job_page(&self, filter: &JobFilter, behind: Option<i64>) -> Result<Vec<(i64, ReplicationJob)>> {
+        let behind = behind.unwrap_or(i64::MAX);
+        let (sql, values) = match (&filter.context, filter.live_only) {
+            // Live jobs are few: one page, ended by an empty second one.
+            (_, true) if behind < i64::MAX => return Ok(Vec::new()),
+            (Some(vm), true) => (jobs::LIVE, vals![vm]),
+            (None, true) => (jobs::ALL_LIVE, vals![]),
+            (Some(vm), false) => (jobs::PAGE_OF_CONTEXT, vals![vm, behind, PAGE]),
+            (None, false) => (jobs::PAGE, vals![behind, PAGE]),
+        };
+        let numbered = |row: &Row| Ok((row.fields("replication_jobs", "id").int("seq")?, job(row)?));
+        let mut page = self.db.all(sql, values, numbered).await?;
+        page.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
+        Ok(page)
+    }
+}
+
+/// A job and when its lease ends.
+fn leased(row: &Row) -> Result<(ReplicationJob, Option<Timestamp>)> {
+    Ok((job(row)?, row.fields("replication_jobs", "id").opt_time("due_at")?))
+}
+
+pub(crate) async fn find_context(tx: &mut Tx, id: &ContextId) -> Result<VmContext> {
+    let found = tx.find(vms::CONTEXT, vals![id], context).await?;
+    found.ok_or_else(|| StoreError::missing("VM", id))
+}
+
+async fn insert_row(
+    tx: &mut Tx,
+    spec: &JobSpec,
+    vm: &VmContext,
+    disks: &BTreeSet<DiskKey>,
+    now: Timestamp,
+) -> Result<()> {
+    let values = vals![
+        spec.id,
+        spec.context,
+        vm.identity.instance_uuid,
+        vm.name,
+        vm.path,
+        vm.identity.endpoint,
+        spec.replication_type,
+        JobStatus::Initializing,
+        vm.epoch.next(),
+        serde_json::to_string(disks)?,
+        now,
+        now,
+        now,
+    ];
+    tx.execute(jobs::INSERT, values).await.map(|_| ())
+}
+
+async fn find_disks(tx: &mut Tx, vm: &ContextId, keys: &BTreeSet<DiskKey>) -> Result<Vec<OwnDisk>> {
+    let mut found = Vec::with_capacity(keys.len());
+    for key in keys {
+        let disk = tx.find(vms::DISK, vals![vm, key], OwnDisk::read).await?;
+        found.push(disk.ok_or_else(|| StoreError::missing("disk", key))?);
+    }
+    Ok(found)
+}
+
+async fn find(tx: &mut Tx, id: &JobId) -> Result<Option<ReplicationJob>> {
+    tx.find(jobs::BY_ID, vals![id], job).await
+}
+
+async fn must_find(tx: &mut Tx, id: &JobId) -> Result<ReplicationJob> {
+    find(tx, id).await?.ok_or_else(|| StoreError::missing("job", id))
+}
+
+#[async_trait]
+impl JobStore for SqlStore {
+    async fn insert(&self, spec: JobSpec) -> oma_core::Result<ReplicationJob> {
+        self.insert_job(&spec).await.map_err(|error| error.at("record job", &spec.id))
+    }
+
+    async fn get(&self, id: &JobId) -> oma_core::Result<Option<ReplicationJob>> {
+        let found = self.db.find(jobs::BY_ID, vals![id], job).await;
+        found.map_err(|error| error.at("read job", id))
+    }
+
+    async fn live(&self, context: &ContextId) -> oma_core::Result<Option<ReplicationJob>> {
+        let found = self.db.find(jobs::LIVE, vals![context], job).await;
+        found.map_err(|error| error.at("find the live job of VM", context))
+    }
+
+    fn list(&self, filter: JobFilter) -> BoxStream<'_, oma_core::Result<ReplicationJob>> {
+        let page = move |behind: Option<(i64, ReplicationJob)>| {
+            let filter = filter.clone();
+            async move {
+                let page = self.job_page(&filter, behind.map(|(seq, _)| seq)).await;
+                page.map_err(|error| error.at("list", "jobs"))
+            }
+        };
+        pages(page).map(|item| item.map(|(_, job)| job)).boxed()
+    }
+
+    async fn claim(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> oma_core::Result<Lease> {
+        self.claim_job(id, worker, ttl).await.map_err(|error| error.at("claim job", id))
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> oma_core::Result<Lease> {
+        self.renew_lease(lease, ttl).await.map_err(|error| error.at("renew the lease of job", &lease.job))
+    }
+
+    async fn release(&self, lease: &Lease) -> oma_core::Result<()> {
+        self.release_lease(lease).await.map_err(|error| error.at("give back the lease of job", &lease.job))
+    }
+
+    async fn advance(
+        &self,
+        lease: &Lease,
+        from: JobStatus,
+        event: JobEvent,
+    ) -> oma_core::Result<ReplicationJob> {
+        self.advance_job(lease, from, event).await.map_err(|error| error.at("advance job", &lease.job))
+    }
+
+    async fn end(&self, lease: &Lease, end: JobEnd) -> oma_core::Result<ReplicationJob> {
+        self.end_job(lease, end).await.map_err(|error| error.at("end job", &lease.job))
+    }
+}

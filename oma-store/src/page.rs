@@ -1,0 +1,35 @@
+//! Streams over tables: page by page, so that a slow reader holds no transaction open.
+
+use std::collections::VecDeque;
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use oma_core::Error;
+
+/// Rows of one page.
+pub(crate) const PAGE: i64 = 200;
+
+/// The items of all pages; `next` answers the page behind an item, or the first one.
+pub(crate) fn pages<'a, T, Fut>(
+    next: impl Fn(Option<T>) -> Fut + Send + 'a,
+) -> BoxStream<'a, oma_core::Result<T>>
+where
+    T: Clone + Send + 'a,
+    Fut: Future<Output = oma_core::Result<Vec<T>>> + Send + 'a,
+{
+    let start = (next, VecDeque::new(), None, false);
+    stream::try_unfold(start, |(next, mut page, mut last, mut done)| async move {
+        if page.is_empty() && !done {
+            page = VecDeque::from(next(last.take()).await?);
+            done = i64::try_from(page.len()).is_ok_and(|rows| rows < PAGE);
+        }
+        let Some(item) = page.pop_front() else {
+            return Ok::<_, Error>(None);
+        };
+        if page.is_empty() && !done {
+            last = Some(item.clone());
+        }
+        Ok(Some((item, (next, page, last, done))))
+    })
+    .boxed()
+}

@@ -1,0 +1,161 @@
+//! Rows as records. Everything is parsed again: a row that was changed by hand is `Corrupt`, not believed.
+
+use oma_core::record::{
+    CbtRecord, CommittedChange, ContentStamp, DiskRecord, ExportRecord, Operation, OperationSpec,
+    ReplicationJob, SourceIdentity, VmContext, VolumeContent, VolumeRecord,
+};
+use oma_core::{ByteSize, DiskRef, Epoch, Fence, Generation};
+
+use crate::db::{Fields, Row};
+use crate::error::Result;
+
+pub(crate) fn job(row: &Row) -> Result<ReplicationJob> {
+    let fields = row.fields("replication_jobs", "id");
+    Ok(ReplicationJob {
+        id: fields.parse("id")?,
+        context: fields.parse("vm_context_id")?,
+        replication_type: fields.parse("replication_type")?,
+        status: fields.parse("status")?,
+        epoch: Epoch(fields.count("epoch")?),
+        disks: fields.json("disk_ids")?,
+        error: fields.opt_text("error_message")?.map(str::to_owned),
+        fence: Fence(fields.count("fence")?),
+        owner: fields.opt_parse("owner")?,
+        created_at: fields.time("created_at")?,
+        updated_at: fields.time("updated_at")?,
+        completed_at: fields.opt_time("completed_at")?,
+    })
+}
+
+pub(crate) fn context(row: &Row) -> Result<VmContext> {
+    let fields = row.fields("vm_replication_contexts", "context_id");
+    Ok(VmContext {
+        id: fields.parse("context_id")?,
+        identity: SourceIdentity {
+            instance_uuid: fields.parse("vmware_vm_id")?,
+            endpoint: fields.parse("vcenter_host")?,
+        },
+        name: fields.text("vm_name")?.to_owned(),
+        path: fields.parse("vm_path")?,
+        status: fields.parse("current_status")?,
+        epoch: Epoch(fields.count("epoch")?),
+        current_job: fields.opt_parse("current_job_id")?,
+        created_at: fields.time("created_at")?,
+        updated_at: fields.time("updated_at")?,
+    })
+}
+
+fn disk_ref(fields: &Fields<'_>) -> Result<DiskRef> {
+    Ok(DiskRef { context: fields.parse("vm_context_id")?, key: fields.parse("disk_id")? })
+}
+
+pub(crate) fn disk(row: &Row) -> Result<DiskRecord> {
+    let fields = row.fields("vm_disks", "row_id");
+    let unit = fields.opt_int("unit_number")?.map(u32::try_from).transpose();
+    Ok(DiskRecord {
+        disk: disk_ref(&fields)?,
+        job: fields.opt_parse("job_id")?,
+        label: fields.text("label")?.to_owned(),
+        location: fields.text("vm_dk_path")?.to_owned(),
+        capacity: fields.size("capacity_bytes")?,
+        unit_number: unit.map_err(|error| fields.damaged("unit_number", error))?,
+        volume: fields.opt_parse("volume_id")?,
+        change_id: fields.opt_parse("disk_change_id")?,
+        epoch: Epoch(fields.count("epoch")?),
+        status: fields.parse("sync_status")?,
+        bytes_synced: fields.size("bytes_synced")?,
+        updated_at: fields.time("updated_at")?,
+    })
+}
+
+/// The change id of a disk with all that it is bound to, if it has one.
+pub(crate) fn committed(row: &Row) -> Result<Option<CommittedChange>> {
+    let fields = row.fields("vm_disks", "row_id");
+    let Some(change_id) = fields.opt_parse("disk_change_id")? else {
+        return Ok(None);
+    };
+    Ok(Some(CommittedChange {
+        disk: disk_ref(&fields)?,
+        change_id,
+        generation: Generation(fields.count("change_generation")?),
+        endpoint: fields.parse("change_endpoint")?,
+        epoch: Epoch(fields.count("epoch")?),
+    }))
+}
+
+pub(crate) fn volume(row: &Row) -> Result<VolumeRecord> {
+    let fields = row.fields("ossea_volumes", "volume_id");
+    let content = match fields.text("content")? {
+        "blank" => VolumeContent::Blank,
+        "inconsistent" => VolumeContent::Inconsistent,
+        "epoch" => VolumeContent::Epoch(Epoch(fields.count("content_epoch")?)),
+        other => return Err(fields.damaged("content", format!("{other:?} is not a content"))),
+    };
+    Ok(VolumeRecord {
+        id: fields.parse("volume_id")?,
+        name: fields.text("volume_name")?.to_owned(),
+        disk: disk_ref(&fields)?,
+        capacity: fields.size("capacity_bytes")?,
+        generation: Generation(fields.count("generation")?),
+        content,
+        stamp: fields.opt_text("content_stamp")?.map(|stamp| ContentStamp(stamp.to_owned())),
+        status: fields.parse("status")?,
+        device_path: fields.opt_text("device_path")?.map(str::to_owned),
+        updated_at: fields.time("updated_at")?,
+    })
+}
+
+/// `ossea_volumes.content` and `content_epoch`.
+pub(crate) fn content_columns(content: VolumeContent) -> (&'static str, Option<Epoch>) {
+    match content {
+        VolumeContent::Blank => ("blank", None),
+        VolumeContent::Inconsistent => ("inconsistent", None),
+        VolumeContent::Epoch(epoch) => ("epoch", Some(epoch)),
+    }
+}
+
+pub(crate) fn operation(row: &Row) -> Result<Operation> {
+    let fields = row.fields("volume_operations", "id");
+    let capacity = fields.opt_int("capacity_bytes")?.map(u64::try_from).transpose();
+    Ok(Operation {
+        spec: OperationSpec {
+            id: fields.parse("id")?,
+            kind: fields.parse("type")?,
+            disk: disk_ref(&fields)?,
+            volume: fields.opt_parse("volume_id")?,
+            job: fields.parse("job_id")?,
+            capacity: capacity.map_err(|error| fields.damaged("capacity_bytes", error))?.map(ByteSize::new),
+        },
+        status: fields.parse("status")?,
+        error: fields.opt_text("error")?.map(str::to_owned),
+        created_at: fields.time("created_at")?,
+        updated_at: fields.time("updated_at")?,
+    })
+}
+
+pub(crate) fn export(row: &Row) -> Result<ExportRecord> {
+    let fields = row.fields("nbd_exports", "export_name");
+    Ok(ExportRecord {
+        name: fields.parse("export_name")?,
+        job: fields.parse("job_id")?,
+        disk: disk_ref(&fields)?,
+        volume: fields.parse("device_mapping_uuid")?,
+        status: fields.parse("status")?,
+        updated_at: fields.time("updated_at")?,
+    })
+}
+
+pub(crate) fn history(row: &Row) -> Result<CbtRecord> {
+    let fields = row.fields("cbt_history", "id");
+    Ok(CbtRecord {
+        job: fields.parse("job_id")?,
+        disk: disk_ref(&fields)?,
+        change_id: fields.parse("change_id")?,
+        previous: fields.opt_parse("previous_change_id")?,
+        sync_type: fields.parse("sync_type")?,
+        extents: fields.count("blocks_changed")?,
+        bytes_transferred: fields.size("bytes_transferred")?,
+        success: fields.flag("sync_success")?,
+        created_at: fields.time("created_at")?,
+    })
+}

@@ -1,0 +1,10 @@
+//! `oma_meta` and `oma_migrations`.
+
+use super::statements;
+
+statements! {
+    GET = "SELECT name, value FROM oma_meta WHERE name = ?";
+    SET = "INSERT INTO oma_meta (name, value) VALUES (?, ?)";
+    MIGRATIONS = "SELECT version, name, checksum FROM oma_migrations ORDER BY version";
+    MIGRATED = "INSERT INTO oma_migrations (version, name, checksum, applied_at) VALUES (?, ?, ?, ?)";
+}

@@ -1,0 +1,91 @@
+//! Every statement is prepared against the real schema, and none walks through a table that grows.
+
+use std::sync::Arc;
+
+use oma_core::SystemClock;
+use oma_core::state::{
+    ContextStatus, DiskStatus, ExportStatus, JobStatus, OperationKind, OperationStatus, ReplicationType,
+    VolumeStatus,
+};
+use sqlx::{Connection, Executor, Row, SqlSafeStr, SqliteConnection};
+
+use super::{changes, exports, jobs, journals, meta, operations, vms, volumes};
+use crate::db::Sql;
+use crate::dialect::Dialect;
+use crate::{SqlStore, StoreConfig};
+
+const SCHEMA: &str = include_str!("../../migrations/sqlite/0001_replication.sql");
+
+fn all() -> impl Iterator<Item = (&'static str, Sql)> {
+    let modules = [
+        changes::ALL,
+        exports::ALL,
+        jobs::ALL,
+        journals::ALL,
+        meta::ALL,
+        operations::ALL,
+        vms::ALL,
+        volumes::ALL,
+    ];
+    modules.into_iter().flatten().copied()
+}
+
+async fn migrated() -> (tempfile::TempDir, SqliteConnection) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("oma.db");
+    let config = StoreConfig { url: format!("sqlite://{}", path.display()), ..StoreConfig::default() };
+    SqlStore::open(&config, Arc::new(SystemClock)).await.unwrap().close().await;
+    let connection = SqliteConnection::connect(&config.url).await.unwrap();
+    (folder, connection)
+}
+
+#[tokio::test]
+async fn every_statement_is_taken_by_the_database() {
+    let (_folder, mut connection) = migrated().await;
+    for (name, sql) in all() {
+        let text = sql.text(Dialect::Sqlite);
+        let prepared = (&mut connection).prepare(text.into_sql_str()).await;
+        assert!(prepared.is_ok(), "{name}: {}", prepared.err().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn no_statement_walks_through_a_table_that_grows() {
+    let (_folder, mut connection) = migrated().await;
+    for (name, sql) in all() {
+        // The steps of the schema are few.
+        if name == "MIGRATIONS" {
+            continue;
+        }
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.text(Dialect::Sqlite)));
+        for row in sqlx::query(explain).fetch_all(&mut connection).await.unwrap() {
+            let detail: String = row.get("detail");
+            let walks = detail.starts_with("SCAN") && !detail.contains("CONSTANT ROW");
+            assert!(!walks && !detail.contains("TEMP B-TREE"), "{name}: {detail}");
+        }
+    }
+}
+
+#[test]
+fn checks_of_the_schema_know_every_label() {
+    fn list<T: std::fmt::Display>(values: &[T]) -> String {
+        values.iter().map(|value| format!("'{value}'")).collect::<Vec<_>>().join(", ")
+    }
+    for (column, labels) in [
+        ("current_status", list(ContextStatus::ALL)),
+        ("replication_type", list(ReplicationType::ALL)),
+        ("sync_type", list(ReplicationType::ALL)),
+        ("sync_status", list(DiskStatus::ALL)),
+        ("status", list(JobStatus::ALL)),
+        ("status", list(VolumeStatus::ALL)),
+        ("status", list(OperationStatus::ALL)),
+        ("status", list(ExportStatus::ALL)),
+        ("type", list(OperationKind::ALL)),
+    ] {
+        let check = format!("CHECK ({column} IN ({labels}))");
+        assert!(SCHEMA.contains(&check), "{check}");
+    }
+    let ended: Vec<_> = JobStatus::ALL.iter().filter(|status| status.is_terminal()).collect();
+    assert_eq!(super::live!(), format!("status NOT IN ({})", list(&ended)));
+    assert!(SCHEMA.contains(&format!("WHERE {};", super::live!())));
+}

@@ -1,0 +1,38 @@
+//! `ossea_volumes` and `device_mappings`. A deleted volume is a row that no reading statement answers for.
+
+use super::statements;
+
+macro_rules! volume {
+    () => {
+        "SELECT v.volume_id, v.volume_name, v.vm_context_id, v.disk_id, v.capacity_bytes, v.generation, \
+         v.content, v.content_epoch, v.content_stamp, v.status, m.device_path, v.updated_at FROM ossea_volumes v \
+         LEFT JOIN device_mappings m ON m.volume_uuid = v.volume_id"
+    };
+}
+
+statements! {
+    BY_ID = concat!(volume!(), " WHERE v.volume_id = ? AND v.status <> 'deleted'");
+    /// Also a deleted one.
+    MADE_BY = concat!(volume!(), " JOIN volume_operations o ON o.made_volume_id = v.id WHERE o.id = ?");
+    /// Also a deleted one.
+    ANY_BY_ID = concat!(volume!(), " WHERE v.volume_id = ?");
+    OF_DISK = concat!(volume!(), " JOIN vm_disks d ON d.ossea_volume_id = v.id WHERE d.vm_context_id = ? AND d.disk_id = ?");
+    PAGE = concat!(volume!(), " WHERE v.volume_id > ? AND v.status <> 'deleted' ORDER BY v.volume_id LIMIT ?");
+
+    INSERT = "INSERT INTO ossea_volumes (volume_id, volume_name, vm_context_id, disk_id, capacity_bytes, generation, \
+              content, status, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    /// A backend that gives an id again after the volume was gone.
+    REVIVE = "UPDATE ossea_volumes SET volume_name = ?, capacity_bytes = ?, generation = ?, content = ?, \
+              content_epoch = NULL, content_stamp = NULL, status = ?, updated_at = ? WHERE volume_id = ?";
+    SET_STATUS = "UPDATE ossea_volumes SET status = ?, device_path = ?, updated_at = ? WHERE volume_id = ?";
+    SET_CAPACITY = "UPDATE ossea_volumes SET capacity_bytes = ?, updated_at = ? WHERE volume_id = ?";
+    SET_CONTENT = "UPDATE ossea_volumes SET content = ?, content_epoch = ?, updated_at = ? WHERE volume_id = ?";
+    SET_GENERATION = "UPDATE ossea_volumes SET generation = ?, content = ?, content_epoch = NULL, updated_at = ? WHERE volume_id = ?";
+    COMMIT = "UPDATE ossea_volumes SET content = ?, content_epoch = ?, content_stamp = ?, updated_at = ? \
+              WHERE volume_id = ?";
+
+    BY_DEVICE = "SELECT volume_uuid FROM device_mappings WHERE device_path = ?";
+    MAP = "INSERT INTO device_mappings (volume_uuid, device_path, size, created_at, updated_at) VALUES (?, ?, ?, ?, ?)";
+    REMAP = "UPDATE device_mappings SET device_path = ?, size = ?, updated_at = ? WHERE volume_uuid = ?";
+    UNMAP = "DELETE FROM device_mappings WHERE volume_uuid = ?";
+}

@@ -1,0 +1,92 @@
+mod operation;
+mod volume;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use oma_core::record::{Lease, Operation, OperationSpec, VolumeContent, VolumeRecord};
+use oma_core::traits::{Volume, VolumeRegistry};
+use oma_core::{DiskRef, Generation, InstanceId, OperationId, VolumeId};
+
+use crate::db::{Row, vals};
+use crate::error::{Result, StoreError};
+use crate::migrate::INSTANCE;
+use crate::page::{PAGE, pages};
+use crate::record::{operation as operation_of, volume as volume_of};
+use crate::sql::{meta, operations, volumes};
+use crate::store::SqlStore;
+
+impl SqlStore {
+    async fn read_instance(&self) -> Result<InstanceId> {
+        let value = |row: &Row| row.fields("oma_meta", "name").parse("value");
+        let found = self.db.find(meta::GET, vals![INSTANCE], value).await?;
+        found.ok_or_else(|| StoreError::missing("oma_meta row", INSTANCE))
+    }
+
+    async fn volume_page(&self, behind: Option<VolumeRecord>) -> Result<Vec<VolumeRecord>> {
+        let behind = behind.map_or(String::new(), |volume| volume.id.into());
+        self.db.all(volumes::PAGE, vals![behind, PAGE], volume_of).await
+    }
+}
+
+#[async_trait]
+impl VolumeRegistry for SqlStore {
+    async fn instance(&self) -> oma_core::Result<InstanceId> {
+        self.read_instance().await.map_err(|error| error.at("read", "the deployment's id"))
+    }
+
+    async fn begin(&self, lease: &Lease, spec: &OperationSpec) -> oma_core::Result<Operation> {
+        self.begin_operation(lease, spec).await.map_err(|error| error.at("record operation", &spec.id))
+    }
+
+    async fn operation(&self, id: &OperationId) -> oma_core::Result<Option<Operation>> {
+        let found = self.db.find(operations::BY_ID, vals![id], operation_of).await;
+        found.map_err(|error| error.at("read operation", id))
+    }
+
+    async fn unfinished(&self, disk: &DiskRef) -> oma_core::Result<Option<Operation>> {
+        let found = self.db.find(operations::UNFINISHED, vals![disk.context, disk.key], operation_of).await;
+        found.map_err(|error| error.at("find the unfinished operation of disk", disk))
+    }
+
+    async fn complete(
+        &self,
+        lease: &Lease,
+        id: &OperationId,
+        volume: &Volume,
+        zeroed: bool,
+    ) -> oma_core::Result<VolumeRecord> {
+        let content = if zeroed { VolumeContent::Blank } else { VolumeContent::Inconsistent };
+        let completed = self.complete_operation(lease, id, volume, content).await;
+        completed.map_err(|error| error.at("complete operation", id))
+    }
+
+    async fn fail(&self, lease: &Lease, id: &OperationId, error: &str) -> oma_core::Result<()> {
+        self.fail_operation(lease, id, error).await.map_err(|error| error.at("fail operation", id))
+    }
+
+    async fn volume(&self, id: &VolumeId) -> oma_core::Result<Option<VolumeRecord>> {
+        let found = self.db.find(volumes::BY_ID, vals![id], volume_of).await;
+        found.map_err(|error| error.at("read volume", id))
+    }
+
+    async fn volume_of(&self, disk: &DiskRef) -> oma_core::Result<Option<VolumeRecord>> {
+        let found = self.db.find(volumes::OF_DISK, vals![disk.context, disk.key], volume_of).await;
+        found.map_err(|error| error.at("find the volume of disk", disk))
+    }
+
+    fn volumes(&self) -> BoxStream<'_, oma_core::Result<VolumeRecord>> {
+        pages(async move |behind| self.volume_page(behind).await.map_err(|error| error.at("list", "volumes")))
+    }
+
+    async fn mark_inconsistent(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<()> {
+        self.mark(lease, id).await.map_err(|error| error.at("mark as inconsistent volume", id))
+    }
+
+    async fn advance_generation(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<Generation> {
+        self.advance_volume(lease, id).await.map_err(|error| error.at("advance the generation of volume", id))
+    }
+
+    async fn forget(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<()> {
+        self.forget_volume(lease, id).await.map_err(|error| error.at("forget volume", id))
+    }
+}
