@@ -5,6 +5,7 @@ mod clock;
 mod device;
 mod exports;
 mod faulty;
+mod gate;
 mod pages;
 mod source;
 mod store;

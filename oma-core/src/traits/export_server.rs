@@ -82,10 +82,14 @@ pub trait ExportServer: fmt::Debug + Send + Sync + 'static {
     async fn publish(&self, spec: ExportSpec) -> Result<Export>;
 
     /// Stops serving a name: new requests are refused, those in flight finish, clients are disconnected, at the latest
-    /// after `deadline` (L23). Idempotent.
+    /// after `deadline` (L23). Idempotent: a name that is not served is [`Drained::Absent`].
+    ///
+    /// # Errors
+    /// `Busy` when the device still has requests after the deadline: the export is closed for everybody and stays in the
+    /// list, because a write may yet land; ask again.
     async fn withdraw(&self, name: &ExportName, deadline: Duration) -> Result<Drained>;
 
-    /// What is served now, by name.
+    /// Every export through which a write may land, by name.
     fn list(&self) -> BoxStream<'_, Result<Export>>;
 
     /// What went through an export; `None` when it is not served.

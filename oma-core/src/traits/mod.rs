@@ -7,6 +7,7 @@
 //!   [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) (L21).
 //! * A dropped future leaves the call either done or not done, never half done; ask again to learn which.
 
+mod admission;
 mod block_device;
 mod change_id_repo;
 mod disk_source;
@@ -18,6 +19,7 @@ mod job_store;
 mod volume_backend;
 mod volume_registry;
 
+pub use admission::Admission;
 pub use block_device::{
     Access, BlockDevice, BlockSizes, BlockStatus, BlockStatusKind, DeviceIdentity, DeviceInfo, Durability,
     Zeroing,
