@@ -1,0 +1,45 @@
+use std::time::Duration;
+
+use oma_core::{ByteSize, ExportName};
+
+/// Limits of a [`Server`](crate::Server). The default suits a server that faces its own clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// What a client gets that names no export; without one it is refused.
+    pub default_export: Option<ExportName>,
+    /// Connections at once; more are closed at once.
+    pub max_connections: usize,
+    /// How long a client may take from its connection to the end of the handshake.
+    pub handshake_timeout: Duration,
+    /// Options that a client may send in one handshake.
+    pub max_options: usize,
+    /// Requests of one connection that are worked on at once; more wait in the socket.
+    pub max_requests: usize,
+    /// Bytes of requests and replies that one connection may hold at once; more wait in the socket.
+    pub max_buffered: ByteSize,
+    /// Largest payload that is told to clients. Clients that do not ask take 32 MiB for granted.
+    pub advertised_payload: u32,
+    /// Largest payload that is taken: some clients send more than they were told.
+    pub max_payload: u32,
+    /// A client that owes the rest of a request, or does not read its replies, for so long is cut off.
+    pub stall_timeout: Duration,
+    /// How long connections may finish their requests when a listener is shut down.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            default_export: None,
+            max_connections: 1024,
+            handshake_timeout: Duration::from_secs(10),
+            max_options: 64,
+            max_requests: 128,
+            max_buffered: ByteSize::mib(64),
+            advertised_payload: 32 << 20,
+            max_payload: 64 << 20,
+            stall_timeout: Duration::from_secs(120),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use oma_core::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, Zeroing};
+use oma_core::{Extent, ExtentSet, Result};
+
+use super::{ContextStatus, MetaContext};
+use crate::protocol::{NBD_STATE_DIRTY, QEMU_DIRTY_BITMAP};
+
+/// Changes are recorded in units of so many bytes, as QEMU does by default.
+const UNIT: u64 = 64 << 10;
+
+/// A device that records what is changed through it, and tells as `qemu:dirty-bitmap:NAME`.
+///
+/// It stands in for a hypervisor where there is none. What was changed is forgotten with the value: it is no proof of
+/// anything after a restart. A write counts as a change even if it failed.
+#[derive(Debug)]
+pub struct DirtyBitmap {
+    name: String,
+    device: Arc<dyn BlockDevice>,
+    dirty: Mutex<ExtentSet>,
+}
+
+impl DirtyBitmap {
+    /// Records the changes of `device` from now on, under the bitmap's name.
+    #[must_use]
+    pub fn new(name: &str, device: Arc<dyn BlockDevice>) -> Arc<Self> {
+        let name = format!("{QEMU_DIRTY_BITMAP}{name}");
+        Arc::new(Self { name, device, dirty: Mutex::default() })
+    }
+
+    /// What was changed since it was made or cleared.
+    #[must_use]
+    pub fn dirty(&self) -> ExtentSet {
+        self.set().clone()
+    }
+
+    /// Forgets all changes and gives them back: the next ones count from here.
+    pub fn clear(&self) -> ExtentSet {
+        std::mem::take(&mut *self.set())
+    }
+
+    fn set(&self) -> MutexGuard<'_, ExtentSet> {
+        // An insert that panicked half-way would lose a change; better to stop than to answer "unchanged".
+        self.dirty.lock().expect("nothing panics while the set of changes is held")
+    }
+
+    fn mark(&self, extent: Option<Extent>) {
+        let Some(extent) = extent else { return };
+        let start = extent.offset() / UNIT * UNIT;
+        let end = extent.end().div_ceil(UNIT).saturating_mul(UNIT).min(self.info().capacity.bytes());
+        if let Some(units) = Extent::between(start, end) {
+            self.set().insert(units);
+        }
+    }
+
+    /// Marks an extent before and after its change: [`DirtyBitmap::clear`] may come between.
+    async fn changing(
+        &self,
+        extent: Option<Extent>,
+        change: impl Future<Output = Result<()>> + Send,
+    ) -> Result<()> {
+        self.mark(extent);
+        let outcome = change.await;
+        self.mark(extent);
+        outcome
+    }
+}
+
+#[async_trait]
+impl MetaContext for DirtyBitmap {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn status(&self, extent: Extent) -> Result<Vec<ContextStatus>> {
+        let dirty = self.set();
+        let changed = dirty.within(extent).into_iter();
+        let unchanged = dirty.gaps(extent).into_iter().map(|extent| ContextStatus { extent, flags: 0 });
+        let mut all: Vec<_> =
+            changed.map(|extent| ContextStatus { extent, flags: NBD_STATE_DIRTY }).chain(unchanged).collect();
+        all.sort_unstable_by_key(|status| status.extent);
+        Ok(all)
+    }
+}
+
+#[async_trait]
+impl BlockDevice for DirtyBitmap {
+    fn info(&self) -> &DeviceInfo {
+        self.device.info()
+    }
+
+    async fn read_at(&self, offset: u64, buffer: BytesMut) -> Result<BytesMut> {
+        self.device.read_at(offset, buffer).await
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes, durability: Durability) -> Result<()> {
+        let length = u64::try_from(data.len()).expect("a buffer is smaller than 2^64");
+        let extent = self.info().check_change("write", offset, length)?;
+        self.changing(extent, self.device.write_at(offset, data, durability)).await
+    }
+
+    async fn write_zeroes(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        let checked = self.info().check_change("write zeroes", extent.offset(), extent.length())?;
+        self.changing(checked, self.device.write_zeroes(extent, zeroing, durability)).await
+    }
+
+    async fn trim(&self, extent: Extent) -> Result<()> {
+        let checked = self.info().check_change("trim", extent.offset(), extent.length())?;
+        self.changing(checked, self.device.trim(extent)).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.device.flush().await
+    }
+
+    async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
+        self.device.block_status(extent).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oma_core::ByteSize;
+    use oma_core::memory::MemoryDevice;
+
+    fn extent(offset: u64, length: u64) -> Extent {
+        Extent::new(offset, length).unwrap()
+    }
+
+    fn bitmap() -> Arc<DirtyBitmap> {
+        DirtyBitmap::new("b0", Arc::new(MemoryDevice::new("m", ByteSize::new(5 * UNIT + 7))))
+    }
+
+    #[tokio::test]
+    async fn changes_are_told_in_whole_units_and_never_beyond_the_end() {
+        let bitmap = bitmap();
+        bitmap.write_at(UNIT + 5, Bytes::from_static(b"x"), Durability::Cached).await.unwrap();
+        bitmap.write_zeroes(extent(5 * UNIT, 7), Zeroing::Punch, Durability::Cached).await.unwrap();
+        bitmap.trim(extent(3 * UNIT - 1, 2)).await.unwrap();
+        let all = bitmap.status(extent(0, 5 * UNIT + 7)).await.unwrap();
+        let found: Vec<_> = all.iter().map(|s| (s.extent.offset(), s.extent.length(), s.flags)).collect();
+        assert_eq!(found, [(0, UNIT, 0), (UNIT, 3 * UNIT, 1), (4 * UNIT, UNIT, 0), (5 * UNIT, 7, 1)]);
+    }
+
+    #[tokio::test]
+    async fn reads_refused_writes_and_cleared_changes_are_not_told() {
+        let bitmap = bitmap();
+        bitmap.read_at(0, BytesMut::zeroed(10)).await.unwrap();
+        bitmap.write_at(5 * UNIT, Bytes::from_static(b"too long"), Durability::Cached).await.unwrap_err();
+        assert!(bitmap.dirty().is_empty());
+        bitmap.write_at(0, Bytes::from_static(b"x"), Durability::Cached).await.unwrap();
+        assert_eq!(bitmap.clear().iter().collect::<Vec<_>>(), [extent(0, UNIT)]);
+        assert!(bitmap.dirty().is_empty());
+    }
+}

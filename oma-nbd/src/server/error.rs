@@ -1,0 +1,55 @@
+//! Why a connection ended before its time. Nobody waits for the answer but the log.
+
+use std::io;
+
+use oma_core::{Error, ErrorKind, Retry};
+
+use crate::protocol::Malformed;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Closed {
+    #[error("the connection failed")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("the client went away in the middle of the handshake")]
+    Vanished,
+    #[error("the handshake took longer than allowed")]
+    HandshakeTimeout,
+    #[error("the client has flags {0:#x} that are not known")]
+    ClientFlags(u32),
+    #[error("the client sent more options than allowed")]
+    TooManyOptions,
+    #[error("option {option} has {length} bytes, which is more than anybody needs")]
+    OptionTooLong { option: u32, length: u32 },
+    #[error("the client asked for an export that is not served, by the option that cannot be refused")]
+    UnknownExport,
+    #[error("a write of {0} bytes is larger than allowed")]
+    PayloadTooLong(u32),
+    #[error("the client neither read its replies nor finished its request for too long")]
+    Stalled,
+    #[error("the export was withdrawn or the server shut down")]
+    Cut,
+    #[error("there are as many connections as allowed")]
+    TooManyConnections,
+}
+
+impl From<Closed> for Error {
+    fn from(closed: Closed) -> Self {
+        let (kind, retry) = match &closed {
+            Closed::Io(_) | Closed::Vanished | Closed::Stalled | Closed::HandshakeTimeout => {
+                (ErrorKind::Unavailable, Retry::Later)
+            }
+            Closed::TooManyConnections => (ErrorKind::Busy, Retry::Later),
+            Closed::Cut => (ErrorKind::Cancelled, Retry::Later),
+            Closed::UnknownExport => (ErrorKind::NotFound, Retry::Never),
+            Closed::Malformed(_)
+            | Closed::ClientFlags(_)
+            | Closed::TooManyOptions
+            | Closed::OptionTooLong { .. }
+            | Closed::PayloadTooLong(_) => (ErrorKind::Invalid, Retry::Never),
+        };
+        Self::new(kind, "serve", "NBD connection").with_retry(retry).with_source(closed)
+    }
+}

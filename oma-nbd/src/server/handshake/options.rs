@@ -1,0 +1,252 @@
+//! What each option is answered with.
+
+use std::sync::Arc;
+
+use oma_core::ExportName;
+use oma_core::traits::Export;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::wire::Wire;
+use super::{Agreed, Chosen, Selected};
+use crate::protocol::{
+    ExportNameReply, InfoReply, InfoRequest, ListReply, MAX_STRING, Malformed, MetaContextReply,
+    MetaContextRequest, NBD_INFO_DESCRIPTION, NBD_INFO_NAME, NBD_OPT_ABORT, NBD_OPT_EXPORT_NAME, NBD_OPT_GO,
+    NBD_OPT_INFO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT,
+    NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NBD_REP_ERR_INVALID, NBD_REP_ERR_TOO_BIG, NBD_REP_ERR_UNKNOWN,
+    NBD_REP_ERR_UNSUP, NBD_REP_INFO, NBD_REP_META_CONTEXT, NBD_REP_SERVER,
+};
+use crate::server::Inner;
+use crate::server::error::Closed;
+use crate::server::served::Served;
+
+/// How the handshake goes on.
+#[derive(Debug)]
+pub(super) enum Step {
+    Next,
+    Open(Agreed),
+    Leave,
+}
+
+/// Why an option is refused: the reply and a sentence for readers.
+struct Refused(u32, String);
+
+impl From<Malformed> for Refused {
+    fn from(malformed: Malformed) -> Self {
+        Self(NBD_REP_ERR_INVALID, malformed.to_string())
+    }
+}
+
+/// What was agreed so far.
+pub(super) struct Options<'a> {
+    server: &'a Inner,
+    no_zeroes: bool,
+    structured: bool,
+    chosen: Chosen,
+}
+
+impl<'a> Options<'a> {
+    pub(super) fn new(server: &'a Inner, no_zeroes: bool) -> Self {
+        Self { server, no_zeroes, structured: false, chosen: None }
+    }
+
+    /// Answers an option. Without a payload it was too long.
+    pub(super) fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        option: u32,
+        payload: Option<&[u8]>,
+        wire: &mut Wire<'_, S>,
+    ) -> Result<Step, Closed> {
+        if option == NBD_OPT_EXPORT_NAME {
+            return self.export_name(payload, wire);
+        }
+        let answered = match payload {
+            Some(payload) => self.dispatch(option, payload, wire),
+            None => Err(Refused(NBD_REP_ERR_TOO_BIG, "the option is too long".to_owned())),
+        };
+        match answered {
+            Ok(step) => {
+                wire.reply(option, NBD_REP_ACK, &[]);
+                Ok(step)
+            }
+            Err(Refused(reply, reason)) => {
+                wire.reply(option, reply, reason.as_bytes());
+                Ok(Step::Next)
+            }
+        }
+    }
+
+    fn dispatch<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        option: u32,
+        payload: &[u8],
+        wire: &mut Wire<'_, S>,
+    ) -> Result<Step, Refused> {
+        match option {
+            NBD_OPT_ABORT => return Ok(Step::Leave),
+            NBD_OPT_LIST => self.list(payload, wire)?,
+            NBD_OPT_INFO | NBD_OPT_GO => return self.info(option, payload, wire),
+            NBD_OPT_STRUCTURED_REPLY => {
+                nothing_in(payload)?;
+                self.structured = true;
+            }
+            NBD_OPT_LIST_META_CONTEXT | NBD_OPT_SET_META_CONTEXT => {
+                self.meta_context(option, payload, wire)?;
+            }
+            _ => return Err(Refused(NBD_REP_ERR_UNSUP, "the option is not supported".to_owned())),
+        }
+        Ok(Step::Next)
+    }
+
+    /// The option that cannot be refused but by closing the connection.
+    fn export_name<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        payload: Option<&[u8]>,
+        wire: &mut Wire<'_, S>,
+    ) -> Result<Step, Closed> {
+        let name = payload.and_then(|payload| std::str::from_utf8(payload).ok());
+        let agreed = name.and_then(|name| self.open(name)).ok_or(Closed::UnknownExport)?;
+        let served = &agreed.export.served;
+        let flags = served.transmission_flags(agreed.structured);
+        wire.put(&ExportNameReply { size: served.export.capacity.bytes(), flags }.encode());
+        if !self.no_zeroes {
+            wire.put(&[0; ExportNameReply::ZEROES]);
+        }
+        Ok(Step::Open(agreed))
+    }
+
+    fn list<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        payload: &[u8],
+        wire: &mut Wire<'_, S>,
+    ) -> Result<(), Refused> {
+        nothing_in(payload)?;
+        for served in self.server.table.list().iter().filter(|served| served.is_open()) {
+            let Export { name, description, .. } = &served.export;
+            let mut reply = Vec::new();
+            ListReply { name: name.as_str(), description: text(description) }.encode(&mut reply);
+            wire.reply(NBD_OPT_LIST, NBD_REP_SERVER, &reply);
+        }
+        Ok(())
+    }
+
+    fn info<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        option: u32,
+        payload: &[u8],
+        wire: &mut Wire<'_, S>,
+    ) -> Result<Step, Refused> {
+        let request = InfoRequest::decode(payload)?;
+        // The export is attached before anything is told about it, so that it cannot go in between.
+        let (served, step) = match option {
+            NBD_OPT_GO => {
+                let agreed = self.open(request.name).ok_or_else(unknown)?;
+                (agreed.export.served.clone(), Step::Open(agreed))
+            }
+            _ => (self.find(request.name)?, Step::Next),
+        };
+        let mut told = vec![
+            InfoReply::Export {
+                size: served.export.capacity.bytes(),
+                flags: served.transmission_flags(self.structured),
+            },
+            self.block_size(&served),
+        ];
+        if request.wanted.contains(&NBD_INFO_NAME) {
+            told.push(InfoReply::Name(served.export.name.as_str()));
+        }
+        if request.wanted.contains(&NBD_INFO_DESCRIPTION) && !served.export.description.is_empty() {
+            told.push(InfoReply::Description(text(&served.export.description)));
+        }
+        for info in told {
+            let mut reply = Vec::new();
+            info.encode(&mut reply);
+            wire.reply(option, NBD_REP_INFO, &reply);
+        }
+        Ok(step)
+    }
+
+    fn block_size(&self, served: &Served) -> InfoReply<'static> {
+        let sizes = served.device.info().block_sizes;
+        let advertised = self.server.config.advertised_payload.min(self.server.config.max_payload);
+        // The protocol wants a multiple of the smallest block, and no less than the preferred one.
+        let maximum = (advertised - advertised % sizes.minimum.max(1)).max(sizes.preferred);
+        InfoReply::BlockSize { minimum: sizes.minimum, preferred: sizes.preferred, maximum }
+    }
+
+    fn meta_context<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        option: u32,
+        payload: &[u8],
+        wire: &mut Wire<'_, S>,
+    ) -> Result<(), Refused> {
+        let setting = option == NBD_OPT_SET_META_CONTEXT;
+        if setting {
+            self.chosen = None;
+        }
+        if !self.structured {
+            let reason = "structured replies must be asked for first".to_owned();
+            return Err(Refused(NBD_REP_ERR_INVALID, reason));
+        }
+        let request = MetaContextRequest::decode(payload)?;
+        let served = self.find(request.name)?;
+        let wanted = |name: &str| match setting {
+            true => request.queries.contains(&name),
+            false => request.queries.is_empty() || request.queries.iter().any(|query| matches(query, name)),
+        };
+        let known = (0..).zip(&served.contexts);
+        let selected: Vec<_> = known
+            .filter(|(_, context)| wanted(context.name()))
+            .map(|(id, context)| Selected { id, context: context.clone() })
+            .collect();
+        for Selected { id, context } in &selected {
+            let mut reply = Vec::new();
+            MetaContextReply { id: *id, name: context.name() }.encode(&mut reply);
+            wire.reply(option, NBD_REP_META_CONTEXT, &reply);
+        }
+        if setting {
+            self.chosen = Some((served, selected));
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, name: &str) -> Option<Agreed> {
+        let export = self.server.table.open(&self.resolve(name)?)?;
+        // Contexts chosen for another export, or for one that was replaced since, are void.
+        let chosen = self.chosen.take().filter(|(served, _)| Arc::ptr_eq(served, &export.served));
+        let contexts = chosen.map(|(_, selected)| selected).unwrap_or_default();
+        Some(Agreed { export, structured: self.structured, contexts })
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Served>, Refused> {
+        self.resolve(name).and_then(|name| self.server.table.find(&name)).ok_or_else(unknown)
+    }
+
+    fn resolve(&self, name: &str) -> Option<ExportName> {
+        if name.is_empty() {
+            return self.server.config.default_export.clone();
+        }
+        ExportName::parse(name).ok()
+    }
+}
+
+fn unknown() -> Refused {
+    // Without the name: it may be as long as the whole reply.
+    Refused(NBD_REP_ERR_UNKNOWN, "there is no such export".to_owned())
+}
+
+fn nothing_in(payload: &[u8]) -> Result<(), Refused> {
+    match payload.len() {
+        0 => Ok(()),
+        extra => Err(Malformed::Trailing { what: "the option", extra }.into()),
+    }
+}
+
+/// Whether a query of a list means a context: its name, its namespace, or the part of its name up to a colon.
+fn matches(query: &str, name: &str) -> bool {
+    query == name || (query.ends_with(':') && name.starts_with(query))
+}
+
+/// As much of a text as fits a reply.
+fn text(whole: &str) -> &str {
+    &whole[..whole.floor_char_boundary(MAX_STRING)]
+}

@@ -1,0 +1,111 @@
+//! Takes connections from a listener and owns them until they end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Inner;
+use super::error::Closed;
+use super::handshake::negotiate;
+use super::stop::Stop;
+use super::transmission::Connection;
+
+/// Pause after a failed accept: mostly there are too many open files, and trying again at once only burns a core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long connections get to notice that they were cut.
+const CUT_GRACE: Duration = Duration::from_millis(500);
+
+/// A socket that takes connections.
+pub(super) trait Listener: Send {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Waits for a connection.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        Ok(Self::accept(self).await?.0)
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        let (stream, _) = Self::accept(self).await?;
+        // A reply must not wait for the acknowledgement of the one before.
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+/// Serves every connection of a listener until `shutdown`, then lets them finish.
+pub(super) async fn serve<L: Listener>(server: Arc<Inner>, listener: L, shutdown: CancellationToken) {
+    let stop = Stop { drain: shutdown, cut: CancellationToken::new() };
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.drain.cancelled() => break,
+            Some(ended) = connections.join_next() => report(ended),
+            accepted = listener.accept() => match accepted {
+                Ok(stream) => {
+                    connections.spawn(converse(server.clone(), stream, stop.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection; trying again");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let all_ended = async |connections: &mut JoinSet<_>| {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    };
+    if timeout(server.config.drain_timeout, all_ended(&mut connections)).await.is_err() {
+        stop.cut.cancel();
+        if timeout(CUT_GRACE, all_ended(&mut connections)).await.is_err() {
+            tracing::warn!("a device has not answered all requests; leaving it alone with them");
+        }
+    }
+}
+
+/// Serves one connection from its first byte to its last.
+pub(super) async fn converse<S>(server: Arc<Inner>, mut stream: S, stop: Stop) -> Result<(), Closed>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let _seat = server.seats.clone().try_acquire_owned().map_err(|_| Closed::TooManyConnections)?;
+    let handshake = timeout(server.config.handshake_timeout, negotiate(&server, &mut stream));
+    let agreed = tokio::select! {
+        biased;
+        () = stop.drain.cancelled() => return Err(Closed::Cut),
+        agreed = handshake => agreed.map_err(|_| Closed::HandshakeTimeout)??,
+    };
+    let Some(agreed) = agreed else { return Ok(()) };
+    tracing::debug!(export = %agreed.export.served.export.name, "a client opened an export");
+    Connection::new(server, stream, agreed).run(&stop).await
+}
+
+fn report(ended: Result<Result<(), Closed>, tokio::task::JoinError>) {
+    match ended {
+        Ok(Ok(())) => tracing::debug!("a connection ended"),
+        Ok(Err(closed)) => {
+            tracing::info!(reason = oma_core::Error::from(closed).chain(), "a connection was closed");
+        }
+        Err(error) => tracing::error!(%error, "a connection's task failed"),
+    }
+}

@@ -1,0 +1,115 @@
+//! The server.
+
+mod buffers;
+mod config;
+mod context;
+mod dirty;
+mod error;
+mod handshake;
+mod listen;
+mod served;
+mod stop;
+mod table;
+mod transmission;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use oma_core::traits::{Drained, Export, ExportServer, ExportSpec, ExportStatistics};
+use oma_core::{ExportName, Result};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use self::buffers::Buffers;
+use self::stop::Stop;
+use self::table::Table;
+
+pub use config::ServerConfig;
+pub use context::{ContextStatus, MetaContext};
+pub use dirty::DirtyBitmap;
+
+/// Serves block devices over NBD. A clone is another handle on the same server.
+///
+/// Exports and listeners are independent: exports may be published before, after or without any listener, and every
+/// listener serves all of them.
+#[derive(Clone, Debug)]
+pub struct Server(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: ServerConfig,
+    table: Table,
+    buffers: Buffers,
+    /// One for each connection that is possible.
+    seats: Arc<Semaphore>,
+}
+
+impl Server {
+    /// A server without exports.
+    #[must_use]
+    pub fn new(config: ServerConfig) -> Self {
+        let seats = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
+        Self(Arc::new(Inner { config, table: Table::default(), buffers: Buffers::default(), seats }))
+    }
+
+    /// As [`ExportServer::publish`], with metadata contexts besides `base:allocation`.
+    ///
+    /// # Errors
+    /// As [`ExportServer::publish`]; the contexts of an export that is served already are not compared.
+    pub async fn publish_with(
+        &self,
+        spec: ExportSpec,
+        contexts: Vec<Arc<dyn MetaContext>>,
+    ) -> Result<Export> {
+        self.0.table.publish(&spec, contexts).await
+    }
+
+    /// Serves the connections of a unix socket until `shutdown`; then they finish what is in flight, for no longer than
+    /// [`ServerConfig::drain_timeout`]. The socket's file is its owner's to remove.
+    pub async fn serve_unix(&self, listener: UnixListener, shutdown: CancellationToken) {
+        listen::serve(self.0.clone(), listener, shutdown).await;
+    }
+
+    /// Serves the connections of a TCP socket until `shutdown`; then they finish what is in flight, for no longer than
+    /// [`ServerConfig::drain_timeout`].
+    pub async fn serve_tcp(&self, listener: TcpListener, shutdown: CancellationToken) {
+        listen::serve(self.0.clone(), listener, shutdown).await;
+    }
+
+    /// Serves one connection that is made already, until it ends or `shutdown`.
+    ///
+    /// # Errors
+    /// `Unavailable` when the client vanished or stalled, `Invalid` when it broke the protocol, `NotFound` when it asked
+    /// for an export that is not served, `Busy` when there are too many connections, `Cancelled` when it was cut off.
+    pub async fn serve_stream<S>(&self, stream: S, shutdown: CancellationToken) -> Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stop = Stop { drain: shutdown, cut: CancellationToken::new() };
+        Ok(listen::converse(self.0.clone(), stream, stop).await?)
+    }
+}
+
+#[async_trait]
+impl ExportServer for Server {
+    async fn publish(&self, spec: ExportSpec) -> Result<Export> {
+        self.publish_with(spec, Vec::new()).await
+    }
+
+    async fn withdraw(&self, name: &ExportName, deadline: Duration) -> Result<Drained> {
+        self.0.table.withdraw(name, deadline).await
+    }
+
+    fn list(&self) -> BoxStream<'_, Result<Export>> {
+        let exports = self.0.table.list().into_iter().map(|served| Ok(served.export.clone()));
+        stream::iter(exports).boxed()
+    }
+
+    async fn statistics(&self, name: &ExportName) -> Result<Option<ExportStatistics>> {
+        Ok(self.0.table.any(name).map(|served| served.statistics()))
+    }
+}

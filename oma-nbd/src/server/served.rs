@@ -1,0 +1,134 @@
+//! An export while it is served.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use oma_core::traits::{Access, BlockDevice, Drained, Export, ExportSpec, ExportStatistics};
+use oma_core::{Error, ErrorKind, Result, Retry};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::MetaContext;
+use super::context::Allocation;
+use super::stop::Stop;
+use crate::protocol::{
+    NBD_FLAG_CAN_MULTI_CONN, NBD_FLAG_HAS_FLAGS, NBD_FLAG_READ_ONLY, NBD_FLAG_SEND_DF, NBD_FLAG_SEND_FLUSH,
+    NBD_FLAG_SEND_FUA, NBD_FLAG_SEND_TRIM, NBD_FLAG_SEND_WRITE_ZEROES,
+};
+
+/// How long connections get to notice that they were cut.
+const CUT_GRACE: Duration = Duration::from_millis(500);
+
+/// An export and its connections.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) export: Export,
+    pub(super) device: Arc<dyn BlockDevice>,
+    pub(super) contexts: Vec<Arc<dyn MetaContext>>,
+    pub(super) stop: Stop,
+    pub(super) counters: Counters,
+    connections: TaskTracker,
+}
+
+/// What went through an export.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) requests: AtomicU64,
+    pub(super) errors: AtomicU64,
+    pub(super) bytes_read: AtomicU64,
+    pub(super) bytes_written: AtomicU64,
+}
+
+/// A connection's use of an export. While one is there, a request may be in the device.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    pub(super) served: Arc<Served>,
+    _connection: TaskTrackerToken,
+}
+
+impl Served {
+    pub(super) fn new(spec: &ExportSpec, more: Vec<Arc<dyn MetaContext>>) -> Self {
+        let allocation: Arc<dyn MetaContext> = Arc::new(Allocation(spec.device.clone()));
+        Self {
+            export: spec.export(),
+            device: spec.device.clone(),
+            contexts: std::iter::once(allocation).chain(more).collect(),
+            stop: Stop::default(),
+            counters: Counters::default(),
+            connections: TaskTracker::new(),
+        }
+    }
+
+    /// Attaches a connection. The caller holds the table, so nobody waits for the last connection meanwhile.
+    pub(super) fn attach(self: &Arc<Self>) -> Attachment {
+        Attachment { served: self.clone(), _connection: self.connections.token() }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.stop.drain.is_cancelled()
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.export.access == Access::ReadOnly
+    }
+
+    /// Lets connections finish; cuts those that have not after `deadline`.
+    pub(super) async fn drain(&self, deadline: Duration) -> Result<Drained> {
+        self.stop.drain.cancel();
+        self.connections.close();
+        if timeout(deadline, self.connections.wait()).await.is_ok() {
+            return Ok(Drained::Graceful);
+        }
+        self.stop.cut.cancel();
+        match timeout(CUT_GRACE, self.connections.wait()).await {
+            Ok(()) => Ok(Drained::Cut),
+            Err(_) => Err(Error::new(ErrorKind::Busy, "withdraw export", &self.export.name)
+                .because("its device has not answered all requests; nobody can send more, ask again")
+                .with_retry(Retry::Later)),
+        }
+    }
+
+    /// Cuts all connections and waits until none of their requests is in the device.
+    pub(super) async fn cut(&self) {
+        self.stop.drain.cancel();
+        self.stop.cut.cancel();
+        self.connections.close();
+        self.connections.wait().await;
+    }
+
+    pub(super) fn statistics(&self) -> ExportStatistics {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ExportStatistics {
+            connections: u64::try_from(self.connections.len()).unwrap_or(u64::MAX),
+            requests: count(&self.counters.requests),
+            errors: count(&self.counters.errors),
+            bytes_read: count(&self.counters.bytes_read),
+            bytes_written: count(&self.counters.bytes_written),
+        }
+    }
+
+    /// What clients may count on. Several connections are always possible: a device's flush covers the writes that came
+    /// through any handle.
+    pub(super) fn transmission_flags(&self, structured: bool) -> u16 {
+        let mut flags =
+            NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN;
+        if structured {
+            flags |= NBD_FLAG_SEND_DF;
+        }
+        if self.is_read_only() {
+            return flags | NBD_FLAG_READ_ONLY;
+        }
+        if self.device.info().can_trim {
+            flags |= NBD_FLAG_SEND_TRIM;
+        }
+        flags | NBD_FLAG_SEND_WRITE_ZEROES
+    }
+}
+
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64, amount: u64) {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,90 @@
+//! Which exports are served. The lock is never held across I/O.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use oma_core::traits::{Admission, Drained, Export, ExportSpec};
+use oma_core::{ExportName, Result};
+
+use super::MetaContext;
+use super::served::{Attachment, Served};
+
+/// Exports by name. One that is being withdrawn stays until its last connection is gone, so that its device is not
+/// given to anybody else before (L06).
+#[derive(Debug, Default)]
+pub(super) struct Table(Mutex<BTreeMap<ExportName, Arc<Served>>>);
+
+impl Table {
+    pub(super) async fn publish(
+        &self,
+        spec: &ExportSpec,
+        contexts: Vec<Arc<dyn MetaContext>>,
+    ) -> Result<Export> {
+        while let Some(old) = self.try_publish(spec, &contexts)? {
+            tracing::info!(export = %spec.name, "replacing an export");
+            old.cut().await;
+            self.remove(&old);
+        }
+        Ok(spec.export())
+    }
+
+    pub(super) async fn withdraw(&self, name: &ExportName, deadline: Duration) -> Result<Drained> {
+        let Some(served) = self.exports().get(name).cloned() else { return Ok(Drained::Absent) };
+        let drained = served.drain(deadline).await?;
+        self.remove(&served);
+        tracing::info!(export = %name, ?drained, "withdrew an export");
+        Ok(drained)
+    }
+
+    /// The export with this name, if it takes connections.
+    pub(super) fn find(&self, name: &ExportName) -> Option<Arc<Served>> {
+        self.exports().get(name).filter(|served| served.is_open()).cloned()
+    }
+
+    /// Attaches a connection to an export.
+    pub(super) fn open(&self, name: &ExportName) -> Option<Attachment> {
+        self.exports().get(name).filter(|served| served.is_open()).map(Served::attach)
+    }
+
+    /// Everything through which a write may land, by name.
+    pub(super) fn list(&self) -> Vec<Arc<Served>> {
+        self.exports().values().cloned().collect()
+    }
+
+    pub(super) fn any(&self, name: &ExportName) -> Option<Arc<Served>> {
+        self.exports().get(name).cloned()
+    }
+
+    /// Serves a spec, or tells which export must be gone first.
+    fn try_publish(
+        &self,
+        spec: &ExportSpec,
+        contexts: &[Arc<dyn MetaContext>],
+    ) -> Result<Option<Arc<Served>>> {
+        let mut exports = self.exports();
+        let admission = spec.admit(exports.values().map(|served| &served.export))?;
+        let old = exports.get(&spec.name).cloned();
+        if admission == Admission::Keep && old.as_ref().is_some_and(|old| old.is_open()) {
+            return Ok(None);
+        }
+        if old.is_none() {
+            exports.insert(spec.name.clone(), Arc::new(Served::new(spec, contexts.to_vec())));
+            tracing::info!(export = %spec.name, device = %spec.device.info().identity, "published an export");
+        }
+        Ok(old)
+    }
+
+    /// Takes exactly this export out, not one that took its name since.
+    fn remove(&self, served: &Arc<Served>) {
+        let mut exports = self.exports();
+        if exports.get(&served.export.name).is_some_and(|found| Arc::ptr_eq(found, served)) {
+            exports.remove(&served.export.name);
+        }
+    }
+
+    fn exports(&self) -> MutexGuard<'_, BTreeMap<ExportName, Arc<Served>>> {
+        // Each change of the table is one call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,104 @@
+//! Takes requests out of the byte stream.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+
+use crate::protocol::{NBD_CMD_WRITE, Request};
+use crate::server::buffers::Buffers;
+use crate::server::error::Closed;
+
+/// The first receive takes so much; it doubles while receives come back full.
+const FIRST_WINDOW: usize = 4 << 10;
+/// No receive of headers and small payloads takes more.
+const LARGEST_WINDOW: usize = 64 << 10;
+
+/// What comes next in the byte stream.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A request with its data.
+    Request(Request, Bytes),
+    /// More bytes are needed.
+    Incomplete,
+    /// A request that must wait for room.
+    Full,
+}
+
+/// Receives many requests at once; the data of a large write goes straight into a buffer of its own.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    received: BytesMut,
+    window: usize,
+    /// A write whose data is on its way: the buffer, and how much of it is filled.
+    writing: Option<(Request, BytesMut, usize)>,
+    max_payload: u32,
+    buffers: Buffers,
+}
+
+impl Receiver {
+    pub(super) fn new(max_payload: u32, buffers: Buffers) -> Self {
+        Self { received: BytesMut::new(), window: FIRST_WINDOW, writing: None, max_payload, buffers }
+    }
+
+    /// The next request, if it is there and `admits` it.
+    pub(super) fn next(&mut self, admits: impl Fn(&Request) -> bool) -> Result<Next, Closed> {
+        if let Some((request, buffer, filled)) = self.writing.take() {
+            if filled == buffer.len() {
+                return Ok(Next::Request(request, self.buffers.lend(buffer)));
+            }
+            self.writing = Some((request, buffer, filled));
+            return Ok(Next::Incomplete);
+        }
+        let Some(header) = self.received.first_chunk() else { return Ok(Next::Incomplete) };
+        let request = Request::decode(header)?;
+        if request.command == NBD_CMD_WRITE && request.length > self.max_payload {
+            return Err(Closed::PayloadTooLong(request.length));
+        }
+        if !admits(&request) {
+            return Ok(Next::Full);
+        }
+        self.received.advance(Request::SIZE);
+        if request.command != NBD_CMD_WRITE {
+            return Ok(Next::Request(request, Bytes::new()));
+        }
+        let length = usize::try_from(request.length).expect("a payload fits memory");
+        if length <= self.received.len() {
+            return Ok(Next::Request(request, self.received.split_to(length).freeze()));
+        }
+        let mut buffer = self.buffers.take(length);
+        let filled = self.received.len();
+        buffer[..filled].copy_from_slice(&self.received);
+        self.received.clear();
+        self.writing = Some((request, buffer, filled));
+        Ok(Next::Incomplete)
+    }
+
+    /// Receives once; 0 bytes mean that the client sends no more.
+    pub(super) fn poll_receive<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if let Some((_, buffer, filled)) = &mut self.writing {
+            let mut rest = ReadBuf::new(&mut buffer[*filled..]);
+            ready!(Pin::new(stream).poll_read(cx, &mut rest))?;
+            let count = rest.filled().len();
+            *filled += count;
+            return Poll::Ready(Ok(count));
+        }
+        self.received.reserve(self.window);
+        let count = ready!(pin!(stream.read_buf(&mut self.received)).poll(cx))?;
+        if count >= self.window {
+            self.window = (self.window * 2).min(LARGEST_WINDOW);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Whether a request has begun and not ended.
+    pub(super) fn is_mid_request(&self) -> bool {
+        self.writing.is_some() || !self.received.is_empty()
+    }
+}
