@@ -7,9 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use oma_core::conformance::{
-    self, BackendSubject, DEVICE_CAPACITY, DeviceSubject, SourceSubject, SourceWorld, Trial, sample,
+    self, BackendSubject, Connect, DEVICE_CAPACITY, DeviceSubject, ExportSubject, SourceSubject, SourceWorld,
+    Trial, sample,
 };
-use oma_core::memory::{MemoryBackend, MemoryDevice, MemorySource};
+use oma_core::memory::{MemoryBackend, MemoryDevice, MemoryExportServer, MemorySource};
 use oma_core::traits::{BackendCapabilities, BlockDevice, Durability};
 use oma_core::{ByteSize, DiskKey, Endpoint, VmPath};
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let mut trials = devices();
     trials.extend(backends());
     trials.extend(sources());
+    trials.extend(exports());
     conformance::run(trials)
 }
 
@@ -47,6 +49,18 @@ fn devices() -> Vec<Trial> {
         },
     ));
     trials
+}
+
+fn exports() -> Vec<Trial> {
+    conformance::cases("memory_export_server", &conformance::export_server_cases(), async || {
+        let server = Arc::new(MemoryExportServer::new());
+        let door = server.clone();
+        let connect: Connect = Arc::new(move |name| {
+            let door = door.clone();
+            Box::pin(async move { door.connect(&name) })
+        });
+        ExportSubject { server, connect, guard: Box::new(()) }
+    })
 }
 
 fn backends() -> Vec<Trial> {

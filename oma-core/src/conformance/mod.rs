@@ -19,6 +19,7 @@
 
 mod block_device;
 mod disk_source;
+mod export_server;
 mod requirement;
 mod runner;
 mod sample;
@@ -30,6 +31,7 @@ pub use block_device::{
 pub use disk_source::{
     SourceSubject, SourceWorld, disk_source_cases, snapshot_source_cases, tracking_source_cases,
 };
+pub use export_server::{Connect, ExportSubject, export_server_cases};
 pub use requirement::Requirement;
 pub use runner::{Case, Guard, Trial, cases, run, trial};
 pub use sample::sample;
