@@ -1,4 +1,5 @@
 //! Whatever is done, in whatever order: SQLite answers what the store in memory answers, and holds what that holds.
+#![allow(clippy::unwrap_used, reason = "a test panics when its setup fails")]
 
 mod step;
 mod world;

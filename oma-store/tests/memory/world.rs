@@ -249,7 +249,7 @@ impl<S: Stores> World<S> {
         let id: OperationId = named("op", number);
         let known = self.store.operation(&id).await.unwrap();
         let done = volume(on, path);
-        let answer = self.store.complete(lease, &id, &done, number % 2 == 0).await;
+        let answer = self.store.complete(lease, &id, &done, number.is_multiple_of(2)).await;
         // The answer to a repetition may be as of now or as of then.
         if known.is_some_and(|known| known.status.is_terminal()) {
             told(answer.map(|v| v.id))

@@ -104,11 +104,19 @@ async fn connect(options: &SqliteConnectOptions, path: &Path) -> Result<SqliteCo
     options.clone().disable_statement_logging().connect().await.map_err(|error| fault(path, error))
 }
 
-/// Whose the file is and which steps it has.
+/// Whose the file is and which steps it has, as of one moment: another process may be making it.
 async fn inspect(connection: &mut SqliteConnection, path: &Path) -> Result<State> {
     const TABLES: Sql = sql!("SELECT COUNT(*) AS tables FROM sqlite_schema");
-    let id = number(connection, sql!("PRAGMA application_id"), path).await?;
-    let tables = number(connection, TABLES, path).await?;
+    let mut connection = connection.begin().await.map_err(|error| fault(path, error))?;
+    // SQLite itself takes a cut first page for a new file, and reads a cut last page as if zeroes followed.
+    let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+    let page = number(&mut connection, sql!("PRAGMA page_size"), path).await?.unsigned_abs();
+    if !bytes.is_multiple_of(page) {
+        let detail = format!("its {bytes} bytes are not whole pages of {page}");
+        return Err(StoreError::Damaged { path: path.to_owned(), detail });
+    }
+    let id = number(&mut connection, sql!("PRAGMA application_id"), path).await?;
+    let tables = number(&mut connection, TABLES, path).await?;
     match (id, tables) {
         (0, 0) => Ok(State::Empty),
         (APPLICATION_ID, _) => {

@@ -97,3 +97,6 @@ async fn query<'e>(
     let found = value::bind(text, values).fetch_all(on).await?;
     value::rows(&found)
 }
+
+#[cfg(test)]
+mod tests;

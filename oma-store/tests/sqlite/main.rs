@@ -1,0 +1,8 @@
+//! SQLite as a file: opening, refusing, crashing, several writers, and what other programs read in it.
+#![allow(clippy::unwrap_used, reason = "a test panics when its setup fails")]
+
+mod crash;
+mod fixture;
+mod open;
+mod seeds;
+mod writers;
