@@ -1,1 +1,8 @@
 #![doc = include_str!("../README.md")]
+
+#[cfg(feature = "file")]
+pub mod device;
+#[cfg(feature = "file")]
+pub mod file;
+#[cfg(feature = "file")]
+pub mod source;

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 
 use crate::record::{ContentStamp, VolumeTag};
 use crate::traits::{Access, BlockDevice};
@@ -20,7 +21,8 @@ pub struct BackendCapabilities {
 }
 
 /// Whether space is allocated when a volume is made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Provisioning {
     /// As it is written.
     #[default]

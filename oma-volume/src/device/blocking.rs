@@ -1,0 +1,18 @@
+//! The door to blocking calls: nothing else in this crate leaves the async workers.
+
+use super::error::DeviceError;
+
+/// Runs a blocking call on a thread made for it. When the caller goes away, the call still ends, in its own time.
+pub(crate) async fn blocking<T, F>(call: F) -> Result<T, DeviceError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    match tokio::task::spawn_blocking(call).await {
+        Ok(answer) => Ok(answer),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(DeviceError::Shutdown),
+        },
+    }
+}

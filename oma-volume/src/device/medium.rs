@@ -1,0 +1,262 @@
+//! Blocking calls on an open file or block device.
+
+use std::fs::{File, FileTimes};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use oma_core::Extent;
+use oma_core::traits::{Access, Durability, Zeroing};
+use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom, fallocate, flock, fstatfs, seek};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
+
+use super::error::DeviceError;
+
+/// `TMPFS_MAGIC` of linux/magic.h: its pages are always in memory.
+const TMPFS: i128 = 0x0102_1994;
+/// Block devices zero and discard in units that divide this.
+const DEVICE_UNIT: u64 = 4096;
+static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
+
+type Result<T, E = DeviceError> = std::result::Result<T, E>;
+
+#[derive(Debug)]
+pub(super) struct Medium {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    /// Who it is, however it was reached.
+    pub(super) identity: String,
+    pub(super) capacity: u64,
+    pub(super) sort: Sort,
+    in_memory: bool,
+    /// The file system refused `RWF_NOWAIT`.
+    waits: AtomicBool,
+    /// Written since the last flush.
+    changed: AtomicBool,
+    /// A flush failed: the kernel marks pages clean that it could not write, so a later one would succeed and prove nothing.
+    lost: AtomicBool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sort {
+    Regular,
+    BlockDevice,
+}
+
+/// How much of a read could be had without waiting.
+pub(super) enum Ready {
+    All,
+    Part(usize),
+}
+
+impl Medium {
+    /// Takes an open file and locks it: readers share, a writer is alone (L06). The lock is the open file's, so it ends
+    /// with the last call under way on it, and with the process.
+    pub(super) fn new(file: File, path: PathBuf, access: Access) -> Result<Self> {
+        let about = file.metadata()?;
+        let sort = match about.file_type() {
+            sort if sort.is_file() => Sort::Regular,
+            sort if sort.is_block_device() => Sort::BlockDevice,
+            sort if sort.is_dir() => return Err(DeviceError::NotADisk("folder")),
+            sort if sort.is_char_device() => return Err(DeviceError::NotADisk("character device")),
+            sort if sort.is_fifo() => return Err(DeviceError::NotADisk("pipe")),
+            _ => return Err(DeviceError::NotADisk("socket")),
+        };
+        lock(&file, access)?;
+        let (identity, capacity) = match sort {
+            Sort::Regular => (format!("file:{}:{}", about.dev(), about.ino()), file.metadata()?.len()),
+            Sort::BlockDevice => (format!("block:{}", about.rdev()), seek(&file, SeekFrom::End(0))?),
+        };
+        if capacity == 0 {
+            return Err(DeviceError::Empty);
+        }
+        let in_memory = sort == Sort::Regular && i128::from(fstatfs(&file)?.f_type) == TMPFS;
+        let [waits, changed, lost] = [false; 3].map(AtomicBool::new);
+        Ok(Self { file, path, identity, capacity, sort, in_memory, waits, changed, lost })
+    }
+
+    /// Reads what is in memory already.
+    pub(super) fn read_ready(&self, offset: u64, buffer: &mut [u8]) -> Result<Ready> {
+        if self.in_memory {
+            return self.read(offset, buffer).map(|()| Ready::All);
+        }
+        if self.waits.load(Ordering::Relaxed) {
+            return Ok(Ready::Part(0));
+        }
+        let length = buffer.len();
+        match preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(count) if count == length => Ok(Ready::All),
+            Ok(count) => Ok(Ready::Part(count)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Ready::Part(0)),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                self.waits.store(true, Ordering::Relaxed);
+                Ok(Ready::Part(0))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        match self.file.read_exact_at(buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                // Somebody may have made it longer again in the meantime; short it was.
+                let end = self.file.metadata().map_or(0, |about| about.len());
+                Err(DeviceError::EndedEarly { end, capacity: self.capacity })
+            }
+            other => Ok(other?),
+        }
+    }
+
+    pub(super) fn write(&self, mut offset: u64, mut data: &[u8], durability: Durability) -> Result<()> {
+        self.check_end()?;
+        self.changed.store(true, Ordering::Relaxed);
+        if durability == Durability::Durable {
+            loop {
+                match pwritev2(&self.file, &[IoSlice::new(data)], offset, ReadWriteFlags::DSYNC) {
+                    Ok(count) if count == data.len() => return Ok(()),
+                    Ok(count) => (offset, data) = (offset + bytes(count), &data[count..]),
+                    Err(Errno::INTR) => {}
+                    Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        self.file.write_all_at(data, offset)?;
+        self.settle(durability)
+    }
+
+    pub(super) fn zero(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.check_end()?;
+        self.changed.store(true, Ordering::Relaxed);
+        let mode = match zeroing {
+            Zeroing::Punch => FallocateFlags::PUNCH_HOLE,
+            Zeroing::Allocate => FallocateFlags::ZERO_RANGE,
+        };
+        let whole = self.whole_units(extent);
+        let done = match whole {
+            Some(whole) if self.allocate(whole, mode)? => Some(whole),
+            _ => None,
+        };
+        let (start, end) = done.map_or((extent.end(), extent.end()), |done| (done.offset(), done.end()));
+        for rest in [Extent::between(extent.offset(), start), Extent::between(end, extent.end())] {
+            self.write_zeroes(rest)?;
+        }
+        self.settle(durability)
+    }
+
+    /// Gives space back where that is possible.
+    pub(super) fn trim(&self, extent: Extent) -> Result<()> {
+        self.check_end()?;
+        self.changed.store(true, Ordering::Relaxed);
+        if let Some(whole) = self.whole_units(extent) {
+            self.allocate(whole, FallocateFlags::PUNCH_HOLE)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&self) -> Result<()> {
+        if self.lost.load(Ordering::Acquire) {
+            return Err(DeviceError::FlushFailed);
+        }
+        self.check_end()?;
+        let changed = self.changed.swap(false, Ordering::AcqRel);
+        let synced = if changed && self.sort == Sort::Regular {
+            self.touch()?;
+            // Not fdatasync: a power cut would bring an older modification time back, and with it another content stamp.
+            self.file.sync_all()
+        } else {
+            self.file.sync_data()
+        };
+        synced.map_err(|error| self.lose(error))
+    }
+
+    /// Moves the modification time on. The kernel's own has the grain of its timer, 4 ms, before Linux 6.13: two writes in
+    /// one tick would leave one content stamp.
+    fn touch(&self) -> Result<()> {
+        let last = self.file.metadata()?.modified()?;
+        let now = SystemTime::now().max(last + Duration::from_micros(1));
+        if let Err(error) = self.file.set_times(FileTimes::new().set_modified(now)) {
+            // Only the owner may; for others the kernel's own time has to do.
+            tracing::debug!(path = %self.path.display(), %error, "the modification time stays the kernel's");
+        }
+        Ok(())
+    }
+
+    fn settle(&self, durability: Durability) -> Result<()> {
+        match durability {
+            Durability::Cached => Ok(()),
+            Durability::Durable => self.file.sync_data().map_err(|error| self.lose(error)),
+        }
+    }
+
+    fn lose(&self, error: io::Error) -> DeviceError {
+        self.lost.store(true, Ordering::Release);
+        DeviceError::Flush(error)
+    }
+
+    /// A file that was cut off must not be made longer again by writing: the part between would read as zero (L11).
+    fn check_end(&self) -> Result<()> {
+        if self.sort == Sort::BlockDevice {
+            return Ok(());
+        }
+        let end = self.file.metadata()?.len();
+        if end < self.capacity {
+            return Err(DeviceError::EndedEarly { end, capacity: self.capacity });
+        }
+        Ok(())
+    }
+
+    /// The part of an extent that the medium can zero without writing.
+    fn whole_units(&self, extent: Extent) -> Option<Extent> {
+        match self.sort {
+            Sort::Regular => Some(extent),
+            Sort::BlockDevice => Extent::between(
+                extent.offset().next_multiple_of(DEVICE_UNIT),
+                extent.end() / DEVICE_UNIT * DEVICE_UNIT,
+            ),
+        }
+    }
+
+    /// Whether the file system or the device could do it.
+    fn allocate(&self, extent: Extent, mode: FallocateFlags) -> Result<bool> {
+        let mode = mode | FallocateFlags::KEEP_SIZE;
+        match retry_on_intr(|| fallocate(&self.file, mode, extent.offset(), extent.length())) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn write_zeroes(&self, extent: Option<Extent>) -> Result<()> {
+        for piece in extent.into_iter().flat_map(|extent| extent.pieces(bytes(ZEROES.len()))) {
+            let length = usize::try_from(piece.length()).expect("a piece is no longer than ZEROES");
+            self.file.write_all_at(&ZEROES[..length], piece.offset())?;
+        }
+        Ok(())
+    }
+}
+
+/// Locks an open file: readers share, a writer is alone.
+pub(crate) fn lock(file: &File, access: Access) -> Result<()> {
+    let operation = match access {
+        Access::ReadOnly => FlockOperation::NonBlockingLockShared,
+        Access::ReadWrite => FlockOperation::NonBlockingLockExclusive,
+    };
+    match (flock(file, operation), access) {
+        (Ok(()), _) => Ok(()),
+        (Err(Errno::WOULDBLOCK), Access::ReadOnly) => Err(DeviceError::Written),
+        (Err(Errno::WOULDBLOCK), Access::ReadWrite) => Err(DeviceError::Open),
+        // Where nobody can lock, no writer of ours can be there.
+        (Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK | Errno::INVAL), Access::ReadOnly) => Ok(()),
+        (Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK | Errno::INVAL), Access::ReadWrite) => {
+            Err(DeviceError::NoLocks)
+        }
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+fn bytes(count: usize) -> u64 {
+    u64::try_from(count).expect("a buffer is smaller than 2^64")
+}

@@ -1,0 +1,169 @@
+//! Raw files and block devices as [`BlockDevice`]s.
+//!
+//! ```text
+//!  read_at ── in the page cache? ── preadv2(RWF_NOWAIT) on the caller's thread     no hand-over
+//!                └ no ── pread on a blocking thread
+//!  write_at, write_zeroes, trim, flush, block_status ── on a blocking thread       they may wait for the disk
+//! ```
+//!
+//! Offsets and lengths are free, also on block devices: all goes through the page cache. An open device holds an advisory
+//! lock (`flock`): readers share it, a writer is alone (L06).
+
+mod blocking;
+mod error;
+mod medium;
+mod status;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use oma_core::traits::{
+    Access, BlockDevice, BlockSizes, BlockStatus, DeviceIdentity, DeviceInfo, Durability, Zeroing,
+};
+use oma_core::{ByteSize, Extent, Result};
+use rustix::fs::{Mode, OFlags, open};
+
+pub(crate) use blocking::blocking;
+pub(crate) use error::DeviceError;
+pub(crate) use medium::lock;
+use medium::{Medium, Ready, Sort};
+
+/// Larger reads go to a blocking thread at once: copying them takes longer than the way there.
+const INLINE_READ: usize = 1 << 20;
+
+/// An open raw file or block device.
+///
+/// A change under way when its future is dropped still happens, and the lock stays until it did.
+#[derive(Clone, Debug)]
+pub struct FileDevice {
+    info: DeviceInfo,
+    medium: Arc<Medium>,
+}
+
+impl FileDevice {
+    /// Opens a file or block device as large as it is now. Symbolic links are followed.
+    ///
+    /// # Errors
+    /// `NotFound`, `PermissionDenied`; `Invalid` for what is no disk or has no byte; `Busy` while somebody writes to it or,
+    /// for writing, has it open.
+    pub async fn open(path: impl Into<PathBuf>, access: Access) -> Result<Self> {
+        let path = path.into();
+        let place = path.clone();
+        let opened = blocking(move || Self::open_now(path, access)).await;
+        opened.and_then(|device| device).map_err(|error| error.at("open disk", &place))
+    }
+
+    pub(crate) fn open_now(path: PathBuf, access: Access) -> Result<Self, DeviceError> {
+        let mode = match access {
+            Access::ReadOnly => OFlags::RDONLY,
+            Access::ReadWrite => OFlags::RDWR,
+        };
+        // NONBLOCK: opening a pipe would wait for its other end; files and block devices do not care.
+        let flags = mode | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = File::from(open(&path, flags, Mode::empty())?);
+        Self::of(file, path, access)
+    }
+
+    /// Takes an open file and locks it; as large as it is now.
+    pub(crate) fn of(file: File, path: PathBuf, access: Access) -> Result<Self, DeviceError> {
+        Ok(Self::over(Medium::new(file, path, access)?, access))
+    }
+
+    /// The same for a file that may have bytes beyond the `capacity`.
+    pub(crate) fn within(
+        file: File,
+        path: PathBuf,
+        access: Access,
+        capacity: ByteSize,
+    ) -> Result<Self, DeviceError> {
+        let mut medium = Medium::new(file, path, access)?;
+        medium.capacity = medium.capacity.min(capacity.bytes());
+        Ok(Self::over(medium, access))
+    }
+
+    fn over(medium: Medium, access: Access) -> Self {
+        let info = DeviceInfo {
+            identity: DeviceIdentity(medium.identity.clone()),
+            capacity: ByteSize::new(medium.capacity),
+            block_sizes: BlockSizes { minimum: 1, preferred: 4096, maximum: 1 << 25 },
+            access,
+            can_trim: true,
+            can_block_status: medium.sort == Sort::Regular,
+        };
+        Self { info, medium: Arc::new(medium) }
+    }
+
+    /// The open file.
+    pub(crate) fn file(&self) -> &File {
+        &self.medium.file
+    }
+
+    async fn run<T, F>(&self, operation: &'static str, call: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Medium) -> Result<T, DeviceError> + Send + 'static,
+    {
+        let medium = self.medium.clone();
+        let answer = blocking(move || call(&medium)).await;
+        answer.and_then(|answer| answer).map_err(|error| error.at(operation, &self.medium.path))
+    }
+}
+
+#[async_trait]
+impl BlockDevice for FileDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    async fn read_at(&self, offset: u64, mut buffer: BytesMut) -> Result<BytesMut> {
+        if self.info.check("read", offset, length(&buffer))?.is_none() {
+            return Ok(buffer);
+        }
+        let mut have = 0;
+        if buffer.len() <= INLINE_READ {
+            match self.medium.read_ready(offset, &mut buffer) {
+                Ok(Ready::All) => return Ok(buffer),
+                Ok(Ready::Part(count)) => have = count,
+                Err(error) => return Err(error.at("read", &self.medium.path)),
+            }
+        }
+        self.run("read", move |medium| {
+            medium.read(offset + length(&buffer[..have]), &mut buffer[have..])?;
+            Ok(buffer)
+        })
+        .await
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes, durability: Durability) -> Result<()> {
+        if self.info.check_change("write", offset, length(&data))?.is_none() {
+            return Ok(());
+        }
+        self.run("write", move |medium| medium.write(offset, &data, durability)).await
+    }
+
+    async fn write_zeroes(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.info.check_change("write zeroes", extent.offset(), extent.length())?;
+        self.run("write zeroes", move |medium| medium.zero(extent, zeroing, durability)).await
+    }
+
+    async fn trim(&self, extent: Extent) -> Result<()> {
+        self.info.check_change("trim", extent.offset(), extent.length())?;
+        self.run("trim", move |medium| medium.trim(extent)).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.run("flush", Medium::flush).await
+    }
+
+    async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
+        self.info.check("ask for block status", extent.offset(), extent.length())?;
+        self.run("ask for block status", move |medium| Ok(medium.status(extent))).await
+    }
+}
+
+fn length(buffer: &[u8]) -> u64 {
+    u64::try_from(buffer.len()).expect("a buffer is smaller than 2^64")
+}

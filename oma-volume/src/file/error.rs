@@ -1,0 +1,73 @@
+use std::path::{Path, PathBuf};
+
+use oma_core::record::VolumeTag;
+use oma_core::{Error, ErrorKind, OperationId, Retry};
+
+use crate::device::DeviceError;
+
+/// Why the file backend did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    #[error("there is no such volume in {}", .0.display())]
+    Unknown(PathBuf),
+    #[error("it bears the tag {found}, not {given}")]
+    Tag { found: Box<VolumeTag>, given: Box<VolumeTag> },
+    #[error("it bears the tag {found}, which {given} does not follow")]
+    Retag { found: Box<VolumeTag>, given: Box<VolumeTag> },
+    #[error("the operation {0} made this volume with another tag or a smaller size")]
+    MadeOtherwise(OperationId),
+    #[error("a volume has at least one byte")]
+    NoBytes,
+    #[error("no file on the file system of {} can have {capacity} bytes", .path.display())]
+    TooLarge { path: PathBuf, capacity: u64 },
+    #[error("the file system of {} cannot allocate space in advance; make the volume thin", .0.display())]
+    NotThick(PathBuf),
+    #[error("{} stands in the way and has no ownership record; move it away", .0.display())]
+    Foreign(PathBuf),
+    #[error("it is not attached; attach it first")]
+    NotAttached,
+    #[error("the ownership record {} cannot be read; repair it, or move it and its image away", .path.display())]
+    Record { path: PathBuf, source: serde_json::Error },
+    #[error("the ownership record {} is that of the volume {id}; give it its name back", .path.display())]
+    Misnamed { path: PathBuf, id: String },
+    #[error("the image {} is gone; restore it, or delete the volume", .0.display())]
+    ImageGone(PathBuf),
+    #[error("the image {} is a symbolic link or no regular file; put the image itself there", .0.display())]
+    NotAnImage(PathBuf),
+    #[error("the image {} has {size} bytes, its ownership record says {capacity}; was it truncated?", .path.display())]
+    Truncated { path: PathBuf, size: u64, capacity: u64 },
+    #[error("the directory {} is not there, or was replaced; is its file system mounted?", .0.display())]
+    Directory(PathBuf),
+    #[error("{}", .path.display())]
+    File { path: PathBuf, source: DeviceError },
+}
+
+impl FileError {
+    /// Any failure on a file of the backend.
+    pub(super) fn on<E: Into<DeviceError>>(path: &Path) -> impl FnOnce(E) -> Self + '_ {
+        move |error| Self::File { path: path.to_owned(), source: error.into() }
+    }
+
+    /// The public error: the only place that says what a caller can act on.
+    pub(super) fn about(self, operation: &'static str, resource: &str) -> Error {
+        let kind = match &self {
+            Self::Unknown(_) => ErrorKind::NotFound,
+            Self::Tag { .. } | Self::Retag { .. } => ErrorKind::PermissionDenied,
+            Self::MadeOtherwise(_) => ErrorKind::AlreadyExists,
+            Self::NoBytes | Self::TooLarge { .. } => ErrorKind::Invalid,
+            Self::NotThick(_) => ErrorKind::Unsupported,
+            Self::Foreign(_) | Self::NotAttached => ErrorKind::Conflict,
+            Self::Record { .. } | Self::Misnamed { .. } | Self::ImageGone(_) => ErrorKind::Corrupt,
+            Self::NotAnImage(_) | Self::Truncated { .. } => ErrorKind::Corrupt,
+            Self::Directory(_) => ErrorKind::Unavailable,
+            Self::File { source, .. } => {
+                let (kind, retry) = source.judgement();
+                // A file of ours that is missing is not an absent volume (L21).
+                let kind = if kind == ErrorKind::NotFound { ErrorKind::Unavailable } else { kind };
+                return Error::new(kind, operation, resource).with_retry(retry).with_source(self);
+            }
+        };
+        let retry = if kind == ErrorKind::Unavailable { Retry::Later } else { Retry::Never };
+        Error::new(kind, operation, resource).with_retry(retry).with_source(self)
+    }
+}

@@ -1,0 +1,123 @@
+//! Volumes as raw images in a directory.
+//!
+//! ```text
+//!  directory/
+//!    vol-4f0c….raw     the image: sparse, exactly as large as the volume
+//!    vol-4f0c….json    the ownership record: whose it is (instance, disk, generation), which operation made it
+//! ```
+//!
+//! A volume exists while its record says so; records are replaced whole. The id follows from the operation, so a create that
+//! was interrupted anywhere is finished by the same create. Changes of records are made under a lock on the directory;
+//! an open image is locked itself. Both locks hold for all processes and end with them.
+
+mod config;
+mod directory;
+mod error;
+mod images;
+mod record;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use oma_core::record::{ContentStamp, VolumeTag};
+use oma_core::traits::{Access, BackendCapabilities, BlockDevice, Volume, VolumeBackend, VolumeSpec};
+use oma_core::{ByteSize, InstanceId, Result, VolumeId};
+
+use crate::device::blocking;
+pub use config::FileConfig;
+use directory::Directory;
+use error::FileError;
+use images::Images;
+
+/// Volumes as raw images in a directory, for one or many processes.
+#[derive(Clone, Debug)]
+pub struct FileBackend {
+    images: Arc<Images>,
+}
+
+impl FileBackend {
+    /// Opens the directory, made when it is not there. Blocks shortly.
+    ///
+    /// # Errors
+    /// `PermissionDenied`, `NoSpace`, `Unavailable` when the directory cannot be made or opened.
+    pub fn open(config: &FileConfig) -> Result<Self> {
+        let directory = Directory::open(&config.directory)
+            .map_err(|error| error.about("open volume directory", &config.directory.display().to_string()))?;
+        Ok(Self { images: Arc::new(Images::new(directory)) })
+    }
+
+    async fn run<T, F>(&self, operation: &'static str, resource: &str, call: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Images) -> Result<T, FileError> + Send + 'static,
+    {
+        let images = self.images.clone();
+        let path = images.path().to_owned();
+        let answer = blocking(move || call(&images)).await.map_err(FileError::on(&path));
+        answer.and_then(|answer| answer).map_err(|error| error.about(operation, resource))
+    }
+}
+
+#[async_trait]
+impl VolumeBackend for FileBackend {
+    fn capabilities(&self) -> BackendCapabilities {
+        BackendCapabilities { zeroed_on_create: true, resize: true, content_stamp: true }
+    }
+
+    async fn create(&self, spec: &VolumeSpec) -> Result<Volume> {
+        let wanted = spec.clone();
+        self.run("create volume", &spec.name, move |images| images.create(&wanted)).await
+    }
+
+    async fn get(&self, id: &VolumeId) -> Result<Option<Volume>> {
+        let wanted = id.clone();
+        self.run("find volume", id.as_str(), move |images| images.get(&wanted)).await
+    }
+
+    fn list(&self, instance: &InstanceId) -> BoxStream<'_, Result<Volume>> {
+        let (wanted, about) = (instance.clone(), instance.to_string());
+        let items = async move {
+            let found = self.run("list volumes", &about, move |images| Ok(images.list(&wanted)));
+            found.await.unwrap_or_else(|error| vec![Err(error)])
+        };
+        stream::once(items).flat_map(stream::iter).boxed()
+    }
+
+    async fn retag(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
+        let (wanted, tag) = (id.clone(), tag.clone());
+        self.run("retag volume", id.as_str(), move |images| images.retag(&wanted, &tag)).await
+    }
+
+    async fn attach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
+        let (wanted, tag) = (id.clone(), tag.clone());
+        self.run("attach volume", id.as_str(), move |images| images.attach(&wanted, &tag)).await
+    }
+
+    async fn detach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
+        let (wanted, tag) = (id.clone(), tag.clone());
+        self.run("detach volume", id.as_str(), move |images| images.detach(&wanted, &tag)).await
+    }
+
+    async fn open(&self, id: &VolumeId, tag: &VolumeTag, access: Access) -> Result<Arc<dyn BlockDevice>> {
+        let (wanted, tag) = (id.clone(), tag.clone());
+        let device = self.run("open volume", id.as_str(), move |images| images.open(&wanted, &tag, access));
+        Ok(Arc::new(device.await?))
+    }
+
+    async fn resize(&self, id: &VolumeId, tag: &VolumeTag, capacity: ByteSize) -> Result<Volume> {
+        let (wanted, tag) = (id.clone(), tag.clone());
+        self.run("resize volume", id.as_str(), move |images| images.resize(&wanted, &tag, capacity)).await
+    }
+
+    async fn content_stamp(&self, id: &VolumeId) -> Result<Option<ContentStamp>> {
+        let wanted = id.clone();
+        self.run("stamp volume", id.as_str(), move |images| images.content_stamp(&wanted).map(Some)).await
+    }
+
+    async fn delete(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
+        let (wanted, tag) = (id.clone(), tag.clone());
+        self.run("delete volume", id.as_str(), move |images| images.delete(&wanted, &tag)).await
+    }
+}

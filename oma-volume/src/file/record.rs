@@ -1,0 +1,62 @@
+//! The ownership record of a volume: `ID.json` beside the image `ID.raw`.
+
+use oma_core::record::VolumeTag;
+use oma_core::traits::{Provisioning, Volume, VolumeSpec};
+use oma_core::{ByteSize, OperationId, VolumeId};
+use serde::{Deserialize, Serialize};
+
+/// How far a volume is.
+///
+/// ```text
+///   create ─▶ Partial ─▶ Detached ⇄ Attached ─▶ Partial ─▶ (removed)
+///             intent     image is durable       intent to delete
+/// ```
+/// A partial volume is absent for everybody but the operation that makes it and the call that deletes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Stage {
+    Partial,
+    Detached,
+    Attached,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Record {
+    pub(super) id: VolumeId,
+    pub(super) stage: Stage,
+    pub(super) name: String,
+    pub(super) capacity: ByteSize,
+    pub(super) provisioning: Provisioning,
+    pub(super) operation: OperationId,
+    /// The tag that it was made with: what a repeated create is compared with.
+    pub(super) made: VolumeTag,
+    /// The tag that it bears.
+    pub(super) tag: VolumeTag,
+}
+
+impl Record {
+    /// The intent to make a volume.
+    pub(super) fn intent(spec: &VolumeSpec) -> Self {
+        Self {
+            id: VolumeId::of_operation(&spec.operation),
+            stage: Stage::Partial,
+            name: spec.name.clone(),
+            capacity: spec.capacity,
+            provisioning: spec.provisioning,
+            operation: spec.operation.clone(),
+            made: spec.tag.clone(),
+            tag: spec.tag.clone(),
+        }
+    }
+
+    pub(super) fn describe(&self, image: &str) -> Volume {
+        Volume {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            capacity: self.capacity,
+            tag: Some(self.tag.clone()),
+            device_path: (self.stage == Stage::Attached).then(|| image.to_owned()),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Conformance of volumes, devices and sources in files.
+#![allow(clippy::unwrap_used, reason = "a subject that cannot be made is a failed test")]
+
+mod backend;
+mod crash;
+mod device;
+mod process;
+mod source;
+
+use std::process::ExitCode;
+
+use oma_core::conformance;
+
+fn main() -> ExitCode {
+    if let Some(code) = process::child() {
+        return code;
+    }
+    let mut trials = device::trials();
+    trials.extend(backend::trials());
+    trials.extend(crash::trials());
+    trials.extend(process::trials());
+    trials.extend(source::trials());
+    conformance::run(trials)
+}

@@ -1,0 +1,148 @@
+//! What takes a second process: locks that end with it, limits that hold for it alone.
+
+use std::env;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oma_core::conformance::{self, BackendSubject, Requirement, Trial};
+use oma_core::traits::{Access, BlockDevice, Durability, Zeroing};
+use oma_core::{ErrorKind, Extent, Retry};
+use oma_volume::device::FileDevice;
+use tempfile::TempDir;
+
+use super::backend::open;
+use super::device;
+
+/// Set for a child of ours: what it shall do, and with which path.
+const ROLE: &str = "OMA_TEST_CHILD";
+const PATH: &str = "OMA_TEST_CHILD_PATH";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let namespaces =
+        Command::new("unshare").args(["-rm", "true"]).output().is_ok_and(|done| done.status.success());
+    let small = [Requirement::Program("mount"), Requirement::Feature("unshare", namespaces)];
+    let shell = [Requirement::Program("sh")];
+    vec![
+        conformance::trial("file_device::l06_another_process_keeps_others_out_until_it_ends", &shell, locked),
+        conformance::trial(
+            "file_device::a_limit_of_file_size_is_no_space_and_says_what_to_do",
+            &shell,
+            limited,
+        ),
+        conformance::trial("file_backend::a_small_file_system_is_no_space_and_nothing_is_left", &small, full),
+    ]
+}
+
+/// Runs as a child, when it is one.
+pub(crate) fn child() -> Option<ExitCode> {
+    let role = env::var(ROLE).ok()?;
+    let path = env::var(PATH).ok()?;
+    match role.as_str() {
+        "hold" => Some(hold(&path)),
+        "limited" => Some(write_beyond_the_limit(&path)),
+        "full" => Some(full_suite(path)),
+        _ => None,
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Starts this program as a child, in a shell that prepares its world: `exec "$0"` is the child, `$1` the path.
+fn spawn(role: &str, path: &str, shell: &[&str], script: &str) -> Child {
+    let this = env::current_exe().unwrap();
+    let mut command = Command::new(shell[0]);
+    command.args(&shell[1..]).args(["-c", script]).arg(this).arg(path);
+    command.env(ROLE, role).env(PATH, path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn disk() -> (TempDir, String) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("disk.raw");
+    std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
+    (folder, path.display().to_string())
+}
+
+async fn locked() {
+    let (_folder, path) = disk();
+    let mut child = spawn("hold", &path, &["sh"], "exec \"$0\"");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    for access in [Access::ReadOnly, Access::ReadWrite] {
+        let error = FileDevice::open(&path, access).await.unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Busy, Retry::Later), "{}", error.chain());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    FileDevice::open(&path, Access::ReadWrite).await.unwrap();
+}
+
+fn hold(path: &str) -> ExitCode {
+    let _device = runtime().block_on(FileDevice::open(path, Access::ReadWrite)).unwrap();
+    let mut out = std::io::stdout();
+    out.write_all(b"held\n").and_then(|()| out.flush()).unwrap();
+    // Until the parent ends it, or is gone itself.
+    let _ = std::io::stdin().read(&mut [0]);
+    ExitCode::SUCCESS
+}
+
+async fn limited() {
+    let (_folder, path) = disk();
+    // Blocks of 512 bytes; the signal is ignored, so that the call fails instead.
+    let mut child = spawn("limited", &path, &["sh"], "trap '' XFSZ; ulimit -f 128; exec \"$0\"");
+    assert!(child.wait().unwrap().success());
+}
+
+fn write_beyond_the_limit(path: &str) -> ExitCode {
+    runtime().block_on(async {
+        let device = FileDevice::open(path, Access::ReadWrite).await.unwrap();
+        device.write_at(0, Bytes::from(vec![1; 4096]), Durability::Cached).await.unwrap();
+        let error =
+            device.write_at(512 << 10, Bytes::from(vec![1; 4096]), Durability::Cached).await.unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::NoSpace, Retry::Never));
+        assert!(error.chain().contains("free some, then run again"), "{}", error.chain());
+    });
+    ExitCode::SUCCESS
+}
+
+async fn full() {
+    let folder = TempDir::new().unwrap();
+    // One case at a time: what one asks for in vain is missing to the others meanwhile.
+    let script = "mount -t tmpfs -o size=8m none \"$1\" && exec \"$0\" --test-threads=1";
+    let place = folder.path().display().to_string();
+    let child = spawn("full", &place, &["unshare", "-rm", "sh"], script);
+    let done = child.wait_with_output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+}
+
+/// The suites over a file system of 8 MiB, which is also one without `RWF_NOWAIT` and `FALLOC_FL_ZERO_RANGE`.
+fn full_suite(path: String) -> ExitCode {
+    let place: &'static Path = Path::new(path.leak());
+    let factory = move || async move {
+        let folder = TempDir::new_in(place).unwrap();
+        let (backend, second) = (Arc::new(open(folder.path())), Arc::new(open(folder.path())));
+        BackendSubject { backend, second, guard: Box::new(folder) }
+    };
+    let mut trials = conformance::cases("full", &conformance::full_backend_cases(), factory);
+    trials.extend(conformance::cases("tmpfs", &conformance::block_device_cases(), move || async move {
+        device::subject(TempDir::new_in(place).unwrap(), Access::ReadWrite).await
+    }));
+    trials.push(conformance::trial("full::a_device_without_room", &[], move || device_without_room(place)));
+    conformance::run(trials)
+}
+
+async fn device_without_room(place: &Path) {
+    let folder = TempDir::new_in(place).unwrap();
+    let path = folder.path().join("disk.raw");
+    std::fs::File::create(&path).unwrap().set_len(64 << 20).unwrap();
+    let device = FileDevice::open(&path, Access::ReadWrite).await.unwrap();
+    let large = Extent::new(0, 64 << 20).unwrap();
+    let error = device.write_zeroes(large, Zeroing::Allocate, Durability::Cached).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{}", error.chain());
+    device.write_zeroes(large, Zeroing::Punch, Durability::Cached).await.expect("punching makes room");
+}
