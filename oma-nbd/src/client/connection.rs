@@ -1,0 +1,333 @@
+//! One connection in transmission: many requests under way, one task that sends and receives.
+//!
+//! ```text
+//!  request() ──bounded channel──► Driver ──writev──► server
+//!      ▲                            │  ▲
+//!      └────────── oneshot ─────────┘  └───readv──── server   (data of reads lands in the caller's buffer)
+//! ```
+//! The task owns everything, so there is no lock; sending never waits while replies could be taken, so a server that stops
+//! receiving until its replies are taken does not block it.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::decoder::{Answer, Decoder, Expected, Finished, ServerError};
+use super::error::Failure;
+use super::export::Export;
+use super::socket::{Socket, is_passing};
+use crate::protocol::{self, NBD_CMD_DISC};
+
+/// Bytes received besides data that goes straight to its buffer: a batch of headers and small replies.
+const INPUT: usize = 16 << 10;
+/// Pieces of one vectored write.
+const BATCH: usize = 64;
+/// Receives in a row before requests are looked after again.
+const TURNS: usize = 32;
+
+/// What goes to the server, but for the cookie.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) command: u16,
+    pub(super) flags: u16,
+    pub(super) offset: u64,
+    pub(super) length: u32,
+    pub(super) payload: Bytes,
+    pub(super) expected: Expected,
+}
+
+impl Request {
+    /// A request without flags and payload that expects success.
+    pub(super) const fn new(command: u16, offset: u64, length: u32) -> Self {
+        Self { command, flags: 0, offset, length, payload: Bytes::new(), expected: Expected::Done }
+    }
+
+    pub(super) fn expecting(self, expected: Expected) -> Self {
+        Self { expected, ..self }
+    }
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    request: Request,
+    token: Token,
+}
+
+/// Who waits, and the right to have a request under way, given back with the answer.
+#[derive(Debug)]
+struct Token {
+    reply: oneshot::Sender<Result<Answer, Failure>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The handle of a connection; dropping it closes the connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) export: Export,
+    requests: mpsc::Sender<Outgoing>,
+    free: Arc<Semaphore>,
+    timeout: Duration,
+    ended: Arc<OnceLock<Failure>>,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Connection {
+    pub(super) fn start(socket: Socket, export: Export, in_flight: usize, timeout: Duration) -> Self {
+        let in_flight = in_flight.max(1);
+        let (requests, incoming) = mpsc::channel(in_flight);
+        let ended = Arc::new(OnceLock::new());
+        let driver = Driver {
+            socket,
+            decoder: Decoder::new(export.structured),
+            requests: incoming,
+            outbox: VecDeque::new(),
+            headers: BytesMut::new(),
+            input: Input::new(),
+            cookie: 0,
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(driver.drive(Arc::clone(&ended))));
+        Self { export, requests, free: Arc::new(Semaphore::new(in_flight)), timeout, ended, task }
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !self.requests.is_closed()
+    }
+
+    /// How many more requests could be under way.
+    pub(super) fn free(&self) -> usize {
+        self.free.available_permits()
+    }
+
+    /// Sends a request and waits for its answer. Dropping the future forgets the answer; the buffer stays with the
+    /// connection until it came.
+    pub(super) async fn request(&self, request: Request) -> Result<Answer, Failure> {
+        let permit = Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed");
+        let (reply, answer) = oneshot::channel();
+        let outgoing = Outgoing { request, token: Token { reply, _permit: permit } };
+        if self.requests.send(outgoing).await.is_err() {
+            return Err(self.reason());
+        }
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(self.reason())),
+            Err(_) => {
+                // What the server owes is unknown from here on, so nothing else may go over this connection.
+                let failure = self.ended.get_or_init(|| Failure::RequestTimeout(self.timeout)).clone();
+                self.task.abort();
+                Err(failure)
+            }
+        }
+    }
+
+    fn reason(&self) -> Failure {
+        self.ended.get().cloned().unwrap_or(Failure::Closed)
+    }
+
+    /// Tells the server goodbye and waits until the connection is closed.
+    pub(super) async fn close(self) {
+        let Self { requests, timeout, task, .. } = self;
+        drop(requests);
+        if tokio::time::timeout(timeout, task).await.is_err() {
+            tracing::debug!("the server did not take the goodbye; the connection was cut");
+        }
+    }
+}
+
+struct Driver {
+    socket: Socket,
+    decoder: Decoder<Token>,
+    requests: mpsc::Receiver<Outgoing>,
+    /// What is still to be sent, in order.
+    outbox: VecDeque<Bytes>,
+    headers: BytesMut,
+    input: Input,
+    cookie: u64,
+}
+
+impl Driver {
+    async fn drive(mut self, ended: Arc<OnceLock<Failure>>) {
+        let failure = match self.run().await {
+            Ok(()) => Failure::Closed,
+            Err(failure) => {
+                tracing::debug!(%failure, "an NBD connection ended");
+                failure
+            }
+        };
+        let failure = ended.get_or_init(|| failure).clone();
+        self.requests.close();
+        while let Ok(outgoing) = self.requests.try_recv() {
+            answer(outgoing.token, Err(failure.clone()));
+        }
+        for token in self.decoder.abandon() {
+            answer(token, Err(failure.clone()));
+        }
+    }
+
+    async fn run(&mut self) -> Result<(), Failure> {
+        loop {
+            self.send()?;
+            tokio::select! {
+                ready = self.socket.reader.ready() => {
+                    ready?;
+                    self.receive()?;
+                }
+                ready = self.socket.writer.ready(), if !self.outbox.is_empty() => ready?,
+                request = self.requests.recv() => {
+                    let Some(first) = request else { return self.goodbye().await };
+                    self.accept(first);
+                    while let Ok(next) = self.requests.try_recv() {
+                        self.accept(next);
+                    }
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, Outgoing { request, token }: Outgoing) {
+        // Counted up, so that none is used twice; a server that answers an old one is found out.
+        self.cookie += 1;
+        let Request { command, flags, offset, length, payload, expected } = request;
+        let header = protocol::Request { flags, command, cookie: self.cookie, offset, length };
+        self.headers.extend_from_slice(&header.encode());
+        self.outbox.push_back(self.headers.split().freeze());
+        if !payload.is_empty() {
+            self.outbox.push_back(payload);
+        }
+        self.decoder.begin(self.cookie, expected, token);
+    }
+
+    /// Sends what the socket takes now.
+    fn send(&mut self) -> Result<(), Failure> {
+        while !self.outbox.is_empty() {
+            let pieces: Vec<_> = self.outbox.iter().take(BATCH).map(|piece| IoSlice::new(piece)).collect();
+            let mut sent = match self.socket.writer.try_send(&pieces) {
+                Ok(sent) => sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if is_passing(&error) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            while let Some(first) = self.outbox.front_mut() {
+                if sent < first.len() {
+                    first.advance(sent);
+                    break;
+                }
+                sent -= first.len();
+                self.outbox.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what has arrived, for some turns.
+    fn receive(&mut self) -> Result<(), Failure> {
+        for _ in 0..TURNS {
+            match self.receive_once() {
+                Ok(Received { total: 0, .. }) => return Err(Failure::Closed),
+                Ok(Received { data, .. }) => self.decode(data)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives once: data of a read into its buffer, what follows it into the input.
+    fn receive_once(&mut self) -> io::Result<Received> {
+        let spare = self.input.spare(self.decoder.needed());
+        let space = self.decoder.space().unwrap_or_default();
+        let room = space.len();
+        let buffers = &mut [IoSliceMut::new(space), IoSliceMut::new(spare)];
+        let total = self.socket.reader.try_receive(buffers)?;
+        let data = total.min(room);
+        self.input.filled(total - data);
+        Ok(Received { total, data })
+    }
+
+    fn decode(&mut self, data: usize) -> Result<(), Failure> {
+        let result = self.decoder.advance(data).and_then(|()| self.decoder.feed(self.input.rest()));
+        // Requests that ended before a violation ended well.
+        while let Some(Finished { token, outcome }) = self.decoder.next_finished() {
+            answer(token, outcome.map_err(Failure::from));
+        }
+        self.input.used(result?);
+        Ok(())
+    }
+
+    async fn goodbye(&mut self) -> Result<(), Failure> {
+        let header = protocol::Request { flags: 0, command: NBD_CMD_DISC, cookie: 0, offset: 0, length: 0 };
+        self.outbox.push_back(Bytes::copy_from_slice(&header.encode()));
+        self.send()?;
+        while !self.outbox.is_empty() {
+            self.socket.writer.ready().await?;
+            self.send()?;
+        }
+        Ok(())
+    }
+}
+
+/// Answers a request; nobody may be waiting any more.
+fn answer(token: Token, outcome: Result<Answer, Failure>) {
+    let Token { reply, _permit } = token;
+    drop(reply.send(outcome));
+}
+
+impl From<ServerError> for Failure {
+    fn from(ServerError { errno, message }: ServerError) -> Self {
+        Self::Server { errno, message }
+    }
+}
+
+/// Bytes of one receive, and how many of them went to the buffer of a read.
+struct Received {
+    total: usize,
+    data: usize,
+}
+
+/// Bytes received and not used yet.
+#[derive(Debug)]
+struct Input {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    fn new() -> Self {
+        Self { bytes: vec![0; INPUT], start: 0, end: 0 }
+    }
+
+    /// Room behind the bytes that are there, such that with it they are at least `needed`.
+    fn spare(&mut self, needed: usize) -> &mut [u8] {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            if needed <= INPUT && self.bytes.len() > INPUT {
+                self.bytes = vec![0; INPUT];
+            }
+        }
+        if self.bytes.len() - self.start < needed.max(1) || self.end == self.bytes.len() {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.bytes.len() < needed {
+            self.bytes.resize(needed, 0);
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    const fn filled(&mut self, count: usize) {
+        self.end += count;
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    const fn used(&mut self, count: usize) {
+        self.start += count;
+    }
+}

@@ -1,0 +1,425 @@
+//! The state machine of replies, without I/O: bytes in, finished requests out.
+//!
+//! ```text
+//!  begin(cookie) ──► pending ──header──► chunk of known length ──► answered
+//!                       ▲                   │ data of a read: straight into its buffer (`space`, `advance`)
+//!                       └─── next chunk ────┘
+//! ```
+//! Nothing the server says is believed: a reply must belong to a pending request, fit its kind, lie within its bounds and
+//! cover each byte exactly once. A request with an error anywhere in its reply has failed as a whole.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::BytesMut;
+use oma_core::{Extent, ExtentSet};
+
+use super::error::Violation;
+use crate::protocol::{
+    Chunk, ChunkHeader, Descriptor, MAX_DESCRIPTORS, MAX_STRING, NBD_REPLY_FLAG_DONE,
+    NBD_REPLY_TYPE_BLOCK_STATUS, NBD_REPLY_TYPE_ERROR_BIT, NBD_REPLY_TYPE_NONE, NBD_REPLY_TYPE_OFFSET_DATA,
+    NBD_REPLY_TYPE_OFFSET_HOLE, ReplyHeader, SimpleReply,
+};
+
+/// What a request waits for.
+#[derive(Debug)]
+pub(super) enum Expected {
+    /// Success or an error.
+    Done,
+    /// Bytes from an offset, as many as the buffer is long.
+    Data { offset: u64, buffer: BytesMut },
+    /// Status of each of these metadata contexts.
+    Status { contexts: Vec<u32> },
+}
+
+/// How a request ended well.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Done,
+    Data(BytesMut),
+    Status(Vec<ContextStatus>),
+}
+
+/// Extents of one metadata context, from the request's offset.
+#[derive(Debug)]
+pub(super) struct ContextStatus {
+    pub(super) context: u32,
+    pub(super) descriptors: Vec<Descriptor>,
+}
+
+/// An error that the server told.
+#[derive(Debug)]
+pub(super) struct ServerError {
+    pub(super) errno: u32,
+    pub(super) message: String,
+}
+
+/// A request that ended; `T` is whatever its sender wants back.
+#[derive(Debug)]
+pub(super) struct Finished<T> {
+    pub(super) token: T,
+    pub(super) outcome: Result<Answer, ServerError>,
+}
+
+#[derive(Debug)]
+struct Pending<T> {
+    token: T,
+    expected: Expected,
+    /// What of a read has come.
+    covered: ExtentSet,
+    statuses: Vec<ContextStatus>,
+    /// The first error; later ones tell nothing new.
+    error: Option<ServerError>,
+}
+
+#[derive(Debug)]
+enum State<T> {
+    Header,
+    /// The header of a chunk was read; its payload, or the offset before its data, is next.
+    Chunk(ChunkHeader),
+    /// Data goes to `buffer[at..end]` of a read.
+    Data {
+        cookie: u64,
+        pending: Box<Pending<T>>,
+        at: usize,
+        end: usize,
+        last: bool,
+    },
+}
+
+/// Replies of one connection.
+#[derive(Debug)]
+pub(super) struct Decoder<T> {
+    structured: bool,
+    pending: HashMap<u64, Box<Pending<T>>>,
+    state: State<T>,
+    finished: VecDeque<Finished<T>>,
+}
+
+impl<T> Decoder<T> {
+    /// `structured`: whether structured replies were negotiated.
+    pub(super) fn new(structured: bool) -> Self {
+        Self { structured, pending: HashMap::new(), state: State::Header, finished: VecDeque::new() }
+    }
+
+    /// Adds a request; the cookie must not be pending.
+    pub(super) fn begin(&mut self, cookie: u64, expected: Expected, token: T) {
+        let pending =
+            Pending { token, expected, covered: ExtentSet::new(), statuses: Vec::new(), error: None };
+        let earlier = self.pending.insert(cookie, Box::new(pending));
+        debug_assert!(earlier.is_none(), "cookies are counted up");
+    }
+
+    /// The next request that ended.
+    pub(super) fn next_finished(&mut self) -> Option<Finished<T>> {
+        self.finished.pop_front()
+    }
+
+    /// The tokens of all requests that have not ended.
+    pub(super) fn abandon(self) -> impl Iterator<Item = T> {
+        let current = match self.state {
+            State::Data { pending, .. } => Some(pending),
+            State::Header | State::Chunk(_) => None,
+        };
+        self.pending.into_values().chain(current).map(|pending| pending.token)
+    }
+
+    /// Where the next bytes from the wire belong, while they are data of a read; [`Decoder::advance`] tells how many came.
+    pub(super) fn space(&mut self) -> Option<&mut [u8]> {
+        match &mut self.state {
+            State::Data { pending, at, end, .. } => match &mut pending.expected {
+                Expected::Data { buffer, .. } => Some(&mut buffer[*at..*end]),
+                Expected::Done | Expected::Status { .. } => None,
+            },
+            State::Header | State::Chunk(_) => None,
+        }
+    }
+
+    /// Tells that so many bytes were put into [`Decoder::space`].
+    pub(super) fn advance(&mut self, count: usize) -> Result<(), Violation> {
+        match std::mem::replace(&mut self.state, State::Header) {
+            State::Data { cookie, pending, at, end, last } if at + count < end => {
+                self.state = State::Data { cookie, pending, at: at + count, end, last };
+                Ok(())
+            }
+            State::Data { cookie, pending, last, .. } => self.put_back(cookie, pending, last),
+            state @ (State::Header | State::Chunk(_)) => {
+                self.state = state;
+                Ok(())
+            }
+        }
+    }
+
+    /// How many bytes [`Decoder::feed`] needs at once for its next step.
+    pub(super) fn needed(&self) -> usize {
+        match &self.state {
+            State::Header => ChunkHeader::SIZE,
+            State::Chunk(header) => payload_size(header),
+            State::Data { .. } => 1,
+        }
+    }
+
+    /// Takes bytes from the wire; answers how many were used. What is left over begins the next call.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+        let mut used = 0;
+        loop {
+            let step = self.step(&bytes[used..])?;
+            if step == 0 {
+                return Ok(used);
+            }
+            used += step;
+        }
+    }
+
+    /// One header, payload or run of data; 0 when more bytes are needed.
+    fn step(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+        if let Some(space) = self.space() {
+            let count = space.len().min(bytes.len());
+            space[..count].copy_from_slice(&bytes[..count]);
+            if count > 0 {
+                self.advance(count)?;
+            }
+            return Ok(count);
+        }
+        match &self.state {
+            State::Chunk(header) => {
+                let header = *header;
+                let Some(payload) = bytes.get(..payload_size(&header)) else { return Ok(0) };
+                self.state = State::Header;
+                self.chunk(&header, payload)?;
+                Ok(payload.len())
+            }
+            State::Header | State::Data { .. } => {
+                let Some((header, size)) = ReplyHeader::decode(bytes)? else { return Ok(0) };
+                match header {
+                    ReplyHeader::Simple(reply) => self.simple(&reply)?,
+                    ReplyHeader::Chunk(header) => self.header(&header)?,
+                }
+                Ok(size)
+            }
+        }
+    }
+
+    fn take(&mut self, cookie: u64) -> Result<Box<Pending<T>>, Violation> {
+        self.pending.remove(&cookie).ok_or(Violation::UnknownCookie(cookie))
+    }
+
+    fn simple(&mut self, reply: &SimpleReply) -> Result<(), Violation> {
+        let mut pending = self.take(reply.cookie)?;
+        if self.structured && !matches!(pending.expected, Expected::Done) {
+            return Err(Violation::Unfit(
+                "a simple reply to a read or block status after structured replies were agreed",
+            ));
+        }
+        if !pending.covered.is_empty() || !pending.statuses.is_empty() || pending.error.is_some() {
+            return Err(Violation::Unfit("a simple reply after chunks"));
+        }
+        if reply.error != 0 {
+            pending.error = Some(ServerError { errno: reply.error, message: String::new() });
+            return self.finish(*pending);
+        }
+        match &pending.expected {
+            Expected::Data { offset, buffer } => {
+                let (offset, end) = (*offset, buffer.len());
+                pending.covered.extend(Extent::new(offset, wide(end)));
+                self.receive(reply.cookie, pending, 0..end, true)
+            }
+            Expected::Done => self.finish(*pending),
+            Expected::Status { .. } => Err(Violation::Unfit("block status without extents")),
+        }
+    }
+
+    /// Refuses a chunk by its header, before any room is made for its payload.
+    fn header(&mut self, header: &ChunkHeader) -> Result<(), Violation> {
+        if !self.structured {
+            return Err(Violation::Unfit("a chunk though structured replies were not agreed"));
+        }
+        let Some(pending) = self.pending.get(&header.cookie) else {
+            return Err(Violation::UnknownCookie(header.cookie));
+        };
+        let length = u64::from(header.length);
+        let at_most = |what, limit: usize| {
+            let limit = wide(limit);
+            if length > limit { Err(Violation::TooLong { what, length, limit }) } else { Ok(()) }
+        };
+        match (header.kind, &pending.expected) {
+            (NBD_REPLY_TYPE_NONE, _) => {
+                at_most("an empty chunk", 0)?;
+                if header.flags & NBD_REPLY_FLAG_DONE == 0 {
+                    return Err(Violation::Unfit("an empty chunk that is not the last"));
+                }
+            }
+            (NBD_REPLY_TYPE_OFFSET_DATA, Expected::Data { buffer, .. }) => {
+                at_most("data", buffer.len() + Chunk::OFFSET_SIZE)?;
+                if length <= wide(Chunk::OFFSET_SIZE) {
+                    return Err(Violation::Unfit("a data chunk without data"));
+                }
+            }
+            (NBD_REPLY_TYPE_OFFSET_HOLE, Expected::Data { .. }) => at_most("a hole", 12)?,
+            (NBD_REPLY_TYPE_BLOCK_STATUS, Expected::Status { .. }) => {
+                at_most("block status", 4 + 8 * MAX_DESCRIPTORS)?;
+            }
+            (kind, _) if kind & NBD_REPLY_TYPE_ERROR_BIT != 0 => at_most("an error", 64 + MAX_STRING)?,
+            _ => return Err(Violation::Unfit("a chunk of a kind that this request does not have")),
+        }
+        self.state = State::Chunk(*header);
+        Ok(())
+    }
+
+    fn chunk(&mut self, header: &ChunkHeader, payload: &[u8]) -> Result<(), Violation> {
+        let last = header.flags & NBD_REPLY_FLAG_DONE != 0;
+        let mut pending = self.take(header.cookie)?;
+        match Chunk::decode(header.kind, payload)? {
+            Chunk::None => {}
+            Chunk::OffsetData { offset, .. } => {
+                let length = u64::from(header.length) - wide(Chunk::OFFSET_SIZE);
+                let place = pending.cover(offset, length)?;
+                return self.receive(header.cookie, pending, place, last);
+            }
+            Chunk::OffsetHole { offset, length } => {
+                let place = pending.cover(offset, length.into())?;
+                if let Expected::Data { buffer, .. } = &mut pending.expected {
+                    buffer[place].fill(0);
+                }
+            }
+            Chunk::BlockStatus { context, descriptors } => {
+                pending.add_status(ContextStatus { context, descriptors })?;
+            }
+            Chunk::Error { error, message } => pending.fail(error, &message),
+            Chunk::ErrorOffset { error, message, offset } => {
+                if let Expected::Data { offset: start, buffer } = &pending.expected
+                    && offset.checked_sub(*start).is_none_or(|at| at >= wide(buffer.len()))
+                {
+                    return Err(Violation::Misplaced { offset, length: 1 });
+                }
+                pending.fail(error, &message);
+            }
+        }
+        self.put_back(header.cookie, pending, last)
+    }
+
+    fn receive(
+        &mut self,
+        cookie: u64,
+        pending: Box<Pending<T>>,
+        place: std::ops::Range<usize>,
+        last: bool,
+    ) -> Result<(), Violation> {
+        if place.is_empty() {
+            return self.put_back(cookie, pending, last);
+        }
+        self.state = State::Data { cookie, pending, at: place.start, end: place.end, last };
+        Ok(())
+    }
+
+    fn put_back(&mut self, cookie: u64, pending: Box<Pending<T>>, last: bool) -> Result<(), Violation> {
+        if last {
+            return self.finish(*pending);
+        }
+        self.pending.insert(cookie, pending);
+        Ok(())
+    }
+
+    fn finish(&mut self, pending: Pending<T>) -> Result<(), Violation> {
+        let outcome = match (pending.error, pending.expected) {
+            (Some(error), _) => Err(error),
+            (None, Expected::Done) => Ok(Answer::Done),
+            (None, Expected::Data { buffer, .. }) => {
+                let missing = wide(buffer.len()) - pending.covered.bytes().bytes();
+                if missing > 0 {
+                    return Err(Violation::Short { missing });
+                }
+                Ok(Answer::Data(buffer))
+            }
+            (None, Expected::Status { contexts }) => {
+                if pending.statuses.len() < contexts.len() {
+                    return Err(Violation::Status("a context that was agreed is missing"));
+                }
+                Ok(Answer::Status(pending.statuses))
+            }
+        };
+        self.finished.push_back(Finished { token: pending.token, outcome });
+        Ok(())
+    }
+}
+
+impl<T> Pending<T> {
+    /// Marks bytes as come; answers their place in the buffer.
+    fn cover(&mut self, offset: u64, length: u64) -> Result<std::ops::Range<usize>, Violation> {
+        let misplaced = Violation::Misplaced { offset, length };
+        let Expected::Data { offset: start, buffer } = &self.expected else { return Err(misplaced) };
+        let Ok(extent) = Extent::new(offset, length) else { return Err(misplaced) };
+        let place = || {
+            let at = usize::try_from(offset.checked_sub(*start)?).ok()?;
+            let end = at.checked_add(usize::try_from(length).ok()?)?;
+            (end <= buffer.len()).then_some(at..end)
+        };
+        let Some(place) = place() else { return Err(misplaced) };
+        if !self.covered.within(extent).is_empty() {
+            return Err(misplaced);
+        }
+        self.covered.insert(extent);
+        Ok(place)
+    }
+
+    fn add_status(&mut self, status: ContextStatus) -> Result<(), Violation> {
+        let Expected::Status { contexts } = &self.expected else {
+            return Err(Violation::Unfit("block status that was not asked for"));
+        };
+        if !contexts.contains(&status.context) {
+            return Err(Violation::Status("a context that was not agreed"));
+        }
+        if self.statuses.iter().any(|earlier| earlier.context == status.context) {
+            return Err(Violation::Status("the same context twice"));
+        }
+        if status.descriptors.iter().any(|descriptor| descriptor.length == 0) {
+            return Err(Violation::Status("an extent without bytes"));
+        }
+        self.statuses.push(status);
+        Ok(())
+    }
+
+    fn fail(&mut self, errno: u32, message: &str) {
+        self.error.get_or_insert_with(|| ServerError { errno, message: message.to_owned() });
+    }
+}
+
+/// Bytes of a chunk's payload that are taken at once: all, or only the offset where data follows.
+fn payload_size(header: &ChunkHeader) -> usize {
+    match header.kind {
+        NBD_REPLY_TYPE_OFFSET_DATA => Chunk::OFFSET_SIZE,
+        _ => usize::try_from(header.length).expect("a length of 32 bits fits usize"),
+    }
+}
+
+fn wide(length: usize) -> u64 {
+    u64::try_from(length).expect("a length fits 64 bits")
+}
+
+/// Feeds bytes as from a hostile server to a decoder with one request of each kind.
+pub(super) fn fuzz(bytes: &[u8]) {
+    const LENGTH: usize = 4096;
+    let (structured, bytes) =
+        bytes.split_first().map_or((true, bytes), |(first, rest)| (first & 1 == 0, rest));
+    let mut decoder = Decoder::new(structured);
+    decoder.begin(1, Expected::Done, ());
+    decoder.begin(2, Expected::Data { offset: 512, buffer: BytesMut::zeroed(LENGTH) }, ());
+    if structured {
+        decoder.begin(3, Expected::Status { contexts: vec![1, 2] }, ());
+    }
+    let mut rest = bytes;
+    while let Ok(used) = decoder.feed(rest) {
+        rest = &rest[used..];
+        while let Some(finished) = decoder.next_finished() {
+            match finished.outcome {
+                Ok(Answer::Data(buffer)) => assert_eq!(buffer.len(), LENGTH),
+                Ok(Answer::Status(found)) => assert_eq!(found.len(), 2),
+                Ok(Answer::Done) => {}
+                Err(error) => assert_ne!(error.errno, 0),
+            }
+        }
+        if used == 0 {
+            break;
+        }
+    }
+    assert!(decoder.abandon().count() <= 3);
+}

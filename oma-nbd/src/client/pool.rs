@@ -1,0 +1,206 @@
+//! The connections of a client: opened when needed, replaced when lost, never retried.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use super::ClientConfig;
+use super::connection::{Connection, Request};
+use super::decoder::Answer;
+use super::error::Failure;
+use super::export::Export;
+use super::handshake::Handshake;
+use super::socket::Socket;
+use crate::protocol::NBD_FLAG_CAN_MULTI_CONN;
+use crate::uri::Uri;
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    uri: Uri,
+    config: ClientConfig,
+    /// The export as the first connection found it; every later one must find the same.
+    export: Export,
+    slots: Vec<Slot>,
+    turn: AtomicUsize,
+    doubt: Doubt,
+}
+
+/// The place of one connection.
+#[derive(Debug)]
+struct Slot {
+    connection: Mutex<Option<Arc<Connection>>>,
+    /// The right to open this connection: one request does, the others wait for it.
+    opening: Semaphore,
+    /// Given up as long as another connection lives: the server takes no more.
+    resting: AtomicBool,
+}
+
+/// Which writes a flush can no longer vouch for.
+///
+/// A server that went away may have lost what it acknowledged; a flush of its successor says nothing of that.
+#[derive(Debug, Default)]
+struct Doubt {
+    /// Changes that were begun without FUA.
+    written: AtomicU64,
+    /// How many of them the last successful flush covers.
+    flushed: AtomicU64,
+    lost: AtomicBool,
+}
+
+impl Pool {
+    pub(super) async fn open(uri: &Uri, config: ClientConfig) -> Result<Self, Failure> {
+        let first = connect(uri, &config).await?;
+        let export = first.export.clone();
+        let several = export.has(NBD_FLAG_CAN_MULTI_CONN);
+        let count = if several { config.connections.max(1) } else { 1 };
+        let slots: Vec<_> = (0..count).map(|_| Slot::new()).collect();
+        slots[0].put(Arc::new(first));
+        let (turn, doubt) = (AtomicUsize::new(0), Doubt::default());
+        Ok(Self { uri: uri.clone(), config, export, slots, turn, doubt })
+    }
+
+    pub(super) const fn export(&self) -> &Export {
+        &self.export
+    }
+
+    pub(super) const fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// Sends a request over the connection with most room.
+    pub(super) async fn request(&self, request: Request) -> Result<Answer, Failure> {
+        self.connection().await?.request(request).await
+    }
+
+    /// As [`Pool::request`], for a change that only a flush makes durable.
+    pub(super) async fn change(&self, request: Request) -> Result<Answer, Failure> {
+        self.doubt.written.fetch_add(1, Ordering::SeqCst);
+        self.request(request).await
+    }
+
+    /// Sends a flush, unless writes may be lost that it could not vouch for.
+    pub(super) async fn flush(&self, request: Request) -> Result<Answer, Failure> {
+        let covered = self.doubt.written.load(Ordering::SeqCst);
+        self.slots.iter().for_each(|slot| self.sweep(slot));
+        let connection = self.connection().await?;
+        if self.doubt.lost.swap(false, Ordering::SeqCst) {
+            return Err(Failure::WritesInDoubt);
+        }
+        let answer = connection.request(request).await?;
+        self.doubt.flushed.fetch_max(covered, Ordering::SeqCst);
+        Ok(answer)
+    }
+
+    /// Closes all connections politely.
+    pub(super) async fn close(self) {
+        for slot in &self.slots {
+            if let Some(connection) = slot.take().and_then(Arc::into_inner) {
+                connection.close().await;
+            }
+        }
+    }
+
+    /// A connection that lives, as far as is known, with as much room as possible.
+    pub(super) async fn connection(&self) -> Result<Arc<Connection>, Failure> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let slot = &self.slots[turn % self.slots.len()];
+        self.sweep(slot);
+        if slot.get().is_none() && !slot.resting.load(Ordering::Relaxed) {
+            return match self.reopen(slot).await {
+                Err(failure @ Failure::Changed { .. }) => Err(failure),
+                Err(failure) => {
+                    let other = self.freest().ok_or(failure)?;
+                    slot.resting.store(true, Ordering::Relaxed);
+                    Ok(other)
+                }
+                opened => opened,
+            };
+        }
+        match self.freest() {
+            Some(connection) => Ok(connection),
+            None => self.reopen(&self.slots[0]).await,
+        }
+    }
+
+    fn freest(&self) -> Option<Arc<Connection>> {
+        let alive = self.slots.iter().filter_map(Slot::get).filter(|connection| connection.is_alive());
+        alive.max_by_key(|connection| connection.free())
+    }
+
+    async fn reopen(&self, slot: &Slot) -> Result<Arc<Connection>, Failure> {
+        let _right = slot.opening.acquire().await.expect("the semaphore is never closed");
+        self.sweep(slot);
+        if let Some(connection) = slot.get() {
+            return Ok(connection);
+        }
+        let connection = Arc::new(connect(&self.uri, &self.config).await?);
+        connection.export.same_as(&self.export)?;
+        slot.put(Arc::clone(&connection));
+        self.slots.iter().for_each(|slot| slot.resting.store(false, Ordering::Relaxed));
+        Ok(connection)
+    }
+
+    /// Takes a dead connection out of its slot.
+    fn sweep(&self, slot: &Slot) {
+        if slot.take_dead() {
+            let (written, flushed) = (&self.doubt.written, &self.doubt.flushed);
+            if written.load(Ordering::SeqCst) != flushed.load(Ordering::SeqCst) {
+                self.doubt.lost.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+impl Slot {
+    const fn new() -> Self {
+        Self {
+            connection: Mutex::new(None),
+            opening: Semaphore::const_new(1),
+            resting: AtomicBool::new(false),
+        }
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut Option<Arc<Connection>>) -> R) -> R {
+        act(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn get(&self) -> Option<Arc<Connection>> {
+        self.with(|place| place.clone())
+    }
+
+    fn put(&self, connection: Arc<Connection>) {
+        self.with(|place| *place = Some(connection));
+    }
+
+    fn take(&self) -> Option<Arc<Connection>> {
+        self.with(Option::take)
+    }
+
+    fn take_dead(&self) -> bool {
+        self.with(|place| place.take_if(|connection| !connection.is_alive()).is_some())
+    }
+}
+
+async fn connect(uri: &Uri, config: &ClientConfig) -> Result<Connection, Failure> {
+    let (socket, export) = within(config, async {
+        let handshake = begin(uri).await?;
+        handshake.open(uri.export(), &config.contexts).await
+    })
+    .await?;
+    Ok(Connection::start(socket, export, config.requests_in_flight, config.request_timeout))
+}
+
+/// Connects and exchanges greetings.
+pub(super) async fn begin(uri: &Uri) -> Result<Handshake, Failure> {
+    Handshake::begin(Socket::connect(uri.address()).await?).await
+}
+
+/// Bounds a handshake in time.
+pub(super) async fn within<R>(
+    config: &ClientConfig,
+    handshake: impl Future<Output = Result<R, Failure>>,
+) -> Result<R, Failure> {
+    let limit = config.connect_timeout;
+    tokio::time::timeout(limit, handshake).await.unwrap_or(Err(Failure::HandshakeTimeout(limit)))
+}

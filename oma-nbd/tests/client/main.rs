@@ -1,0 +1,12 @@
+//! The client and the source against foreign servers, and the promises of a device through both.
+#![allow(clippy::unwrap_used, reason = "a test panics when its setup fails")]
+
+mod devices;
+mod fixture;
+mod peers;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    oma_core::conformance::run(devices::trials().into_iter().chain(peers::trials()).collect())
+}
