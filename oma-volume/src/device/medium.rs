@@ -14,9 +14,8 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
 
 use super::error::DeviceError;
 
-/// File systems by their number in linux/magic.h: tmpfs; ext2 to ext4, XFS, Btrfs.
-const IN_MEMORY: [i128; 1] = [0x0102_1994];
-const LOCAL: [i128; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
+/// `TMPFS_MAGIC` of linux/magic.h: its pages are always in memory.
+const TMPFS: i128 = 0x0102_1994;
 /// Block devices zero and discard in units that divide this.
 const DEVICE_UNIT: u64 = 4096;
 static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
@@ -31,7 +30,7 @@ pub(super) struct Medium {
     pub(super) identity: String,
     pub(super) capacity: u64,
     pub(super) sort: Sort,
-    pub(super) home: Home,
+    in_memory: bool,
     /// The file system refused `RWF_NOWAIT`.
     waits: AtomicBool,
     /// Written since the last flush.
@@ -44,28 +43,6 @@ pub(super) struct Medium {
 pub(super) enum Sort {
     Regular,
     BlockDevice,
-}
-
-/// How long a call may take that only touches the page cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Home {
-    /// There is nothing but the page cache.
-    Memory,
-    /// A write waits at most until dirty pages went to a local disk.
-    Local,
-    /// Another machine or a program of the user may be asked.
-    Elsewhere,
-}
-
-impl Home {
-    fn of(file: &File, sort: Sort) -> Result<Self> {
-        let number = i128::from(fstatfs(file)?.f_type);
-        Ok(match sort {
-            Sort::Regular if IN_MEMORY.contains(&number) => Self::Memory,
-            Sort::Regular if LOCAL.contains(&number) => Self::Local,
-            Sort::Regular | Sort::BlockDevice => Self::Elsewhere,
-        })
-    }
 }
 
 /// How much of a read could be had without waiting.
@@ -95,14 +72,14 @@ impl Medium {
         if capacity == 0 {
             return Err(DeviceError::Empty);
         }
-        let home = Home::of(&file, sort)?;
+        let in_memory = sort == Sort::Regular && i128::from(fstatfs(&file)?.f_type) == TMPFS;
         let [waits, changed, lost] = [false; 3].map(AtomicBool::new);
-        Ok(Self { file, path, identity, capacity, sort, home, waits, changed, lost })
+        Ok(Self { file, path, identity, capacity, sort, in_memory, waits, changed, lost })
     }
 
     /// Reads what is in memory already.
     pub(super) fn read_ready(&self, offset: u64, buffer: &mut [u8]) -> Result<Ready> {
-        if self.home == Home::Memory {
+        if self.in_memory {
             return self.read(offset, buffer).map(|()| Ready::All);
         }
         if self.waits.load(Ordering::Relaxed) {

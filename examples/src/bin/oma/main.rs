@@ -1,3 +1,88 @@
-//! The command line of OMA.
+//! The command line of OMA: parse, open, wire, run, shut down.
 
-fn main() {}
+mod appliance;
+mod args;
+mod command;
+mod data_dir;
+mod disk_arg;
+mod exit;
+mod failure;
+mod output;
+mod progress;
+mod report;
+mod serving;
+mod signals;
+mod source;
+mod table;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use oma_api::Failure;
+use oma_core::{Error, ErrorKind, Result};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Cli;
+use crate::failure::{Failed, io_error};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    let json = cli.json;
+    match log().map_err(Failed::from).and_then(|()| run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => fail(&failed, json),
+    }
+}
+
+/// Prints help, or what is wrong with the command line.
+fn explain(error: &clap::Error) -> ExitCode {
+    // When neither stream is there, nobody is there to be told.
+    let _ = error.print();
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.render().to_string();
+        let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let failure =
+            Failure::new(&Error::new(ErrorKind::Invalid, "read", "the command line").because(sentence));
+        let _ = output::json(&failure);
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Logs go to standard error, and nowhere unless `OMA_LOG` asks for them.
+fn log() -> Result<()> {
+    let filter = EnvFilter::builder()
+        .with_env_var("OMA_LOG")
+        .from_env()
+        .map_err(|error| Error::new(ErrorKind::Invalid, "read", "OMA_LOG").with_source(error))?;
+    // Without OMA_LOG the filter lets errors pass; the sentence on standard error says them already.
+    let filter = if std::env::var_os("OMA_LOG").is_some() { filter } else { EnvFilter::new("off") };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    Ok(())
+}
+
+fn run(cli: Cli) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| io_error("start", "the runtime", error))?;
+    let result = runtime.block_on(command::run(cli));
+    // A read that hangs on a dead source must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    result
+}
+
+fn fail(failed: &Failed, json: bool) -> ExitCode {
+    output::note(format!("oma: {}", failed.error.chain()));
+    if json
+        && !failed.reported
+        && let Err(error) = output::json(&Failure::new(&failed.error))
+    {
+        output::note(format!("oma: {}", error.chain()));
+    }
+    ExitCode::from(exit::code(failed.error.kind()))
+}

@@ -1,3 +1,0 @@
-//! Compares full copies.
-
-fn main() {}

@@ -1,0 +1,57 @@
+//! The report, as Markdown.
+
+use std::fmt::Write;
+
+use crate::contender::{Contender, Path};
+use crate::image::Image;
+use crate::measure::{Sample, median};
+
+/// A table of medians, with ratios against ours: above 1 they are slower, or spend more.
+pub(crate) fn markdown(
+    path: Path,
+    contenders: &[Contender],
+    samples: &[Vec<Sample>],
+    image: &Image,
+) -> String {
+    let gib = gib(image);
+    let rounds = samples.first().map_or(0, Vec::len);
+    let title = match path {
+        Path::File => "file to file",
+        Path::Nbd => "qemu-nbd (unix socket) to file",
+    };
+    let seconds = |list: &[Sample]| median(list.iter().map(|sample| sample.elapsed.as_secs_f64()));
+    let cpu = |list: &[Sample]| median(list.iter().map(|sample| sample.cpu));
+    let ours = samples.first().map_or((f64::NAN, f64::NAN), |list| (seconds(list), cpu(list)));
+    let mut text = format!("### {title}: {} image, median of {rounds}\n\n", image.size());
+    text.push_str(
+        "| copy | seconds | fastest–slowest | GiB/s | CPU s/GiB | time against oma | CPU against oma |\n",
+    );
+    text.push_str("|---|---|---|---|---|---|---|\n");
+    for (contender, list) in contenders.iter().zip(samples) {
+        let spread = list.iter().map(|sample| sample.elapsed.as_secs_f64());
+        let (fastest, slowest) = spread
+            .fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), value| (low.min(value), high.max(value)));
+        let (seconds, cpu) = (seconds(list), cpu(list));
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "| {} | {seconds:.2} | {fastest:.2}–{slowest:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
+            contender.name,
+            gib / seconds,
+            cpu / gib,
+            seconds / ours.0,
+            cpu / ours.1,
+        );
+    }
+    text.push('\n');
+    for contender in contenders {
+        let _ = writeln!(text, "- `{}`", contender.line);
+    }
+    text
+}
+
+/// Size of the image, holes included.
+fn gib(image: &Image) -> f64 {
+    let mib = u32::try_from(image.size().bytes() >> 20).unwrap_or(u32::MAX);
+    f64::from(mib) / 1024.0
+}

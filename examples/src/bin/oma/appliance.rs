@@ -1,0 +1,72 @@
+//! Opens a data directory and wires the engine's services to it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use oma_core::engine::Services;
+use oma_core::traits::{DiskSource, VolumeRegistry};
+use oma_core::{Error, ErrorKind, Result, SystemClock, WorkerId};
+use oma_nbd::{Server, ServerConfig};
+use oma_store::{SqlStore, StoreConfig};
+use oma_volume::file::{FileBackend, FileConfig};
+
+use crate::data_dir::{DataDir, Lock};
+
+/// The services of one process on one data directory.
+#[derive(Debug)]
+pub(crate) struct Appliance {
+    pub(crate) services: Services,
+    /// The same in every run on this data directory: a run gets the jobs of a killed one back at once.
+    pub(crate) worker: WorkerId,
+    store: Arc<SqlStore>,
+    _lock: Option<Lock>,
+}
+
+impl Appliance {
+    /// Opens a data directory for writing; makes it when it is not there.
+    pub(crate) async fn open(data: &DataDir, source: Arc<dyn DiskSource>) -> Result<Self> {
+        let lock = data.lock()?;
+        let store = SqlStore::open(&config(data)?, Arc::new(SystemClock)).await?;
+        Self::wire(data, source, store, Some(lock)).await
+    }
+
+    /// Opens a data directory to look at records and volumes, also while another process works in it.
+    pub(crate) async fn open_to_read(data: &DataDir, source: Arc<dyn DiskSource>) -> Result<Self> {
+        let store = open_records(data).await?;
+        Self::wire(data, source, store, None).await
+    }
+
+    async fn wire(
+        data: &DataDir,
+        source: Arc<dyn DiskSource>,
+        store: SqlStore,
+        lock: Option<Lock>,
+    ) -> Result<Self> {
+        let store = Arc::new(store);
+        let worker = worker(store.instance().await?)?;
+        let backend = FileBackend::open(&FileConfig { directory: data.volumes() })?;
+        // Volumes are published here under the job's fencing token; nobody listens, the engine writes in this process.
+        let server = Server::new(ServerConfig::default());
+        let services = Services::new(Arc::clone(&store), source, Arc::new(backend), Arc::new(server));
+        Ok(Self { services, worker, store, _lock: lock })
+    }
+
+    /// Closes the database; the lock goes with the value.
+    pub(crate) async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+/// The records of a data directory, for reading only.
+pub(crate) async fn open_records(data: &DataDir) -> Result<SqlStore> {
+    SqlStore::open_read_only(&config(data)?, Arc::new(SystemClock)).await
+}
+
+fn config(data: &DataDir) -> Result<StoreConfig> {
+    Ok(StoreConfig { url: data.database_url()?, ..StoreConfig::default() })
+}
+
+fn worker(instance: impl fmt::Display) -> Result<WorkerId> {
+    WorkerId::parse(format!("oma-{instance}"))
+        .map_err(|error| Error::new(ErrorKind::Internal, "name", "this worker").with_source(error))
+}

@@ -1,0 +1,274 @@
+//! The command line: names, flags and what `--help` teaches.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use oma_core::engine::VerifyLevel;
+use oma_core::traits::Provisioning;
+use oma_core::{ByteSize, ChangeId, DiskKey, ExportName, JobId, VmPath};
+
+use crate::disk_arg::DiskArg;
+use crate::exit;
+
+/// Replicates disks of virtual machines: once in full, then only what changed
+#[derive(Debug, Parser)]
+#[command(name = "oma", version, max_term_width = 100, after_long_help = exit::HELP)]
+pub(crate) struct Cli {
+    /// Where the database and the volumes lie; made when it is not there
+    #[arg(long, global = true, env = "OMA_DATA_DIR", default_value = "./oma-data", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Print the result as JSON, one line on standard output; progress goes to standard error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show a whole replication on a disk made for it
+    Demo(DemoArgs),
+    /// Bring the volumes of a VM to what its disks are now
+    Replicate(ReplicateArgs),
+    /// Compare the disks of a VM with their volumes, byte by byte
+    Verify(VerifyArgs),
+    /// List replication jobs, newest first
+    Jobs,
+    /// List disks, their volumes and how far they are
+    Disks,
+    /// Print the change id of the last committed epoch
+    ChangeId(ChangeIdArgs),
+    /// End a job that was interrupted and is not to be continued
+    Cancel(CancelArgs),
+    /// Export a file or block device over NBD until a signal
+    Serve(ServeArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// Makes a disk of data, holes and zeroes, serves it over NBD, replicates it in full, changes it, replicates the
+/// changes by a dirty bitmap, and compares every byte both times.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Leave the disk, the database and the volumes in place and tell where they are
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Size of the disk, from 64MiB
+    #[arg(long, default_value = "512MiB", value_name = "SIZE")]
+    pub(crate) size: ByteSize,
+}
+
+const REPLICATE_HELP: &str = "\
+Examples:
+  A file or a block device. Everything is copied, holes and zeroes excepted:
+    oma replicate --vm-path /DC/vm/web01 --source /dev/vg0/web01
+
+  A qcow2 image, in full. Its bitmap is made first, so that it gathers every later change:
+    qemu-img bitmap --add web01.qcow2 b0
+    qemu-nbd -r -t -e 0 -k /run/web01.sock -f qcow2 -B b0 web01.qcow2 &
+    oma replicate --vm-path /DC/vm/web01 \\
+        --source 'nbd+unix:///?socket=/run/web01.sock' --change-id b0
+
+  Later, only what the bitmap has gathered:
+    oma replicate --vm-path /DC/vm/web01 \\
+        --source 'nbd+unix:///?socket=/run/web01.sock' --bitmap b0 --change-id b1
+
+  Two disks, committed together or not at all:
+    oma replicate --vm-path /DC/vm/db01 \\
+        --disk 'disk-2000=nbd://host/db01-0,bitmap=b0' --disk disk-2001=/dev/vg0/db01-1
+
+The source must not be written while it is copied: stop the VM, or export a snapshot.
+A run that was interrupted or killed is continued by the same command; name another
+--change-id when an NBD export has other content than before.
+The exit codes stand in `oma --help`.";
+
+#[derive(Debug, Args)]
+#[command(after_help = REPLICATE_HELP)]
+pub(crate) struct ReplicateArgs {
+    #[command(flatten)]
+    pub(crate) disks: DiskArgs,
+    /// What is compared with the source before the epoch is committed
+    #[arg(long, value_enum, default_value = "none", value_name = "LEVEL")]
+    pub(crate) verify: VerifyArg,
+    /// When the space of new volumes is allocated
+    #[arg(long, value_enum, default_value = "thin", value_name = "WHEN")]
+    pub(crate) provisioning: ProvisioningArg,
+    /// At most so much of each disk is copied twice after a crash
+    #[arg(long, default_value = "256MiB", value_name = "SIZE")]
+    pub(crate) journal_step: ByteSize,
+}
+
+const VERIFY_HELP: &str = "\
+Example:
+    oma verify --vm-path /DC/vm/web01 --source /dev/vg0/web01
+
+Nothing is changed. Each extent that differs is named, in units of 4 KiB, and the exit
+code is 3. A source that was written since its last epoch differs, rightly.
+--bitmap and --change-id have no effect here: all is compared.";
+
+#[derive(Debug, Args)]
+#[command(after_help = VERIFY_HELP)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) disks: DiskArgs,
+}
+
+/// A VM and its disks.
+#[derive(Debug, Args)]
+pub(crate) struct DiskArgs {
+    /// Inventory path of the VM: its identity here, the same in every run
+    #[arg(long, value_name = "/DC/vm/NAME")]
+    pub(crate) vm_path: VmPath,
+    /// The disk, of a VM that has one: a raw file, a block device, nbd://HOST[:PORT]/EXPORT or
+    /// nbd+unix:///EXPORT?socket=PATH
+    #[arg(long, value_name = "URI|FILE", required_unless_present = "disk", conflicts_with = "disk")]
+    pub(crate) source: Option<String>,
+    /// Key of that disk within the VM
+    #[arg(long, value_name = "KEY", default_value = "disk-2000", conflicts_with = "disk")]
+    pub(crate) disk_key: DiskKey,
+    /// Dirty bitmap of the NBD export that holds every change since the last epoch
+    #[arg(long, value_name = "NAME", conflicts_with = "disk")]
+    pub(crate) bitmap: Option<String>,
+    /// Change id of what the source is now, recorded with the epoch; minted when not given
+    #[arg(long, value_name = "ID", conflicts_with = "disk")]
+    pub(crate) change_id: Option<ChangeId>,
+    /// A disk of a VM that has several; once per disk. Options are taken from the right, each once: all before them
+    /// is the source, commas and `=` included
+    #[arg(long, value_name = "KEY=SOURCE[,bitmap=NAME][,change-id=ID]")]
+    pub(crate) disk: Vec<DiskArg>,
+}
+
+impl DiskArgs {
+    /// The disks, however they were named.
+    pub(crate) fn list(&self) -> Vec<DiskArg> {
+        let single = self.source.as_ref().map(|source| DiskArg {
+            key: self.disk_key.clone(),
+            source: source.clone(),
+            bitmap: self.bitmap.clone(),
+            change_id: self.change_id.clone(),
+        });
+        single.into_iter().chain(self.disk.iter().cloned()).collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum VerifyArg {
+    /// Nothing
+    None,
+    /// What this epoch copied
+    Changed,
+    /// Whole disks
+    Full,
+}
+
+impl From<VerifyArg> for VerifyLevel {
+    fn from(arg: VerifyArg) -> Self {
+        match arg {
+            VerifyArg::None => Self::None,
+            VerifyArg::Changed => Self::Changed,
+            VerifyArg::Full => Self::Full,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ProvisioningArg {
+    /// As it is written
+    Thin,
+    /// All at once
+    Thick,
+}
+
+impl From<ProvisioningArg> for Provisioning {
+    fn from(arg: ProvisioningArg) -> Self {
+        match arg {
+            ProvisioningArg::Thin => Self::Thin,
+            ProvisioningArg::Thick => Self::Thick,
+        }
+    }
+}
+
+const CHANGE_ID_HELP: &str = "\
+Prints the id alone when the VM has one disk or --disk-key names one, else a line
+`KEY<tab>ID` for each disk. With --json an object with --disk-key, else an array.
+Example, in a script:
+    since=$(oma change-id --vm-path /DC/vm/web01)";
+
+#[derive(Debug, Args)]
+#[command(after_help = CHANGE_ID_HELP)]
+pub(crate) struct ChangeIdArgs {
+    /// Inventory path of the VM
+    #[arg(long, value_name = "/DC/vm/NAME")]
+    pub(crate) vm_path: VmPath,
+    /// Only this disk
+    #[arg(long, value_name = "KEY")]
+    pub(crate) disk_key: Option<DiskKey>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// The job, as `oma jobs` lists it
+    #[arg(value_name = "JOB")]
+    pub(crate) job: JobId,
+}
+
+const SERVE_HELP: &str = "\
+Examples:
+    oma serve disk.raw --socket /run/disk.sock
+    oma serve disk.raw --listen 127.0.0.1:10809 --name web01 --read-only
+    qemu-img info 'nbd+unix:///disk?socket=/run/disk.sock'
+
+The URI is printed once clients can connect. A signal ends it: requests in flight are
+answered, the socket is removed.";
+
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_HELP)]
+pub(crate) struct ServeArgs {
+    /// A raw file or a block device
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Listen on a unix socket instead of a TCP port
+    #[arg(long, value_name = "PATH", conflicts_with = "listen")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Listen on a TCP port; there is no authentication, so name an address that only trusted clients reach
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10809")]
+    pub(crate) listen: SocketAddr,
+    /// Name of the export
+    #[arg(long, value_name = "EXPORT", default_value = "disk")]
+    pub(crate) name: ExportName,
+    /// Refuse writes
+    #[arg(long)]
+    pub(crate) read_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_disk_or_several_but_not_both() {
+        let parse = |args: &[&str]| {
+            let line = ["oma", "replicate", "--vm-path", "/DC/vm/a"].iter().chain(args).copied();
+            Cli::try_parse_from(line.collect::<Vec<_>>())
+        };
+        assert!(parse(&["--source", "a.raw"]).is_ok());
+        assert!(parse(&["--disk", "a=a.raw", "--disk", "b=b.raw,bitmap=b0"]).is_ok());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--source", "a.raw", "--disk", "b=b.raw"]).is_err());
+        assert!(parse(&["--disk", "b=b.raw", "--bitmap", "b0"]).is_err());
+    }
+}

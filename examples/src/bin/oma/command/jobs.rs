@@ -1,0 +1,51 @@
+use std::collections::HashMap;
+
+use futures_util::TryStreamExt;
+use oma_api::JobRow;
+use oma_core::Result;
+use oma_core::record::JobFilter;
+use oma_core::traits::{Inventory, JobStore};
+
+use super::Context;
+use crate::appliance;
+use crate::output;
+use crate::table::{Align, Table};
+
+/// Lists jobs, also while another process replicates.
+pub(super) async fn run(context: &Context) -> Result<()> {
+    let store = appliance::open_records(&context.data).await?;
+    let vms: HashMap<_, _> = store.contexts().map_ok(|vm| (vm.id.clone(), vm)).try_collect().await?;
+    let rows: Vec<JobRow> = store
+        .list(JobFilter::default())
+        .map_ok(|job| JobRow::new(vms.get(&job.context), &job))
+        .try_collect()
+        .await?;
+    store.close().await;
+    if context.json { output::json(&rows) } else { output::line(table(rows)) }
+}
+
+fn table(rows: Vec<JobRow>) -> Table {
+    let mut table = Table::new(&[
+        ("job", Align::Left),
+        ("VM", Align::Left),
+        ("type", Align::Left),
+        ("status", Align::Left),
+        ("epoch", Align::Right),
+        ("began", Align::Left),
+        ("ended", Align::Left),
+        ("error", Align::Left),
+    ]);
+    for row in rows {
+        table.row([
+            row.job_id.to_string(),
+            row.vm_path.map(String::from).unwrap_or_default(),
+            row.replication_type.to_string(),
+            row.status.to_string(),
+            row.epoch.to_string(),
+            row.created_at,
+            row.completed_at.unwrap_or_default(),
+            row.error.unwrap_or_default(),
+        ]);
+    }
+    table
+}

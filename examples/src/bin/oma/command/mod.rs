@@ -1,0 +1,39 @@
+//! One file a command.
+
+mod cancel;
+mod change_id;
+mod completions;
+mod demo;
+mod disks;
+mod jobs;
+mod replicate;
+mod serve;
+mod verify;
+
+use oma_core::Result;
+
+use crate::args::{Cli, Command};
+use crate::data_dir::DataDir;
+use crate::failure::Failed;
+
+/// What every command is told.
+#[derive(Debug)]
+pub(crate) struct Context {
+    data: DataDir,
+    json: bool,
+}
+
+pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
+    let context = Context { data: DataDir::new(&cli.data_dir)?, json: cli.json };
+    match cli.command {
+        Command::Demo(args) => demo::run(&context, &args).await,
+        Command::Replicate(args) => replicate::run(&context, &args).await,
+        Command::Verify(args) => verify::run(&context, &args).await,
+        Command::Jobs => Ok(jobs::run(&context).await?),
+        Command::Disks => Ok(disks::run(&context).await?),
+        Command::ChangeId(args) => Ok(change_id::run(&context, &args).await?),
+        Command::Cancel(args) => Ok(cancel::run(&context, &args).await?),
+        Command::Serve(args) => Ok(serve::run(&context, &args).await?),
+        Command::Completions(args) => Ok(completions::run(&args)?),
+    }
+}

@@ -1,0 +1,61 @@
+use oma_api::ReplicationReport;
+use oma_core::Result;
+use oma_core::engine::{CancellationToken, Progress, ReplicateConfig, ReplicateRequest, Replicator, Report};
+
+use super::Context;
+use crate::appliance::Appliance;
+use crate::args::ReplicateArgs;
+use crate::failure::Failed;
+use crate::signals::Signals;
+use crate::{output, progress, report, source};
+
+const STOPPING: &str = "stopping; what is copied stays, the same command continues (once more: end at once)";
+
+/// Brings the volumes of a VM to what its disks are now.
+pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), Failed> {
+    let source = source::open(&args.disks.list())?;
+    let signals = Signals::listen(STOPPING)?;
+    let appliance = Appliance::open(&context.data, source).await?;
+    let request = ReplicateRequest {
+        vm: args.disks.vm_path.clone(),
+        verify: args.verify.into(),
+        provisioning: args.provisioning.into(),
+    };
+    let config = ReplicateConfig { journal_step: args.journal_step, ..ReplicateConfig::default() };
+    let progress = progress::for_stderr();
+    let result = replicate(&appliance, &request, config, &*progress, signals.stop()).await;
+    drop(progress);
+    appliance.close().await;
+    let report = result?;
+    let wire = report::replication(&request.vm, &report);
+    if context.json {
+        output::json(&wire)?;
+    } else {
+        print(&wire)?;
+    }
+    report::error(report).map_or(Ok(()), |error| Err(Failed::reported(error)))
+}
+
+/// One run of the engine.
+pub(super) async fn replicate(
+    appliance: &Appliance,
+    request: &ReplicateRequest,
+    config: ReplicateConfig,
+    progress: &dyn Progress,
+    stop: &CancellationToken,
+) -> Result<Report> {
+    Replicator::new(appliance.services.clone(), appliance.worker.clone(), config)
+        .run(request, progress, stop)
+        .await
+}
+
+fn print(report: &ReplicationReport) -> Result<()> {
+    output::line(report::table([report]))?;
+    if report.status == oma_api::Outcome::Completed {
+        output::line(format_args!(
+            "{}: epoch {} of {} is committed",
+            report.job_id, report.epoch, report.vm_path
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+use std::time::Instant;
+
+use oma_api::{DiskComparison, VerifyReport, VerifyStatus};
+use oma_core::engine::{self, DiskVerification, ReplicateConfig};
+use oma_core::{Error, ErrorKind, Result, VmPath};
+
+use super::Context;
+use crate::appliance::Appliance;
+use crate::args::VerifyArgs;
+use crate::failure::Failed;
+use crate::signals::Signals;
+use crate::{output, source};
+
+/// Compares disks with their volumes.
+pub(super) async fn run(context: &Context, args: &VerifyArgs) -> Result<(), Failed> {
+    let begun = Instant::now();
+    let vm = &args.disks.vm_path;
+    let source = source::open(&args.disks.list())?;
+    let signals = Signals::listen("stopping; nothing was changed")?;
+    let appliance = Appliance::open_to_read(&context.data, source).await?;
+    output::note(format_args!("comparing the disks of {vm} with their volumes"));
+    let found = engine::verify(&appliance.services, &ReplicateConfig::default(), vm, signals.stop()).await;
+    appliance.close().await;
+    let disks: Vec<_> = found?.into_iter().map(comparison).collect();
+    let different: u64 = disks.iter().map(|disk| disk.bytes_different.bytes()).sum();
+    let error = (different > 0).then(|| differs(vm, different));
+    let report = VerifyReport {
+        vm_path: vm.clone(),
+        status: status(different == 0),
+        seconds: begun.elapsed().as_secs_f64(),
+        error: error.as_ref().map(Error::chain),
+        disks,
+    };
+    if context.json {
+        output::json(&report)?;
+    } else {
+        print(&report)?;
+    }
+    error.map_or(Ok(()), |error| Err(Failed::reported(error)))
+}
+
+fn comparison(found: DiskVerification) -> DiskComparison {
+    DiskComparison {
+        disk_key: found.key,
+        status: status(found.differences.is_empty()),
+        bytes_verified: found.compared,
+        bytes_different: found.differences.bytes(),
+        differences: found.differences.iter().collect(),
+    }
+}
+
+const fn status(identical: bool) -> VerifyStatus {
+    if identical { VerifyStatus::Identical } else { VerifyStatus::Differs }
+}
+
+fn differs(vm: &VmPath, bytes: u64) -> Error {
+    Error::new(ErrorKind::Mismatch, "verify", vm).because(format!(
+        "source and volumes differ in {bytes} bytes; if the source was not written since the last epoch, \
+         replicate it in full without a bitmap"
+    ))
+}
+
+fn print(report: &VerifyReport) -> Result<()> {
+    for disk in &report.disks {
+        for extent in &disk.differences {
+            output::line(format_args!(
+                "{}: {} bytes differ at {}",
+                disk.disk_key,
+                extent.length(),
+                extent.offset()
+            ))?;
+        }
+        if disk.status == VerifyStatus::Identical {
+            output::line(format_args!("{}: {} compared, identical", disk.disk_key, disk.bytes_verified))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! The data directory: where the database and the volumes lie, and who may write there.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use oma_core::{Error, ErrorKind, Result};
+
+use crate::failure::io_error;
+
+/// A data directory, which may not exist yet.
+#[derive(Clone, Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+}
+
+/// The right to write into a data directory. The kernel takes it back when the process ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl DataDir {
+    pub(crate) fn new(path: &Path) -> Result<Self> {
+        let path = std::path::absolute(path).map_err(|error| io_error("find", path.display(), error))?;
+        Ok(Self { path })
+    }
+
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.path.join("volumes")
+    }
+
+    /// The URL of the database. Every character of the path counts as it is.
+    pub(crate) fn database_url(&self) -> Result<String> {
+        let path = self.path.join("oma.db");
+        match path.to_str() {
+            Some(path) => Ok(format!("sqlite://{path}")),
+            None => Err(Error::new(ErrorKind::Invalid, "open", path.display())
+                .because("the path is not valid UTF-8; name another data directory")),
+        }
+    }
+
+    /// Makes the directory when it is not there, readable by its owner only, and keeps other writers away.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.path)
+            .map_err(|error| io_error("make the data directory", self.path.display(), error))?;
+        let path = self.path.join("oma.lock");
+        let failed = |error: io::Error| io_error("lock the data directory", self.path.display(), error);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(self.in_use(&mut file)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let record = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", process::id())
+        };
+        record(&mut file).map_err(failed)?;
+        Ok(Lock { _file: file })
+    }
+
+    fn in_use(&self, file: &mut File) -> Error {
+        let mut text = String::new();
+        // The number is a courtesy: the other process may be about to write it.
+        let _ = file.take(32).read_to_string(&mut text);
+        let who = match text.trim().parse::<u32>() {
+            Ok(pid) => format!("process {pid} works"),
+            Err(_) => "another process works".to_owned(),
+        };
+        Error::new(ErrorKind::Busy, "lock the data directory", self.path.display())
+            .because(format!("{who} in it; wait for it to end, or name another one with --data-dir"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_second_lock_is_busy_and_names_the_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::new(&folder.path().join("a/b")).unwrap();
+        let lock = data.lock().unwrap();
+        let error = data.lock().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Busy);
+        assert!(error.chain().contains(&format!("process {}", process::id())), "{}", error.chain());
+        drop(lock);
+        assert!(data.lock().is_ok());
+    }
+
+    #[test]
+    fn only_its_owner_may_look_into_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::new(&folder.path().join("data")).unwrap();
+        let _lock = data.lock().unwrap();
+        let mode = data.path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+}

@@ -1,0 +1,112 @@
+//! What a run did: as JSON, and as a table.
+
+use oma_api::{DiskReport, Outcome, ReplicationReport};
+use oma_core::engine::{self, Report};
+use oma_core::state::ReplicationType;
+use oma_core::{ByteSize, Error, VmPath};
+
+use crate::table::{Align, Table};
+
+/// The wire type of a run.
+pub(crate) fn replication(vm: &VmPath, report: &Report) -> ReplicationReport {
+    let (status, error) = match &report.outcome {
+        engine::Outcome::Completed => (Outcome::Completed, None),
+        engine::Outcome::Failed(error) => (Outcome::Failed, Some(error.chain())),
+        engine::Outcome::Suspended => (Outcome::Suspended, Some(SUSPENDED.to_owned())),
+    };
+    ReplicationReport {
+        job_id: report.job.clone(),
+        vm_path: vm.clone(),
+        status,
+        epoch: report.epoch,
+        replication_type: report.replication_type,
+        seconds: report.duration.as_secs_f64(),
+        error,
+        warnings: report.warnings.clone(),
+        disks: report.disks.iter().map(disk).collect(),
+    }
+}
+
+/// Why a suspended run has no epoch, and what to do.
+pub(crate) const SUSPENDED: &str = "the run was stopped; the same command continues it";
+
+fn disk(report: &engine::DiskReport) -> DiskReport {
+    DiskReport {
+        disk_key: report.key.clone(),
+        volume_id: report.volume.clone(),
+        mode: report.mode,
+        capacity_bytes: report.capacity,
+        bytes_read: report.bytes_read,
+        bytes_written: report.bytes_written,
+        bytes_zero: report.bytes_zero,
+        bytes_skipped: report.bytes_skipped,
+        bytes_resumed: report.bytes_resumed,
+        bytes_verified: report.bytes_verified,
+        change_id: report.change_id.clone(),
+        seconds: report.duration.as_secs_f64(),
+        error: report.error.clone(),
+    }
+}
+
+/// One row a disk and run.
+pub(crate) fn table<'a>(reports: impl IntoIterator<Item = &'a ReplicationReport>) -> Table {
+    let mut table = Table::new(&[
+        ("epoch", Align::Right),
+        ("disk", Align::Left),
+        ("copy", Align::Left),
+        ("read", Align::Right),
+        ("skipped", Align::Right),
+        ("written", Align::Right),
+        ("zero", Align::Right),
+        ("resumed", Align::Right),
+        ("verified", Align::Right),
+        ("seconds", Align::Right),
+        ("GiB/s", Align::Right),
+        ("change id", Align::Left),
+    ]);
+    for report in reports {
+        for disk in &report.disks {
+            table.row([
+                report.epoch.to_string(),
+                disk.disk_key.to_string(),
+                mode(disk.mode).to_owned(),
+                disk.bytes_read.to_string(),
+                disk.bytes_skipped.to_string(),
+                disk.bytes_written.to_string(),
+                disk.bytes_zero.to_string(),
+                disk.bytes_resumed.to_string(),
+                disk.bytes_verified.map(|bytes| bytes.to_string()).unwrap_or_default(),
+                format!("{:.2}", disk.seconds),
+                rate(disk.bytes_read, disk.seconds),
+                disk.change_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ]);
+        }
+    }
+    table
+}
+
+const fn mode(mode: ReplicationType) -> &'static str {
+    match mode {
+        ReplicationType::Initial => "full",
+        ReplicationType::Incremental => "changes",
+    }
+}
+
+/// GiB per second with two digits, of what was read.
+fn rate(bytes: ByteSize, seconds: f64) -> String {
+    // KiB fit 32 bits up to 4 TiB of one run; beyond, the rate is a lower bound.
+    let kib = u32::try_from(bytes.bytes() >> 10).unwrap_or(u32::MAX);
+    let rate = f64::from(kib) / 1_048_576.0 / seconds;
+    if rate.is_finite() { format!("{rate:.2}") } else { String::new() }
+}
+
+/// The error of a run that has no epoch.
+pub(crate) fn error(report: Report) -> Option<Error> {
+    match report.outcome {
+        engine::Outcome::Completed => None,
+        engine::Outcome::Failed(error) => Some(error),
+        engine::Outcome::Suspended => {
+            Some(Error::new(oma_core::ErrorKind::Cancelled, "drive", report.job).because(SUSPENDED))
+        }
+    }
+}

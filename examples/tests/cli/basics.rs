@@ -1,0 +1,128 @@
+//! What every user does: replicate a file, list, ask for the change id, verify.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+
+use oma_core::conformance::{Trial, trial};
+use serde_json::Value;
+
+use crate::world::{MIB, VM, World, assert_same, number};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_file_becomes_a_volume_with_the_same_bytes", &[], a_file_becomes_a_volume),
+        trial("disks_names_what_the_database_knows", &[], disks_names_what_the_database_knows),
+        trial("change_id_prints_what_was_committed", &[], change_id_prints_what_was_committed),
+        trial("verify_names_each_extent_that_differs", &[], verify_names_each_extent_that_differs),
+        trial("two_disks_share_one_epoch", &[], two_disks_share_one_epoch),
+        trial("verify_full_is_part_of_the_epoch", &[], verify_full_is_part_of_the_epoch),
+        trial("every_shell_has_completions", &[], every_shell_has_completions),
+    ]
+}
+
+async fn a_file_becomes_a_volume() {
+    let world = World::new();
+    let source = world.raw("source.raw", 16 * MIB, 1);
+    let report = world.replicate(&["--source", &world.text("source.raw")]).await.ok().json();
+    assert_eq!((&report["status"], &report["epoch"]), (&Value::from("completed"), &Value::from(1)));
+    assert!(report["job_id"].as_str().unwrap().starts_with("job-"));
+    let disk = &report["disks"][0];
+    assert_eq!((&disk["disk_key"], &disk["mode"]), (&Value::from("disk-2000"), &Value::from("initial")));
+    assert_eq!(number(&disk["bytes_written"]), 8 * MIB);
+    assert_eq!(number(&disk["bytes_zero"]), 8 * MIB);
+    assert!(number(&disk["bytes_read"]) <= 12 * MIB, "a hole was read");
+    assert_same(&source, &world.volume("disk-2000").await);
+    let mode = world.path("data").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+async fn disks_names_what_the_database_knows() {
+    let world = World::new();
+    world.raw("source.raw", 4 * MIB, 1);
+    world.replicate(&["--source", &world.text("source.raw"), "--change-id", "b0"]).await.ok();
+    let rows = world.disks().await;
+    let row = &rows[0];
+    assert_eq!(rows.len(), 1);
+    let expected = [
+        ("vm_path", Value::from(VM)),
+        ("disk_key", Value::from("disk-2000")),
+        ("capacity_bytes", Value::from(4 * MIB)),
+        ("change_id", Value::from("b0")),
+        ("epoch", Value::from(1)),
+        ("generation", Value::from(1)),
+        ("sync_status", Value::from("completed")),
+        ("bytes_synced", Value::from(4 * MIB)),
+    ];
+    for (name, value) in expected {
+        assert_eq!(row[name], value, "{name}");
+    }
+    let jobs = world.run(&["--json", "jobs"]).await.ok().json();
+    assert_eq!((&jobs[0]["status"], &jobs[0]["vm_path"]), (&Value::from("completed"), &Value::from(VM)));
+    let table = world.run(&["disks"]).await.ok().out;
+    assert!(table.contains(VM) && table.contains("b0"), "{table}");
+}
+
+async fn change_id_prints_what_was_committed() {
+    let id = "52 3c ec 11 9e 2c 4c 3d-87 4a c3 4e 85 f2 ea 95/446";
+    let world = World::new();
+    world.run(&["change-id", "--vm-path", VM]).await.refused(7, &["replicate"]);
+    world.raw("a.raw", MIB, 1);
+    world.replicate(&["--source", &world.text("a.raw"), "--change-id", id]).await.ok();
+    let ask = ["change-id", "--vm-path", VM];
+    assert_eq!(world.run(&ask).await.ok().out, format!("{id}\n"));
+    let one = world.run(&["--json", "change-id", "--vm-path", VM, "--disk-key", "disk-2000"]).await.ok();
+    assert_eq!(one.json()["change_id"], Value::from(id));
+    let all = world.run(&["--json", "change-id", "--vm-path", VM]).await.ok();
+    assert_eq!(all.json()[0]["change_id"], Value::from(id));
+    world.run(&["change-id", "--vm-path", "/DC/vm/other"]).await.refused(7, &["/DC/vm/other"]);
+}
+
+async fn verify_names_each_extent_that_differs() {
+    let world = World::new();
+    let source = world.raw("source.raw", 4 * MIB, 1);
+    let disk = ["--vm-path", VM, "--source", &world.text("source.raw")].map(str::to_owned);
+    let disk: Vec<&str> = disk.iter().map(String::as_str).collect();
+    world.run(&[&["verify"], &disk[..]].concat()).await.refused(7, &["replicate"]);
+    world.run(&[&["replicate"], &disk[..]].concat()).await.ok();
+    world.run(&[&["verify"], &disk[..]].concat()).await.ok();
+    let file = OpenOptions::new().write(true).open(source).unwrap();
+    file.write_all_at(b"other", MIB + 4096).unwrap();
+    let ran = world.run(&[&["--json", "verify"], &disk[..]].concat()).await.refused(3, &["differ"]);
+    let report = ran.json();
+    assert_eq!(report["status"], Value::from("differs"));
+    assert_eq!(report["disks"][0]["differences"], serde_json::json!([[MIB + 4096, 4096]]));
+}
+
+async fn two_disks_share_one_epoch() {
+    let world = World::new();
+    let (one, two) = (world.raw("a,b=c.raw", 2 * MIB, 1), world.raw("two.raw", 3 * MIB, 2));
+    let first = format!("disk-2000={},change-id=b0", one.display());
+    let second = format!("disk-2001={}", two.display());
+    let report = world.replicate(&["--disk", &first, "--disk", &second]).await.ok().json();
+    assert_eq!(report["disks"].as_array().unwrap().len(), 2);
+    assert_same(&one, &world.volume("disk-2000").await);
+    assert_same(&two, &world.volume("disk-2001").await);
+    let lines = world.run(&["change-id", "--vm-path", VM]).await.ok().out;
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!(lines[0], "disk-2000\tb0");
+    assert!(lines[1].starts_with("disk-2001\toma-"), "{lines:?}");
+    assert!(world.disks().await.iter().all(|row| row["epoch"] == 1));
+}
+
+async fn verify_full_is_part_of_the_epoch() {
+    let world = World::new();
+    world.raw("source.raw", 4 * MIB, 1);
+    let source = world.text("source.raw");
+    let full = world.replicate(&["--source", &source, "--verify", "full"]).await.ok().json();
+    assert_eq!(number(&full["disks"][0]["bytes_verified"]), 4 * MIB);
+    let none = world.replicate(&["--source", &source]).await.ok().json();
+    assert_eq!((&none["epoch"], &none["disks"][0]["bytes_verified"]), (&Value::from(2), &Value::Null));
+}
+
+async fn every_shell_has_completions() {
+    let world = World::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = world.run(&["completions", shell]).await.ok().out;
+        assert!(script.contains("replicate") && script.contains("change-id"), "{shell}");
+    }
+}

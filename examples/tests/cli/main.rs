@@ -1,0 +1,25 @@
+//! The program `oma` as its users run it: the built binary, real files, real servers.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod basics;
+mod crash;
+mod demo;
+mod qemu;
+mod serve;
+mod world;
+
+use std::process::ExitCode;
+
+use oma_core::conformance;
+
+fn main() -> ExitCode {
+    let mut trials = Vec::new();
+    trials.extend(basics::trials());
+    trials.extend(demo::trials());
+    trials.extend(qemu::trials());
+    trials.extend(crash::trials());
+    trials.extend(bad_input::trials());
+    trials.extend(serve::trials());
+    conformance::run(trials)
+}
