@@ -68,9 +68,9 @@ fn digest(commit: &EpochCommit) -> String {
     for part in &commit.disks {
         let DiskCommit { key, volume, generation, change_id, stamp, extents, bytes_transferred, duration } =
             part;
-        let (bytes, nanos) = (bytes_transferred.bytes(), duration.as_nanos());
+        let (bytes, nanos, change) = (bytes_transferred.bytes(), duration.as_nanos(), change_id.as_str());
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{key} {volume} {generation} {change_id} {extents} {bytes} {nanos} {stamp:?}");
+        let _ = writeln!(text, "{key} {volume} {generation} {change:?} {extents} {bytes} {nanos} {stamp:?}");
     }
     fingerprint(&text)
 }

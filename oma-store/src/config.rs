@@ -5,7 +5,7 @@ use std::time::Duration;
 pub struct StoreConfig {
     /// `sqlite:///absolute/path` or `sqlite:relative/path`; the path is taken to the letter.
     pub url: String,
-    /// How long a write waits for another writer before it answers `Busy`.
+    /// How long a write waits for a writer of another process before it answers `Busy`; twice as long for one of its own.
     pub busy_timeout: Duration,
     /// Connections that read at the same time.
     pub readers: u32,

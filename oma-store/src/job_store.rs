@@ -76,8 +76,8 @@ impl SqlStore {
     }
 
     async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<Lease> {
-        let expires_at = self.now().after(ttl);
         let mut tx = self.begin().await?;
+        let expires_at = self.now().after(ttl);
         let values = vals![expires_at, lease.job, lease.fence, lease.worker];
         if tx.execute(jobs::RENEW, values).await? == 0 {
             return Err(StoreError::Fenced);
@@ -87,8 +87,8 @@ impl SqlStore {
     }
 
     async fn release_lease(&self, lease: &Lease) -> Result<()> {
-        let now = self.now();
         let mut tx = self.begin().await?;
+        let now = self.now();
         tx.execute(jobs::RELEASE, vals![now, now, lease.job, lease.fence, lease.worker]).await?;
         tx.commit().await
     }

@@ -13,7 +13,7 @@ pub(crate) const INSTANCE: &str = "instance_id";
 /// One step, never changed once it was released: its text is a file of `migrations/`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
-    version: i64,
+    pub(crate) version: i64,
     name: &'static str,
     pub(crate) text: &'static str,
 }

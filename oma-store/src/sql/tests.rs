@@ -66,6 +66,22 @@ async fn no_statement_walks_through_a_table_that_grows() {
     }
 }
 
+#[tokio::test]
+async fn every_foreign_key_has_an_index_on_its_own_side() {
+    let (_folder, mut connection) = migrated().await;
+    let keys = "SELECT m.name AS child, f.id AS number, group_concat(f.\"from\" || ' = ?', ' AND ') AS columns \
+                FROM sqlite_schema m, pragma_foreign_key_list(m.name) f WHERE m.type = 'table' GROUP BY m.name, f.id";
+    let keys = sqlx::query(keys).fetch_all(&mut connection).await.unwrap();
+    assert!(keys.len() > 20, "{} foreign keys", keys.len());
+    for key in keys {
+        let (child, columns): (String, String) = (key.get("child"), key.get("columns"));
+        let explain =
+            sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN SELECT 1 FROM {child} WHERE {columns}"));
+        let plan: String = sqlx::query(explain).fetch_one(&mut connection).await.unwrap().get("detail");
+        assert!(plan.starts_with("SEARCH"), "{child} ({columns}): {plan}");
+    }
+}
+
 #[test]
 fn checks_of_the_schema_know_every_label() {
     fn list<T: std::fmt::Display>(values: &[T]) -> String {

@@ -34,5 +34,6 @@ statements! {
     BY_DEVICE = "SELECT volume_uuid FROM device_mappings WHERE device_path = ?";
     MAP = "INSERT INTO device_mappings (volume_uuid, device_path, size, created_at, updated_at) VALUES (?, ?, ?, ?, ?)";
     REMAP = "UPDATE device_mappings SET device_path = ?, size = ?, updated_at = ? WHERE volume_uuid = ?";
+    RESIZE_DEVICE = "UPDATE device_mappings SET size = ?, updated_at = ? WHERE volume_uuid = ?";
     UNMAP = "DELETE FROM device_mappings WHERE volume_uuid = ?";
 }

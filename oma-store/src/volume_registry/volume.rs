@@ -127,6 +127,7 @@ pub(super) async fn detached(tx: &mut Tx, id: &VolumeId, now: Timestamp) -> Resu
 
 pub(super) async fn resized(tx: &mut Tx, done: &Volume, now: Timestamp) -> Result<()> {
     find_volume(tx, &done.id).await?;
+    tx.execute(volumes::RESIZE_DEVICE, vals![done.capacity, now, done.id]).await?;
     tx.execute(volumes::SET_CAPACITY, vals![done.capacity, now, done.id]).await.map(|_| ())
 }
 

@@ -16,7 +16,7 @@ use step::{Step, steps};
 use world::World;
 
 proptest! {
-    #![proptest_config(Config { cases: 12, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 6, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn sqlite_and_memory_are_one(steps in steps()) {

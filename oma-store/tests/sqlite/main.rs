@@ -3,6 +3,7 @@
 
 mod crash;
 mod fixture;
+mod journal;
 mod open;
 mod seeds;
 mod writers;

@@ -37,9 +37,10 @@ pub(crate) async fn open(config: &StoreConfig, path: &str, mode: Mode) -> Result
         .foreign_keys(true)
         .busy_timeout(config.busy_timeout)
         .synchronous(SqliteSynchronous::Full);
-    let fresh = !path.exists();
+    // Not to be told apart from "it may not be looked at" by `exists`.
+    let absent = matches!(path.try_exists(), Ok(false));
     let writer = match mode {
-        Mode::Read if fresh => return Err(StoreError::NoDatabase { path }),
+        Mode::Read if absent => return Err(StoreError::NoDatabase { path }),
         Mode::Read => {
             inspect_for_reading(&options, &path).await?;
             None
@@ -66,7 +67,14 @@ async fn pool(
         .acquire_timeout(patience.saturating_mul(2).max(Duration::from_secs(1)))
         .idle_timeout(None)
         .max_lifetime(None)
-        .test_before_acquire(false)
+        // After a full disk or a failed read SQLite has rolled back by itself. The driver does not notice, its own
+        // rollback fails, and it takes the connection for one in a transaction ever after: such a one is replaced.
+        // The ping makes sure that the rollback of a dropped transaction was tried before it is looked at.
+        .test_before_acquire(true)
+        .before_acquire(|connection, _| {
+            let usable = !connection.is_in_transaction();
+            Box::pin(async move { Ok(usable) })
+        })
         .connect_with(options.disable_statement_logging())
         .await
         .map_err(|error| fault(path, error))
@@ -88,7 +96,7 @@ async fn inspect_for_reading(options: &SqliteConnectOptions, path: &Path) -> Res
 /// start at once. The driver's migrator is not used: it takes no lock on SQLite.
 async fn prepare(options: &SqliteConnectOptions, path: &Path, patience: Duration) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if folder.is_some_and(|folder| !folder.is_dir()) {
+    if folder.is_some_and(|folder| matches!(folder.try_exists(), Ok(false))) {
         return Err(StoreError::NoFolder { path: path.to_owned() });
     }
     let mut connection = connect(&options.clone().create_if_missing(true), path).await?;
@@ -153,6 +161,7 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
     for step in missing {
         sqlx::raw_sql(step.text).execute(&mut *transaction).await.map_err(broken)?;
         execute(&mut transaction, meta::MIGRATED, step.values()?, path).await?;
+        tracing::info!(path = %path.display(), version = step.version, "schema step applied");
     }
     if state == State::Empty {
         execute(&mut transaction, meta::SET, migrate::instance()?, path).await?;

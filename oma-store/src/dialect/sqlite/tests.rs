@@ -54,6 +54,12 @@ async fn a_full_disk_is_no_space_and_nothing_was_written() {
     let found =
         db.all(sql!("SELECT name FROM oma_meta WHERE name <> ?"), vals!["instance_id"], |_| Ok(())).await;
     assert!(found.unwrap().is_empty());
+
+    // Once there is room again, the store goes on.
+    let mut tx = db.begin().await.unwrap();
+    tx.all(sql!("PRAGMA max_page_count = 1000000"), vals![], |_| Ok(())).await.unwrap();
+    tx.execute(grow, vals!["large", "x".repeat(1 << 20)]).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 #[tokio::test]
