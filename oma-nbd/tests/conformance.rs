@@ -1,4 +1,110 @@
-//! Conformance.
-fn main() -> std::process::ExitCode {
-    oma_core::conformance::run(Vec::new())
+//! The promises of devices and export servers, kept by this server and this client together.
+#![allow(clippy::unwrap_used, reason = "a subject that cannot be made is a failed test")]
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use oma_core::conformance::{
+    self, Connect, DEVICE_CAPACITY, DeviceSubject, ExportSubject, Trial, block_device_cases, cases,
+    export_server_cases, read_only_device_cases, sample,
+};
+use oma_core::memory::MemoryDevice;
+use oma_core::traits::{Access, BlockDevice, Durability, ExportServer, ExportSpec};
+use oma_core::{ExportName, Fence, Result};
+use oma_nbd::{Client, ClientConfig, Server, ServerConfig, Uri};
+use tempfile::TempDir;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    let mut trials = devices();
+    trials.extend(cases("nbd_server", &export_server_cases(), exports));
+    conformance::run(trials)
+}
+
+fn devices() -> Vec<Trial> {
+    let fresh = || MemoryDevice::new("memory", DEVICE_CAPACITY);
+    let mut trials = cases("over_unix", &block_device_cases(), move || over_unix(fresh(), Access::ReadWrite));
+    trials.extend(cases("over_tcp", &block_device_cases(), move || over_tcp(fresh())));
+    trials.extend(cases("read_only_over_unix", &read_only_device_cases(), move || async move {
+        let device = fresh();
+        let length = usize::try_from(DEVICE_CAPACITY.bytes()).unwrap();
+        device.write_at(0, sample(0, length), Durability::Cached).await.unwrap();
+        over_unix(device, Access::ReadOnly).await
+    }));
+    trials
+}
+
+async fn over_unix(device: MemoryDevice, access: Access) -> DeviceSubject {
+    let (server, folder) = (serve(device, access).await, tempfile::tempdir().unwrap());
+    let socket = folder.path().join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { server.serve_unix(listener, CancellationToken::new()).await });
+    let uri = Uri::unix(&socket, "disk").unwrap();
+    let client = Client::connect(&uri, ClientConfig::default()).await.unwrap();
+    DeviceSubject { device: Arc::new(client), guard: Box::new((folder, serving)) }
+}
+
+async fn over_tcp(device: MemoryDevice) -> DeviceSubject {
+    let server = serve(device, Access::ReadWrite).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = Uri::tcp("127.0.0.1", listener.local_addr().unwrap().port(), "disk").unwrap();
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { server.serve_tcp(listener, CancellationToken::new()).await });
+    let client = Client::connect(&uri, ClientConfig::default()).await.unwrap();
+    DeviceSubject { device: Arc::new(client), guard: Box::new(serving) }
+}
+
+async fn serve(device: MemoryDevice, access: Access) -> Server {
+    let server = Server::new(ServerConfig::default());
+    let name = ExportName::parse("disk").unwrap();
+    let device = Arc::new(device);
+    let spec = ExportSpec { name, description: String::new(), access, fence: Fence(1), device };
+    server.publish(spec).await.unwrap();
+    server
+}
+
+/// Connections that exactly one client makes, each through a socket of its own: it cannot come back.
+struct Doors {
+    server: Server,
+    folder: TempDir,
+    opened: AtomicU64,
+    serving: Mutex<JoinSet<()>>,
+}
+
+impl Doors {
+    async fn connect(&self, name: &ExportName) -> Result<Arc<dyn BlockDevice>> {
+        let number = self.opened.fetch_add(1, Ordering::Relaxed);
+        let socket = self.folder.path().join(number.to_string());
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = self.server.clone();
+        self.serving.lock().unwrap().spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            drop(listener);
+            // How it ended is the client's to tell.
+            let _ = server.serve_stream(stream, CancellationToken::new()).await;
+        });
+        let config = ClientConfig { connections: 1, ..ClientConfig::default() };
+        let client = Client::connect(&Uri::unix(&socket, name.as_str())?, config).await?;
+        Ok(Arc::new(client))
+    }
+}
+
+async fn exports() -> ExportSubject {
+    let server = Server::new(ServerConfig::default());
+    let doors = Arc::new(Doors {
+        server: server.clone(),
+        folder: tempfile::tempdir().unwrap(),
+        opened: AtomicU64::new(0),
+        serving: Mutex::default(),
+    });
+    let door = doors.clone();
+    let connect: Connect = Arc::new(move |name| {
+        let door = door.clone();
+        Box::pin(async move { door.connect(&name).await })
+    });
+    ExportSubject { server: Arc::new(server), connect, guard: Box::new(doors) }
 }
