@@ -423,3 +423,6 @@ pub(super) fn fuzz(bytes: &[u8]) {
     }
     assert!(decoder.abandon().count() <= 3);
 }
+
+#[cfg(test)]
+mod tests;

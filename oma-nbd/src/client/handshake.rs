@@ -346,3 +346,6 @@ fn in_handshake(error: io::Error) -> Failure {
         _ => error.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,3 +204,6 @@ pub(super) async fn within<R>(
     let limit = config.connect_timeout;
     tokio::time::timeout(limit, handshake).await.unwrap_or(Err(Failure::HandshakeTimeout(limit)))
 }
+
+#[cfg(test)]
+mod tests;
