@@ -71,6 +71,7 @@ pub(super) struct Connection {
     pub(super) export: Export,
     requests: mpsc::Sender<Outgoing>,
     free: Arc<Semaphore>,
+    in_flight: usize,
     timeout: Duration,
     ended: Arc<OnceLock<Failure>>,
     task: AbortOnDropHandle<()>,
@@ -91,7 +92,7 @@ impl Connection {
             cookie: 0,
         };
         let task = AbortOnDropHandle::new(tokio::spawn(driver.drive(Arc::clone(&ended))));
-        Self { export, requests, free: Arc::new(Semaphore::new(in_flight)), timeout, ended, task }
+        Self { export, requests, free: Arc::new(Semaphore::new(in_flight)), in_flight, timeout, ended, task }
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -101,6 +102,11 @@ impl Connection {
     /// How many more requests could be under way.
     pub(super) fn free(&self) -> usize {
         self.free.available_permits()
+    }
+
+    /// Whether no request is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.free() == self.in_flight
     }
 
     /// Sends a request and waits for its answer. Dropping the future forgets the answer; the buffer stays with the

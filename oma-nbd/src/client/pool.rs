@@ -1,9 +1,9 @@
 //! The connections of a client: opened when needed, replaced when lost, never retried.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::ClientConfig;
 use super::connection::{Connection, Request};
@@ -22,7 +22,6 @@ pub(super) struct Pool {
     /// The export as the first connection found it; every later one must find the same.
     export: Export,
     slots: Vec<Slot>,
-    turn: AtomicUsize,
     doubt: Doubt,
 }
 
@@ -56,8 +55,7 @@ impl Pool {
         let count = if several { config.connections.max(1) } else { 1 };
         let slots: Vec<_> = (0..count).map(|_| Slot::new()).collect();
         slots[0].put(Arc::new(first));
-        let (turn, doubt) = (AtomicUsize::new(0), Doubt::default());
-        Ok(Self { uri: uri.clone(), config, export, slots, turn, doubt })
+        Ok(Self { uri: uri.clone(), config, export, slots, doubt: Doubt::default() })
     }
 
     pub(super) const fn export(&self) -> &Export {
@@ -82,7 +80,6 @@ impl Pool {
     /// Sends a flush, unless writes may be lost that it could not vouch for.
     pub(super) async fn flush(&self, request: Request) -> Result<Answer, Failure> {
         let covered = self.doubt.written.load(Ordering::SeqCst);
-        self.slots.iter().for_each(|slot| self.sweep(slot));
         let connection = self.connection().await?;
         if self.doubt.lost.swap(false, Ordering::SeqCst) {
             return Err(Failure::WritesInDoubt);
@@ -101,25 +98,29 @@ impl Pool {
         }
     }
 
-    /// A connection that lives, as far as is known, with as much room as possible.
+    /// A connection that lives, as far as is known, with as much room as possible. Another one is opened only when all
+    /// that live are busy, and only one request waits for it.
     pub(super) async fn connection(&self) -> Result<Arc<Connection>, Failure> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let slot = &self.slots[turn % self.slots.len()];
-        self.sweep(slot);
-        if slot.get().is_none() && !slot.resting.load(Ordering::Relaxed) {
-            return match self.reopen(slot).await {
-                Err(failure @ Failure::Changed { .. }) => Err(failure),
-                Err(failure) => {
-                    let other = self.freest().ok_or(failure)?;
-                    slot.resting.store(true, Ordering::Relaxed);
-                    Ok(other)
-                }
-                opened => opened,
-            };
+        self.slots.iter().for_each(|slot| self.sweep(slot));
+        let Some(freest) = self.freest() else {
+            let slot = &self.slots[0];
+            let right = slot.opening.acquire().await.expect("the semaphore is never closed");
+            return self.reopen(slot, &right).await;
+        };
+        if freest.is_idle() {
+            return Ok(freest);
         }
-        match self.freest() {
-            Some(connection) => Ok(connection),
-            None => self.reopen(&self.slots[0]).await,
+        let vacant = |slot: &&Slot| slot.get().is_none() && !slot.resting.load(Ordering::Relaxed);
+        let Some(slot) = self.slots.iter().find(vacant) else { return Ok(freest) };
+        let Ok(right) = slot.opening.try_acquire() else { return Ok(freest) };
+        match self.reopen(slot, &right).await {
+            Err(failure @ Failure::Changed { .. }) => Err(failure),
+            Err(failure) => {
+                tracing::debug!(%failure, "no further NBD connection; those that live must do");
+                slot.resting.store(true, Ordering::Relaxed);
+                Ok(freest)
+            }
+            opened => opened,
         }
     }
 
@@ -128,8 +129,7 @@ impl Pool {
         alive.max_by_key(|connection| connection.free())
     }
 
-    async fn reopen(&self, slot: &Slot) -> Result<Arc<Connection>, Failure> {
-        let _right = slot.opening.acquire().await.expect("the semaphore is never closed");
+    async fn reopen(&self, slot: &Slot, _right: &SemaphorePermit<'_>) -> Result<Arc<Connection>, Failure> {
         self.sweep(slot);
         if let Some(connection) = slot.get() {
             return Ok(connection);

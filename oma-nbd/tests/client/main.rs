@@ -4,9 +4,12 @@
 mod devices;
 mod fixture;
 mod peers;
+mod sources;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    oma_core::conformance::run(devices::trials().into_iter().chain(peers::trials()).collect())
+    oma_core::conformance::run(
+        devices::trials().into_iter().chain(peers::trials()).chain(sources::trials()).collect(),
+    )
 }
