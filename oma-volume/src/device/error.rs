@@ -43,11 +43,15 @@ pub(crate) enum DeviceError {
     Shutdown,
 }
 
+fn is_no_room(error: Errno) -> bool {
+    matches!(error, Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
+}
+
 impl From<io::Error> for DeviceError {
     fn from(error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
             Some(Errno::NOENT | Errno::NOTDIR) => Self::Missing(error),
-            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Self::NoRoom(error),
+            Some(errno) if is_no_room(errno) => Self::NoRoom(error),
             Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => Self::Denied(error),
             Some(Errno::IO) => Self::Medium(error),
             Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Self::Exhausted(error),
@@ -75,6 +79,9 @@ impl DeviceError {
             Self::Empty | Self::NotADisk(_) => (ErrorKind::Invalid, Retry::Never),
             Self::Written | Self::Open => (ErrorKind::Busy, Retry::Later),
             Self::NoLocks => (ErrorKind::Unsupported, Retry::Never),
+            Self::Flush(cause) if Errno::from_io_error(cause).is_some_and(is_no_room) => {
+                (ErrorKind::NoSpace, Retry::Never)
+            }
             Self::FlushFailed | Self::Flush(_) => (ErrorKind::Unavailable, Retry::Never),
             Self::Missing(_) => (ErrorKind::NotFound, Retry::Never),
             Self::NoRoom(_) => (ErrorKind::NoSpace, Retry::Never),

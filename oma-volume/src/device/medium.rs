@@ -13,9 +13,11 @@ use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom, fallocate, flock, fst
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
 
 use super::error::DeviceError;
+use super::ranges::Ranges;
 
-/// `TMPFS_MAGIC` of linux/magic.h: its pages are always in memory.
-const TMPFS: i128 = 0x0102_1994;
+/// File systems by their number in linux/magic.h: tmpfs; ext2 to ext4, XFS, Btrfs.
+const IN_MEMORY: [i128; 1] = [0x0102_1994];
+const LOCAL: [i128; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
 /// Block devices zero and discard in units that divide this.
 const DEVICE_UNIT: u64 = 4096;
 static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
@@ -30,7 +32,8 @@ pub(super) struct Medium {
     pub(super) identity: String,
     pub(super) capacity: u64,
     pub(super) sort: Sort,
-    in_memory: bool,
+    pub(super) home: Home,
+    ranges: Ranges,
     /// The file system refused `RWF_NOWAIT`.
     waits: AtomicBool,
     /// Written since the last flush.
@@ -43,6 +46,28 @@ pub(super) struct Medium {
 pub(super) enum Sort {
     Regular,
     BlockDevice,
+}
+
+/// How long a call may take that only touches the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Home {
+    /// There is nothing but the page cache.
+    Memory,
+    /// A write waits at most until dirty pages went to a local disk.
+    Local,
+    /// Another machine or a program of the user may be asked.
+    Elsewhere,
+}
+
+impl Home {
+    fn of(file: &File, sort: Sort) -> Result<Self> {
+        let number = i128::from(fstatfs(file)?.f_type);
+        Ok(match sort {
+            Sort::Regular if IN_MEMORY.contains(&number) => Self::Memory,
+            Sort::Regular if LOCAL.contains(&number) => Self::Local,
+            Sort::Regular | Sort::BlockDevice => Self::Elsewhere,
+        })
+    }
 }
 
 /// How much of a read could be had without waiting.
@@ -72,14 +97,15 @@ impl Medium {
         if capacity == 0 {
             return Err(DeviceError::Empty);
         }
-        let in_memory = sort == Sort::Regular && i128::from(fstatfs(&file)?.f_type) == TMPFS;
+        let home = Home::of(&file, sort)?;
         let [waits, changed, lost] = [false; 3].map(AtomicBool::new);
-        Ok(Self { file, path, identity, capacity, sort, in_memory, waits, changed, lost })
+        let ranges = Ranges::default();
+        Ok(Self { file, path, identity, capacity, sort, home, ranges, waits, changed, lost })
     }
 
     /// Reads what is in memory already.
     pub(super) fn read_ready(&self, offset: u64, buffer: &mut [u8]) -> Result<Ready> {
-        if self.in_memory {
+        if self.home == Home::Memory {
             return self.read(offset, buffer).map(|()| Ready::All);
         }
         if self.waits.load(Ordering::Relaxed) {
@@ -109,7 +135,18 @@ impl Medium {
         }
     }
 
-    pub(super) fn write(&self, mut offset: u64, mut data: &[u8], durability: Durability) -> Result<()> {
+    pub(super) fn write(&self, extent: Extent, data: &[u8], durability: Durability) -> Result<()> {
+        let _taken = self.ranges.take(extent);
+        self.write_taken(extent.offset(), data, durability)
+    }
+
+    /// Writes to the page cache; `None` while another change overlaps.
+    pub(super) fn write_ready(&self, extent: Extent, data: &[u8]) -> Option<Result<()>> {
+        let _taken = self.ranges.try_take(extent)?;
+        Some(self.write_taken(extent.offset(), data, Durability::Cached))
+    }
+
+    fn write_taken(&self, mut offset: u64, mut data: &[u8], durability: Durability) -> Result<()> {
         self.check_end()?;
         self.changed.store(true, Ordering::Relaxed);
         if durability == Durability::Durable {
@@ -119,6 +156,8 @@ impl Medium {
                     Ok(count) => (offset, data) = (offset + bytes(count), &data[count..]),
                     Err(Errno::INTR) => {}
                     Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => break,
+                    // It may tell of other pages, and no later flush would tell of them again.
+                    Err(Errno::IO) => return Err(self.lose(Errno::IO.into())),
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -128,6 +167,7 @@ impl Medium {
     }
 
     pub(super) fn zero(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        let _taken = self.ranges.take(extent);
         self.check_end()?;
         self.changed.store(true, Ordering::Relaxed);
         let mode = match zeroing {
@@ -148,6 +188,7 @@ impl Medium {
 
     /// Gives space back where that is possible.
     pub(super) fn trim(&self, extent: Extent) -> Result<()> {
+        let _taken = self.ranges.take(extent);
         self.check_end()?;
         self.changed.store(true, Ordering::Relaxed);
         if let Some(whole) = self.whole_units(extent) {
@@ -191,7 +232,8 @@ impl Medium {
         }
     }
 
-    fn lose(&self, error: io::Error) -> DeviceError {
+    /// Remembers that nothing is known of earlier writes any more.
+    pub(super) fn lose(&self, error: io::Error) -> DeviceError {
         self.lost.store(true, Ordering::Release);
         DeviceError::Flush(error)
     }

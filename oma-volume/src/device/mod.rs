@@ -3,8 +3,14 @@
 //! ```text
 //!  read_at ── in the page cache? ── preadv2(RWF_NOWAIT) on the caller's thread     no hand-over
 //!                └ no ── pread on a blocking thread
-//!  write_at, write_zeroes, trim, flush, block_status ── on a blocking thread       they may wait for the disk
+//!  write_at ── small, cached, local? ── pwrite on the caller's thread               no hand-over
+//!                └ no ── pwrite on a blocking thread
+//!  write_zeroes, trim, flush, block_status ── on a blocking thread                 they wait for the disk
 //! ```
+//!
+//! The hand-over costs 40 µs (two cores of 2.4 GHz, ext4, debug build of this crate): a cached read of 4 KiB took 1 µs without
+//! and 45 µs with it, one of 256 KiB 120 and 150 µs; a cached write of 4 KiB 4 and 45 µs, 64 KiB 9 and 50 µs, 256 KiB 39 and
+//! 81 µs, 1 MiB 100 and 155 µs.
 //!
 //! Offsets and lengths are free, also on block devices: all goes through the page cache. An open device holds an advisory
 //! lock (`flock`): readers share it, a writer is alone (L06).
@@ -12,6 +18,7 @@
 mod blocking;
 mod error;
 mod medium;
+mod ranges;
 mod status;
 
 use std::fs::File;
@@ -29,10 +36,12 @@ use rustix::fs::{Mode, OFlags, open};
 pub(crate) use blocking::blocking;
 pub(crate) use error::DeviceError;
 pub(crate) use medium::lock;
-use medium::{Medium, Ready, Sort};
+use medium::{Home, Medium, Ready, Sort};
 
 /// Larger reads go to a blocking thread at once: copying them takes longer than the way there.
-const INLINE_READ: usize = 1 << 20;
+const INLINE_READ: usize = 256 << 10;
+/// Larger writes go to a blocking thread: a disk that cannot keep up makes them wait, and bulk is what fills it.
+const INLINE_WRITE: usize = 64 << 10;
 
 /// An open raw file or block device.
 ///
@@ -138,10 +147,15 @@ impl BlockDevice for FileDevice {
     }
 
     async fn write_at(&self, offset: u64, data: Bytes, durability: Durability) -> Result<()> {
-        if self.info.check_change("write", offset, length(&data))?.is_none() {
-            return Ok(());
+        let Some(extent) = self.info.check_change("write", offset, length(&data))? else { return Ok(()) };
+        let inline = match (durability, self.medium.home) {
+            (Durability::Cached, Home::Memory | Home::Local) => data.len() <= INLINE_WRITE,
+            (Durability::Cached, Home::Elsewhere) | (Durability::Durable, _) => false,
+        };
+        if let Some(written) = inline.then(|| self.medium.write_ready(extent, &data)).flatten() {
+            return written.map_err(|error| error.at("write", &self.medium.path));
         }
-        self.run("write", move |medium| medium.write(offset, &data, durability)).await
+        self.run("write", move |medium| medium.write(extent, &data, durability)).await
     }
 
     async fn write_zeroes(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
@@ -163,6 +177,9 @@ impl BlockDevice for FileDevice {
         self.run("ask for block status", move |medium| Ok(medium.status(extent))).await
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 fn length(buffer: &[u8]) -> u64 {
     u64::try_from(buffer.len()).expect("a buffer is smaller than 2^64")

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a subject that cannot be made is a failed test")]
 
 mod backend;
+mod block;
 mod crash;
 mod device;
 mod process;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         return code;
     }
     let mut trials = device::trials();
+    trials.extend(block::trials());
     trials.extend(backend::trials());
     trials.extend(crash::trials());
     trials.extend(process::trials());

@@ -1,0 +1,114 @@
+//! Any sequence of calls leaves what the same calls on a vector leave.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use oma_core::traits::{Access, BlockDevice, Durability, Zeroing};
+use oma_core::{ErrorKind, Extent, Retry};
+use proptest::prelude::*;
+use tempfile::NamedTempFile;
+
+use super::FileDevice;
+
+/// No multiple of anything.
+const CAPACITY: usize = (200 << 10) + 77;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(usize, usize, u8, Durability),
+    Zero(usize, usize, Zeroing, Durability),
+    Trim(usize, usize),
+    Read(usize, usize),
+    Status(usize, usize),
+    Flush,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let place = || (0..CAPACITY).prop_flat_map(|at| (Just(at), 1..=(CAPACITY - at).min(90 << 10)));
+    let durability = || prop_oneof![4 => Just(Durability::Cached), 1 => Just(Durability::Durable)];
+    let zeroing = prop_oneof![Just(Zeroing::Punch), Just(Zeroing::Allocate)];
+    let step = prop_oneof![
+        4 => (place(), 1..=255u8, durability()).prop_map(|((at, len), byte, d)| Step::Write(at, len, byte, d)),
+        2 => (place(), zeroing, durability()).prop_map(|((at, len), z, d)| Step::Zero(at, len, z, d)),
+        1 => place().prop_map(|(at, len)| Step::Trim(at, len)),
+        3 => place().prop_map(|(at, len)| Step::Read(at, len)),
+        2 => place().prop_map(|(at, len)| Step::Status(at, len)),
+        1 => Just(Step::Flush),
+    ];
+    prop::collection::vec(step, 1..30)
+}
+
+fn extent(at: usize, length: usize) -> Extent {
+    Extent::new(u64::try_from(at).unwrap(), u64::try_from(length).unwrap()).unwrap()
+}
+
+async fn read(device: &FileDevice, at: usize, length: usize) -> BytesMut {
+    device.read_at(extent(at, length).offset(), BytesMut::zeroed(length)).await.unwrap()
+}
+
+async fn apply(device: &FileDevice, model: &mut [u8], step: &Step) {
+    match *step {
+        Step::Write(at, length, byte, durability) => {
+            let data = Bytes::from(vec![byte; length]);
+            device.write_at(extent(at, length).offset(), data, durability).await.unwrap();
+            model[at..at + length].fill(byte);
+        }
+        Step::Zero(at, length, zeroing, durability) => {
+            device.write_zeroes(extent(at, length), zeroing, durability).await.unwrap();
+            model[at..at + length].fill(0);
+        }
+        Step::Trim(at, length) => {
+            device.trim(extent(at, length)).await.unwrap();
+            // It reads as anything afterwards.
+            let left = read(device, at, length).await;
+            model[at..at + length].copy_from_slice(&left);
+        }
+        Step::Read(at, length) => assert_eq!(read(device, at, length).await, model[at..at + length]),
+        Step::Status(at, length) => {
+            let mut end = extent(at, length).offset();
+            for found in device.block_status(extent(at, length)).await.unwrap() {
+                assert_eq!(found.extent.offset(), end);
+                end = found.extent.end();
+                let range = usize::try_from(found.extent.offset()).unwrap()..usize::try_from(end).unwrap();
+                assert!(!found.kind.reads_zero() || model[range].iter().all(|byte| *byte == 0), "{found:?}");
+            }
+        }
+        Step::Flush => device.flush().await.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_flush_no_later_one_succeeds() {
+    let file = NamedTempFile::new().unwrap();
+    file.as_file().set_len(4096).unwrap();
+    let device = FileDevice::open(file.path(), Access::ReadWrite).await.unwrap();
+    device.flush().await.unwrap();
+    let first = device.medium.lose(io::Error::from_raw_os_error(5));
+    assert_eq!(first.judgement(), (ErrorKind::Unavailable, Retry::Never));
+    for _ in 0..2 {
+        let error = device.flush().await.unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Unavailable, Retry::Never));
+        assert!(error.chain().contains("an earlier flush failed"), "{}", error.chain());
+    }
+    let full = device.medium.lose(io::Error::from_raw_os_error(28));
+    assert_eq!(full.judgement(), (ErrorKind::NoSpace, Retry::Never));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn a_file_holds_what_the_calls_say(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let file = NamedTempFile::new().unwrap();
+            file.as_file().set_len(extent(0, CAPACITY).length()).unwrap();
+            let mut model = vec![0; CAPACITY];
+            let device = FileDevice::open(file.path(), Access::ReadWrite).await.unwrap();
+            for step in &steps {
+                apply(&device, &mut model, step).await;
+            }
+            drop(device);
+            assert!(std::fs::read(file.path()).unwrap() == model, "the file differs");
+        });
+    }
+}
