@@ -8,17 +8,20 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use oma_core::conformance::{
     self, BackendSubject, Connect, DEVICE_CAPACITY, DeviceSubject, ExportSubject, SourceSubject, SourceWorld,
-    Trial, sample,
+    StoreSubject, Trial, sample,
 };
-use oma_core::memory::{MemoryBackend, MemoryDevice, MemoryExportServer, MemorySource};
+use oma_core::memory::{
+    ManualClock, MemoryBackend, MemoryDevice, MemoryExportServer, MemorySource, MemoryStore,
+};
 use oma_core::traits::{BackendCapabilities, BlockDevice, Durability};
-use oma_core::{ByteSize, DiskKey, Endpoint, VmPath};
+use oma_core::{ByteSize, DiskKey, Endpoint, Timestamp, VmPath};
 
 fn main() -> ExitCode {
     let mut trials = devices();
     trials.extend(backends());
     trials.extend(sources());
     trials.extend(exports());
+    trials.extend(stores());
     conformance::run(trials)
 }
 
@@ -60,6 +63,13 @@ fn exports() -> Vec<Trial> {
             Box::pin(async move { door.connect(&name) })
         });
         ExportSubject { server, connect, guard: Box::new(()) }
+    })
+}
+
+fn stores() -> Vec<Trial> {
+    conformance::cases("memory_store", &conformance::store_cases(), async || {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+        StoreSubject::new(Arc::new(MemoryStore::new(clock.clone())), clock, Box::new(()))
     })
 }
 

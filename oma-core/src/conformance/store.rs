@@ -1,0 +1,317 @@
+//! What every store promises: [`JobStore`], [`Inventory`], [`ChangeIdRepo`], [`ExtentJournal`], [`VolumeRegistry`] and
+//! [`ExportRegistry`] over the same records.
+
+mod changes;
+mod exports;
+mod inventory;
+mod jobs;
+mod journal;
+mod leases;
+mod operations;
+mod volumes;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+
+use super::{Case, Guard};
+use crate::memory::ManualClock;
+use crate::record::{
+    CbtRecord, ContentStamp, DiskAttempt, DiskCommit, DiskRecord, EpochCommit, JobFilter, JobSpec,
+    JournalBasis, Lease, OperationSpec, ReplicationJob, SourceDisk, SourceIdentity, SourceVm, VmContext,
+    VolumeRecord,
+};
+use crate::state::{JobEvent, OperationKind, ReplicationType};
+use crate::traits::{
+    ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, Volume, VolumeRegistry,
+};
+use crate::{
+    ByteSize, ChangeId, Clock, DiskKey, DiskRef, Endpoint, ErrorKind, ExportName, Extent, ExtentSet,
+    Generation, InstanceUuid, JobId, OperationId, PointId, Result, VmPath, VolumeId, WorkerId,
+};
+
+/// An empty store, to be put to the test.
+pub struct StoreSubject {
+    /// Its jobs.
+    pub jobs: Arc<dyn JobStore>,
+    /// Its VMs.
+    pub inventory: Arc<dyn Inventory>,
+    /// Its change ids.
+    pub change_ids: Arc<dyn ChangeIdRepo>,
+    /// Its journals.
+    pub journal: Arc<dyn ExtentJournal>,
+    /// Its volumes.
+    pub volumes: Arc<dyn VolumeRegistry>,
+    /// Its exports.
+    pub exports: Arc<dyn ExportRegistry>,
+    /// The clock that it goes by.
+    pub clock: Arc<ManualClock>,
+    /// What it lives on.
+    pub guard: Guard,
+}
+
+impl StoreSubject {
+    /// A subject whose records all lie in one store.
+    pub fn new<S>(store: Arc<S>, clock: Arc<ManualClock>, guard: Guard) -> Self
+    where
+        S: JobStore + Inventory + ChangeIdRepo + ExtentJournal + VolumeRegistry + ExportRegistry,
+    {
+        Self {
+            jobs: store.clone(),
+            inventory: store.clone(),
+            change_ids: store.clone(),
+            journal: store.clone(),
+            volumes: store.clone(),
+            exports: store,
+            clock,
+            guard,
+        }
+    }
+}
+
+impl fmt::Debug for StoreSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreSubject").field("jobs", &self.jobs).finish_non_exhaustive()
+    }
+}
+
+/// Cases over a store.
+#[must_use]
+pub fn store_cases() -> Vec<Case<StoreSubject>> {
+    let mut all = inventory::cases();
+    all.extend(jobs::cases());
+    all.extend(leases::cases());
+    all.extend(operations::cases());
+    all.extend(volumes::cases());
+    all.extend(exports::cases());
+    all.extend(journal::cases());
+    all.extend(changes::cases());
+    all
+}
+
+/// How long leases last here.
+const TTL: Duration = Duration::from_secs(30);
+/// The disks of the VM here, by key.
+const KEYS: [&str; 2] = ["disk-2000", "disk-2001"];
+
+fn key(text: &str) -> DiskKey {
+    DiskKey::parse(text).unwrap()
+}
+
+fn worker(text: &str) -> WorkerId {
+    WorkerId::parse(text).unwrap()
+}
+
+fn change_id(text: &str) -> ChangeId {
+    ChangeId::parse(text).unwrap()
+}
+
+fn extent(offset: u64, length: u64) -> Extent {
+    Extent::new(offset, length).unwrap()
+}
+
+fn name(text: &str) -> ExportName {
+    ExportName::parse(text).unwrap()
+}
+
+/// A VM with the disks of [`KEYS`].
+fn source_vm(uuid: &str) -> SourceVm {
+    let disk = |(unit, text): (usize, &&str)| SourceDisk {
+        key: key(text),
+        label: format!("Hard disk {text}"),
+        location: format!("[store] {uuid}/{text}.vmdk"),
+        capacity: ByteSize::mib(8),
+        unit_number: u32::try_from(unit).ok(),
+    };
+    SourceVm {
+        identity: SourceIdentity {
+            instance_uuid: InstanceUuid::parse(uuid).unwrap(),
+            endpoint: Endpoint::parse("vcenter.example").unwrap(),
+        },
+        name: "web".to_owned(),
+        path: VmPath::parse(format!("/DC/vm/{uuid}")).unwrap(),
+        disks: KEYS.iter().enumerate().map(disk).collect(),
+    }
+}
+
+fn basis(generation: Generation) -> JournalBasis {
+    JournalBasis {
+        generation,
+        content: PointId::parse("point-1").unwrap(),
+        base: None,
+        capacity: ByteSize::mib(8),
+    }
+}
+
+fn assert_kind<T: fmt::Debug>(result: Result<T>, kind: ErrorKind) {
+    match result {
+        Err(error) if error.kind() == kind => {}
+        other => panic!("{other:?} where {kind} was promised"),
+    }
+}
+
+/// The store with comfort for tests.
+impl StoreSubject {
+    fn spec(&self, vm: &VmContext) -> JobSpec {
+        JobSpec {
+            id: JobId::mint(self.clock.now()),
+            context: vm.id.clone(),
+            replication_type: ReplicationType::Initial,
+            disks: KEYS.iter().map(|text| key(text)).collect(),
+        }
+    }
+
+    async fn vm(&self) -> VmContext {
+        self.inventory.record(&source_vm("uuid-1")).await.unwrap()
+    }
+
+    /// A VM with a claimed job.
+    async fn claimed(&self) -> (VmContext, Lease) {
+        let vm = self.vm().await;
+        let job = self.jobs.insert(self.spec(&vm)).await.unwrap();
+        let lease = self.jobs.claim(&job.id, &worker("one"), TTL).await.unwrap();
+        (vm, lease)
+    }
+
+    /// Another worker takes the job over: the lease is stale now.
+    async fn take_over(&self, lease: &Lease) -> Lease {
+        self.clock.advance(TTL * 2);
+        self.jobs.claim(&lease.job, &worker("two"), TTL).await.unwrap()
+    }
+
+    fn disk(&self, vm: &VmContext, text: &str) -> DiskRef {
+        DiskRef { context: vm.id.clone(), key: key(text) }
+    }
+
+    fn operation(
+        &self,
+        lease: &Lease,
+        disk: &DiskRef,
+        kind: OperationKind,
+        volume: Option<&VolumeId>,
+    ) -> OperationSpec {
+        OperationSpec {
+            id: OperationId::mint(),
+            kind,
+            disk: disk.clone(),
+            volume: volume.cloned(),
+            job: lease.job.clone(),
+            capacity: Some(ByteSize::mib(8)),
+        }
+    }
+
+    /// What a backend answers.
+    fn backend_volume(&self, id: &str, device_path: Option<&str>) -> Volume {
+        Volume {
+            id: VolumeId::parse(id).unwrap(),
+            name: format!("migration-{id}"),
+            capacity: ByteSize::mib(8),
+            tag: None,
+            device_path: device_path.map(str::to_owned),
+        }
+    }
+
+    /// Records and completes one operation.
+    async fn carry_out(&self, lease: &Lease, spec: &OperationSpec, volume: &Volume) -> Result<VolumeRecord> {
+        VolumeRegistry::begin(&*self.volumes, lease, spec).await?;
+        self.volumes.complete(lease, &spec.id, volume, true).await
+    }
+
+    /// Gives a disk an attached volume.
+    async fn provision(&self, lease: &Lease, disk: &DiskRef, id: &str) -> VolumeRecord {
+        let create = self.operation(lease, disk, OperationKind::Create, None);
+        let made = self.carry_out(lease, &create, &self.backend_volume(id, None)).await.unwrap();
+        let attach = self.operation(lease, disk, OperationKind::Attach, Some(&made.id));
+        let path = format!("/dev/mapper/{id}");
+        self.carry_out(lease, &attach, &self.backend_volume(id, Some(&path))).await.unwrap()
+    }
+
+    async fn advance(&self, lease: &Lease, events: &[JobEvent]) -> ReplicationJob {
+        let mut job = self.jobs.get(&lease.job).await.unwrap().unwrap();
+        for event in events {
+            job = self.jobs.advance(lease, job.status, *event).await.unwrap();
+        }
+        job
+    }
+
+    /// Everything of an epoch but its commit: volumes, attempts, journals, the job in `finalizing`.
+    async fn ready_to_commit(&self, vm: &VmContext, lease: &Lease, marker: &str) -> EpochCommit {
+        let mut disks = Vec::new();
+        for text in KEYS {
+            let disk = self.disk(vm, text);
+            let volume = match self.volumes.volume_of(&disk).await.unwrap() {
+                Some(volume) => volume,
+                None => self.provision(lease, &disk, &format!("{}-{text}", vm.identity.instance_uuid)).await,
+            };
+            self.volumes.mark_inconsistent(lease, &volume.id).await.unwrap();
+            let attempt = DiskAttempt {
+                key: disk.key.clone(),
+                change_id: change_id(&format!("{marker}/{text}")),
+                previous: None,
+                sync_type: ReplicationType::Initial,
+            };
+            ChangeIdRepo::begin(&*self.change_ids, lease, &attempt).await.unwrap();
+            let basis = basis(volume.generation);
+            ExtentJournal::begin(&*self.journal, lease, &disk.key, &basis, &ExtentSet::new()).await.unwrap();
+            disks.push(DiskCommit {
+                key: disk.key,
+                volume: volume.id,
+                generation: volume.generation,
+                change_id: attempt.change_id,
+                stamp: Some(ContentStamp("stamp".to_owned())),
+                extents: 3,
+                bytes_transferred: ByteSize::kib(12),
+                duration: Duration::from_millis(1500),
+            });
+        }
+        use JobEvent::{Copied, Copy, Prepared, Provision};
+        let job = self.advance(lease, &[Provision, Prepared, Copy, Copied]).await;
+        EpochCommit { context: vm.id.clone(), epoch: job.epoch, disks }
+    }
+
+    /// A VM whose first epoch is committed.
+    async fn replicated(&self) -> VmContext {
+        let (vm, lease) = self.claimed().await;
+        let commit = self.ready_to_commit(&vm, &lease, "first").await;
+        self.change_ids.commit_epoch(&lease, &commit).await.unwrap();
+        self.inventory.context(&vm.id).await.unwrap().unwrap()
+    }
+
+    /// A claimed second job of [`StoreSubject::replicated`].
+    async fn second_job(&self, vm: &VmContext) -> Lease {
+        self.clock.advance(Duration::from_secs(1));
+        let job = self.jobs.insert(self.spec(vm)).await.unwrap();
+        self.jobs.claim(&job.id, &worker("one"), TTL).await.unwrap()
+    }
+
+    async fn listed(&self, filter: JobFilter) -> Vec<ReplicationJob> {
+        self.jobs.list(filter).try_collect().await.unwrap()
+    }
+
+    /// All that a commit may change: to be compared before and after one that was refused.
+    async fn committed(&self, vm: &VmContext) -> Committed {
+        let mut histories = Vec::new();
+        for text in KEYS {
+            let history = self.change_ids.history(&self.disk(vm, text));
+            histories.push(history.try_collect::<Vec<CbtRecord>>().await.unwrap());
+        }
+        Committed {
+            vm: self.inventory.context(&vm.id).await.unwrap(),
+            disks: self.inventory.disks(&vm.id).await.unwrap(),
+            volumes: self.volumes.volumes().try_collect().await.unwrap(),
+            histories,
+            jobs: self.listed(JobFilter::default()).await,
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Committed {
+    vm: Option<VmContext>,
+    disks: Vec<DiskRecord>,
+    volumes: Vec<VolumeRecord>,
+    histories: Vec<Vec<CbtRecord>>,
+    jobs: Vec<ReplicationJob>,
+}

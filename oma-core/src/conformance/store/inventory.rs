@@ -1,0 +1,134 @@
+use super::super::runner::table;
+use super::*;
+use crate::state::{ContextStatus, DiskStatus};
+use crate::{ContextId, Epoch};
+
+pub(super) fn cases() -> Vec<Case<StoreSubject>> {
+    table![
+        what_was_never_recorded_is_absent,
+        a_recorded_vm_is_found_by_id_identity_and_path,
+        recording_again_changes_nothing,
+        a_vm_is_found_again_by_its_identity_whatever_its_name_and_path,
+        the_same_uuid_at_another_endpoint_is_another_vm,
+        of_several_vms_with_one_path_the_last_recorded_is_found,
+        l04_disks_are_found_again_by_key_in_any_order,
+        a_disk_that_is_gone_at_the_source_keeps_its_record,
+        a_disk_key_twice_or_an_empty_disk_is_invalid_and_changes_nothing,
+        recording_a_replicated_vm_keeps_its_epoch_and_change_ids,
+        texts_of_every_kind_come_back_as_they_went,
+    ]
+}
+
+async fn what_was_never_recorded_is_absent(store: StoreSubject) {
+    let id = ContextId::parse("ctx-none").unwrap();
+    let vm = source_vm("none");
+    assert_eq!(store.inventory.context(&id).await.unwrap(), None);
+    assert_eq!(store.inventory.by_identity(&vm.identity).await.unwrap(), None);
+    assert_eq!(store.inventory.by_path(&vm.path).await.unwrap(), None);
+    assert_eq!(store.inventory.disk(&DiskRef { context: id.clone(), key: key("d") }).await.unwrap(), None);
+    assert_eq!(store.inventory.disks(&id).await.unwrap(), []);
+    assert_eq!(store.inventory.contexts().try_collect::<Vec<_>>().await.unwrap(), []);
+}
+
+async fn a_recorded_vm_is_found_by_id_identity_and_path(store: StoreSubject) {
+    let vm = store.vm().await;
+    assert_eq!((vm.status, vm.epoch, &vm.current_job), (ContextStatus::Discovered, Epoch::FIRST, &None));
+    assert_eq!(vm.created_at, store.clock.now());
+    assert_eq!(store.inventory.context(&vm.id).await.unwrap().as_ref(), Some(&vm));
+    assert_eq!(store.inventory.by_identity(&vm.identity).await.unwrap().as_ref(), Some(&vm));
+    assert_eq!(store.inventory.by_path(&vm.path).await.unwrap().as_ref(), Some(&vm));
+    let disks = store.inventory.disks(&vm.id).await.unwrap();
+    assert_eq!(disks.iter().map(|disk| disk.disk.key.as_str()).collect::<Vec<_>>(), KEYS);
+    let disk = &disks[1];
+    assert_eq!(
+        (disk.status, disk.capacity, disk.unit_number),
+        (DiskStatus::Pending, ByteSize::mib(8), Some(1))
+    );
+    assert_eq!((&disk.job, &disk.volume, &disk.change_id), (&None, &None, &None));
+    assert_eq!(store.inventory.disk(&disk.disk).await.unwrap().as_ref(), Some(disk));
+}
+
+async fn recording_again_changes_nothing(store: StoreSubject) {
+    let vm = store.vm().await;
+    let disks = store.inventory.disks(&vm.id).await.unwrap();
+    assert_eq!(store.vm().await, vm);
+    assert_eq!(store.inventory.disks(&vm.id).await.unwrap(), disks);
+    assert_eq!(store.inventory.contexts().try_collect::<Vec<_>>().await.unwrap().len(), 1);
+}
+
+async fn a_vm_is_found_again_by_its_identity_whatever_its_name_and_path(store: StoreSubject) {
+    let vm = store.vm().await;
+    let mut renamed = source_vm("uuid-1");
+    renamed.name = "renamed".to_owned();
+    renamed.path = VmPath::parse("/DC/vm/elsewhere").unwrap();
+    let found = store.inventory.record(&renamed).await.unwrap();
+    assert_eq!((&found.id, found.name.as_str(), &found.path), (&vm.id, "renamed", &renamed.path));
+    assert_eq!(store.inventory.by_path(&vm.path).await.unwrap(), None);
+}
+
+async fn the_same_uuid_at_another_endpoint_is_another_vm(store: StoreSubject) {
+    let vm = store.vm().await;
+    let mut other = source_vm("uuid-1");
+    other.identity.endpoint = Endpoint::parse("other.example").unwrap();
+    assert_ne!(store.inventory.record(&other).await.unwrap().id, vm.id);
+}
+
+async fn of_several_vms_with_one_path_the_last_recorded_is_found(store: StoreSubject) {
+    let vm = store.vm().await;
+    store.clock.advance(Duration::from_millis(1));
+    let mut other = source_vm("uuid-2");
+    other.path = vm.path.clone();
+    let other = store.inventory.record(&other).await.unwrap();
+    assert_eq!(store.inventory.by_path(&vm.path).await.unwrap(), Some(other));
+}
+
+async fn l04_disks_are_found_again_by_key_in_any_order(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let before = store.inventory.disks(&vm.id).await.unwrap();
+    let mut reordered = source_vm("uuid-1");
+    reordered.disks.reverse();
+    reordered.disks[0].capacity = ByteSize::mib(16);
+    reordered.disks[0].label = "moved".to_owned();
+    store.inventory.record(&reordered).await.unwrap();
+    let after = store.inventory.disks(&vm.id).await.unwrap();
+    assert_eq!(after[0], before[0]);
+    assert_eq!((after[1].capacity, after[1].label.as_str()), (ByteSize::mib(16), "moved"));
+    assert_eq!((&after[1].volume, &after[1].change_id), (&before[1].volume, &before[1].change_id));
+}
+
+async fn a_disk_that_is_gone_at_the_source_keeps_its_record(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let before = store.inventory.disks(&vm.id).await.unwrap();
+    let mut fewer = source_vm("uuid-1");
+    fewer.disks.remove(0);
+    store.inventory.record(&fewer).await.unwrap();
+    assert_eq!(store.inventory.disks(&vm.id).await.unwrap(), before);
+}
+
+async fn a_disk_key_twice_or_an_empty_disk_is_invalid_and_changes_nothing(store: StoreSubject) {
+    let mut twice = source_vm("uuid-1");
+    twice.disks[1].key = twice.disks[0].key.clone();
+    assert_kind(store.inventory.record(&twice).await, ErrorKind::Invalid);
+    let mut empty = source_vm("uuid-1");
+    empty.disks[1].capacity = ByteSize::ZERO;
+    assert_kind(store.inventory.record(&empty).await, ErrorKind::Invalid);
+    assert_eq!(store.inventory.contexts().try_collect::<Vec<_>>().await.unwrap(), []);
+}
+
+async fn recording_a_replicated_vm_keeps_its_epoch_and_change_ids(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let before = store.committed(&vm).await;
+    assert_eq!(store.vm().await, vm);
+    assert_eq!(store.committed(&vm).await, before);
+}
+
+async fn texts_of_every_kind_come_back_as_they_went(store: StoreSubject) {
+    let mut vm = source_vm("uuid-1");
+    vm.name = "naïve 'quoted' \"web\" % _ \\ 東京 🚚".to_owned();
+    vm.path = VmPath::parse("/DC/vm/東京 🚚'; DROP TABLE vm_disks; --").unwrap();
+    vm.disks[0].label = "x".repeat(10_000);
+    let recorded = store.inventory.record(&vm).await.unwrap();
+    assert_eq!((&recorded.name, &recorded.path), (&vm.name, &vm.path));
+    assert_eq!(store.inventory.by_path(&vm.path).await.unwrap(), Some(recorded.clone()));
+    assert_eq!(store.inventory.disks(&recorded.id).await.unwrap()[0].label, vm.disks[0].label);
+}

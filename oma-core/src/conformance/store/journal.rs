@@ -1,0 +1,121 @@
+use super::super::runner::table;
+use super::*;
+use crate::record::{JobEnd, JournalEntry};
+use crate::state::DiskStatus;
+
+pub(super) fn cases() -> Vec<Case<StoreSubject>> {
+    table![
+        a_disk_without_a_journal_has_none,
+        a_journal_begins_empty_and_its_disk_syncs,
+        beginning_again_replaces_the_journal,
+        l25_recording_adds_extents_and_sets_the_bytes_synced,
+        recording_the_same_extent_again_changes_nothing,
+        any_extents_in_any_order_are_kept_as_one_set,
+        a_disk_of_another_job_or_without_a_journal_is_not_found,
+        a_journal_outlives_its_failed_job_and_the_next_goes_on_with_it,
+        a_commit_removes_the_journals,
+    ]
+}
+
+async fn begun(store: &StoreSubject) -> (VmContext, Lease, DiskRef) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let planned = [extent(0, 4096), extent(1 << 20, 512)].into_iter().collect();
+    store.journal.begin(&lease, &disk.key, &basis(Generation::FIRST), &planned).await.unwrap();
+    (vm, lease, disk)
+}
+
+async fn loaded(store: &StoreSubject, disk: &DiskRef) -> JournalEntry {
+    store.journal.load(disk).await.unwrap().unwrap()
+}
+
+async fn a_disk_without_a_journal_has_none(store: StoreSubject) {
+    let vm = store.vm().await;
+    assert_eq!(store.journal.load(&store.disk(&vm, KEYS[0])).await.unwrap(), None);
+    assert_eq!(store.journal.load(&store.disk(&vm, "disk-9")).await.unwrap(), None);
+}
+
+async fn a_journal_begins_empty_and_its_disk_syncs(store: StoreSubject) {
+    let (_, _, disk) = begun(&store).await;
+    let entry = loaded(&store, &disk).await;
+    assert_eq!(entry.basis, basis(Generation::FIRST));
+    assert_eq!(entry.planned.iter().collect::<Vec<_>>(), [extent(0, 4096), extent(1 << 20, 512)]);
+    assert!(entry.finished.is_empty());
+    let record = store.inventory.disk(&disk).await.unwrap().unwrap();
+    assert_eq!((record.status, record.bytes_synced), (DiskStatus::Syncing, ByteSize::ZERO));
+}
+
+async fn beginning_again_replaces_the_journal(store: StoreSubject) {
+    let (_, lease, disk) = begun(&store).await;
+    store.journal.record(&lease, &disk.key, extent(0, 10), ByteSize::new(10)).await.unwrap();
+    let mut other = basis(Generation(2));
+    other.base = Some(change_id("52 3c ec 11 9e 2c 4c 3d-87 4a c3 4e 85 f2 ea 95/446"));
+    store.journal.begin(&lease, &disk.key, &other, &ExtentSet::new()).await.unwrap();
+    let entry = loaded(&store, &disk).await;
+    assert_eq!((entry.basis, entry.planned.count(), entry.finished.count()), (other, 0, 0));
+    let record = store.inventory.disk(&disk).await.unwrap().unwrap();
+    assert_eq!(record.bytes_synced, ByteSize::ZERO);
+}
+
+async fn l25_recording_adds_extents_and_sets_the_bytes_synced(store: StoreSubject) {
+    let (_, lease, disk) = begun(&store).await;
+    for (offset, length, synced) in [(0, 100, 100), (100, 100, 200), (1 << 20, 5, 205)] {
+        let synced = ByteSize::new(synced);
+        store.journal.record(&lease, &disk.key, extent(offset, length), synced).await.unwrap();
+        assert_eq!(store.inventory.disk(&disk).await.unwrap().unwrap().bytes_synced, synced);
+    }
+    let finished = loaded(&store, &disk).await.finished;
+    assert_eq!(finished.iter().collect::<Vec<_>>(), [extent(0, 200), extent(1 << 20, 5)]);
+}
+
+async fn recording_the_same_extent_again_changes_nothing(store: StoreSubject) {
+    let (_, lease, disk) = begun(&store).await;
+    for _ in 0..2 {
+        store.journal.record(&lease, &disk.key, extent(7, 100), ByteSize::new(100)).await.unwrap();
+    }
+    assert_eq!(loaded(&store, &disk).await.finished.iter().collect::<Vec<_>>(), [extent(7, 100)]);
+}
+
+async fn any_extents_in_any_order_are_kept_as_one_set(store: StoreSubject) {
+    let (_, lease, disk) = begun(&store).await;
+    let mut model = ExtentSet::new();
+    let list =
+        [(50, 10), (10, 10), (70, 1), (15, 40), (60, 10), (0, 5), (9, 1), (5, 4), (1 << 40, 3), (30, 2)];
+    for (offset, length) in list {
+        model.insert(extent(offset, length));
+        store.journal.record(&lease, &disk.key, extent(offset, length), model.bytes()).await.unwrap();
+        assert_eq!(loaded(&store, &disk).await.finished, model, "after {offset}+{length}");
+    }
+}
+
+async fn a_disk_of_another_job_or_without_a_journal_is_not_found(store: StoreSubject) {
+    let (vm, lease, _) = begun(&store).await;
+    let none = store.journal.record(&lease, &key(KEYS[1]), extent(0, 1), ByteSize::new(1)).await;
+    assert_kind(none, ErrorKind::NotFound);
+    let unknown = key("disk-9");
+    let begin = store.journal.begin(&lease, &unknown, &basis(Generation::FIRST), &ExtentSet::new()).await;
+    assert_kind(begin, ErrorKind::NotFound);
+    assert_eq!(store.journal.load(&store.disk(&vm, KEYS[1])).await.unwrap(), None);
+}
+
+async fn a_journal_outlives_its_failed_job_and_the_next_goes_on_with_it(store: StoreSubject) {
+    let (vm, lease, disk) = begun(&store).await;
+    store.journal.record(&lease, &disk.key, extent(0, 100), ByteSize::new(100)).await.unwrap();
+    let before = loaded(&store, &disk).await;
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    let next = store.second_job(&vm).await;
+    assert_eq!(loaded(&store, &disk).await, before);
+    store.journal.record(&next, &disk.key, extent(100, 50), ByteSize::new(150)).await.unwrap();
+    let record = store.inventory.disk(&disk).await.unwrap().unwrap();
+    assert_eq!((record.status, record.bytes_synced), (DiskStatus::Syncing, ByteSize::new(150)));
+    assert_eq!(loaded(&store, &disk).await.finished.iter().collect::<Vec<_>>(), [extent(0, 150)]);
+}
+
+async fn a_commit_removes_the_journals(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let commit = store.ready_to_commit(&vm, &lease, "first").await;
+    let disk = store.disk(&vm, KEYS[0]);
+    assert!(store.journal.load(&disk).await.unwrap().is_some());
+    store.change_ids.commit_epoch(&lease, &commit).await.unwrap();
+    assert_eq!(store.journal.load(&disk).await.unwrap(), None);
+}

@@ -1,0 +1,191 @@
+use super::super::runner::table;
+use super::*;
+use crate::record::VolumeContent;
+use crate::state::{OperationStatus, VolumeStatus};
+
+pub(super) fn cases() -> Vec<Case<StoreSubject>> {
+    table![
+        an_intent_is_recorded_before_the_backend_is_called,
+        the_same_intent_again_is_the_same_operation,
+        an_operation_id_with_another_spec_exists_already,
+        one_unfinished_operation_per_disk_and_the_refusal_names_it,
+        an_operation_on_an_unknown_disk_is_not_found,
+        completing_a_create_records_and_links_the_volume,
+        completing_again_answers_the_same,
+        a_failed_operation_stays_failed_and_says_why,
+        failing_a_completed_operation_is_a_conflict,
+        attaching_maps_the_device_and_detaching_unmaps_it,
+        a_device_path_maps_to_one_volume,
+        a_resize_records_the_new_capacity,
+        a_delete_removes_the_volume_and_its_link,
+        an_operation_left_over_by_an_earlier_job_is_finished_by_the_next,
+    ]
+}
+
+async fn an_intent_is_recorded_before_the_backend_is_called(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let spec = store.operation(&lease, &disk, OperationKind::Create, None);
+    assert_eq!(store.volumes.operation(&spec.id).await.unwrap(), None);
+    assert_eq!(store.volumes.unfinished(&disk).await.unwrap(), None);
+    let begun = store.volumes.begin(&lease, &spec).await.unwrap();
+    assert_eq!((&begun.spec, begun.status, &begun.error), (&spec, OperationStatus::Executing, &None));
+    assert_eq!(store.volumes.operation(&spec.id).await.unwrap().as_ref(), Some(&begun));
+    assert_eq!(store.volumes.unfinished(&disk).await.unwrap(), Some(begun));
+}
+
+async fn the_same_intent_again_is_the_same_operation(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let spec = store.operation(&lease, &store.disk(&vm, KEYS[0]), OperationKind::Create, None);
+    let begun = store.volumes.begin(&lease, &spec).await.unwrap();
+    store.clock.advance(Duration::from_secs(1));
+    assert_eq!(store.volumes.begin(&lease, &spec).await.unwrap(), begun);
+}
+
+async fn an_operation_id_with_another_spec_exists_already(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let spec = store.operation(&lease, &store.disk(&vm, KEYS[0]), OperationKind::Create, None);
+    store.volumes.begin(&lease, &spec).await.unwrap();
+    let other = OperationSpec { capacity: Some(ByteSize::mib(9)), ..spec };
+    assert_kind(store.volumes.begin(&lease, &other).await, ErrorKind::AlreadyExists);
+}
+
+async fn one_unfinished_operation_per_disk_and_the_refusal_names_it(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let first = store.operation(&lease, &disk, OperationKind::Create, None);
+    store.volumes.begin(&lease, &first).await.unwrap();
+    let second = store.operation(&lease, &disk, OperationKind::Create, None);
+    let error = store.volumes.begin(&lease, &second).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.chain().contains(first.id.as_str()), "{}", error.chain());
+    let other_disk = store.operation(&lease, &store.disk(&vm, KEYS[1]), OperationKind::Create, None);
+    store.volumes.begin(&lease, &other_disk).await.unwrap();
+}
+
+async fn an_operation_on_an_unknown_disk_is_not_found(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let spec = store.operation(&lease, &store.disk(&vm, "disk-9"), OperationKind::Create, None);
+    assert_kind(store.volumes.begin(&lease, &spec).await, ErrorKind::NotFound);
+    let unknown = OperationId::mint();
+    assert_kind(store.volumes.fail(&lease, &unknown, "no").await, ErrorKind::NotFound);
+    let volume = store.backend_volume("vol-1", None);
+    assert_kind(store.volumes.complete(&lease, &unknown, &volume, true).await, ErrorKind::NotFound);
+}
+
+async fn completing_a_create_records_and_links_the_volume(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    for (text, zeroed, content) in
+        [(KEYS[0], true, VolumeContent::Blank), (KEYS[1], false, VolumeContent::Inconsistent)]
+    {
+        let disk = store.disk(&vm, text);
+        let spec = store.operation(&lease, &disk, OperationKind::Create, None);
+        store.volumes.begin(&lease, &spec).await.unwrap();
+        let answer = store.backend_volume(&format!("vol-{text}"), None);
+        let made = store.volumes.complete(&lease, &spec.id, &answer, zeroed).await.unwrap();
+        assert_eq!((&made.id, &made.disk, made.capacity), (&answer.id, &disk, answer.capacity));
+        assert_eq!((made.generation, made.content), (Generation::FIRST, content));
+        assert_eq!((made.status, &made.device_path), (VolumeStatus::Created, &None));
+        assert_eq!(store.volumes.volume_of(&disk).await.unwrap().as_ref(), Some(&made));
+        assert_eq!(store.inventory.disk(&disk).await.unwrap().unwrap().volume, Some(made.id));
+        let operation = store.volumes.operation(&spec.id).await.unwrap().unwrap();
+        assert_eq!(operation.status, OperationStatus::Completed);
+        assert_eq!(store.volumes.unfinished(&disk).await.unwrap(), None);
+    }
+}
+
+async fn completing_again_answers_the_same(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let spec = store.operation(&lease, &disk, OperationKind::Create, None);
+    let answer = store.backend_volume("vol-1", None);
+    let made = store.carry_out(&lease, &spec, &answer).await.unwrap();
+    let again = store.volumes.complete(&lease, &spec.id, &answer, true).await.unwrap();
+    assert_eq!((again.id, again.generation), (made.id, made.generation));
+    assert_eq!(store.volumes.volumes().try_collect::<Vec<_>>().await.unwrap().len(), 1);
+}
+
+async fn a_failed_operation_stays_failed_and_says_why(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let spec = store.operation(&lease, &disk, OperationKind::Create, None);
+    store.volumes.begin(&lease, &spec).await.unwrap();
+    store.volumes.fail(&lease, &spec.id, "no room").await.unwrap();
+    store.volumes.fail(&lease, &spec.id, "no room").await.unwrap();
+    let failed = store.volumes.operation(&spec.id).await.unwrap().unwrap();
+    assert_eq!((failed.status, failed.error.as_deref()), (OperationStatus::Failed, Some("no room")));
+    let answer = store.backend_volume("vol-1", None);
+    assert_kind(store.volumes.complete(&lease, &spec.id, &answer, true).await, ErrorKind::Conflict);
+    assert_eq!(store.volumes.volume_of(&disk).await.unwrap(), None);
+    assert_eq!(store.volumes.unfinished(&disk).await.unwrap(), None);
+}
+
+async fn failing_a_completed_operation_is_a_conflict(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let spec = store.operation(&lease, &store.disk(&vm, KEYS[0]), OperationKind::Create, None);
+    store.carry_out(&lease, &spec, &store.backend_volume("vol-1", None)).await.unwrap();
+    assert_kind(store.volumes.fail(&lease, &spec.id, "no").await, ErrorKind::Conflict);
+}
+
+async fn attaching_maps_the_device_and_detaching_unmaps_it(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let attached = store.provision(&lease, &disk, "vol-1").await;
+    assert_eq!(attached.status, VolumeStatus::Attached);
+    assert_eq!(attached.device_path.as_deref(), Some("/dev/mapper/vol-1"));
+    assert_eq!(store.volumes.volume(&attached.id).await.unwrap(), Some(attached.clone()));
+    let detach = store.operation(&lease, &disk, OperationKind::Detach, Some(&attached.id));
+    let answer = store.backend_volume("vol-1", None);
+    let detached = store.carry_out(&lease, &detach, &answer).await.unwrap();
+    assert_eq!((detached.status, &detached.device_path), (VolumeStatus::Detached, &None));
+    assert_eq!(store.volumes.volume(&attached.id).await.unwrap(), Some(detached));
+}
+
+async fn a_device_path_maps_to_one_volume(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    store.provision(&lease, &store.disk(&vm, KEYS[0]), "vol-1").await;
+    let disk = store.disk(&vm, KEYS[1]);
+    let create = store.operation(&lease, &disk, OperationKind::Create, None);
+    let made = store.carry_out(&lease, &create, &store.backend_volume("vol-2", None)).await.unwrap();
+    let attach = store.operation(&lease, &disk, OperationKind::Attach, Some(&made.id));
+    let taken = store.backend_volume("vol-2", Some("/dev/mapper/vol-1"));
+    assert_kind(store.carry_out(&lease, &attach, &taken).await, ErrorKind::Conflict);
+    assert_eq!(store.volumes.volume_of(&disk).await.unwrap(), Some(made));
+}
+
+async fn a_resize_records_the_new_capacity(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let volume = store.provision(&lease, &disk, "vol-1").await;
+    let resize = store.operation(&lease, &disk, OperationKind::Resize, Some(&volume.id));
+    let mut answer = store.backend_volume("vol-1", volume.device_path.as_deref());
+    answer.capacity = ByteSize::mib(16);
+    let resized = store.carry_out(&lease, &resize, &answer).await.unwrap();
+    assert_eq!((resized.capacity, resized.generation), (ByteSize::mib(16), volume.generation));
+}
+
+async fn a_delete_removes_the_volume_and_its_link(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let create = store.operation(&lease, &disk, OperationKind::Create, None);
+    let answer = store.backend_volume("vol-1", None);
+    let made = store.carry_out(&lease, &create, &answer).await.unwrap();
+    let delete = store.operation(&lease, &disk, OperationKind::Delete, Some(&made.id));
+    store.carry_out(&lease, &delete, &answer).await.unwrap();
+    assert_eq!(store.volumes.volume(&made.id).await.unwrap(), None);
+    assert_eq!(store.volumes.volume_of(&disk).await.unwrap(), None);
+    assert_eq!(store.inventory.disk(&disk).await.unwrap().unwrap().volume, None);
+}
+
+async fn an_operation_left_over_by_an_earlier_job_is_finished_by_the_next(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let spec = store.operation(&lease, &disk, OperationKind::Create, None);
+    store.volumes.begin(&lease, &spec).await.unwrap();
+    store.jobs.end(&lease, crate::record::JobEnd::Failed("why".to_owned())).await.unwrap();
+    let next = store.second_job(&vm).await;
+    assert_eq!(store.volumes.unfinished(&disk).await.unwrap().unwrap().spec, spec);
+    let answer = store.backend_volume("vol-1", None);
+    let made = store.volumes.complete(&next, &spec.id, &answer, true).await.unwrap();
+    assert_eq!(store.volumes.volume_of(&disk).await.unwrap(), Some(made));
+}

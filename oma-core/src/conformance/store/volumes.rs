@@ -1,0 +1,106 @@
+use super::super::runner::table;
+use super::*;
+use crate::record::VolumeContent;
+
+pub(super) fn cases() -> Vec<Case<StoreSubject>> {
+    table![
+        the_instance_id_is_minted_once,
+        an_unknown_volume_is_absent,
+        volumes_are_listed_by_id,
+        l12_marking_inconsistent_is_idempotent_and_only_for_the_jobs_volumes,
+        l09_each_advance_of_the_generation_is_another_one,
+        l03_a_new_volume_of_a_disk_takes_the_link_and_a_larger_generation,
+        a_forgotten_volume_is_gone_and_its_successor_has_a_larger_generation,
+        forgetting_an_unknown_volume_is_fine,
+    ]
+}
+
+async fn the_instance_id_is_minted_once(store: StoreSubject) {
+    let id = store.volumes.instance().await.unwrap();
+    assert_eq!(store.volumes.instance().await.unwrap(), id);
+}
+
+async fn an_unknown_volume_is_absent(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let id = VolumeId::parse("vol-none").unwrap();
+    assert_eq!(store.volumes.volume(&id).await.unwrap(), None);
+    assert_eq!(store.volumes.volume_of(&store.disk(&vm, KEYS[0])).await.unwrap(), None);
+    assert_eq!(store.volumes.volume_of(&store.disk(&vm, "disk-9")).await.unwrap(), None);
+    assert_kind(store.volumes.mark_inconsistent(&lease, &id).await, ErrorKind::NotFound);
+    assert_kind(store.volumes.advance_generation(&lease, &id).await, ErrorKind::NotFound);
+}
+
+async fn volumes_are_listed_by_id(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let second = store.provision(&lease, &store.disk(&vm, KEYS[0]), "vol-b").await;
+    let first = store.provision(&lease, &store.disk(&vm, KEYS[1]), "vol-a").await;
+    let all: Vec<_> = store.volumes.volumes().try_collect().await.unwrap();
+    assert_eq!(all, [first, second]);
+}
+
+async fn l12_marking_inconsistent_is_idempotent_and_only_for_the_jobs_volumes(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let volume = store.provision(&lease, &store.disk(&vm, KEYS[0]), "vol-1").await;
+    assert_eq!(volume.content, VolumeContent::Blank);
+    for _ in 0..2 {
+        store.volumes.mark_inconsistent(&lease, &volume.id).await.unwrap();
+        let marked = store.volumes.volume(&volume.id).await.unwrap().unwrap();
+        assert_eq!((marked.content, marked.generation), (VolumeContent::Inconsistent, volume.generation));
+    }
+    let other_vm = store.inventory.record(&source_vm("uuid-2")).await.unwrap();
+    let other = store.jobs.insert(store.spec(&other_vm)).await.unwrap();
+    let other = store.jobs.claim(&other.id, &worker("one"), TTL).await.unwrap();
+    assert_kind(store.volumes.mark_inconsistent(&other, &volume.id).await, ErrorKind::NotFound);
+    assert_kind(store.volumes.advance_generation(&other, &volume.id).await, ErrorKind::NotFound);
+}
+
+async fn l09_each_advance_of_the_generation_is_another_one(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let lease = store.second_job(&vm).await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let volume = store.volumes.volume_of(&disk).await.unwrap().unwrap();
+    let endpoint = &vm.identity.endpoint;
+    let current = store.change_ids.current(&disk, volume.generation, endpoint).await.unwrap();
+    assert!(current.is_some());
+    let next = store.volumes.advance_generation(&lease, &volume.id).await.unwrap();
+    assert_eq!(store.volumes.advance_generation(&lease, &volume.id).await.unwrap(), next.next());
+    let now = store.volumes.volume(&volume.id).await.unwrap().unwrap();
+    assert_eq!((now.generation, now.content), (next.next(), VolumeContent::Inconsistent));
+    assert_eq!(store.change_ids.current(&disk, now.generation, endpoint).await.unwrap(), None);
+}
+
+async fn l03_a_new_volume_of_a_disk_takes_the_link_and_a_larger_generation(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let create = store.operation(&lease, &disk, OperationKind::Create, None);
+    let first = store.carry_out(&lease, &create, &store.backend_volume("vol-1", None)).await.unwrap();
+    let create = store.operation(&lease, &disk, OperationKind::Create, None);
+    let second = store.carry_out(&lease, &create, &store.backend_volume("vol-2", None)).await.unwrap();
+    assert!(second.generation > first.generation);
+    assert_eq!(store.volumes.volume_of(&disk).await.unwrap().unwrap().id, second.id);
+    assert_kind(store.volumes.mark_inconsistent(&lease, &first.id).await, ErrorKind::NotFound);
+}
+
+async fn a_forgotten_volume_is_gone_and_its_successor_has_a_larger_generation(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let lost = store.provision(&lease, &disk, "vol-1").await;
+    store.exports.begin(&lease, &name("x"), &disk.key, &lost.id).await.unwrap();
+    store.volumes.forget(&lease, &lost.id).await.unwrap();
+    assert_eq!(store.volumes.volume(&lost.id).await.unwrap(), None);
+    assert_eq!(store.volumes.volume_of(&disk).await.unwrap(), None);
+    assert_eq!(store.exports.export(&name("x")).await.unwrap(), None);
+    store.volumes.forget(&lease, &lost.id).await.unwrap();
+    // The device path is free again.
+    let create = store.operation(&lease, &disk, OperationKind::Create, None);
+    let made = store.carry_out(&lease, &create, &store.backend_volume("vol-2", None)).await.unwrap();
+    assert!(made.generation > lost.generation);
+    let attach = store.operation(&lease, &disk, OperationKind::Attach, Some(&made.id));
+    let answer = store.backend_volume("vol-2", lost.device_path.as_deref());
+    store.carry_out(&lease, &attach, &answer).await.unwrap();
+}
+
+async fn forgetting_an_unknown_volume_is_fine(store: StoreSubject) {
+    let (_, lease) = store.claimed().await;
+    store.volumes.forget(&lease, &VolumeId::parse("vol-none").unwrap()).await.unwrap();
+}
