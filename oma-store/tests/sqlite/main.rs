@@ -5,5 +5,6 @@ mod crash;
 mod fixture;
 mod journal;
 mod open;
+mod processes;
 mod seeds;
 mod writers;
