@@ -4,6 +4,7 @@
 mod crash;
 mod fixture;
 mod journal;
+mod lists;
 mod open;
 mod processes;
 mod seeds;
