@@ -1,6 +1,7 @@
 //! Any sequence of calls leaves what the same calls on a vector leave.
 
 use std::io;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use oma_core::traits::{Access, BlockDevice, Durability, Zeroing};
@@ -75,6 +76,24 @@ async fn apply(device: &FileDevice, model: &mut [u8], step: &Step) {
         }
         Step::Flush => device.flush().await.unwrap(),
     }
+}
+
+/// The kernel's clock may stand still between two writes, and be behind ours.
+#[tokio::test]
+async fn a_flush_after_a_write_moves_the_modification_time_on() {
+    let file = NamedTempFile::new().unwrap();
+    file.as_file().set_len(4096).unwrap();
+    let device = FileDevice::open(file.path(), Access::ReadWrite).await.unwrap();
+    let ahead = SystemTime::now() + Duration::from_secs(3600);
+    for _ in 0..2 {
+        device.write_at(0, Bytes::from_static(b"x"), Durability::Cached).await.unwrap();
+        file.as_file().set_modified(ahead).unwrap();
+        device.flush().await.unwrap();
+        assert!(file.as_file().metadata().unwrap().modified().unwrap() > ahead);
+    }
+    file.as_file().set_modified(ahead).unwrap();
+    device.flush().await.unwrap();
+    assert_eq!(file.as_file().metadata().unwrap().modified().unwrap(), ahead, "nobody wrote");
 }
 
 #[tokio::test]

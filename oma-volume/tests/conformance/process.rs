@@ -7,9 +7,11 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oma_core::conformance::{self, BackendSubject, Requirement, Trial};
-use oma_core::traits::{Access, BlockDevice, Durability, Zeroing};
-use oma_core::{ErrorKind, Extent, Retry};
+use futures_util::TryStreamExt;
+use oma_core::conformance::{self, BackendSubject, Requirement, TOO_LARGE, Trial};
+use oma_core::record::VolumeTag;
+use oma_core::traits::{Access, BlockDevice, Durability, Provisioning, VolumeBackend, VolumeSpec, Zeroing};
+use oma_core::{ByteSize, DiskRef, ErrorKind, Extent, Generation, Retry};
 use oma_volume::device::FileDevice;
 use tempfile::TempDir;
 
@@ -32,6 +34,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             &shell,
             limited,
         ),
+        conformance::trial(
+            "file_backend::l15_killed_before_any_of_its_calls_it_loses_nothing_and_leaves_nothing",
+            &[Requirement::Program("strace")],
+            killed,
+        ),
         conformance::trial("file_backend::a_small_file_system_is_no_space_and_nothing_is_left", &small, full),
     ]
 }
@@ -43,6 +50,7 @@ pub(crate) fn child() -> Option<ExitCode> {
     match role.as_str() {
         "hold" => Some(hold(&path)),
         "limited" => Some(write_beyond_the_limit(&path)),
+        "live" => Some(runtime().block_on(life(Path::new(&path)))),
         "full" => Some(full_suite(path)),
         _ => None,
     }
@@ -110,6 +118,56 @@ fn write_beyond_the_limit(path: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Kills a child before the first, the second, the third … call that changes something, until none is left.
+async fn killed() {
+    let folder = TempDir::new().unwrap();
+    let place = folder.path().display().to_string();
+    for call in 1..200 {
+        let inject = format!("inject=renameat,unlinkat,ftruncate,fallocate,fsync:signal=KILL:when={call}");
+        let shell = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", &inject, "sh"];
+        let ended = spawn("live", &place, &shell, "exec \"$0\"").wait().unwrap();
+        let backend = open(folder.path());
+        let spec = spec();
+        let seen: Vec<_> = backend.list(&spec.tag.instance).try_collect().await.unwrap();
+        for volume in &seen {
+            assert_eq!(backend.get(&volume.id).await.unwrap().as_ref(), Some(volume), "call {call}");
+        }
+        let volume = backend.create(&spec).await.unwrap();
+        backend.delete(&volume.id, &spec.tag).await.unwrap();
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+        assert!(left.is_empty(), "call {call} left {left:?}");
+        if ended.success() {
+            assert!(call > 10, "the child was killed {call} times");
+            return;
+        }
+    }
+    panic!("the child never ended");
+}
+
+/// All that happens to a volume.
+async fn life(place: &Path) -> ExitCode {
+    let (backend, spec) = (open(place), spec());
+    let volume = backend.create(&spec).await.unwrap();
+    backend.attach(&volume.id, &spec.tag).await.unwrap();
+    backend.resize(&volume.id, &spec.tag, ByteSize::mib(2)).await.unwrap();
+    backend.detach(&volume.id, &spec.tag).await.unwrap();
+    backend.delete(&volume.id, &spec.tag).await.unwrap();
+    ExitCode::SUCCESS
+}
+
+/// The same in parent and child.
+fn spec() -> VolumeSpec {
+    let disk = DiskRef { context: "ctx-1".parse().unwrap(), key: "disk-2000".parse().unwrap() };
+    let instance = "1f6f2ad4-6c5f-4a40-9d0c-3f0a5b6c7d8e".parse().unwrap();
+    VolumeSpec {
+        operation: "op-1".parse().unwrap(),
+        tag: VolumeTag { instance, disk, generation: Generation::FIRST },
+        name: "web".to_owned(),
+        capacity: ByteSize::mib(1),
+        provisioning: Provisioning::Thick,
+    }
+}
+
 async fn full() {
     let folder = TempDir::new().unwrap();
     // One case at a time: what one asks for in vain is missing to the others meanwhile.
@@ -132,8 +190,23 @@ fn full_suite(path: String) -> ExitCode {
     trials.extend(conformance::cases("tmpfs", &conformance::block_device_cases(), move || async move {
         device::subject(TempDir::new_in(place).unwrap(), Access::ReadWrite).await
     }));
+    trials.push(conformance::trial("full::nothing_is_left_where_there_was_no_room", &[], move || {
+        nothing_left(place)
+    }));
     trials.push(conformance::trial("full::a_device_without_room", &[], move || device_without_room(place)));
     conformance::run(trials)
+}
+
+async fn nothing_left(place: &Path) {
+    let folder = TempDir::new_in(place).unwrap();
+    let backend = open(folder.path());
+    let large = VolumeSpec { capacity: TOO_LARGE, ..spec() };
+    assert_eq!(backend.create(&large).await.unwrap_err().kind(), ErrorKind::NoSpace);
+    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+    let volume = backend.create(&spec()).await.unwrap();
+    assert!(backend.resize(&volume.id, &large.tag, TOO_LARGE).await.is_err());
+    let image = folder.path().join(format!("{}.raw", volume.id));
+    assert_eq!(image.metadata().unwrap().len(), volume.capacity.bytes());
 }
 
 async fn device_without_room(place: &Path) {
