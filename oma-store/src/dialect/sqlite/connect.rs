@@ -11,10 +11,10 @@ use sqlx::{ConnectOptions, Connection, Row, SqlitePool};
 use super::fault::fault;
 use super::{File, query, value};
 use crate::config::StoreConfig;
-use crate::db::{Db, Sql, Val, sql};
+use crate::db::{Db, Sql, Val, sql, vals};
 use crate::dialect::{Dialect, Fault, Mode};
 use crate::error::{Result, StoreError};
-use crate::migrate::{self, State, Step};
+use crate::migrate::{self, INSTANCE, State, Step};
 use crate::sql::meta;
 
 /// `OMA1`, in the header of every database of ours; the same number as in [`migrate`].
@@ -166,6 +166,8 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
     if state == State::Empty {
         execute(&mut transaction, meta::SET, migrate::instance()?, path).await?;
     }
+    // SQLite opens a file that may not be written for reading, without a word, and begins "immediate" transactions on it.
+    execute(&mut transaction, meta::TOUCH, vals![INSTANCE]?, path).await?;
     transaction.commit().await.map_err(broken)
 }
 
