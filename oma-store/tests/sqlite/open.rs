@@ -17,7 +17,7 @@ async fn refused(folder: &Folder) -> Error {
 async fn made() -> Folder {
     let folder = Folder::new();
     let store = folder.open().await.unwrap();
-    for vm in 0..40 {
+    for vm in 0..10 {
         replicated(&store, &format!("web-{vm}")).await;
     }
     store.close().await;

@@ -116,10 +116,11 @@ async fn connect(options: &SqliteConnectOptions, path: &Path) -> Result<SqliteCo
 async fn inspect(connection: &mut SqliteConnection, path: &Path) -> Result<State> {
     const TABLES: Sql = sql!("SELECT COUNT(*) AS tables FROM sqlite_schema");
     let mut connection = connection.begin().await.map_err(|error| fault(path, error))?;
-    // SQLite itself takes a cut first page for a new file, and reads a cut last page as if zeroes followed.
-    let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+    // SQLite itself takes a cut first page for a new file, and reads a cut last page as if zeroes followed. While the
+    // write-ahead log has content, the page may be whole there.
     let page = number(&mut connection, sql!("PRAGMA page_size"), path).await?.unsigned_abs();
-    if !bytes.is_multiple_of(page) {
+    let bytes = size(path);
+    if !bytes.is_multiple_of(page) && size(&beside(path, "-wal")) == 0 {
         let detail = format!("its {bytes} bytes are not whole pages of {page}");
         return Err(StoreError::Damaged { path: path.to_owned(), detail });
     }
@@ -137,6 +138,16 @@ async fn inspect(connection: &mut SqliteConnection, path: &Path) -> Result<State
             Err(StoreError::Foreign { path: path.to_owned(), detail })
         }
     }
+}
+
+fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |file| file.len())
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// Reads every page: damage is told before it is made worse.
