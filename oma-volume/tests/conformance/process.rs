@@ -60,7 +60,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// strace counts the calls of each thread by itself.
+/// strace counts each sort of call of each thread by itself.
 fn one_thread() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build().unwrap()
 }
@@ -123,39 +123,44 @@ fn write_beyond_the_limit(path: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Kills a child before the first, the second, the third … call that changes something, until none is left.
+/// Kills a child before the first, the second, the third … call of each sort that changes something.
 async fn killed() {
     let folder = TempDir::new().unwrap();
-    let place = folder.path().display().to_string();
-    for call in 1..200 {
-        let inject = format!("inject=renameat,unlinkat,ftruncate,fallocate,fsync:signal=KILL:when={call}");
-        let shell = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", &inject, "sh"];
-        let ended = spawn("live", &place, &shell, "exec \"$0\"").wait().unwrap();
-        let backend = open(folder.path());
-        let spec = spec();
-        let seen: Vec<_> = backend.list(&spec.tag.instance).try_collect().await.unwrap();
-        for volume in &seen {
-            assert_eq!(backend.get(&volume.id).await.unwrap().as_ref(), Some(volume), "call {call}");
-        }
-        let volume = backend.create(&spec).await.unwrap();
-        backend.delete(&volume.id, &spec.tag).await.unwrap();
-        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
-        assert!(left.is_empty(), "call {call} left {left:?}");
-        if ended.success() {
-            assert!(call > 25, "the child was killed {call} times");
-            return;
+    let mut kills = 0;
+    for call in ["renameat", "unlinkat", "ftruncate", "fallocate", "fsync"] {
+        let mut nth = 1;
+        while !lives(folder.path(), &format!("inject={call}:signal=KILL:when={nth}")) {
+            kills += 1;
+            nth += 1;
+            nothing_lost_nothing_left(folder.path(), &format!("{call} {nth}")).await;
         }
     }
-    panic!("the child never ended");
+    assert!((20..100).contains(&kills), "the child was killed {kills} times");
 }
 
-/// All that happens to a volume.
+/// Whether a child came to its end.
+fn lives(place: &Path, inject: &str) -> bool {
+    let shell = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", inject, "sh"];
+    spawn("live", place.to_str().unwrap(), &shell, "exec \"$0\"").wait().unwrap().success()
+}
+
+async fn nothing_lost_nothing_left(place: &Path, moment: &str) {
+    let (backend, spec) = (open(place), spec());
+    let seen: Vec<_> = backend.list(&spec.tag.instance).try_collect().await.unwrap();
+    for volume in &seen {
+        assert_eq!(backend.get(&volume.id).await.unwrap().as_ref(), Some(volume), "{moment}");
+    }
+    let volume = backend.create(&spec).await.unwrap();
+    backend.delete(&volume.id, &spec.tag).await.unwrap();
+    let left: Vec<_> = std::fs::read_dir(place).unwrap().collect();
+    assert!(left.is_empty(), "{moment} left {left:?}");
+}
+
+/// All that happens to a volume in more than one step.
 async fn life(place: &Path) -> ExitCode {
     let (backend, spec) = (open(place), spec());
     let volume = backend.create(&spec).await.unwrap();
-    backend.attach(&volume.id, &spec.tag).await.unwrap();
     backend.resize(&volume.id, &spec.tag, ByteSize::mib(2)).await.unwrap();
-    backend.detach(&volume.id, &spec.tag).await.unwrap();
     backend.delete(&volume.id, &spec.tag).await.unwrap();
     ExitCode::SUCCESS
 }
