@@ -8,9 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use oma_core::memory::{Faults, FaultyDevice, HeldDevice, Hold, MemoryDevice};
 use oma_core::traits::{Access, BlockDevice, Durability, ExportServer};
-use oma_core::{ByteSize, ErrorKind, Retry};
+use oma_core::{ByteSize, ErrorKind, Extent, Result, Retry};
 use oma_nbd::protocol::*;
-use oma_nbd::{DirtyBitmap, MetaContext, Server, ServerConfig};
+use oma_nbd::{ContextStatus, DirtyBitmap, MetaContext, Server, ServerConfig};
 use raw::{Raw, Reply, name, request, spec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -221,6 +221,32 @@ async fn block_status_answers_every_context_and_one_extent_when_asked_to() {
     let mut without = Raw::structured(&server, &[]).await;
     let refused = without.ask(request(NBD_CMD_BLOCK_STATUS, 0, MIB), &[]).await;
     assert_eq!(refused, Reply::Error(NBD_EINVAL));
+}
+
+/// A context that breaks its promise to tell something.
+#[derive(Debug)]
+struct Silent;
+
+#[async_trait::async_trait]
+impl MetaContext for Silent {
+    fn name(&self) -> &'static str {
+        "test:silent"
+    }
+
+    async fn status(&self, _: Extent) -> Result<Vec<ContextStatus>> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn a_context_that_tells_nothing_is_an_error_and_not_a_hang() {
+    let server = Server::new(ServerConfig::default());
+    let disk = spec("disk", Access::ReadWrite, Arc::new(MemoryDevice::new("m", SIZE)));
+    server.publish_with(disk, vec![Arc::new(Silent)]).await.unwrap();
+    let mut raw = Raw::structured(&server, &["test:silent"]).await;
+    let told = raw.ask(request(NBD_CMD_BLOCK_STATUS, 0, MIB), &[]).await;
+    assert_eq!(told, Reply::Error(NBD_EIO));
+    assert_eq!(raw.ask(request(NBD_CMD_READ, 0, 1), &[]).await, Reply::Data(vec![0]));
 }
 
 #[tokio::test]

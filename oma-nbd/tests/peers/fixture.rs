@@ -96,7 +96,10 @@ fn spec_of(device: MemoryDevice) -> ExportSpec {
 
 /// Bytes none of whose blocks of 4 KiB is zero or like another.
 pub(crate) fn content(length: u32) -> bytes::Bytes {
-    let mut bytes: Vec<u8> = (1..=251).cycle().take(usize::try_from(length).unwrap()).collect();
+    let length = usize::try_from(length).unwrap();
+    let block: Vec<u8> = (1..=251).cycle().take(4096).collect();
+    let mut bytes = block.repeat(length.div_ceil(4096));
+    bytes.truncate(length);
     for (number, block) in (1u32..).zip(bytes.chunks_exact_mut(4096)) {
         block[..4].copy_from_slice(&number.to_le_bytes());
     }

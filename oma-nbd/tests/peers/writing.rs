@@ -23,13 +23,14 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 async fn nbdcopy_writes_the_same_bytes() {
+    let expected = content(64 << 20);
     for options in [&["--flush"][..], &["--destination-is-zero"], &["--request-size=33554432"]] {
         let fixture = Fixture::new().await;
         let image = fixture.path("image");
-        std::fs::write(&image, content(64 << 20)).unwrap();
+        std::fs::write(&image, &expected).unwrap();
         for uri in [fixture.unix("disk"), fixture.tcp("disk")] {
             run("nbdcopy", &[options, &[text(&image), &uri]].concat()).await;
-            assert!(fixture.device.bytes() == content(64 << 20), "{options:?}");
+            assert!(fixture.device.bytes() == expected, "{options:?}");
         }
         if options == ["--flush"] {
             assert!(fixture.device.unflushed().is_empty());

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -102,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut cut = pin!(either(&export.cut, &listener.cut));
         let mut drain = pin!(either(&export.drain, &listener.drain));
         let stall_timeout = self.server.config.stall_timeout;
-        let mut stall = pin!(sleep_until(self.last_event + stall_timeout));
+        let mut stall = pin!(sleep_until(later(self.last_event, stall_timeout)));
         loop {
             self.start_requests()?;
             if self.is_finished() {
@@ -118,7 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.note(event)?;
                 }
                 () = &mut stall, if waits_for_client => {
-                    let deadline = self.last_event + stall_timeout;
+                    let deadline = later(self.last_event, stall_timeout);
                     if deadline <= Instant::now() {
                         return Err(Closed::Stalled);
                     }
@@ -214,6 +215,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
+/// A while later; a while that is longer than time itself becomes a year.
+fn later(from: Instant, wait: Duration) -> Instant {
+    from.checked_add(wait).unwrap_or_else(|| from + Duration::from_secs(365 * 24 * 3600))
+}
+
 /// Waits until one of two tokens is cancelled.
 async fn either(one: &CancellationToken, other: &CancellationToken) {
     tokio::select! {
@@ -225,7 +231,7 @@ async fn either(one: &CancellationToken, other: &CancellationToken) {
 /// Whether a request may be started with so much in flight and held already. One alone always may.
 fn admits(config: &ServerConfig, in_flight: usize, held: usize, request: &Request) -> bool {
     let limit = usize::try_from(config.max_buffered.bytes()).unwrap_or(usize::MAX);
-    in_flight < config.max_requests && (held == 0 || held.saturating_add(room(request)) <= limit)
+    in_flight < config.max_requests.max(1) && (held == 0 || held.saturating_add(room(request)) <= limit)
 }
 
 /// Bytes that a request holds, for its data or its reply.

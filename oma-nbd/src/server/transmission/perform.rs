@@ -34,6 +34,10 @@ pub(super) async fn perform(
         Command::Read { length: 0, .. } => {}
         Command::Read { offset, length } => {
             let data = read(device, offset, buffers.take(length)).await?;
+            if data.len() != length {
+                // Sent as it is, it would shift every byte behind it (L11).
+                return Err(Refusal::new(NBD_EIO, "the device answered another number of bytes"));
+            }
             return Ok(Answer::Data { offset, data });
         }
         Command::Write { offset, data, durability } => write(device, offset, data, durability).await?,
@@ -115,16 +119,19 @@ async fn descriptors(
     let mut found: Vec<Descriptor> = Vec::new();
     let mut rest = Some(extent);
     while let Some(asked) = rest {
-        for status in context.status(asked).await? {
-            let length =
-                u32::try_from(status.extent.length()).expect("an answer is no longer than the request");
+        let answer = context.status(asked).await?;
+        if answer.first().is_none_or(|first| first.extent.offset() != asked.offset()) {
+            return Err(Refusal::new(NBD_EIO, "the metadata context told nothing of what was asked"));
+        }
+        for (part, flags) in answer.iter().filter_map(|s| Some((s.extent.intersection(asked)?, s.flags))) {
+            let length = u32::try_from(part.length()).expect("a request is no longer than 32 bits tell");
             let enough = found.len() == if one { 1 } else { MAX_TOLD };
             match found.last_mut() {
-                Some(last) if last.flags == status.flags => last.length += length,
+                Some(last) if last.flags == flags => last.length = last.length.saturating_add(length),
                 Some(_) if enough => return Ok(found),
-                _ => found.push(Descriptor { length, flags: status.flags }),
+                _ => found.push(Descriptor { length, flags }),
             }
-            rest = Extent::between(status.extent.end(), extent.end());
+            rest = Extent::between(part.end(), extent.end());
         }
     }
     Ok(found)
