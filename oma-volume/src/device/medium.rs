@@ -137,18 +137,16 @@ impl Medium {
 
     pub(super) fn write(&self, extent: Extent, data: &[u8], durability: Durability) -> Result<()> {
         let _taken = self.ranges.take(extent);
-        self.write_taken(extent.offset(), data, durability)
+        self.change(|| self.write_taken(extent.offset(), data, durability))
     }
 
     /// Writes to the page cache; `None` while another change overlaps.
     pub(super) fn write_ready(&self, extent: Extent, data: &[u8]) -> Option<Result<()>> {
         let _taken = self.ranges.try_take(extent)?;
-        Some(self.write_taken(extent.offset(), data, Durability::Cached))
+        Some(self.change(|| self.write_taken(extent.offset(), data, Durability::Cached)))
     }
 
     fn write_taken(&self, mut offset: u64, mut data: &[u8], durability: Durability) -> Result<()> {
-        self.check_end()?;
-        self.changed.store(true, Ordering::Relaxed);
         if durability == Durability::Durable {
             loop {
                 match pwritev2(&self.file, &[IoSlice::new(data)], offset, ReadWriteFlags::DSYNC) {
@@ -168,8 +166,10 @@ impl Medium {
 
     pub(super) fn zero(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
         let _taken = self.ranges.take(extent);
-        self.check_end()?;
-        self.changed.store(true, Ordering::Relaxed);
+        self.change(|| self.zero_taken(extent, zeroing, durability))
+    }
+
+    fn zero_taken(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
         let mode = match zeroing {
             Zeroing::Punch => FallocateFlags::PUNCH_HOLE,
             Zeroing::Allocate => FallocateFlags::ZERO_RANGE,
@@ -189,12 +189,16 @@ impl Medium {
     /// Gives space back where that is possible.
     pub(super) fn trim(&self, extent: Extent) -> Result<()> {
         let _taken = self.ranges.take(extent);
+        let Some(whole) = self.whole_units(extent) else { return Ok(()) };
+        self.change(|| self.allocate(whole, FallocateFlags::PUNCH_HOLE).map(|_| ()))
+    }
+
+    /// Notes a change when it is over, so that no flush that began before forgets it.
+    fn change(&self, call: impl FnOnce() -> Result<()>) -> Result<()> {
         self.check_end()?;
-        self.changed.store(true, Ordering::Relaxed);
-        if let Some(whole) = self.whole_units(extent) {
-            self.allocate(whole, FallocateFlags::PUNCH_HOLE)?;
-        }
-        Ok(())
+        let done = call();
+        self.changed.store(true, Ordering::Release);
+        done
     }
 
     pub(super) fn flush(&self) -> Result<()> {
