@@ -1,4 +1,5 @@
-//! Any bytes as what a server says: they are decoded or refused, and what was decoded survives another trip.
+//! Any bytes as what a server says: they are decoded or refused, what was decoded survives another trip, and a client with
+//! requests under way keeps its promises.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -11,6 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = bytes.first_chunk().map(OptionReplyHeader::decode);
     options(bytes);
     transmission(bytes);
+    oma_nbd::client::fuzz_replies(bytes);
 });
 
 fn options(bytes: &[u8]) {
