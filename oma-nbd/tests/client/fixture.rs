@@ -107,12 +107,6 @@ impl Peer {
         }
     }
 
-    /// Waits until the server ended by itself.
-    pub(crate) async fn ended(&mut self) {
-        let status = self.server.take().unwrap().wait().await.unwrap();
-        assert!(status.success(), "{}", self.said());
-    }
-
     /// Stops the server from running, so that it answers nothing.
     pub(crate) fn freeze(&self) {
         let pid = self.server.as_ref().and_then(Child::id).unwrap();

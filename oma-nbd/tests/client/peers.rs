@@ -25,7 +25,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_flush_does_not_vouch_for_writes_of_a_lost_server", &[NBDKIT], lost_writes_fail_the_flush),
         trial("a_server_that_hangs_is_unavailable_in_time", &[NBDKIT], a_hanging_server_is_unavailable),
         trial("a_read_only_export_stays_read_only", &[NBDKIT], a_read_only_export),
-        trial("a_server_that_ends_after_its_clients_is_served_politely", &[NBDKIT], goodbye_is_heard),
         trial("holes_and_data_of_a_raw_file_are_told_apart", &[QEMU_NBD], holes_of_a_raw_file),
         trial("dirty_bitmaps_of_qcow2_are_read", &[QEMU_NBD, QEMU_IMG, QEMU_IO], dirty_bitmaps),
         trial("exports_are_listed_and_an_unknown_one_names_them", &[NBD_SERVER], exports_are_listed),
@@ -88,15 +87,15 @@ async fn errors_keep_their_meaning_and_text() {
 }
 
 async fn many_are_under_way() {
-    let peer = Peer::nbdkit(&["--filter=delay", "memory", "16M", "rdelay=100ms"]).await;
+    let peer = Peer::nbdkit(&["--filter=delay", "memory", "16M", "rdelay=300ms"]).await;
     let one = ClientConfig { connections: 1, requests_in_flight: 16, ..config() };
     let client = Client::connect(&peer.uri(""), one).await.unwrap();
     let begun = Instant::now();
     let reads = (0..16).map(|n| client.read_at(n << 20, buffer(4096)));
     futures_util::future::try_join_all(reads).await.unwrap();
     assert!(
-        begun.elapsed() < Duration::from_millis(800),
-        "took {:?}, one after the other 1.6 s",
+        begun.elapsed() < Duration::from_secs(3),
+        "took {:?}, one after the other 4.8 s",
         begun.elapsed()
     );
 }
@@ -175,12 +174,13 @@ async fn lost_writes_fail_the_flush() {
 async fn a_hanging_server_is_unavailable() {
     let peer = Peer::nbdkit(&["memory", "1M"]).await;
     let short = Duration::from_millis(200);
-    let config = ClientConfig { request_timeout: short, connect_timeout: short, ..config() };
-    let client = Client::connect(&peer.uri(""), config.clone()).await.unwrap();
+    let patient = ClientConfig { request_timeout: short, ..config() };
+    let client = Client::connect(&peer.uri(""), patient).await.unwrap();
     peer.freeze();
     let error = client.read_at(0, buffer(512)).await.unwrap_err();
     assert_error(&error, ErrorKind::Unavailable, Retry::Later, "no answer in 200ms");
-    let error = Client::connect(&peer.uri(""), config).await.unwrap_err();
+    let hasty = ClientConfig { connect_timeout: short, ..config() };
+    let error = Client::connect(&peer.uri(""), hasty).await.unwrap_err();
     assert_error(&error, ErrorKind::Unavailable, Retry::Later, "handshake in 200ms");
 }
 
@@ -190,16 +190,6 @@ async fn a_read_only_export() {
     let error = client.write_at(0, Bytes::from_static(&[0; 512]), Durability::Cached).await.unwrap_err();
     assert_error(&error, ErrorKind::PermissionDenied, Retry::Never, "reading only");
     client.flush().await.unwrap();
-}
-
-async fn goodbye_is_heard() {
-    let mut peer = Peer::nbdkit(&["--verbose", "--filter=exitlast", "memory", "1M"]).await;
-    let client = Client::connect(&peer.uri(""), config()).await;
-    if let Ok(client) = client {
-        client.read_at(0, buffer(512)).await.unwrap();
-        client.close().await;
-    }
-    peer.ended().await;
 }
 
 async fn holes_of_a_raw_file() {

@@ -8,8 +8,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::client::{Client, ClientConfig};
 use crate::protocol::{
-    ExportNameReply, Greeting, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_FLAG_CAN_MULTI_CONN, NBD_FLAG_HAS_FLAGS,
-    NBD_FLAG_NO_ZEROES, NBD_FLAG_SEND_FLUSH, Request, SimpleReply,
+    ExportNameReply, Greeting, NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_FLAG_CAN_MULTI_CONN,
+    NBD_FLAG_HAS_FLAGS, NBD_FLAG_NO_ZEROES, NBD_FLAG_SEND_FLUSH, Request, SimpleReply,
 };
 use crate::uri::Uri;
 
@@ -209,4 +209,17 @@ async fn a_dropped_request_leaves_its_connection_in_order() {
         session.serve_read(4).await;
     });
     assert_eq!(read.unwrap(), [4; BLOCK][..]);
+}
+
+#[tokio::test]
+async fn closing_says_goodbye_and_dropping_cuts() {
+    let server = Server::new();
+    let (client, mut session) = server.client().await;
+    let ((), request) = tokio::join!(client.close(), session.request());
+    assert_eq!(request.command, NBD_CMD_DISC);
+    assert_eq!(session.0.read(&mut [0]).await.unwrap(), 0, "nothing comes behind it");
+
+    let (client, mut session) = server.client().await;
+    drop(client);
+    assert_eq!(session.0.read(&mut [0]).await.unwrap(), 0);
 }
