@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use super::config::RetryConfig;
+use super::retry::retry;
 use super::services::Services;
 use crate::record::{JobEnd, Lease, ReplicationJob};
 use crate::state::{ExportEvent, ExportStatus};
 use crate::{Error, ErrorKind, ExportName, JobId, Result, WorkerId};
 use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
 
 /// How long a cancelled job's exports may take to drain.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -52,15 +55,14 @@ pub(super) async fn take_back(
     name: &ExportName,
     drain: Duration,
 ) -> Result<()> {
-    let Some(mut export) = services.exports.export(name).await? else {
-        services.server.withdraw(name, drain).await?;
-        return Ok(());
-    };
-    if matches!(export.status, ExportStatus::Starting | ExportStatus::Running) {
-        export = services.exports.advance(lease, name, ExportEvent::Drain).await?;
+    let mut recorded = services.exports.export(name).await?;
+    if recorded.as_ref().is_some_and(|e| matches!(e.status, ExportStatus::Starting | ExportStatus::Running)) {
+        recorded = Some(services.exports.advance(lease, name, ExportEvent::Drain).await?);
     }
-    services.server.withdraw(name, drain).await?;
-    if export.status == ExportStatus::Draining {
+    // `Busy` as long as the device holds a request: what is recorded must not say "stopped" before it is.
+    let (patience, never) = (RetryConfig::default(), CancellationToken::new());
+    retry(&patience, &never, || services.server.withdraw(name, drain)).await?;
+    if recorded.is_some_and(|export| export.status == ExportStatus::Draining) {
         services.exports.advance(lease, name, ExportEvent::Stopped).await?;
     }
     services.exports.remove(name).await

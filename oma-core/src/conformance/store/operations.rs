@@ -134,11 +134,13 @@ async fn attaching_maps_the_device_and_detaching_unmaps_it(store: StoreSubject) 
     assert_eq!(attached.status, VolumeStatus::Attached);
     assert_eq!(attached.device_path.as_deref(), Some("/dev/mapper/vol-1"));
     assert_eq!(store.volumes.volume(&attached.id).await.unwrap(), Some(attached.clone()));
+    store.exports.begin(&lease, &name("x"), &disk.key, &attached.id).await.unwrap();
     let detach = store.operation(&lease, &disk, OperationKind::Detach, Some(&attached.id));
     let answer = store.backend_volume("vol-1", None);
     let detached = store.carry_out(&lease, &detach, &answer).await.unwrap();
     assert_eq!((detached.status, &detached.device_path), (VolumeStatus::Detached, &None));
     assert_eq!(store.volumes.volume(&attached.id).await.unwrap(), Some(detached));
+    assert_eq!(store.exports.export(&name("x")).await.unwrap(), None);
 }
 
 async fn a_device_path_maps_to_one_volume(store: StoreSubject) {

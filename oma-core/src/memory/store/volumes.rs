@@ -251,7 +251,9 @@ impl State {
         }
         record.device_path = None;
         record.updated_at = now;
-        Ok(record.clone())
+        let record = record.clone();
+        self.exports.retain(|_, export| export.volume != *id);
+        Ok(record)
     }
 
     /// What the content was is not what it is any more (L09).
