@@ -114,15 +114,17 @@ pub(crate) struct VerifyArgs {
     pub(crate) disks: DiskArgs,
 }
 
+const SOURCE: &str = "The disk, of a VM that has one: a raw file, a block device, \
+    nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH";
+
 /// A VM and its disks.
 #[derive(Debug, Args)]
 pub(crate) struct DiskArgs {
     /// Inventory path of the VM: its identity here, the same in every run
     #[arg(long, value_name = "/DC/vm/NAME")]
     pub(crate) vm_path: VmPath,
-    /// The disk, of a VM that has one: a raw file, a block device, nbd://HOST[:PORT]/EXPORT or
-    /// nbd+unix:///EXPORT?socket=PATH
     #[arg(long, value_name = "URI|FILE", required_unless_present = "disk", conflicts_with = "disk")]
+    #[arg(help = SOURCE)]
     pub(crate) source: Option<String>,
     /// Key of that disk within the VM
     #[arg(long, value_name = "KEY", default_value = "disk-2000", conflicts_with = "disk")]

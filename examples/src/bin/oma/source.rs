@@ -1,16 +1,15 @@
 //! Where disks are read: files, block devices and NBD exports that the operator named.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use oma_core::direct::{DirectDisk, DirectEntry, DirectSource};
 use oma_core::traits::DiskSource;
 use oma_core::{Error, ErrorKind, Result};
-
 use oma_nbd::{ClientConfig, NbdSource, Uri};
 use oma_volume::source::FileSource;
 
 use crate::disk_arg::DiskArg;
+use crate::failure::io_error;
 
 /// A source of these disks. Nothing is opened yet.
 pub(crate) fn open(disks: &[DiskArg]) -> Result<Arc<dyn DiskSource>> {
@@ -35,7 +34,12 @@ fn disk(arg: &DiskArg) -> Result<Arc<dyn DirectDisk>> {
             "a file has no dirty bitmaps; export the image with qemu-nbd --bitmap and name its URI"
                 .to_owned(),
         )),
-        None => Ok(Arc::new(FileSource::new(PathBuf::from(&arg.source)))),
+        None => {
+            // The record of the disk names it wherever the next command is run from.
+            let path = std::path::absolute(&arg.source)
+                .map_err(|error| io_error("find disk", &arg.source, error))?;
+            Ok(Arc::new(FileSource::new(path)))
+        }
     }
 }
 

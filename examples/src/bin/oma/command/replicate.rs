@@ -50,7 +50,9 @@ pub(super) async fn replicate(
 }
 
 fn print(report: &ReplicationReport) -> Result<()> {
-    output::line(report::table([report]))?;
+    if !report.disks.is_empty() {
+        output::line(report::table([report]))?;
+    }
     if report.status == oma_api::Outcome::Completed {
         output::line(format_args!(
             "{}: epoch {} of {} is committed",
