@@ -2,17 +2,24 @@
 #![allow(clippy::unwrap_used, reason = "a subject that cannot be made is a failed test")]
 
 use std::fs::File;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
-use oma_core::conformance::{self, Requirement, StoreSubject, Trial};
+use oma_core::conformance::{self, StoreSubject, Trial};
 use oma_core::memory::ManualClock;
 use oma_core::{ErrorKind, SystemClock, Timestamp};
 use oma_store::{SqlStore, StoreConfig};
 use tempfile::TempDir;
 
 fn main() -> ExitCode {
+    if let Some(folder) = std::env::var_os(CHILD) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(open_protected(Path::new(&folder)));
+        return ExitCode::SUCCESS;
+    }
     let mut trials = stores();
     trials.push(read_only_file());
     conformance::run(trials)
@@ -32,20 +39,39 @@ fn stores() -> Vec<Trial> {
     })
 }
 
-/// The superuser writes to every file, so it takes another user.
+/// The folder in which a child of ours, as a user who is not the superuser, puts a protected file to the test.
+const CHILD: &str = "OMA_TEST_PROTECTED";
+/// Debian's `nobody`.
+const NOBODY: u32 = 65534;
+
+/// The superuser writes to every file, so it takes another user: a child, when the tests run as the superuser.
 fn read_only_file() -> Trial {
-    let probe = tempfile::NamedTempFile::new().unwrap();
-    protect(probe.path());
-    let refused = File::options().append(true).open(probe.path()).is_err();
-    let needs = [Requirement::Feature("a user without privileges", refused)];
-    conformance::trial("sqlite_file::one_that_may_not_be_written_is_permission_denied", &needs, || async {
+    let name = "sqlite_file::one_that_may_not_be_written_is_permission_denied";
+    conformance::trial(name, &[], || async {
         let folder = tempfile::tempdir().unwrap();
-        SqlStore::open(&config(&folder), Arc::new(SystemClock)).await.unwrap().close().await;
-        protect(&folder.path().join("oma.db"));
-        let error = SqlStore::open(&config(&folder), Arc::new(SystemClock)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", error.chain());
-        SqlStore::open_read_only(&config(&folder), Arc::new(SystemClock)).await.unwrap();
+        let probe = tempfile::NamedTempFile::new().unwrap();
+        protect(probe.path());
+        if File::options().append(true).open(probe.path()).is_err() {
+            return open_protected(folder.path()).await;
+        }
+        let program = folder.path().join("conformance");
+        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        for path in [folder.path(), &program] {
+            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let child = Command::new(program).uid(NOBODY).gid(NOBODY).env(CHILD, folder.path()).output().unwrap();
+        assert!(child.status.success(), "{child:?}");
     })
+}
+
+async fn open_protected(folder: &Path) {
+    let url = format!("sqlite://{}", folder.join("oma.db").display());
+    let config = StoreConfig { url, ..StoreConfig::default() };
+    SqlStore::open(&config, Arc::new(SystemClock)).await.unwrap().close().await;
+    protect(&folder.join("oma.db"));
+    let error = SqlStore::open(&config, Arc::new(SystemClock)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", error.chain());
+    SqlStore::open_read_only(&config, Arc::new(SystemClock)).await.unwrap();
 }
 
 fn protect(file: &Path) {
