@@ -175,8 +175,12 @@ impl Error {
         let mut line = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
+            let text = error.to_string();
+            // Many errors of others print their cause themselves.
+            if !line.ends_with(&text) {
+                line.push_str(": ");
+                line.push_str(&text);
+            }
             cause = error.source();
         }
         line
@@ -218,6 +222,16 @@ mod tests {
             Error::new(ErrorKind::NoSpace, "write", "vol-1").with_source(std::io::Error::other("disk full"));
         assert_eq!(error.to_string(), "write vol-1: no space");
         assert_eq!(error.chain(), "write vol-1: no space: disk full");
+    }
+
+    #[test]
+    fn a_cause_that_its_error_prints_itself_is_not_repeated() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("driver: {0}")]
+        struct PrintsItsCause(#[source] std::io::Error);
+        let cause = PrintsItsCause(std::io::Error::other("page 7 is damaged"));
+        let error = Error::new(ErrorKind::Corrupt, "open", "store").with_source(cause);
+        assert_eq!(error.chain(), "open store: corrupt: driver: page 7 is damaged");
     }
 
     #[test]

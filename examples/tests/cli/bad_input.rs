@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::world::{MIB, VM, World, assert_same, finish, replicate_args, signal, until};
 
 const NBDKIT: [Requirement; 1] = [Requirement::Program("nbdkit")];
+const QEMU_NBD: [Requirement; 1] = [Requirement::Program("qemu-nbd")];
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -18,8 +19,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_usage_error_is_json_too", &[], usage_error),
         trial("a_bitmap_that_is_not_there_is_told", &NBDKIT, no_bitmap),
         trial("a_source_smaller_than_it_says_is_told", &NBDKIT, smaller_than_it_says),
-        trial("a_second_process_is_told_who_is_first", &NBDKIT, second_process),
-        trial("a_cancelled_job_gives_way_to_the_next", &NBDKIT, cancelled),
+        trial("a_second_process_is_told_who_is_first", &QEMU_NBD, second_process),
+        trial("a_cancelled_job_gives_way_to_the_next", &QEMU_NBD, cancelled),
         trial("a_damaged_database_is_told_and_not_made_worse", &[], damaged_database),
         trial("a_foreign_file_is_not_touched", &[], foreign_database),
         no_room_trial(),
@@ -93,8 +94,7 @@ async fn smaller_than_it_says() {
 async fn second_process() {
     let world = World::new();
     world.full("source.raw", 64 * MIB);
-    let file = world.text("source.raw");
-    let _server = world.nbdkit("slow", &["--filter=rate", "file", &file, "rate=256M"]).await;
+    let _server = world.slow_nbd("slow", "source.raw", 32).await;
     let uri = world.uri("slow");
     let child = world.oma(&replicate_args(&["--source", &uri])).spawn().unwrap();
     let pid = child.id().unwrap().to_string();
@@ -112,8 +112,7 @@ async fn second_process() {
 async fn cancelled() {
     let world = World::new();
     let source = world.full("source.raw", 64 * MIB);
-    let file = world.text("source.raw");
-    let _server = world.nbdkit("slow", &["--filter=rate", "file", &file, "rate=256M"]).await;
+    let _server = world.slow_nbd("slow", "source.raw", 32).await;
     let uri = world.uri("slow");
     let child = world.oma(&replicate_args(&["--source", &uri])).spawn().unwrap();
     until!("a job replicates", {
@@ -126,7 +125,7 @@ async fn cancelled() {
     assert_eq!(row["status"], Value::from("cancelled"));
     world.run(&["cancel", job.as_str().unwrap()]).await.refused(4, &["ended"]);
     world.run(&["cancel", "job-unknown"]).await.refused(7, &["job-unknown"]);
-    world.replicate(&["--source", &file, "--verify", "full"]).await.ok();
+    world.replicate(&["--source", &world.text("source.raw"), "--verify", "full"]).await.ok();
     assert_same(&source, &world.volume("disk-2000").await);
 }
 

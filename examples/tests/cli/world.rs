@@ -156,6 +156,14 @@ impl World {
         self.serve("qemu-nbd", &pid_file, &all).await
     }
 
+    /// qemu-nbd that reads a raw file with so many MiB per second, on a socket named `NAME.sock` in this folder.
+    pub(crate) async fn slow_nbd(&self, name: &str, file: &str, speed: u64) -> Server {
+        let group = format!("throttle-group,id=slow,x-bps-read={}", speed * MIB);
+        let image =
+            format!("driver=throttle,throttle-group=slow,file.driver=file,file.filename={}", self.text(file));
+        self.qemu_nbd(name, &["--read-only", "--object", &group, "--image-opts", &image]).await
+    }
+
     /// nbdkit on a socket named `NAME.sock` in this folder.
     pub(crate) async fn nbdkit(&self, name: &str, args: &[&str]) -> Server {
         let (socket, pid_file) = (self.text(&format!("{name}.sock")), format!("{name}.pid"));
@@ -226,12 +234,12 @@ macro_rules! until {
 }
 pub(crate) use until;
 
-/// Whether two files have the same bytes.
+/// Two files have the same bytes.
 pub(crate) fn assert_same(one: &Path, other: &Path) {
     let (left, right) = (fs::read(one).unwrap(), fs::read(other).unwrap());
     assert_eq!(left.len(), right.len());
-    let differs = left.iter().zip(&right).position(|(left, right)| left != right);
-    assert_eq!(differs, None, "first byte that differs");
+    let differs = left.chunks(4096).zip(right.chunks(4096)).position(|(left, right)| left != right);
+    assert_eq!(differs, None, "first block of 4 KiB that differs");
 }
 
 /// A number of a JSON object.
