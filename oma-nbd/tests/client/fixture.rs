@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use oma_core::conformance::Requirement;
 use oma_nbd::{Client, ClientConfig, Uri};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::process::{Child, Command};
 
 /// How often a server that is starting is asked whether it listens.
@@ -112,6 +112,8 @@ impl Peer {
         let pid = self.server.as_ref().and_then(Child::id).unwrap();
         let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
         kill_process(pid, Signal::STOP).unwrap();
+        // The signal is only on its way: another thread of the server may still answer.
+        waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED).unwrap();
     }
 
     fn kill_daemon(&mut self) {
