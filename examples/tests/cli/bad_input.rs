@@ -14,7 +14,10 @@ const QEMU_NBD: [Requirement; 1] = [Requirement::Program("qemu-nbd")];
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("a_source_that_is_not_there_is_told", &[], not_there),
+        trial("a_file_that_is_not_there_is_told", &[], file_not_there),
+        trial("a_socket_that_is_not_there_is_told", &[], socket_not_there),
+        trial("a_port_that_is_not_there_is_told", &[], port_not_there),
+        trial("an_export_that_is_not_there_is_told", &QEMU_NBD, export_not_there),
         trial("an_unknown_scheme_is_told", &[], unknown_scheme),
         trial("a_usage_error_is_json_too", &[], usage_error),
         trial("a_bitmap_that_is_not_there_is_told", &NBDKIT, no_bitmap),
@@ -33,15 +36,33 @@ async fn works_afterwards(world: &World) {
     assert_same(&source, &world.volume("disk-2000").await);
 }
 
-async fn not_there() {
+async fn file_not_there() {
     let world = World::new();
-    let socket = format!("nbd+unix:///?socket={}", world.text("nobody.sock"));
-    let ran = world.replicate(&["--source", &socket]).await;
-    assert!([5, 7].contains(&ran.code), "{ran:#?}");
-    let code = ran.code;
-    assert_eq!(ran.refused(code, &["nobody.sock"]).json()["status"], Value::from("failed"));
-    world.replicate(&["--source", "nbd://127.0.0.1:1/x"]).await.refused(5, &["127.0.0.1"]);
     world.replicate(&["--source", &world.text("missing.raw")]).await.refused(7, &["missing.raw"]);
+    works_afterwards(&world).await;
+}
+
+async fn socket_not_there() {
+    let world = World::new();
+    let uri = world.uri("nobody");
+    let ran = world.replicate(&["--source", &uri]).await.refused(5, &["nobody.sock", "start it"]);
+    assert_eq!(ran.json()["status"], Value::from("failed"));
+    works_afterwards(&world).await;
+}
+
+async fn port_not_there() {
+    let world = World::new();
+    world.replicate(&["--source", "nbd://127.0.0.1:1/x"]).await.refused(5, &["127.0.0.1", "start it"]);
+    works_afterwards(&world).await;
+}
+
+async fn export_not_there() {
+    let world = World::new();
+    world.raw("source.raw", MIB, 1);
+    let export = ["--read-only", "--format", "raw", "--export-name", "web01", "source.raw"];
+    let _server = world.qemu_nbd("named", &export).await;
+    let uri = world.uri("named").replace("///?", "///other?");
+    world.replicate(&["--source", &uri]).await.refused(7, &["other", "web01"]);
     works_afterwards(&world).await;
 }
 
