@@ -2,12 +2,16 @@
 //! [`ExportRegistry`] over the same records.
 
 mod changes;
+mod commits;
 mod exports;
+mod fences;
 mod inventory;
 mod jobs;
 mod journal;
 mod leases;
 mod operations;
+mod races;
+mod results;
 mod volumes;
 
 use std::fmt;
@@ -19,9 +23,9 @@ use futures_util::TryStreamExt;
 use super::{Case, Guard};
 use crate::memory::ManualClock;
 use crate::record::{
-    CbtRecord, ContentStamp, DiskAttempt, DiskCommit, DiskRecord, EpochCommit, JobFilter, JobSpec,
-    JournalBasis, Lease, OperationSpec, ReplicationJob, SourceDisk, SourceIdentity, SourceVm, VmContext,
-    VolumeRecord,
+    CbtRecord, CommittedChange, ContentStamp, DiskAttempt, DiskCommit, DiskRecord, EpochCommit, ExportRecord,
+    JobFilter, JobSpec, JournalBasis, JournalEntry, Lease, Operation, OperationSpec, ReplicationJob,
+    SourceDisk, SourceIdentity, SourceVm, VmContext, VolumeRecord,
 };
 use crate::state::{JobEvent, OperationKind, ReplicationType};
 use crate::traits::{
@@ -83,11 +87,15 @@ pub fn store_cases() -> Vec<Case<StoreSubject>> {
     let mut all = inventory::cases();
     all.extend(jobs::cases());
     all.extend(leases::cases());
+    all.extend(fences::cases());
     all.extend(operations::cases());
+    all.extend(results::cases());
     all.extend(volumes::cases());
     all.extend(exports::cases());
     all.extend(journal::cases());
     all.extend(changes::cases());
+    all.extend(commits::cases());
+    all.extend(races::cases());
     all
 }
 
@@ -142,6 +150,16 @@ fn basis(generation: Generation) -> JournalBasis {
         content: PointId::parse("point-1").unwrap(),
         base: None,
         capacity: ByteSize::mib(8),
+    }
+}
+
+/// The attempt of a job that copies what changed.
+fn attempt(text: &str, marker: &str) -> DiskAttempt {
+    DiskAttempt {
+        key: key(text),
+        change_id: change_id(marker),
+        previous: None,
+        sync_type: ReplicationType::Incremental,
     }
 }
 
@@ -215,7 +233,7 @@ impl StoreSubject {
 
     /// Records and completes one operation.
     async fn carry_out(&self, lease: &Lease, spec: &OperationSpec, volume: &Volume) -> Result<VolumeRecord> {
-        VolumeRegistry::begin(&*self.volumes, lease, spec).await?;
+        self.volumes.begin(lease, spec).await?;
         self.volumes.complete(lease, &spec.id, volume, true).await
     }
 
@@ -238,23 +256,27 @@ impl StoreSubject {
 
     /// Everything of an epoch but its commit: volumes, attempts, journals, the job in `finalizing`.
     async fn ready_to_commit(&self, vm: &VmContext, lease: &Lease, marker: &str) -> EpochCommit {
+        let commit = self.copied(vm, lease, marker).await;
+        use JobEvent::{Copied, Copy, Prepared, Provision};
+        self.advance(lease, &[Provision, Prepared, Copy, Copied]).await;
+        commit
+    }
+
+    /// As [`StoreSubject::ready_to_commit`], with the job still in its first state.
+    async fn copied(&self, vm: &VmContext, lease: &Lease, marker: &str) -> EpochCommit {
+        let job = self.jobs.get(&lease.job).await.unwrap().unwrap();
         let mut disks = Vec::new();
-        for text in KEYS {
-            let disk = self.disk(vm, text);
+        for disk in job.disks.iter().map(|key| self.disk(vm, key.as_str())) {
+            let text = disk.key.as_str();
             let volume = match self.volumes.volume_of(&disk).await.unwrap() {
                 Some(volume) => volume,
                 None => self.provision(lease, &disk, &format!("{}-{text}", vm.identity.instance_uuid)).await,
             };
             self.volumes.mark_inconsistent(lease, &volume.id).await.unwrap();
-            let attempt = DiskAttempt {
-                key: disk.key.clone(),
-                change_id: change_id(&format!("{marker}/{text}")),
-                previous: None,
-                sync_type: ReplicationType::Initial,
-            };
-            ChangeIdRepo::begin(&*self.change_ids, lease, &attempt).await.unwrap();
+            let attempt = attempt(text, &format!("{marker}/{text}"));
+            self.change_ids.begin(lease, &attempt).await.unwrap();
             let basis = basis(volume.generation);
-            ExtentJournal::begin(&*self.journal, lease, &disk.key, &basis, &ExtentSet::new()).await.unwrap();
+            self.journal.begin(lease, &disk.key, &basis, &ExtentSet::new()).await.unwrap();
             disks.push(DiskCommit {
                 key: disk.key,
                 volume: volume.id,
@@ -266,8 +288,6 @@ impl StoreSubject {
                 duration: Duration::from_millis(1500),
             });
         }
-        use JobEvent::{Copied, Copy, Prepared, Provision};
-        let job = self.advance(lease, &[Provision, Prepared, Copy, Copied]).await;
         EpochCommit { context: vm.id.clone(), epoch: job.epoch, disks }
     }
 
@@ -281,37 +301,68 @@ impl StoreSubject {
 
     /// A claimed second job of [`StoreSubject::replicated`].
     async fn second_job(&self, vm: &VmContext) -> Lease {
+        self.job_of(self.spec(vm)).await
+    }
+
+    async fn job_of(&self, spec: JobSpec) -> Lease {
         self.clock.advance(Duration::from_secs(1));
-        let job = self.jobs.insert(self.spec(vm)).await.unwrap();
+        let job = self.jobs.insert(spec).await.unwrap();
         self.jobs.claim(&job.id, &worker("one"), TTL).await.unwrap()
+    }
+
+    /// The claimed job of another VM, whose lease is worth nothing here.
+    async fn job_of_another_vm(&self) -> Lease {
+        let vm = self.inventory.record(&source_vm("uuid-2")).await.unwrap();
+        self.second_job(&vm).await
     }
 
     async fn listed(&self, filter: JobFilter) -> Vec<ReplicationJob> {
         self.jobs.list(filter).try_collect().await.unwrap()
     }
 
-    /// All that a commit may change: to be compared before and after one that was refused.
-    async fn committed(&self, vm: &VmContext) -> Committed {
-        let mut histories = Vec::new();
-        for text in KEYS {
-            let history = self.change_ids.history(&self.disk(vm, text));
-            histories.push(history.try_collect::<Vec<CbtRecord>>().await.unwrap());
+    /// All that is recorded of a VM: to be compared before and after a call that was refused.
+    async fn world(&self, vm: &VmContext) -> World {
+        let disks = self.inventory.disks(&vm.id).await.unwrap();
+        let (mut histories, mut more) = (Vec::new(), Vec::new());
+        for DiskRecord { disk, .. } in &disks {
+            histories.push(self.change_ids.history(disk).try_collect().await.unwrap());
+            let volume = self.volumes.volume_of(disk).await.unwrap();
+            let generation = volume.map_or(Generation::FIRST, |volume| volume.generation);
+            more.push(DiskWorld {
+                change: self.change_ids.current(disk, generation, &vm.identity.endpoint).await.unwrap(),
+                journal: self.journal.load(disk).await.unwrap(),
+                unfinished: self.volumes.unfinished(disk).await.unwrap(),
+            });
         }
-        Committed {
+        World {
             vm: self.inventory.context(&vm.id).await.unwrap(),
-            disks: self.inventory.disks(&vm.id).await.unwrap(),
-            volumes: self.volumes.volumes().try_collect().await.unwrap(),
+            disks,
             histories,
+            more,
+            volumes: self.volumes.volumes().try_collect().await.unwrap(),
+            exports: self.exports.exports().try_collect().await.unwrap(),
             jobs: self.listed(JobFilter::default()).await,
         }
     }
 }
 
 #[derive(Debug, PartialEq)]
-struct Committed {
+struct World {
     vm: Option<VmContext>,
     disks: Vec<DiskRecord>,
-    volumes: Vec<VolumeRecord>,
+    /// By disk.
     histories: Vec<Vec<CbtRecord>>,
+    /// By disk.
+    more: Vec<DiskWorld>,
+    volumes: Vec<VolumeRecord>,
+    exports: Vec<ExportRecord>,
     jobs: Vec<ReplicationJob>,
+}
+
+/// What hangs on a disk beside its record.
+#[derive(Debug, PartialEq)]
+struct DiskWorld {
+    change: Option<CommittedChange>,
+    journal: Option<JournalEntry>,
+    unfinished: Option<Operation>,
 }

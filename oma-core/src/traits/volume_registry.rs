@@ -34,9 +34,9 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     /// After `create`: the volume (`created`, [`content`](VolumeRecord::content) `Blank` when `zeroed`, else
     /// `Inconsistent`) and its link from the disk; its generation is the first, or the next after the disk's volume
     /// before, which keeps its record and loses its link. After `attach`: the device mapping, a new one in place of an old
-    /// one. After `detach`: its removal, and
-    /// that of the volume's exports. After `resize`: the new capacity. After `revert`: as [`advance_generation`]. After
-    /// `snapshot`: nothing else. After `delete`: as [`forget`]; the answer is the last record, `deleted`.
+    /// one. After `detach`: its removal, and that of the volume's exports. After `resize`: the new capacity. After
+    /// `revert`: as [`advance_generation`]. After `snapshot`: nothing else. After `delete`: as [`forget`]; the answer is
+    /// the last record, `deleted`.
     ///
     /// # Errors
     /// `Fenced`; `Conflict` when the operation has failed or was cancelled, the volume's state does not allow it, the

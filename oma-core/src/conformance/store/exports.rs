@@ -9,6 +9,8 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         an_export_moves_by_its_events_only,
         beginning_again_starts_over_whichever_job_had_it,
         a_name_of_another_disk_exists_already,
+        a_name_of_another_volume_exists_already,
+        what_is_refused_changes_no_export,
         an_export_needs_the_jobs_disk_and_its_attached_volume,
         only_a_stopped_export_is_removed,
         an_export_of_another_job_cannot_be_moved,
@@ -63,6 +65,27 @@ async fn a_name_of_another_disk_exists_already(store: StoreSubject) {
     assert_kind(begun, ErrorKind::AlreadyExists);
 }
 
+async fn a_name_of_another_volume_exists_already(store: StoreSubject) {
+    let (vm, lease, _) = exported(&store).await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let volume = store.provision(&lease, &disk, "vol-2").await;
+    let begun = store.exports.begin(&lease, &name("x"), &disk.key, &volume.id).await;
+    assert_kind(begun, ErrorKind::AlreadyExists);
+}
+
+async fn what_is_refused_changes_no_export(store: StoreSubject) {
+    let (vm, lease, volume) = exported(&store).await;
+    store.exports.advance(&lease, &name("x"), ExportEvent::Started).await.unwrap();
+    let other = store.job_of_another_vm().await;
+    let before = store.world(&vm).await;
+    store.clock.advance(Duration::from_secs(1));
+    assert_kind(store.exports.remove(&name("x")).await, ErrorKind::Conflict);
+    assert_kind(store.exports.advance(&lease, &name("x"), ExportEvent::Started).await, ErrorKind::Conflict);
+    let begun = store.exports.begin(&other, &name("x"), &key(KEYS[0]), &volume.id).await;
+    assert_kind(begun, ErrorKind::NotFound);
+    assert_eq!(store.world(&vm).await, before);
+}
+
 async fn an_export_needs_the_jobs_disk_and_its_attached_volume(store: StoreSubject) {
     let (vm, lease, volume) = exported(&store).await;
     let unknown_disk = store.exports.begin(&lease, &name("y"), &key("disk-9"), &volume.id).await;
@@ -90,9 +113,7 @@ async fn only_a_stopped_export_is_removed(store: StoreSubject) {
 
 async fn an_export_of_another_job_cannot_be_moved(store: StoreSubject) {
     let (_, _, _) = exported(&store).await;
-    let other_vm = store.inventory.record(&source_vm("uuid-2")).await.unwrap();
-    let other = store.jobs.insert(store.spec(&other_vm)).await.unwrap();
-    let other = store.jobs.claim(&other.id, &worker("one"), TTL).await.unwrap();
+    let other = store.job_of_another_vm().await;
     assert_kind(store.exports.advance(&other, &name("x"), ExportEvent::Drain).await, ErrorKind::NotFound);
 }
 

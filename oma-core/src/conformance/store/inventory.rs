@@ -16,6 +16,10 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         a_disk_key_twice_or_an_empty_disk_is_invalid_and_changes_nothing,
         recording_a_replicated_vm_keeps_its_epoch_and_change_ids,
         texts_of_every_kind_come_back_as_they_went,
+        l04_a_disk_added_at_the_source_gets_a_record_of_its_own,
+        recording_a_vm_with_a_live_job_leaves_the_job_alone,
+        an_invalid_description_changes_nothing_of_a_known_vm,
+        vms_are_listed_by_id_and_disks_by_key,
     ]
 }
 
@@ -79,6 +83,9 @@ async fn of_several_vms_with_one_path_the_last_recorded_is_found(store: StoreSub
     let mut other = source_vm("uuid-2");
     other.path = vm.path.clone();
     let other = store.inventory.record(&other).await.unwrap();
+    assert_eq!(store.inventory.by_path(&vm.path).await.unwrap(), Some(other.clone()));
+    store.clock.advance(Duration::from_millis(1));
+    store.vm().await;
     assert_eq!(store.inventory.by_path(&vm.path).await.unwrap(), Some(other));
 }
 
@@ -89,10 +96,13 @@ async fn l04_disks_are_found_again_by_key_in_any_order(store: StoreSubject) {
     reordered.disks.reverse();
     reordered.disks[0].capacity = ByteSize::mib(16);
     reordered.disks[0].label = "moved".to_owned();
+    reordered.disks[0].location = "[elsewhere] disk.vmdk".to_owned();
+    reordered.disks[0].unit_number = None;
     store.inventory.record(&reordered).await.unwrap();
     let after = store.inventory.disks(&vm.id).await.unwrap();
     assert_eq!(after[0], before[0]);
     assert_eq!((after[1].capacity, after[1].label.as_str()), (ByteSize::mib(16), "moved"));
+    assert_eq!((after[1].location.as_str(), after[1].unit_number), ("[elsewhere] disk.vmdk", None));
     assert_eq!((&after[1].volume, &after[1].change_id), (&before[1].volume, &before[1].change_id));
 }
 
@@ -117,9 +127,9 @@ async fn a_disk_key_twice_or_an_empty_disk_is_invalid_and_changes_nothing(store:
 
 async fn recording_a_replicated_vm_keeps_its_epoch_and_change_ids(store: StoreSubject) {
     let vm = store.replicated().await;
-    let before = store.committed(&vm).await;
+    let before = store.world(&vm).await;
     assert_eq!(store.vm().await, vm);
-    assert_eq!(store.committed(&vm).await, before);
+    assert_eq!(store.world(&vm).await, before);
 }
 
 async fn texts_of_every_kind_come_back_as_they_went(store: StoreSubject) {
@@ -131,4 +141,52 @@ async fn texts_of_every_kind_come_back_as_they_went(store: StoreSubject) {
     assert_eq!((&recorded.name, &recorded.path), (&vm.name, &vm.path));
     assert_eq!(store.inventory.by_path(&vm.path).await.unwrap(), Some(recorded.clone()));
     assert_eq!(store.inventory.disks(&recorded.id).await.unwrap()[0].label, vm.disks[0].label);
+}
+
+async fn l04_a_disk_added_at_the_source_gets_a_record_of_its_own(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let before = store.inventory.disks(&vm.id).await.unwrap();
+    let mut more = source_vm("uuid-1");
+    let added = SourceDisk { key: key("disk-1000"), ..more.disks[0].clone() };
+    more.disks.insert(0, added);
+    store.inventory.record(&more).await.unwrap();
+    let after = store.inventory.disks(&vm.id).await.unwrap();
+    assert_eq!(after[1..], before[..]);
+    assert_eq!(after[0].disk, store.disk(&vm, "disk-1000"));
+    assert_eq!((&after[0].volume, &after[0].change_id, after[0].epoch), (&None, &None, Epoch::FIRST));
+}
+
+async fn recording_a_vm_with_a_live_job_leaves_the_job_alone(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    store.ready_to_commit(&vm, &lease, "first").await;
+    let before = store.world(&vm).await;
+    let mut described = source_vm("uuid-1");
+    described.disks.reverse();
+    store.inventory.record(&described).await.unwrap();
+    assert_eq!(store.world(&vm).await, before);
+}
+
+async fn an_invalid_description_changes_nothing_of_a_known_vm(store: StoreSubject) {
+    let vm = store.vm().await;
+    let before = store.world(&vm).await;
+    let mut empty = source_vm("uuid-1");
+    empty.name = "renamed".to_owned();
+    empty.disks[0].capacity = ByteSize::mib(16);
+    empty.disks[1].capacity = ByteSize::ZERO;
+    assert_kind(store.inventory.record(&empty).await, ErrorKind::Invalid);
+    assert_eq!(store.world(&vm).await, before);
+}
+
+async fn vms_are_listed_by_id_and_disks_by_key(store: StoreSubject) {
+    let mut ids = Vec::new();
+    for uuid in ["uuid-3", "uuid-1", "uuid-2"] {
+        let mut vm = source_vm(uuid);
+        vm.disks.reverse();
+        ids.push(store.inventory.record(&vm).await.unwrap().id);
+        let disks = store.inventory.disks(&ids[ids.len() - 1]).await.unwrap();
+        assert_eq!(disks.iter().map(|disk| disk.disk.key.as_str()).collect::<Vec<_>>(), KEYS);
+    }
+    ids.sort();
+    let all: Vec<_> = store.inventory.contexts().map_ok(|vm| vm.id).try_collect().await.unwrap();
+    assert_eq!(all, ids);
 }

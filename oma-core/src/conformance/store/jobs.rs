@@ -10,7 +10,6 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         the_same_spec_again_answers_the_job_as_it_is,
         an_id_with_another_spec_exists_already,
         one_live_job_per_vm_and_the_refusal_names_it,
-        of_many_inserts_at_once_exactly_one_wins,
         a_job_needs_a_known_vm_known_disks_and_none_twice,
         an_unknown_job_is_absent,
         jobs_are_listed_newest_first_and_by_filter,
@@ -20,6 +19,11 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         a_cancelled_job_frees_its_vm_and_says_why,
         an_ended_job_is_ended_for_good,
         after_a_failed_job_the_next_has_the_same_epoch,
+        an_ended_job_is_answered_to_its_spec_beside_a_live_one,
+        a_job_takes_only_its_own_disks,
+        a_job_ends_in_any_live_state,
+        an_ended_job_leaves_volumes_journals_and_exports,
+        times_come_from_the_clock,
     ]
 }
 
@@ -59,20 +63,12 @@ async fn an_id_with_another_spec_exists_already(store: StoreSubject) {
 async fn one_live_job_per_vm_and_the_refusal_names_it(store: StoreSubject) {
     let vm = store.vm().await;
     let live = store.jobs.insert(store.spec(&vm)).await.unwrap();
+    let before = store.world(&vm).await;
+    store.clock.advance(Duration::from_secs(1));
     let error = store.jobs.insert(store.spec(&vm)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.chain().contains(live.id.as_str()), "{}", error.chain());
-}
-
-async fn of_many_inserts_at_once_exactly_one_wins(store: StoreSubject) {
-    let vm = store.vm().await;
-    let inserts = (0..16).map(|_| store.jobs.insert(store.spec(&vm)));
-    let results = futures_util::future::join_all(inserts).await;
-    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-    for refused in results.into_iter().filter(Result::is_err) {
-        assert_kind(refused, ErrorKind::Conflict);
-    }
-    assert_eq!(store.listed(JobFilter::default()).await.len(), 1);
+    assert_eq!(store.world(&vm).await, before);
 }
 
 async fn a_job_needs_a_known_vm_known_disks_and_none_twice(store: StoreSubject) {
@@ -172,4 +168,66 @@ async fn after_a_failed_job_the_next_has_the_same_epoch(store: StoreSubject) {
     store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
     let next = store.second_job(&vm).await;
     assert_eq!(store.jobs.get(&next.job).await.unwrap().unwrap().epoch, Epoch(1));
+}
+
+async fn an_ended_job_is_answered_to_its_spec_beside_a_live_one(store: StoreSubject) {
+    let vm = store.vm().await;
+    let spec = store.spec(&vm);
+    let lease = store.job_of(spec.clone()).await;
+    let ended = store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    store.second_job(&vm).await;
+    let before = store.world(&vm).await;
+    assert_eq!(store.jobs.insert(spec).await.unwrap(), ended);
+    assert_eq!(store.world(&vm).await, before);
+}
+
+async fn a_job_takes_only_its_own_disks(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let before = store.inventory.disks(&vm.id).await.unwrap();
+    let lease = store.job_of(JobSpec { disks: vec![key(KEYS[1])], ..store.spec(&vm) }).await;
+    let taken = store.inventory.disks(&vm.id).await.unwrap();
+    assert_eq!(taken[0], before[0]);
+    assert_eq!((taken[1].job.as_ref(), taken[1].status), (Some(&lease.job), DiskStatus::Pending));
+    assert_eq!((&taken[1].change_id, &taken[1].volume), (&before[1].change_id, &before[1].volume));
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    assert_eq!(store.inventory.disks(&vm.id).await.unwrap()[0], before[0]);
+}
+
+async fn a_job_ends_in_any_live_state(store: StoreSubject) {
+    use JobEvent::{Copied, Copy, Prepared, Provision};
+    let vm = store.vm().await;
+    let events = [Provision, Prepared, Copy, Copied];
+    for count in 0..=events.len() {
+        let lease = store.second_job(&vm).await;
+        store.advance(&lease, &events[..count]).await;
+        let ended = store.jobs.end(&lease, JobEnd::Cancelled("why".to_owned())).await.unwrap();
+        assert_eq!(ended.status, JobStatus::Cancelled);
+    }
+}
+
+async fn an_ended_job_leaves_volumes_journals_and_exports(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let commit = store.ready_to_commit(&vm, &lease, "first").await;
+    store.exports.begin(&lease, &name("x"), &key(KEYS[0]), &commit.disks[0].volume).await.unwrap();
+    let before = store.world(&vm).await;
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    let after = store.world(&vm).await;
+    assert_eq!((after.volumes, after.exports), (before.volumes, before.exports));
+    assert_eq!((after.more, after.histories), (before.more, before.histories));
+}
+
+async fn times_come_from_the_clock(store: StoreSubject) {
+    let vm = store.vm().await;
+    let first = store.clock.now();
+    let lease = store.second_job(&vm).await;
+    let inserted = store.clock.now();
+    store.clock.advance(Duration::from_millis(1));
+    let job = store.jobs.advance(&lease, JobStatus::Initializing, JobEvent::Provision).await.unwrap();
+    assert_eq!((job.created_at, job.updated_at), (inserted, store.clock.now()));
+    let vm = store.inventory.context(&vm.id).await.unwrap().unwrap();
+    assert_eq!((vm.created_at, vm.updated_at), (first, inserted));
+    let disk = store.disk(&vm, KEYS[0]);
+    assert_eq!(store.inventory.disk(&disk).await.unwrap().unwrap().updated_at, inserted);
+    let spec = store.operation(&lease, &disk, OperationKind::Create, None);
+    assert_eq!(store.volumes.begin(&lease, &spec).await.unwrap().created_at, store.clock.now());
 }

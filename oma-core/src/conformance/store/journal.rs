@@ -14,6 +14,8 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         a_disk_of_another_job_or_without_a_journal_is_not_found,
         a_journal_outlives_its_failed_job_and_the_next_goes_on_with_it,
         a_commit_removes_the_journals,
+        a_journal_is_only_for_a_job_that_has_the_disk,
+        l08_only_the_committed_disks_lose_their_journals,
     ]
 }
 
@@ -118,4 +120,30 @@ async fn a_commit_removes_the_journals(store: StoreSubject) {
     assert!(store.journal.load(&disk).await.unwrap().is_some());
     store.change_ids.commit_epoch(&lease, &commit).await.unwrap();
     assert_eq!(store.journal.load(&disk).await.unwrap(), None);
+}
+
+async fn a_journal_is_only_for_a_job_that_has_the_disk(store: StoreSubject) {
+    let (vm, lease, disk) = begun(&store).await;
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    let without = store.job_of(JobSpec { disks: vec![key(KEYS[1])], ..store.spec(&vm) }).await;
+    let before = store.world(&vm).await;
+    let record = store.journal.record(&without, &disk.key, extent(0, 1), ByteSize::new(1)).await;
+    assert_kind(record, ErrorKind::NotFound);
+    let basis = basis(Generation(9));
+    assert_kind(
+        store.journal.begin(&without, &disk.key, &basis, &ExtentSet::new()).await,
+        ErrorKind::NotFound,
+    );
+    assert_eq!(store.world(&vm).await, before);
+}
+
+async fn l08_only_the_committed_disks_lose_their_journals(store: StoreSubject) {
+    let (vm, lease, disk) = begun(&store).await;
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    let before = loaded(&store, &disk).await;
+    let without = store.job_of(JobSpec { disks: vec![key(KEYS[1])], ..store.spec(&vm) }).await;
+    let commit = store.ready_to_commit(&vm, &without, "first").await;
+    store.change_ids.commit_epoch(&without, &commit).await.unwrap();
+    assert_eq!(loaded(&store, &disk).await, before);
+    assert_eq!(store.journal.load(&store.disk(&vm, KEYS[1])).await.unwrap(), None);
 }

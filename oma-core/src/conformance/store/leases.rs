@@ -2,7 +2,7 @@ use super::super::runner::table;
 use super::*;
 use crate::Retry;
 use crate::record::JobEnd;
-use crate::state::{ExportEvent, JobStatus};
+use crate::state::JobStatus;
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
     table![
@@ -10,12 +10,12 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         l17_a_job_is_another_workers_until_its_lease_has_expired,
         a_worker_that_was_restarted_gets_its_job_back_with_a_newer_token,
         a_job_given_back_is_free_and_its_token_is_never_used_again,
-        of_many_claims_at_once_exactly_one_wins,
         renewing_prolongs_and_keeps_the_token,
         l17_an_expired_lease_stays_good_until_somebody_claims,
         giving_back_a_stale_lease_changes_nothing,
+        giving_back_what_is_not_held_is_fine,
+        the_lease_of_an_unknown_job_is_fenced,
         a_lease_of_another_worker_is_worth_nothing,
-        l16_a_stale_token_changes_nothing_anywhere,
     ]
 }
 
@@ -53,18 +53,6 @@ async fn a_job_given_back_is_free_and_its_token_is_never_used_again(store: Store
     assert!(second.fence > lease.fence);
 }
 
-async fn of_many_claims_at_once_exactly_one_wins(store: StoreSubject) {
-    let vm = store.vm().await;
-    let job = store.jobs.insert(store.spec(&vm)).await.unwrap();
-    let workers: Vec<_> = (0..16).map(|number| worker(&format!("worker-{number}"))).collect();
-    let claims = workers.iter().map(|worker| store.jobs.claim(&job.id, worker, TTL));
-    let results = futures_util::future::join_all(claims).await;
-    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-    for refused in results.into_iter().filter(Result::is_err) {
-        assert_kind(refused, ErrorKind::Busy);
-    }
-}
-
 async fn renewing_prolongs_and_keeps_the_token(store: StoreSubject) {
     let (_, lease) = store.claimed().await;
     store.clock.advance(TTL / 2);
@@ -99,53 +87,22 @@ async fn a_lease_of_another_worker_is_worth_nothing(store: StoreSubject) {
     assert_kind(advance, ErrorKind::Fenced);
 }
 
-async fn l16_a_stale_token_changes_nothing_anywhere(store: StoreSubject) {
+async fn giving_back_what_is_not_held_is_fine(store: StoreSubject) {
     let (vm, lease) = store.claimed().await;
-    let commit = store.ready_to_commit(&vm, &lease, "first").await;
-    let (disk, volume) = (store.disk(&vm, KEYS[0]), commit.disks[0].volume.clone());
-    store.exports.begin(&lease, &name("x"), &disk.key, &volume).await.unwrap();
-    let detach = store.operation(&lease, &disk, OperationKind::Detach, Some(&volume));
-    VolumeRegistry::begin(&*store.volumes, &lease, &detach).await.unwrap();
-    store.take_over(&lease).await;
-    let before = store.committed(&vm).await;
-    let fenced = ErrorKind::Fenced;
-    assert_kind(store.jobs.advance(&lease, JobStatus::Finalizing, JobEvent::Copied).await, fenced);
-    assert_kind(store.jobs.end(&lease, JobEnd::Failed("no".to_owned())).await, fenced);
-    assert_kind(store.change_ids.commit_epoch(&lease, &commit).await, fenced);
-    stale_records(&store, &lease, &disk, &volume, &detach).await;
-    assert_eq!(store.committed(&vm).await, before);
-    let export = store.exports.export(&name("x")).await.unwrap().unwrap();
-    assert_eq!(export.status, crate::state::ExportStatus::Starting);
-    assert_eq!(store.volumes.unfinished(&disk).await.unwrap().unwrap().spec, detach);
+    store.jobs.release(&lease).await.unwrap();
+    let unknown = Lease { job: JobId::mint(store.clock.now()), ..lease.clone() };
+    let before = store.world(&vm).await;
+    store.jobs.release(&lease).await.unwrap();
+    store.jobs.release(&unknown).await.unwrap();
+    assert_eq!(store.world(&vm).await, before);
+    let again = store.jobs.claim(&lease.job, &worker("one"), TTL).await.unwrap();
+    store.jobs.end(&again, JobEnd::Failed("why".to_owned())).await.unwrap();
+    store.jobs.release(&again).await.unwrap();
 }
 
-/// Every writing call but those on the job itself.
-async fn stale_records(
-    store: &StoreSubject,
-    lease: &Lease,
-    disk: &DiskRef,
-    volume: &VolumeId,
-    detach: &OperationSpec,
-) {
-    let fenced = ErrorKind::Fenced;
-    let attempt = DiskAttempt {
-        key: disk.key.clone(),
-        change_id: change_id("stale"),
-        previous: None,
-        sync_type: ReplicationType::Incremental,
-    };
-    assert_kind(ChangeIdRepo::begin(&*store.change_ids, lease, &attempt).await, fenced);
-    let basis = basis(Generation(9));
-    assert_kind(store.journal.begin(lease, &disk.key, &basis, &ExtentSet::new()).await, fenced);
-    assert_kind(store.journal.record(lease, &disk.key, extent(0, 1), ByteSize::new(1)).await, fenced);
-    let create = store.operation(lease, disk, OperationKind::Create, None);
-    assert_kind(VolumeRegistry::begin(&*store.volumes, lease, &create).await, fenced);
-    let answer = store.backend_volume(volume.as_str(), None);
-    assert_kind(store.volumes.complete(lease, &detach.id, &answer, true).await, fenced);
-    assert_kind(store.volumes.fail(lease, &detach.id, "no").await, fenced);
-    assert_kind(store.volumes.mark_inconsistent(lease, volume).await, fenced);
-    assert_kind(store.volumes.advance_generation(lease, volume).await, fenced);
-    assert_kind(store.volumes.forget(lease, volume).await, fenced);
-    assert_kind(store.exports.begin(lease, &name("y"), &disk.key, volume).await, fenced);
-    assert_kind(store.exports.advance(lease, &name("x"), ExportEvent::Started).await, fenced);
+async fn the_lease_of_an_unknown_job_is_fenced(store: StoreSubject) {
+    let (_, lease) = store.claimed().await;
+    let unknown = Lease { job: JobId::mint(store.clock.now()), ..lease };
+    assert_kind(store.jobs.renew(&unknown, TTL).await, ErrorKind::Fenced);
+    assert_kind(store.jobs.end(&unknown, JobEnd::Failed("why".to_owned())).await, ErrorKind::Fenced);
 }

@@ -10,12 +10,14 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         an_operation_id_with_another_spec_exists_already,
         one_unfinished_operation_per_disk_and_the_refusal_names_it,
         an_operation_on_an_unknown_disk_is_not_found,
+        an_operation_names_its_job_and_unless_it_creates_its_volume,
+        an_operation_on_a_volume_of_another_disk_is_not_found,
+        an_operation_of_another_vm_is_not_found,
         completing_a_create_records_and_links_the_volume,
         completing_again_answers_the_same,
         a_failed_operation_stays_failed_and_says_why,
         failing_a_completed_operation_is_a_conflict,
         attaching_maps_the_device_and_detaching_unmaps_it,
-        a_device_path_maps_to_one_volume,
         a_resize_records_the_new_capacity,
         a_delete_removes_the_volume_and_its_link,
         an_operation_left_over_by_an_earlier_job_is_finished_by_the_next,
@@ -40,6 +42,10 @@ async fn the_same_intent_again_is_the_same_operation(store: StoreSubject) {
     let begun = store.volumes.begin(&lease, &spec).await.unwrap();
     store.clock.advance(Duration::from_secs(1));
     assert_eq!(store.volumes.begin(&lease, &spec).await.unwrap(), begun);
+    let answer = store.backend_volume("vol-1", None);
+    store.volumes.complete(&lease, &spec.id, &answer, true).await.unwrap();
+    let done = store.volumes.begin(&lease, &spec).await.unwrap();
+    assert_eq!((done.spec, done.status), (spec, OperationStatus::Completed));
 }
 
 async fn an_operation_id_with_another_spec_exists_already(store: StoreSubject) {
@@ -71,6 +77,48 @@ async fn an_operation_on_an_unknown_disk_is_not_found(store: StoreSubject) {
     assert_kind(store.volumes.fail(&lease, &unknown, "no").await, ErrorKind::NotFound);
     let volume = store.backend_volume("vol-1", None);
     assert_kind(store.volumes.complete(&lease, &unknown, &volume, true).await, ErrorKind::NotFound);
+}
+
+async fn an_operation_names_its_job_and_unless_it_creates_its_volume(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    store.provision(&lease, &disk, "vol-1").await;
+    let other = store.job_of_another_vm().await;
+    let of_other =
+        OperationSpec { job: other.job, ..store.operation(&lease, &disk, OperationKind::Create, None) };
+    let before = store.world(&vm).await;
+    assert_kind(store.volumes.begin(&lease, &of_other).await, ErrorKind::Invalid);
+    for kind in OperationKind::ALL.iter().filter(|kind| **kind != OperationKind::Create) {
+        let without = store.operation(&lease, &disk, *kind, None);
+        assert_kind(store.volumes.begin(&lease, &without).await, ErrorKind::Invalid);
+    }
+    assert_eq!(store.world(&vm).await, before);
+}
+
+async fn an_operation_on_a_volume_of_another_disk_is_not_found(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let volume = store.provision(&lease, &store.disk(&vm, KEYS[0]), "vol-1").await;
+    let other = store.disk(&vm, KEYS[1]);
+    for id in [volume.id, VolumeId::parse("vol-none").unwrap()] {
+        let resize = store.operation(&lease, &other, OperationKind::Resize, Some(&id));
+        assert_kind(store.volumes.begin(&lease, &resize).await, ErrorKind::NotFound);
+    }
+    assert_eq!(store.volumes.unfinished(&other).await.unwrap(), None);
+}
+
+async fn an_operation_of_another_vm_is_not_found(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let spec = store.operation(&lease, &disk, OperationKind::Create, None);
+    store.volumes.begin(&lease, &spec).await.unwrap();
+    let other = store.job_of_another_vm().await;
+    let before = store.world(&vm).await;
+    let answer = store.backend_volume("vol-1", None);
+    assert_kind(store.volumes.complete(&other, &spec.id, &answer, true).await, ErrorKind::NotFound);
+    assert_kind(store.volumes.fail(&other, &spec.id, "no").await, ErrorKind::NotFound);
+    let mine = store.operation(&other, &disk, OperationKind::Create, None);
+    assert_kind(store.volumes.begin(&other, &mine).await, ErrorKind::NotFound);
+    assert_eq!(store.world(&vm).await, before);
 }
 
 async fn completing_a_create_records_and_links_the_volume(store: StoreSubject) {
@@ -111,7 +159,7 @@ async fn a_failed_operation_stays_failed_and_says_why(store: StoreSubject) {
     let spec = store.operation(&lease, &disk, OperationKind::Create, None);
     store.volumes.begin(&lease, &spec).await.unwrap();
     store.volumes.fail(&lease, &spec.id, "no room").await.unwrap();
-    store.volumes.fail(&lease, &spec.id, "no room").await.unwrap();
+    store.volumes.fail(&lease, &spec.id, "another reason").await.unwrap();
     let failed = store.volumes.operation(&spec.id).await.unwrap().unwrap();
     assert_eq!((failed.status, failed.error.as_deref()), (OperationStatus::Failed, Some("no room")));
     let answer = store.backend_volume("vol-1", None);
@@ -141,18 +189,6 @@ async fn attaching_maps_the_device_and_detaching_unmaps_it(store: StoreSubject) 
     assert_eq!((detached.status, &detached.device_path), (VolumeStatus::Detached, &None));
     assert_eq!(store.volumes.volume(&attached.id).await.unwrap(), Some(detached));
     assert_eq!(store.exports.export(&name("x")).await.unwrap(), None);
-}
-
-async fn a_device_path_maps_to_one_volume(store: StoreSubject) {
-    let (vm, lease) = store.claimed().await;
-    store.provision(&lease, &store.disk(&vm, KEYS[0]), "vol-1").await;
-    let disk = store.disk(&vm, KEYS[1]);
-    let create = store.operation(&lease, &disk, OperationKind::Create, None);
-    let made = store.carry_out(&lease, &create, &store.backend_volume("vol-2", None)).await.unwrap();
-    let attach = store.operation(&lease, &disk, OperationKind::Attach, Some(&made.id));
-    let taken = store.backend_volume("vol-2", Some("/dev/mapper/vol-1"));
-    assert_kind(store.carry_out(&lease, &attach, &taken).await, ErrorKind::Conflict);
-    assert_eq!(store.volumes.volume_of(&disk).await.unwrap(), Some(made));
 }
 
 async fn a_resize_records_the_new_capacity(store: StoreSubject) {

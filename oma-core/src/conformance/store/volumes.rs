@@ -12,6 +12,9 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         l03_a_new_volume_of_a_disk_takes_the_link_and_a_larger_generation,
         a_forgotten_volume_is_gone_and_its_successor_has_a_larger_generation,
         forgetting_an_unknown_volume_is_fine,
+        l09_generations_grow_past_every_one_that_was_forgotten,
+        forgetting_the_volume_before_leaves_the_one_after_it,
+        the_volume_of_another_vm_is_not_forgotten,
     ]
 }
 
@@ -47,9 +50,7 @@ async fn l12_marking_inconsistent_is_idempotent_and_only_for_the_jobs_volumes(st
         let marked = store.volumes.volume(&volume.id).await.unwrap().unwrap();
         assert_eq!((marked.content, marked.generation), (VolumeContent::Inconsistent, volume.generation));
     }
-    let other_vm = store.inventory.record(&source_vm("uuid-2")).await.unwrap();
-    let other = store.jobs.insert(store.spec(&other_vm)).await.unwrap();
-    let other = store.jobs.claim(&other.id, &worker("one"), TTL).await.unwrap();
+    let other = store.job_of_another_vm().await;
     assert_kind(store.volumes.mark_inconsistent(&other, &volume.id).await, ErrorKind::NotFound);
     assert_kind(store.volumes.advance_generation(&other, &volume.id).await, ErrorKind::NotFound);
 }
@@ -79,6 +80,8 @@ async fn l03_a_new_volume_of_a_disk_takes_the_link_and_a_larger_generation(store
     assert!(second.generation > first.generation);
     assert_eq!(store.volumes.volume_of(&disk).await.unwrap().unwrap().id, second.id);
     assert_kind(store.volumes.mark_inconsistent(&lease, &first.id).await, ErrorKind::NotFound);
+    assert_kind(store.volumes.advance_generation(&lease, &first.id).await, ErrorKind::NotFound);
+    assert_eq!(store.volumes.volume(&first.id).await.unwrap(), Some(first));
 }
 
 async fn a_forgotten_volume_is_gone_and_its_successor_has_a_larger_generation(store: StoreSubject) {
@@ -103,4 +106,38 @@ async fn a_forgotten_volume_is_gone_and_its_successor_has_a_larger_generation(st
 async fn forgetting_an_unknown_volume_is_fine(store: StoreSubject) {
     let (_, lease) = store.claimed().await;
     store.volumes.forget(&lease, &VolumeId::parse("vol-none").unwrap()).await.unwrap();
+}
+
+async fn l09_generations_grow_past_every_one_that_was_forgotten(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let mut largest = Generation(0);
+    for id in ["vol-1", "vol-2", "vol-3"] {
+        let volume = store.provision(&lease, &disk, id).await;
+        assert!(volume.generation > largest, "{id}");
+        for _ in 0..2 {
+            largest = store.volumes.advance_generation(&lease, &volume.id).await.unwrap();
+        }
+        store.volumes.forget(&lease, &volume.id).await.unwrap();
+    }
+    // The backend may give an id once more.
+    assert!(store.provision(&lease, &disk, "vol-1").await.generation > largest);
+}
+
+async fn forgetting_the_volume_before_leaves_the_one_after_it(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let first = store.provision(&lease, &disk, "vol-1").await;
+    let second = store.provision(&lease, &disk, "vol-2").await;
+    store.volumes.forget(&lease, &first.id).await.unwrap();
+    assert_eq!(store.volumes.volume(&first.id).await.unwrap(), None);
+    assert_eq!(store.volumes.volume_of(&disk).await.unwrap(), Some(second));
+}
+
+async fn the_volume_of_another_vm_is_not_forgotten(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let volume = store.provision(&lease, &store.disk(&vm, KEYS[0]), "vol-1").await;
+    let other = store.job_of_another_vm().await;
+    assert_kind(store.volumes.forget(&other, &volume.id).await, ErrorKind::NotFound);
+    assert_eq!(store.volumes.volume(&volume.id).await.unwrap(), Some(volume));
 }

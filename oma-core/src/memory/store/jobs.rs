@@ -219,3 +219,49 @@ impl ReplicationJob {
         self.completed_at = Some(now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{SourceDisk, SourceIdentity, SourceVm};
+    use crate::state::{ContextStatus, ReplicationType};
+    use crate::traits::Inventory;
+    use crate::{Clock, DiskKey, Endpoint, ErrorKind, InstanceUuid, SystemClock, VmPath};
+
+    fn vm() -> SourceVm {
+        let path = VmPath::parse("/DC/vm/web").unwrap();
+        let disk = SourceDisk {
+            key: DiskKey::parse("disk-2000").unwrap(),
+            label: String::new(),
+            location: "disk.raw".to_owned(),
+            capacity: ByteSize::mib(1),
+            unit_number: None,
+        };
+        let identity = SourceIdentity {
+            instance_uuid: InstanceUuid::from_path(&path),
+            endpoint: Endpoint::parse("direct").unwrap(),
+        };
+        SourceVm { identity, name: "web".to_owned(), path, disks: vec![disk] }
+    }
+
+    #[tokio::test]
+    async fn l07_a_vm_whose_state_forbids_replication_gets_no_job() {
+        let store = MemoryStore::default();
+        let context = store.record(&vm()).await.unwrap();
+        let spec = JobSpec {
+            id: JobId::mint(SystemClock.now()),
+            context: context.id.clone(),
+            replication_type: ReplicationType::Initial,
+            disks: vec![DiskKey::parse("disk-2000").unwrap()],
+        };
+        // No call of this crate leads there yet: failover does, later.
+        for status in [ContextStatus::FailedOverTest, ContextStatus::FailedOverLive, ContextStatus::Completed]
+        {
+            store.state().contexts.get_mut(&context.id).unwrap().status = status;
+            assert_eq!(store.insert(spec.clone()).await.unwrap_err().kind(), ErrorKind::Conflict);
+            let now = store.context(&context.id).await.unwrap().unwrap();
+            assert_eq!((now.status, now.current_job), (status, None));
+            assert_eq!(store.get(&spec.id).await.unwrap(), None);
+        }
+    }
+}
