@@ -4,6 +4,7 @@ use super::*;
 
 /// Runs until the `nth` event and dies there, without any clean-up. Whether there were so many events.
 pub(super) async fn crash(world: &Arc<World>, nth: usize) -> bool {
+    world.clock.advance(Duration::from_secs(1));
     let dying = Arc::clone(world);
     let task = tokio::spawn(async move {
         let (services, _) = dying.services();

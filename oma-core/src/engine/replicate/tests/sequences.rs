@@ -19,7 +19,7 @@ enum Step {
     Fault { disk: usize, nth: u64 },
     /// Tracking is reset at the source.
     Reset { disk: usize },
-    /// Somebody writes to a volume.
+    /// Somebody writes to a volume between two jobs; during one, only verification would find it.
     Foreign { disk: usize, offset: u64 },
     /// The source loses its points in time.
     Forget,
