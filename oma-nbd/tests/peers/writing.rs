@@ -110,6 +110,7 @@ async fn fio_verifies_random_writes() {
         "--verify_backlog=64",
         "--do_verify=1",
         "--verify_fatal=1",
+        "--verify_state_save=0",
         "--randrepeat=1",
     ];
     run("fio", &arguments).await;
