@@ -9,6 +9,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         l09_a_change_id_is_bound_to_generation_and_endpoint,
         l08_a_failed_job_moves_no_change_id,
         the_history_has_attempts_and_successes_newest_first,
+        a_success_leaves_the_attempts_that_failed_as_they_were,
         a_new_attempt_of_the_same_job_replaces_the_last,
         an_attempt_of_a_later_job_leaves_the_earlier_ones,
     ]
@@ -63,6 +64,20 @@ async fn the_history_has_attempts_and_successes_newest_first(store: StoreSubject
     let seen: Vec<_> = history.iter().map(|row| (row.change_id.as_str(), row.success)).collect();
     assert_eq!(seen, [("second/disk-2000", false), ("first/disk-2000", true)]);
     assert_eq!((history[0].extents, history[0].bytes_transferred), (0, ByteSize::ZERO));
+}
+
+async fn a_success_leaves_the_attempts_that_failed_as_they_were(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    store.ready_to_commit(&vm, &lease, "first").await;
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    let failed = store.world(&vm).await.histories;
+    let lease = store.second_job(&vm).await;
+    let commit = store.ready_to_commit(&vm, &lease, "second").await;
+    store.change_ids.commit_epoch(&lease, &commit).await.unwrap();
+    for (now, failed) in store.world(&vm).await.histories.iter().zip(&failed) {
+        assert_eq!((now[0].success, now[0].job.clone()), (true, lease.job.clone()));
+        assert_eq!((failed[0].success, &now[1..]), (false, &failed[..]));
+    }
 }
 
 async fn a_new_attempt_of_the_same_job_replaces_the_last(store: StoreSubject) {

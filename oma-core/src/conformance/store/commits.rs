@@ -10,6 +10,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         l08_the_same_commit_again_answers_ok_and_changes_nothing,
         l08_a_commit_again_after_a_later_epoch_takes_nothing_back,
         l08_another_commit_after_one_that_worked_is_fenced,
+        l16_the_commit_of_another_lease_is_fenced,
         l08_a_commit_names_its_disks_in_any_order,
         a_disk_with_nothing_left_to_copy_is_committed,
         l08_a_commit_without_one_of_the_disks_moves_nothing,
@@ -96,6 +97,15 @@ async fn l08_another_commit_after_one_that_worked_is_fenced(store: StoreSubject)
         assert_kind(store.change_ids.commit_epoch(&lease, &commit).await, ErrorKind::Fenced);
     }
     assert_eq!(store.world(&vm).await, before);
+}
+
+async fn l16_the_commit_of_another_lease_is_fenced(store: StoreSubject) {
+    let (vm, stale) = store.claimed().await;
+    let commit = store.ready_to_commit(&vm, &stale, "first").await;
+    let lease = store.take_over(&stale).await;
+    store.change_ids.commit_epoch(&lease, &commit).await.unwrap();
+    assert_kind(store.change_ids.commit_epoch(&stale, &commit).await, ErrorKind::Fenced);
+    store.change_ids.commit_epoch(&lease, &commit).await.unwrap();
 }
 
 /// A disk's part of a commit that copied nothing.

@@ -85,7 +85,8 @@ async fn of_several_vms_with_one_path_the_last_recorded_is_found(store: StoreSub
     let other = store.inventory.record(&other).await.unwrap();
     assert_eq!(store.inventory.by_path(&vm.path).await.unwrap(), Some(other.clone()));
     store.clock.advance(Duration::from_millis(1));
-    store.vm().await;
+    let renamed = SourceVm { name: "renamed".to_owned(), ..source_vm("uuid-1") };
+    store.inventory.record(&renamed).await.unwrap();
     assert_eq!(store.inventory.by_path(&vm.path).await.unwrap(), Some(other));
 }
 

@@ -7,6 +7,7 @@ use crate::{ContextId, Epoch, Fence};
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
     table![
         a_new_job_has_the_next_epoch_and_its_disks,
+        l25_a_new_job_has_synced_no_byte,
         the_same_spec_again_answers_the_job_as_it_is,
         an_id_with_another_spec_exists_already,
         one_live_job_per_vm_and_the_refusal_names_it,
@@ -40,6 +41,17 @@ async fn a_new_job_has_the_next_epoch_and_its_disks(store: StoreSubject) {
     for disk in store.inventory.disks(&vm.id).await.unwrap() {
         assert_eq!((disk.job.as_ref(), disk.status), (Some(&spec.id), DiskStatus::Pending));
     }
+}
+
+async fn l25_a_new_job_has_synced_no_byte(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    store.journal.begin(&lease, &disk.key, &basis(Generation::FIRST), &ExtentSet::new()).await.unwrap();
+    store.journal.record(&lease, &disk.key, extent(0, 100), ByteSize::new(100)).await.unwrap();
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    assert_eq!(store.inventory.disk(&disk).await.unwrap().unwrap().bytes_synced, ByteSize::new(100));
+    store.second_job(&vm).await;
+    assert_eq!(store.inventory.disk(&disk).await.unwrap().unwrap().bytes_synced, ByteSize::ZERO);
 }
 
 async fn the_same_spec_again_answers_the_job_as_it_is(store: StoreSubject) {

@@ -5,6 +5,7 @@ use crate::state::{OperationStatus, VolumeStatus};
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
     table![
+        attaching_again_at_the_same_path_changes_nothing,
         attaching_elsewhere_takes_the_place_of_the_old_mapping,
         detaching_what_was_never_attached_is_a_conflict,
         a_device_path_maps_to_one_volume,
@@ -33,6 +34,15 @@ async fn refused(
     assert_eq!(store.world(&vm).await, before);
     let operation = store.volumes.operation(&spec.id).await.unwrap().unwrap();
     assert_eq!((operation.status, operation.error), (OperationStatus::Executing, None));
+}
+
+async fn attaching_again_at_the_same_path_changes_nothing(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let volume = store.provision(&lease, &disk, "vol-1").await;
+    let attach = store.operation(&lease, &disk, OperationKind::Attach, Some(&volume.id));
+    let answer = store.backend_volume("vol-1", volume.device_path.as_deref());
+    assert_eq!(store.carry_out(&lease, &attach, &answer).await.unwrap(), volume);
 }
 
 async fn attaching_elsewhere_takes_the_place_of_the_old_mapping(store: StoreSubject) {
