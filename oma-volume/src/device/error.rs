@@ -13,6 +13,10 @@ pub(crate) enum DeviceError {
     Empty,
     #[error("it is a {0}, not a file or a block device; name the disk itself")]
     NotADisk(&'static str),
+    #[error(
+        "it is a {0} image, not a raw disk; serve it with `qemu-nbd --read-only --format {0}` and name the URI of that"
+    )]
+    NotRaw(&'static str),
     #[error("somebody else writes to it; wait for that to end, or stop it")]
     Written,
     #[error("somebody else has it open; wait for that to end, or stop it")]
@@ -76,7 +80,7 @@ impl DeviceError {
     pub(crate) fn judgement(&self) -> (ErrorKind, Retry) {
         match self {
             Self::EndedEarly { .. } => (ErrorKind::Corrupt, Retry::Never),
-            Self::Empty | Self::NotADisk(_) => (ErrorKind::Invalid, Retry::Never),
+            Self::Empty | Self::NotADisk(_) | Self::NotRaw(_) => (ErrorKind::Invalid, Retry::Never),
             Self::Written | Self::Open => (ErrorKind::Busy, Retry::Later),
             Self::NoLocks => (ErrorKind::Unsupported, Retry::Never),
             Self::Flush(cause) if Errno::from_io_error(cause).is_some_and(is_no_room) => {

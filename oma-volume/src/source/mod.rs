@@ -1,7 +1,7 @@
 //! Raw files and block devices as sources.
 
-use std::fs::Metadata;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::fs::{File, Metadata};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::device::{DeviceError, FileDevice, blocking};
 
 /// A raw file or block device as one disk of a [`DirectSource`](oma_core::direct::DirectSource).
 ///
+/// A file in an image format (qcow2, vmdk, vhdx, vdi) is refused: an NBD server that knows the format makes a raw disk of it.
 /// It has no snapshots and no change tracking: nobody may write to it while a job reads it, and every job reads all of it.
 #[derive(Clone, Debug)]
 pub struct FileSource {
@@ -49,8 +50,26 @@ fn describe(path: PathBuf) -> Result<DirectDescription, DeviceError> {
     let location = path.display().to_string();
     let device = FileDevice::open_now(path, Access::ReadOnly)?;
     let capacity = device.info().capacity;
-    let content = content(&device.file().metadata()?);
+    let about = device.file().metadata()?;
+    if about.is_file() {
+        refuse_other_formats(device.file())?;
+    }
+    let content = content(&about);
     Ok(DirectDescription { capacity, location, content })
+}
+
+/// How image formats begin that are no raw disks, under the names that qemu-nbd has for them.
+const FORMATS: [(&str, &[u8]); 4] =
+    [("qcow2", b"QFI\xfb"), ("vmdk", b"KDMV"), ("vhdx", b"vhdxfile"), ("vdi", b"<<< Oracle VM VirtualBox")];
+
+/// A file of another format copied byte for byte would be a volume that no machine boots from.
+fn refuse_other_formats(file: &File) -> Result<(), DeviceError> {
+    let mut start = [0; 24];
+    let length = file.read_at(&mut start, 0)?;
+    match FORMATS.iter().find(|(_, magic)| start[..length].starts_with(magic)) {
+        Some((name, _)) => Err(DeviceError::NotRaw(name)),
+        None => Ok(()),
+    }
 }
 
 /// Equal ids mean equal content: a file is told by size and time of its last change. A block device has no such time,
@@ -63,4 +82,32 @@ fn content(about: &Metadata) -> PointId {
         format!("file:{device}:{inode}:{size}:{}.{:09}", about.mtime(), about.mtime_nsec())
     };
     PointId::parse(text).expect("numbers with colons between are a point id")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oma_core::ErrorKind;
+
+    #[tokio::test]
+    async fn an_image_that_is_not_raw_is_refused_with_its_format() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, magic) in FORMATS {
+            let path = folder.path().join(name);
+            let mut image = magic.to_vec();
+            image.resize(4096, 0);
+            std::fs::write(&path, image).unwrap();
+            let error = FileSource::new(path.clone()).describe().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.chain().contains(&format!("--format {name}")), "{}", error.chain());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_shorter_than_every_magic_is_a_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("short");
+        std::fs::write(&path, b"QF").unwrap();
+        assert_eq!(FileSource::new(path).describe().await.unwrap().capacity.bytes(), 2);
+    }
 }

@@ -26,7 +26,7 @@ pub(crate) const INTERRUPTED: u8 = 130;
 /// The exit code of a failure.
 pub(crate) const fn code(kind: ErrorKind) -> u8 {
     match kind {
-        ErrorKind::Invalid => 2,
+        ErrorKind::Invalid | ErrorKind::Unsupported => 2,
         ErrorKind::Mismatch => 3,
         ErrorKind::AlreadyExists | ErrorKind::Busy | ErrorKind::Conflict | ErrorKind::Fenced => 4,
         ErrorKind::Unavailable => 5,
@@ -47,6 +47,7 @@ mod tests {
         let kinds = [
             ErrorKind::Internal,
             ErrorKind::Invalid,
+            ErrorKind::Unsupported,
             ErrorKind::Mismatch,
             ErrorKind::Busy,
             ErrorKind::Unavailable,
@@ -56,7 +57,7 @@ mod tests {
             ErrorKind::Cancelled,
         ];
         let codes: Vec<u8> = kinds.into_iter().map(code).collect();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 130]);
+        assert_eq!(codes, [1, 2, 2, 3, 4, 5, 6, 7, 8, 130]);
         for code in codes {
             assert!(HELP.lines().any(|line| line.trim_start().starts_with(&format!("{code}  "))), "{code}");
         }
