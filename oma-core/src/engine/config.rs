@@ -58,7 +58,7 @@ pub struct ReplicateConfig {
 impl Default for ReplicateConfig {
     fn default() -> Self {
         Self {
-            piece: ByteSize::kib(512),
+            piece: ByteSize::kib(256),
             in_flight: 16,
             zero_granule: ByteSize::kib(64),
             journal_step: ByteSize::mib(256),
