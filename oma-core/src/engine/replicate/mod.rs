@@ -62,6 +62,8 @@ impl Replicator {
         let jobs = &self.services.jobs;
         let lease =
             retry(&self.config.retry, &stop, || jobs.claim(&job.id, &self.worker, self.config.lease)).await?;
+        // Another worker may have driven it on between the look and the claim.
+        let job = jobs.get(&job.id).await?.unwrap_or(job);
         let keeper = LeaseKeeper::start(Arc::clone(jobs), lease.clone(), self.config.lease, stop.clone());
 
         let mut run = Run::new(&self.services, &self.config, request, progress, &stop, job, context, lease);
