@@ -3,15 +3,20 @@ use crate::engine::cancel::take_back;
 use crate::engine::replicate::run::Run;
 
 /// Takes every export back and closes the volumes: no request through them can land afterwards (L23).
+///
+/// One that fails does not keep the others; the first failure is answered, and its disk stays as it is.
 pub(super) async fn withdraw(run: &mut Run<'_>) -> Result<()> {
-    for index in 0..run.disks.len() {
-        if let Some(name) = run.disks[index].export.clone() {
-            take_back(run.services, &run.lease, &name, run.config.drain).await?;
+    let mut first = Ok(());
+    for disk in &mut run.disks {
+        if let Some(name) = &disk.export
+            && let Err(error) = take_back(run.services, &run.lease, name, run.config.drain).await
+        {
+            first = first.and(Err(error));
+            continue;
         }
-        let disk = &mut run.disks[index];
         (disk.export, disk.target, disk.source) = (None, None, None);
     }
-    Ok(())
+    first
 }
 
 /// Lets the source's point in time go. A failure is reported; the point bears the job's name (L20).

@@ -1,6 +1,8 @@
 //! Runs that are killed, stopped, fenced off or refused, and the runs after them.
 
 use super::*;
+use crate::ExportName;
+use crate::traits::{Drained, Export, ExportSpec, ExportStatistics};
 
 /// Runs until the `nth` event and dies there, without any clean-up. Whether there were so many events.
 pub(super) async fn crash(world: &Arc<World>, nth: usize) -> bool {
@@ -151,4 +153,53 @@ async fn a_backend_without_room_fails_the_job_and_leaves_no_volume() {
     assert_eq!(failure(&report).kind(), ErrorKind::NoSpace);
     assert!(report.disks[0].volume.is_none());
     assert!(small.store.volumes().try_collect::<Vec<_>>().await.unwrap().is_empty());
+}
+
+/// An export server that cannot withdraw one disk's export.
+#[derive(Debug)]
+struct Stubborn {
+    inner: MemoryExportServer,
+    disk: &'static str,
+}
+
+#[async_trait::async_trait]
+impl ExportServer for Stubborn {
+    async fn publish(&self, spec: ExportSpec) -> Result<Export> {
+        self.inner.publish(spec).await
+    }
+
+    async fn withdraw(&self, name: &ExportName, deadline: Duration) -> Result<Drained> {
+        if name.as_str().ends_with(self.disk) {
+            return Err(Error::new(ErrorKind::Internal, "withdraw export", name));
+        }
+        self.inner.withdraw(name, deadline).await
+    }
+
+    fn list(&self) -> futures_util::stream::BoxStream<'_, Result<Export>> {
+        self.inner.list()
+    }
+
+    async fn statistics(&self, name: &ExportName) -> Result<Option<ExportStatistics>> {
+        self.inner.statistics(name).await
+    }
+}
+
+#[tokio::test]
+async fn l23_an_export_that_cannot_be_withdrawn_does_not_keep_the_others() {
+    let world = World::new(&["disk-2000", "disk-2001"]).await;
+    let (mut services, _) = world.services();
+    let server = Arc::new(Stubborn { inner: MemoryExportServer::new(), disk: "disk-2000" });
+    services.server = server.clone();
+    let replicator = Replicator::new(services, worker("appliance"), world.config);
+    let report = replicator.run(&world.request(), &Silent, &CancellationToken::new()).await.unwrap();
+    assert_eq!(failure(&report).kind(), ErrorKind::Internal);
+    assert_eq!(world.change_ids().await, [None, None]);
+    let left: Vec<_> = server.list().try_collect().await.unwrap();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].name.as_str().ends_with("disk-2000"));
+    assert!(
+        report.warnings.iter().any(|warning| warning.contains("still published")),
+        "{:?}",
+        report.warnings
+    );
 }
