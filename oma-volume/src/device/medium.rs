@@ -284,6 +284,15 @@ impl Medium {
     }
 }
 
+impl Drop for Medium {
+    /// Closing alone is not enough: a program that is just being started has a copy of every open file until it is loaded,
+    /// and the lock would last as long.
+    fn drop(&mut self) {
+        // Where nobody can lock, nothing is to be unlocked.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 /// Locks an open file: readers share, a writer is alone.
 pub(crate) fn lock(file: &File, access: Access) -> Result<()> {
     let operation = match access {

@@ -131,3 +131,17 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn l06_a_lock_ends_with_the_device_though_a_copy_of_its_file_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.raw");
+    std::fs::write(&path, [0; 4096]).unwrap();
+    let device = FileDevice::open(&path, Access::ReadWrite).await.unwrap();
+    // What a child process has between fork and exec.
+    let copy = device.file().try_clone().unwrap();
+    assert!(FileDevice::open(&path, Access::ReadWrite).await.is_err());
+    drop(device);
+    FileDevice::open(&path, Access::ReadWrite).await.unwrap();
+    drop(copy);
+}
