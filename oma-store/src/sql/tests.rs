@@ -14,7 +14,12 @@ use crate::db::Sql;
 use crate::dialect::Dialect;
 use crate::{SqlStore, StoreConfig};
 
-const SCHEMA: &str = include_str!("../../migrations/sqlite/0001_replication.sql");
+/// The texts that hold the labels, one for each engine.
+const SCHEMAS: [(&str, &str); 3] = [
+    ("sqlite", include_str!("../../migrations/sqlite/0001_replication.sql")),
+    ("mysql", include_str!("../../migrations/mysql/0001_replication.sql")),
+    ("postgres", include_str!("../../migrations/postgres/0001_replication.sql")),
+];
 
 fn all() -> impl Iterator<Item = (&'static str, Sql)> {
     let modules = [
@@ -99,9 +104,16 @@ fn checks_of_the_schema_know_every_label() {
         ("type", list(OperationKind::ALL)),
     ] {
         let check = format!("CHECK ({column} IN ({labels}))");
-        assert!(SCHEMA.contains(&check), "{check}");
+        for (engine, schema) in SCHEMAS {
+            assert!(schema.contains(&check), "{engine}: {check}");
+        }
     }
     let ended: Vec<_> = JobStatus::ALL.iter().filter(|status| status.is_terminal()).collect();
     assert_eq!(super::live!(), format!("status NOT IN ({})", list(&ended)));
-    assert!(SCHEMA.contains(&format!("WHERE {};", super::live!())));
+    let live = format!("CASE WHEN {} THEN 1 END", super::live!());
+    let added = include_str!("../../migrations/sqlite/0002_automation.sql");
+    for (engine, schema) in [("sqlite", added), SCHEMAS[1], SCHEMAS[2]] {
+        assert!(schema.contains(&live), "{engine}: {live}");
+    }
+    assert!(SCHEMAS[0].1.contains(&format!("WHERE {};", super::live!())));
 }

@@ -20,8 +20,10 @@ use crate::sql::meta;
 /// `OMA1`, in the header of every database of ours; the same number as in [`migrate`].
 const APPLICATION_ID: i64 = 0x4f4d_4131;
 
-const STEPS: &[Step] =
-    &[Step::new(1, "replication", include_str!("../../../migrations/sqlite/0001_replication.sql"))];
+const STEPS: &[Step] = &[
+    Step::new(1, "replication", include_str!("../../../migrations/sqlite/0001_replication.sql")),
+    Step::new(2, "automation", include_str!("../../../migrations/sqlite/0002_automation.sql")),
+];
 
 /// The wait between two attempts to switch a file to the write-ahead log, which ignores the busy timeout.
 const PAUSE: Duration = Duration::from_millis(20);
