@@ -75,12 +75,13 @@ CREATE TABLE IF NOT EXISTS jobs (
     CONSTRAINT fk_runs_playbook FOREIGN KEY (playbook_id) REFERENCES playbooks (id) ON DELETE RESTRICT
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
+-- What a run wrote. Lines are numbered from 1 on.
 CREATE TABLE IF NOT EXISTS job_logs (
     id          BIGINT      NOT NULL AUTO_INCREMENT,
     job_id      BIGINT      NOT NULL,
     line_number BIGINT      NOT NULL CHECK (line_number > 0),
-    level       VARCHAR(32) NOT NULL DEFAULT 'INFO' CHECK (level IN ('DEBUG', 'INFO', 'WARN', 'ERROR')),
-    content     VARCHAR(32) NOT NULL,
+    stream      VARCHAR(32) NOT NULL DEFAULT 'stdout' CHECK (stream IN ('stdout', 'stderr')),
+    content     MEDIUMTEXT  NOT NULL,
     ts          DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
     PRIMARY KEY (id),
     UNIQUE KEY ux_job_logs_line (job_id, line_number),

@@ -77,11 +77,12 @@ CREATE INDEX ix_runs_user ON jobs (user_id, status, created_at, id);
 CREATE INDEX ix_runs_server ON jobs (server_id, created_at, id);
 CREATE INDEX ix_runs_playbook ON jobs (playbook_id, created_at, id);
 
+-- What a run wrote. Lines are numbered from 1 on.
 CREATE TABLE job_logs (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     job_id      INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
     line_number INTEGER NOT NULL CHECK (line_number > 0),
-    level       TEXT    NOT NULL DEFAULT 'INFO' CHECK (level IN ('DEBUG', 'INFO', 'WARN', 'ERROR')),
+    stream      TEXT    NOT NULL DEFAULT 'stdout' CHECK (stream IN ('stdout', 'stderr')),
     content     TEXT    NOT NULL,
     ts          INTEGER NOT NULL
 ) STRICT;
