@@ -24,7 +24,7 @@ impl SqlStore {
     async fn begin_disk(&self, lease: &Lease, attempt: &DiskAttempt) -> Result<()> {
         let mut tx = self.begin().await?;
         let disk = guard_disk(&mut tx, lease, &attempt.key).await?.record.disk;
-        let now = self.now();
+        let now = tx.now().await?;
         let DiskAttempt { key, change_id, previous, sync_type } = attempt;
         let values = vals![change_id, previous, sync_type, now, lease.job, key];
         if tx.execute(changes::REPLACE, values).await? == 0 {
@@ -44,7 +44,7 @@ impl SqlStore {
         let next = job.status.next(JobEvent::Committed)?;
         let vm = find_context(&mut tx, &job.context).await?;
         let disks = check(&mut tx, &job, commit).await?;
-        let now = self.now();
+        let now = tx.now().await?;
         for (disk, part) in disks {
             commit_disk(&mut tx, &job, &disk, part, &vm.identity.endpoint, now).await?;
         }
@@ -159,11 +159,13 @@ impl ChangeIdRepo for SqlStore {
     }
 
     async fn begin(&self, lease: &Lease, attempt: &DiskAttempt) -> oma_core::Result<()> {
-        self.begin_disk(lease, attempt).await.map_err(|error| error.at("begin disk", &attempt.key))
+        let begun = self.settled(|| self.begin_disk(lease, attempt)).await;
+        begun.map_err(|error| error.at("begin disk", &attempt.key))
     }
 
     async fn commit_epoch(&self, lease: &Lease, commit: &EpochCommit) -> oma_core::Result<()> {
-        self.commit(lease, commit).await.map_err(|error| error.at("commit the epoch of job", &lease.job))
+        let committed = self.settled(|| self.commit(lease, commit)).await;
+        committed.map_err(|error| error.at("commit the epoch of job", &lease.job))
     }
 
     fn history(&self, disk: &DiskRef) -> BoxStream<'_, oma_core::Result<CbtRecord>> {

@@ -21,10 +21,10 @@ pub(crate) enum StoreError {
     Damaged { path: PathBuf, detail: String },
     #[error("the folder of {} does not exist; create it, or name another database", path.display())]
     NoFolder { path: PathBuf },
-    #[error("{} holds no database of OMA yet; run a command that replicates first", path.display())]
-    NoDatabase { path: PathBuf },
-    #[error("{} is not a database of OMA ({detail}); name another file, it was not changed", path.display())]
-    Foreign { path: PathBuf, detail: String },
+    #[error("it holds no database of OMA yet; run a command that replicates first")]
+    NoDatabase,
+    #[error("{place} is not a database of OMA ({detail}); name another one, it was not changed")]
+    Foreign { place: String, detail: String },
     #[error(
         "the database has schema {found}, this program knows {known}; use the newer program that made it"
     )]
@@ -35,6 +35,8 @@ pub(crate) enum StoreError {
         "schema step {version} ({name}) was made by another build of OMA; use that build, or a new database"
     )]
     OtherBuild { version: i64, name: String },
+    #[error("another process is migrating the database; try again")]
+    Migrating,
     #[error("the database was opened for reading only")]
     ReadOnly,
     #[error("{0}")]
@@ -79,12 +81,17 @@ impl StoreError {
         Self::Exists { what, id: id.to_string() }
     }
 
+    /// Whether the engine undid everything because of another transaction, so that doing it again can help at once.
+    pub(crate) fn is_undone(&self) -> bool {
+        matches!(self, Self::Database { fault: Fault::Undone | Fault::Duplicate, .. })
+    }
+
     /// The public error: the only place that decides the kind and whether trying again can help.
     pub(crate) fn at(self, operation: &'static str, resource: impl std::fmt::Display) -> Error {
         let (kind, retry) = match &self {
             Self::Database { fault, .. } => fault.kind(),
             Self::Damaged { .. } | Self::Row { .. } => (ErrorKind::Corrupt, Retry::Never),
-            Self::NoFolder { .. } | Self::NoDatabase { .. } | Self::Missing { .. } => {
+            Self::NoFolder { .. } | Self::NoDatabase | Self::Missing { .. } => {
                 (ErrorKind::NotFound, Retry::Never)
             }
             Self::Newer { .. } | Self::OtherBuild { .. } | Self::NotBuilt(_) => {
@@ -96,7 +103,7 @@ impl StoreError {
             }
             Self::Json(_) => (ErrorKind::Internal, Retry::Never),
             Self::Fenced => (ErrorKind::Fenced, Retry::Never),
-            Self::Held { .. } => (ErrorKind::Busy, Retry::Later),
+            Self::Migrating | Self::Held { .. } => (ErrorKind::Busy, Retry::Later),
             Self::Exists { .. } => (ErrorKind::AlreadyExists, Retry::Never),
             Self::Older { .. }
             | Self::LiveJob(_)

@@ -29,7 +29,7 @@ impl SqlStore {
             linked.filter(|linked| linked.status == VolumeStatus::Attached && linked.id == *volume);
         let path =
             attached.ok_or_else(|| StoreError::missing("attached volume of this disk", volume))?.device_path;
-        let (now, status) = (self.now(), ExportStatus::Starting);
+        let (now, status) = (tx.now().await?, ExportStatus::Starting);
         match find(&mut tx, name).await? {
             Some(taken) if taken.disk != *id || taken.volume != *volume => {
                 return Err(StoreError::exists("export", name));
@@ -58,7 +58,8 @@ impl SqlStore {
         let known = find(&mut tx, name).await?.filter(|known| known.job == lease.job);
         let known = known.ok_or_else(|| StoreError::missing("export of this job", name))?;
         let status = known.status.next(event)?;
-        tx.execute(exports::SET_STATUS, vals![status, self.now(), name]).await?;
+        let now = tx.now().await?;
+        tx.execute(exports::SET_STATUS, vals![status, now, name]).await?;
         let advanced = must_find(&mut tx, name).await?;
         tx.commit().await?;
         Ok(advanced)
@@ -72,7 +73,10 @@ impl SqlStore {
         if known.status != ExportStatus::Stopped {
             return Err(StoreError::Conflict(format!("it is {}; withdraw it first", known.status)));
         }
-        tx.execute(exports::DELETE, vals![name]).await?;
+        // It may have been started over since it was read.
+        if tx.execute(exports::DELETE, vals![name, ExportStatus::Stopped]).await? == 0 {
+            return Err(StoreError::Conflict("it was started over; withdraw it first".to_owned()));
+        }
         tx.commit().await
     }
 
@@ -99,7 +103,8 @@ impl ExportRegistry for SqlStore {
         key: &DiskKey,
         volume: &VolumeId,
     ) -> oma_core::Result<ExportRecord> {
-        self.begin_export(lease, name, key, volume).await.map_err(|error| error.at("record export", name))
+        let begun = self.settled(|| self.begin_export(lease, name, key, volume)).await;
+        begun.map_err(|error| error.at("record export", name))
     }
 
     async fn advance(
@@ -108,7 +113,8 @@ impl ExportRegistry for SqlStore {
         name: &ExportName,
         event: ExportEvent,
     ) -> oma_core::Result<ExportRecord> {
-        self.advance_export(lease, name, event).await.map_err(|error| error.at("advance export", name))
+        let advanced = self.settled(|| self.advance_export(lease, name, event)).await;
+        advanced.map_err(|error| error.at("advance export", name))
     }
 
     async fn export(&self, name: &ExportName) -> oma_core::Result<Option<ExportRecord>> {
@@ -121,6 +127,6 @@ impl ExportRegistry for SqlStore {
     }
 
     async fn remove(&self, name: &ExportName) -> oma_core::Result<()> {
-        self.remove_export(name).await.map_err(|error| error.at("remove export", name))
+        self.settled(|| self.remove_export(name)).await.map_err(|error| error.at("remove export", name))
     }
 }

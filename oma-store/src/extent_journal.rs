@@ -31,7 +31,7 @@ impl SqlStore {
         let mut tx = self.begin().await?;
         let disk = guard_disk(&mut tx, lease, key).await?;
         let status = disk.record.status.next(DiskEvent::Start)?;
-        let now = self.now();
+        let now = tx.now().await?;
         let bytes = if basis.base.is_none() { basis.capacity } else { planned.bytes() };
         tx.execute(vms::START_DISK, vals![status, bytes, now, disk.row]).await?;
         tx.execute(journals::DELETE, vals![disk.row]).await?;
@@ -54,7 +54,8 @@ impl SqlStore {
         exists.ok_or_else(|| StoreError::missing("journal of disk", key))?;
         insert_extent(&mut tx, disk.row, finished).await?;
         let status = disk.record.status.next(DiskEvent::Start)?;
-        tx.execute(vms::SYNC_DISK, vals![status, synced, self.now(), disk.row]).await?;
+        let now = tx.now().await?;
+        tx.execute(vms::SYNC_DISK, vals![status, synced, now, disk.row]).await?;
         progress(&mut tx, lease).await?;
         tx.commit().await
     }
@@ -104,7 +105,7 @@ impl ExtentJournal for SqlStore {
         basis: &JournalBasis,
         planned: &ExtentSet,
     ) -> oma_core::Result<()> {
-        let begun = self.begin_journal(lease, key, basis, planned).await;
+        let begun = self.settled(|| self.begin_journal(lease, key, basis, planned)).await;
         begun.map_err(|error| error.at("begin the journal of disk", key))
     }
 
@@ -115,7 +116,7 @@ impl ExtentJournal for SqlStore {
         finished: Extent,
         synced: ByteSize,
     ) -> oma_core::Result<()> {
-        let recorded = self.record_finished(lease, key, finished, synced).await;
+        let recorded = self.settled(|| self.record_finished(lease, key, finished, synced)).await;
         recorded.map_err(|error| error.at("record what is finished of disk", key))
     }
 }

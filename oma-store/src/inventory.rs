@@ -20,7 +20,7 @@ impl SqlStore {
     async fn record_vm(&self, vm: &SourceVm) -> Result<VmContext> {
         check(&vm.disks)?;
         let mut tx = self.begin().await?;
-        let now = self.now();
+        let now = tx.now().await?;
         let identity = vals![vm.identity.instance_uuid, vm.identity.endpoint];
         let id = match tx.find(vms::BY_IDENTITY, identity, context).await? {
             None => insert_vm(&mut tx, vm, now).await?,
@@ -95,7 +95,7 @@ async fn record_disk(tx: &mut Tx, vm: &ContextId, disk: &SourceDisk, now: Timest
 #[async_trait]
 impl Inventory for SqlStore {
     async fn record(&self, vm: &SourceVm) -> oma_core::Result<VmContext> {
-        self.record_vm(vm).await.map_err(|error| error.at("record VM", &vm.path))
+        self.settled(|| self.record_vm(vm)).await.map_err(|error| error.at("record VM", &vm.path))
     }
 
     async fn context(&self, id: &ContextId) -> oma_core::Result<Option<VmContext>> {

@@ -27,6 +27,8 @@ impl SqlStore {
             return Err(StoreError::Invalid("it has a disk twice; name each once".to_owned()));
         }
         let mut tx = self.begin().await?;
+        // From here on no other job of this VM can begin.
+        tx.execute(vms::LOCK, vals![spec.context]).await?;
         if let Some(known) = find(&mut tx, &spec.id).await? {
             let same = known.context == spec.context
                 && known.replication_type == spec.replication_type
@@ -39,7 +41,7 @@ impl SqlStore {
             return Err(StoreError::LiveJob(live.id));
         }
         let status = vm.status.next(ContextEvent::Replicate)?;
-        let now = self.now();
+        let now = tx.now().await?;
         insert_row(&mut tx, spec, &vm, &disks, now).await?;
         for disk in rows {
             let status = disk.record.status.next(DiskEvent::Assign)?;
@@ -61,7 +63,7 @@ impl SqlStore {
                 known.status
             )));
         }
-        let now = self.now();
+        let now = tx.now().await?;
         let until = until.unwrap_or(now);
         if let Some(owner) = known.owner.filter(|owner| owner != worker && now < until) {
             return Err(StoreError::Held { worker: owner, until });
@@ -77,7 +79,7 @@ impl SqlStore {
 
     async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<Lease> {
         let mut tx = self.begin().await?;
-        let expires_at = self.now().after(ttl);
+        let expires_at = tx.now().await?.after(ttl);
         let values = vals![expires_at, lease.job, lease.fence, lease.worker];
         if tx.execute(jobs::RENEW, values).await? == 0 {
             return Err(StoreError::Fenced);
@@ -88,7 +90,7 @@ impl SqlStore {
 
     async fn release_lease(&self, lease: &Lease) -> Result<()> {
         let mut tx = self.begin().await?;
-        let now = self.now();
+        let now = tx.now().await?;
         tx.execute(jobs::RELEASE, vals![now, now, lease.job, lease.fence, lease.worker]).await?;
         tx.commit().await
     }
@@ -104,7 +106,7 @@ impl SqlStore {
         if known.status != from {
             return Err(StoreError::Moved { expected: from, found: known.status });
         }
-        let now = self.now();
+        let now = tx.now().await?;
         let values = vals![next, now, now, lease.job, lease.fence, lease.worker];
         tx.execute(jobs::ADVANCE, values).await?;
         let advanced = must_find(&mut tx, &lease.job).await?;
@@ -112,7 +114,7 @@ impl SqlStore {
         Ok(advanced)
     }
 
-    async fn end_job(&self, lease: &Lease, end: JobEnd) -> Result<ReplicationJob> {
+    async fn end_job(&self, lease: &Lease, end: &JobEnd) -> Result<ReplicationJob> {
         let (event, reason) = match end {
             JobEnd::Failed(reason) => (JobEvent::Fail, reason),
             JobEnd::Cancelled(reason) => (JobEvent::Cancel, reason),
@@ -120,7 +122,7 @@ impl SqlStore {
         let mut tx = self.begin().await?;
         let known = guard(&mut tx, lease).await?;
         let status = known.status.next(event)?;
-        let now = self.now();
+        let now = tx.now().await?;
         let values = vals![status, reason, now, now, lease.job, lease.fence, lease.worker];
         tx.execute(jobs::END, values).await?;
         tx.execute(vms::FAIL_DISKS, vals![DiskStatus::Failed, now, lease.job]).await?;
@@ -204,7 +206,7 @@ async fn must_find(tx: &mut Tx, id: &JobId) -> Result<ReplicationJob> {
 #[async_trait]
 impl JobStore for SqlStore {
     async fn insert(&self, spec: JobSpec) -> oma_core::Result<ReplicationJob> {
-        self.insert_job(&spec).await.map_err(|error| error.at("record job", &spec.id))
+        self.settled(|| self.insert_job(&spec)).await.map_err(|error| error.at("record job", &spec.id))
     }
 
     async fn get(&self, id: &JobId) -> oma_core::Result<Option<ReplicationJob>> {
@@ -229,15 +231,17 @@ impl JobStore for SqlStore {
     }
 
     async fn claim(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> oma_core::Result<Lease> {
-        self.claim_job(id, worker, ttl).await.map_err(|error| error.at("claim job", id))
+        self.settled(|| self.claim_job(id, worker, ttl)).await.map_err(|error| error.at("claim job", id))
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> oma_core::Result<Lease> {
-        self.renew_lease(lease, ttl).await.map_err(|error| error.at("renew the lease of job", &lease.job))
+        let renewed = self.settled(|| self.renew_lease(lease, ttl)).await;
+        renewed.map_err(|error| error.at("renew the lease of job", &lease.job))
     }
 
     async fn release(&self, lease: &Lease) -> oma_core::Result<()> {
-        self.release_lease(lease).await.map_err(|error| error.at("give back the lease of job", &lease.job))
+        let released = self.settled(|| self.release_lease(lease)).await;
+        released.map_err(|error| error.at("give back the lease of job", &lease.job))
     }
 
     async fn advance(
@@ -246,10 +250,11 @@ impl JobStore for SqlStore {
         from: JobStatus,
         event: JobEvent,
     ) -> oma_core::Result<ReplicationJob> {
-        self.advance_job(lease, from, event).await.map_err(|error| error.at("advance job", &lease.job))
+        let advanced = self.settled(|| self.advance_job(lease, from, event)).await;
+        advanced.map_err(|error| error.at("advance job", &lease.job))
     }
 
     async fn end(&self, lease: &Lease, end: JobEnd) -> oma_core::Result<ReplicationJob> {
-        self.end_job(lease, end).await.map_err(|error| error.at("end job", &lease.job))
+        self.settled(|| self.end_job(lease, &end)).await.map_err(|error| error.at("end job", &lease.job))
     }
 }

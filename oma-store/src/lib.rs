@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
-#![cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "without an engine nothing can be opened"))]
+#![cfg_attr(
+    not(any(feature = "sqlite", feature = "mysql", feature = "postgres")),
+    allow(dead_code, reason = "without an engine nothing can be opened")
+)]
 
 mod config;
 mod db;
@@ -19,5 +22,6 @@ mod inventory;
 mod job_store;
 mod volume_registry;
 
-pub use config::StoreConfig;
+pub use config::{Durability, StoreConfig};
+pub use migrate::Schema;
 pub use store::SqlStore;

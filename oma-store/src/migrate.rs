@@ -27,6 +27,25 @@ pub(crate) enum State {
     At(i64),
 }
 
+/// Which schema a database has, and which this program needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schema {
+    /// The version of the database; `None` for one without a table.
+    pub found: Option<i64>,
+    /// The version that this program needs, and makes when it opens the database for writing.
+    pub needed: i64,
+}
+
+impl Schema {
+    pub(crate) fn new(steps: &[Step], state: State) -> Self {
+        let found = match state {
+            State::Empty => None,
+            State::At(version) => Some(version),
+        };
+        Self { found, needed: newest(steps) }
+    }
+}
+
 impl Step {
     pub(crate) const fn new(version: i64, name: &'static str, text: &'static str) -> Self {
         Self { version, name, text }
@@ -75,6 +94,19 @@ pub(crate) fn state(steps: &[Step], rows: &[Row]) -> Result<State> {
         }
     }
     Ok(State::At(at))
+}
+
+/// That a database has all steps, to be read.
+///
+/// # Errors
+/// It has none at all, or lacks some.
+pub(crate) fn complete(steps: &[Step], state: State) -> Result<()> {
+    let known = newest(steps);
+    match state {
+        State::Empty => Err(StoreError::NoDatabase),
+        State::At(found) if found < known => Err(StoreError::Older { found, known }),
+        State::At(_) => Ok(()),
+    }
 }
 
 /// The steps that a database in this state lacks.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use oma_core::conformance::{self, StoreSubject, Trial};
 use oma_core::memory::ManualClock;
-use oma_core::{ErrorKind, SystemClock, Timestamp};
+use oma_core::{ErrorKind, Timestamp};
 use oma_store::{SqlStore, StoreConfig};
 use tempfile::TempDir;
 
@@ -34,7 +34,7 @@ fn stores() -> Vec<Trial> {
     conformance::cases("sqlite_store", &conformance::store_cases(), async || {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
         let folder = tempfile::tempdir().unwrap();
-        let store = SqlStore::open(&config(&folder), clock.clone()).await.unwrap();
+        let store = SqlStore::open(&config(&folder)).await.unwrap().with_clock(clock.clone());
         StoreSubject::new(Arc::new(store), clock, Box::new(folder))
     })
 }
@@ -67,11 +67,11 @@ fn read_only_file() -> Trial {
 async fn open_protected(folder: &Path) {
     let url = format!("sqlite://{}", folder.join("oma.db").display());
     let config = StoreConfig { url, ..StoreConfig::default() };
-    SqlStore::open(&config, Arc::new(SystemClock)).await.unwrap().close().await;
+    SqlStore::open(&config).await.unwrap().close().await;
     protect(&folder.join("oma.db"));
-    let error = SqlStore::open(&config, Arc::new(SystemClock)).await.unwrap_err();
+    let error = SqlStore::open(&config).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", error.chain());
-    SqlStore::open_read_only(&config, Arc::new(SystemClock)).await.unwrap();
+    SqlStore::open_read_only(&config).await.unwrap();
 }
 
 fn protect(file: &Path) {

@@ -6,7 +6,7 @@
 //!        ▼                          │
 //!        Db ── Tx                   │   this module: no driver type passes it
 //!        │                          │
-//! dialect/sqlite ────────────────── ┘   Engine and Transaction, one folder per engine
+//! dialect/pools.rs ──────────────── ┘   Engine and Transaction, over one Driver per engine
 //! ```
 
 mod row;
@@ -17,9 +17,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use oma_core::{Clock, Timestamp};
 
 pub(crate) use row::{Fields, Row};
-pub(crate) use sql::{Placeholder, Sql, dollar, dollar_len, sql};
+pub(crate) use sql::{Sql, dollar, dollar_len, dollars, sql};
 pub(crate) use value::{ToVal, Val, collect, vals};
 
 use crate::dialect::Dialect;
@@ -32,6 +33,9 @@ type Result<T> = std::result::Result<T, StoreError>;
 pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// Which statements it needs.
     fn dialect(&self) -> Dialect;
+
+    /// Where it is, for readers; without credentials.
+    fn place(&self) -> &str;
 
     /// Reads, outside of a transaction, what was committed before.
     async fn query(&self, text: &'static str, values: Vec<Val>) -> Result<Vec<Row>>;
@@ -61,11 +65,27 @@ pub(crate) trait Transaction: fmt::Debug + Send {
 
 /// A database.
 #[derive(Clone, Debug)]
-pub(crate) struct Db(Arc<dyn Engine>);
+pub(crate) struct Db {
+    engine: Arc<dyn Engine>,
+    /// In place of the database's own clock.
+    clock: Option<Arc<dyn Clock>>,
+}
 
 impl Db {
     pub(crate) fn new(engine: impl Engine + 'static) -> Self {
-        Self(Arc::new(engine))
+        Self { engine: Arc::new(engine), clock: None }
+    }
+
+    pub(crate) fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.engine.dialect()
+    }
+
+    pub(crate) fn place(&self) -> &str {
+        self.engine.place()
     }
 
     /// All records found, each read by `record`.
@@ -75,7 +95,7 @@ impl Db {
         values: Result<Vec<Val>>,
         record: fn(&Row) -> Result<T>,
     ) -> Result<Vec<T>> {
-        self.0.query(sql.text(self.0.dialect()), values?).await?.iter().map(record).collect()
+        self.engine.query(sql.text(self.dialect()), values?).await?.iter().map(record).collect()
     }
 
     /// The first record found.
@@ -89,15 +109,19 @@ impl Db {
     }
 
     pub(crate) async fn snapshot(&self) -> Result<Tx> {
-        Ok(Tx { dialect: self.0.dialect(), inner: self.0.snapshot().await? })
+        Ok(self.tx(self.engine.snapshot().await?))
     }
 
     pub(crate) async fn begin(&self) -> Result<Tx> {
-        Ok(Tx { dialect: self.0.dialect(), inner: self.0.begin().await? })
+        Ok(self.tx(self.engine.begin().await?))
+    }
+
+    fn tx(&self, inner: Box<dyn Transaction>) -> Tx {
+        Tx { dialect: self.dialect(), now: self.clock.as_ref().map(|clock| clock.now()), inner }
     }
 
     pub(crate) async fn close(&self) {
-        self.0.close().await;
+        self.engine.close().await;
     }
 }
 
@@ -105,6 +129,8 @@ impl Db {
 #[derive(Debug)]
 pub(crate) struct Tx {
     dialect: Dialect,
+    /// Asked once: what a transaction writes, it writes at one time.
+    now: Option<Timestamp>,
     inner: Box<dyn Transaction>,
 }
 
@@ -132,6 +158,24 @@ impl Tx {
     /// Writes; answers the number of rows found.
     pub(crate) async fn execute(&mut self, sql: Sql, values: Result<Vec<Val>>) -> Result<u64> {
         self.inner.execute(sql.text(self.dialect), values?).await
+    }
+
+    /// The time by the database's clock, which all machines that share it have in common; the same for the whole
+    /// transaction.
+    pub(crate) async fn now(&mut self) -> Result<Timestamp> {
+        if let Some(now) = self.now {
+            return Ok(now);
+        }
+        let read = |row: &Row| row.fields("clock", "at_time").time("at_time");
+        let now = match self.dialect.clock() {
+            None => oma_core::SystemClock.now(),
+            Some(sql) => {
+                let answer = self.find(sql, vals![], read).await?;
+                answer.ok_or_else(|| StoreError::Invalid("the database does not tell the time".to_owned()))?
+            }
+        };
+        self.now = Some(now);
+        Ok(now)
     }
 
     pub(crate) async fn commit(self) -> Result<()> {

@@ -26,7 +26,7 @@ impl Row {
         let key = match self.find(key) {
             Some(Val::Int(Some(number))) => number.to_string(),
             Some(Val::Text(Some(text))) => text.clone(),
-            Some(Val::Int(None) | Val::Text(None)) | None => "without a key".to_owned(),
+            _ => "without a key".to_owned(),
         };
         Fields { row: self, table, key }
     }
@@ -47,21 +47,36 @@ pub(crate) struct Fields<'r> {
 
 impl Fields<'_> {
     pub(crate) fn opt_int(&self, column: &'static str) -> Result<Option<i64>, StoreError> {
-        match self.row.find(column) {
-            Some(Val::Int(number)) => Ok(*number),
-            Some(Val::Text(None)) => Ok(None),
-            Some(Val::Text(Some(_))) => Err(self.damaged(column, "a text stands where a number belongs")),
-            None => Err(self.damaged(column, "it is missing")),
+        match self.find(column)? {
+            Val::Int(number) => Ok(*number),
+            Val::Text(None) | Val::Time(None) => Ok(None),
+            Val::Text(Some(_)) | Val::Time(Some(_)) => {
+                Err(self.damaged(column, "something else stands where a number belongs"))
+            }
         }
     }
 
     pub(crate) fn opt_text(&self, column: &'static str) -> Result<Option<&str>, StoreError> {
-        match self.row.find(column) {
-            Some(Val::Text(text)) => Ok(text.as_deref()),
-            Some(Val::Int(None)) => Ok(None),
-            Some(Val::Int(Some(_))) => Err(self.damaged(column, "a number stands where a text belongs")),
-            None => Err(self.damaged(column, "it is missing")),
+        match self.find(column)? {
+            Val::Text(text) => Ok(text.as_deref()),
+            Val::Int(None) | Val::Time(None) => Ok(None),
+            Val::Int(Some(_)) | Val::Time(Some(_)) => {
+                Err(self.damaged(column, "something else stands where a text belongs"))
+            }
         }
+    }
+
+    pub(crate) fn opt_time(&self, column: &'static str) -> Result<Option<Timestamp>, StoreError> {
+        match self.find(column)? {
+            Val::Time(time) => Ok(*time),
+            Val::Int(number) => Ok(number.map(Timestamp::from_millis)),
+            Val::Text(None) => Ok(None),
+            Val::Text(Some(_)) => Err(self.damaged(column, "a text stands where a time belongs")),
+        }
+    }
+
+    fn find(&self, column: &'static str) -> Result<&Val, StoreError> {
+        self.row.find(column).ok_or_else(|| self.damaged(column, "it is missing"))
     }
 
     pub(crate) fn int(&self, column: &'static str) -> Result<i64, StoreError> {
@@ -87,11 +102,7 @@ impl Fields<'_> {
     }
 
     pub(crate) fn time(&self, column: &'static str) -> Result<Timestamp, StoreError> {
-        self.int(column).map(Timestamp::from_millis)
-    }
-
-    pub(crate) fn opt_time(&self, column: &'static str) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.opt_int(column)?.map(Timestamp::from_millis))
+        self.opt_time(column)?.ok_or_else(|| self.damaged(column, "it is empty"))
     }
 
     /// An id or a label.

@@ -1,4 +1,4 @@
-//! Bound values: whole numbers and texts, with typed nulls, and nothing that an engine folds or rounds.
+//! Bound values: whole numbers, texts and times, with typed nulls, and nothing that an engine folds or rounds.
 
 use oma_core::state::{
     ContextStatus, DiskStatus, ExportStatus, JobStatus, OperationKind, OperationStatus, ReplicationType,
@@ -16,6 +16,8 @@ use crate::error::StoreError;
 pub(crate) enum Val {
     Int(Option<i64>),
     Text(Option<String>),
+    /// Whole milliseconds; SQLite keeps them as a number.
+    Time(Option<Timestamp>),
 }
 
 /// What can be bound. Numbers are checked: a column holds 63 bits.
@@ -82,6 +84,22 @@ impl ToVal for String {
     }
 }
 
+impl ToVal for Timestamp {
+    const NULL: Val = Val::Time(None);
+    fn to_val(&self) -> Result<Val, StoreError> {
+        // What every engine's type for times can hold.
+        const YEARS_1_TO_9999: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+        if YEARS_1_TO_9999.contains(&self.as_millis()) {
+            Ok(Val::Time(Some(*self)))
+        } else {
+            Err(StoreError::Invalid(format!(
+                "the time {} ms is not in the years 1 to 9999",
+                self.as_millis()
+            )))
+        }
+    }
+}
+
 macro_rules! to_val {
     ($(($($type:ty),+) => $via:expr;)+) => {$($(
         impl ToVal for $type {
@@ -99,7 +117,6 @@ const fn via_null<T, U: ToVal>(_: fn(&T) -> U) -> Val {
 }
 
 to_val! {
-    (Timestamp) => |time: &Timestamp| time.as_millis();
     (ByteSize) => |size: &ByteSize| size.bytes();
     (Epoch) => |epoch: &Epoch| epoch.0;
     (Fence) => |fence: &Fence| fence.0;
@@ -143,7 +160,7 @@ mod tests {
     #[test]
     fn nulls_keep_their_type() {
         let values = vals![None::<Timestamp>, None::<JobId>, None::<u64>].unwrap();
-        assert_eq!(values, [Val::Int(None), Val::Text(None), Val::Int(None)]);
+        assert_eq!(values, [Val::Time(None), Val::Text(None), Val::Int(None)]);
     }
 
     #[test]

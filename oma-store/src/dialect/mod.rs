@@ -1,26 +1,45 @@
 //! What differs between engines: one folder for each, and nothing of them outside.
 
 mod fault;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod moment;
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
+#[cfg(any(feature = "sqlite", feature = "mysql", feature = "postgres"))]
+pub(crate) mod pools;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod server;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
 pub(crate) use fault::Fault;
 
 use crate::config::StoreConfig;
-use crate::db::{Db, Placeholder};
+use crate::db::{Db, Sql, sql};
 use crate::error::{Result, StoreError};
+use crate::migrate::Schema;
 
 /// An engine's way of speaking SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "each is made by the feature of its name")]
 pub(crate) enum Dialect {
-    #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "no engine was built in"))]
     Sqlite,
+    MySql,
+    Postgres,
 }
 
 impl Dialect {
-    pub(crate) const fn placeholder(self) -> Placeholder {
+    /// Asks for the time by the database's clock; SQLite has none but this machine's.
+    pub(crate) const fn clock(self) -> Option<Sql> {
         match self {
-            Self::Sqlite => Placeholder::Question,
+            Self::Sqlite => None,
+            Self::MySql | Self::Postgres => Some(sql!(
+                sqlite: "",
+                mysql: "SELECT CURRENT_TIMESTAMP(3) AS at_time",
+                postgres: "SELECT clock_timestamp() AS at_time",
+            )),
         }
     }
 }
@@ -36,20 +55,41 @@ pub(crate) enum Mode {
 
 /// Opens the database that a URL names.
 pub(crate) async fn open(config: &StoreConfig, mode: Mode) -> Result<Db> {
-    match config.url.split_once(':') {
-        Some(("sqlite", path)) => open_sqlite(config, path, mode).await,
-        Some(("mysql" | "mariadb", _)) => Err(StoreError::NotBuilt("mysql")),
-        Some(("postgres" | "postgresql", _)) => Err(StoreError::NotBuilt("postgres")),
-        _ => Err(StoreError::Url("its URL names no known engine; write sqlite:PATH")),
+    match scheme(config) {
+        #[cfg(feature = "sqlite")]
+        "sqlite" => sqlite::open(config, mode).await,
+        #[cfg(feature = "mysql")]
+        "mysql" | "mariadb" => mysql::open(config, mode).await,
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => postgres::open(config, mode).await,
+        other => Err(unknown(other)),
     }
 }
 
-#[cfg(feature = "sqlite")]
-async fn open_sqlite(config: &StoreConfig, path: &str, mode: Mode) -> Result<Db> {
-    sqlite::open(config, path, mode).await
+/// Which schema the database has that a URL names; changes nothing.
+pub(crate) async fn schema(config: &StoreConfig) -> Result<Schema> {
+    match scheme(config) {
+        #[cfg(feature = "sqlite")]
+        "sqlite" => sqlite::schema(config).await,
+        #[cfg(feature = "mysql")]
+        "mysql" | "mariadb" => mysql::schema(config).await,
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => postgres::schema(config).await,
+        other => Err(unknown(other)),
+    }
 }
 
-#[cfg(not(feature = "sqlite"))]
-async fn open_sqlite(_: &StoreConfig, _: &str, _: Mode) -> Result<Db> {
-    Err(StoreError::NotBuilt("sqlite"))
+fn scheme(config: &StoreConfig) -> &str {
+    config.url.split_once(':').map_or("", |(scheme, _)| scheme)
+}
+
+fn unknown(scheme: &str) -> StoreError {
+    match scheme {
+        "sqlite" => StoreError::NotBuilt("sqlite"),
+        "mysql" | "mariadb" => StoreError::NotBuilt("mysql"),
+        "postgres" | "postgresql" => StoreError::NotBuilt("postgres"),
+        _ => StoreError::Url(
+            "its URL names no known engine; write sqlite:PATH, mysql://USER@HOST/DATABASE or postgres://USER@HOST/DATABASE",
+        ),
+    }
 }

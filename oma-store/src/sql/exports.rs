@@ -16,5 +16,5 @@ statements! {
               created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
     RESTART = "UPDATE nbd_exports SET job_id = ?, device_path = ?, status = ?, updated_at = ? WHERE export_name = ?";
     SET_STATUS = "UPDATE nbd_exports SET status = ?, updated_at = ? WHERE export_name = ?";
-    DELETE = "DELETE FROM nbd_exports WHERE export_name = ?";
+    DELETE = "DELETE FROM nbd_exports WHERE export_name = ? AND status = ?";
 }

@@ -1,7 +1,11 @@
 //! Every statement of the store, in the subset that SQLite, MariaDB, MySQL and PostgreSQL share.
 //!
-//! Rules: `?` for values and never a literal from outside; no RETURNING, no upsert, no JSON function, no row value; whoever
-//! writes for a job locks its row first with [`jobs::GUARD`]. A test prepares each statement and reads its query plan.
+//! Rules: `?` for values and never a literal from outside; no RETURNING, no upsert, no JSON function, no row value. A test
+//! prepares each statement on each engine and reads its query plan.
+//!
+//! Servers have several writers (READ COMMITTED), so what was read may be old when it is written upon. Whoever writes for
+//! a job locks its row first with [`jobs::GUARD`]; who begins a job, its VM's with [`vms::LOCK`]; all else is guarded by a
+//! unique key, or by the predicate of the statement that writes.
 
 pub(crate) mod changes;
 pub(crate) mod exports;
@@ -13,9 +17,11 @@ pub(crate) mod vms;
 pub(crate) mod volumes;
 
 /// Named statements, and the table of them all that the tests walk.
+///
+/// `NAME = "…"` is the same on every engine, `NAME(locking) = "…"` locks the rows that it finds (see [`sql!`](crate::db::sql)).
 macro_rules! statements {
-    ($($(#[$doc:meta])* $name:ident = $text:expr;)+) => {
-        $($(#[$doc])* pub(crate) const $name: $crate::db::Sql = $crate::db::sql!($text);)+
+    ($($(#[$doc:meta])* $name:ident $(($form:ident))? = $text:expr;)+) => {
+        $($(#[$doc])* pub(crate) const $name: $crate::db::Sql = $crate::db::sql!($($form)? $text);)+
 
         #[cfg(test)]
         pub(crate) const ALL: &[(&str, $crate::db::Sql)] = &[$((stringify!($name), $name),)+];

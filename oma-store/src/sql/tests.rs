@@ -1,8 +1,5 @@
 //! Every statement is prepared against the real schema, and none walks through a table that grows.
 
-use std::sync::Arc;
-
-use oma_core::SystemClock;
 use oma_core::state::{
     ContextStatus, DiskStatus, ExportStatus, JobStatus, OperationKind, OperationStatus, ReplicationType,
     VolumeStatus,
@@ -39,7 +36,7 @@ async fn migrated() -> (tempfile::TempDir, SqliteConnection) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("oma.db");
     let config = StoreConfig { url: format!("sqlite://{}", path.display()), ..StoreConfig::default() };
-    SqlStore::open(&config, Arc::new(SystemClock)).await.unwrap().close().await;
+    SqlStore::open(&config).await.unwrap().close().await;
     let connection = SqliteConnection::connect(&config.url).await.unwrap();
     (folder, connection)
 }

@@ -19,6 +19,8 @@ macro_rules! disk {
 }
 
 statements! {
+    /// Locks the row of a VM for the rest of the transaction.
+    LOCK = "UPDATE vm_replication_contexts SET context_id = context_id WHERE context_id = ?";
     CONTEXT = concat!(context!(), " WHERE context_id = ?");
     BY_IDENTITY = concat!(context!(), " WHERE vmware_vm_id = ? AND vcenter_host = ?");
     BY_PATH = concat!(context!(), " WHERE vm_path = ? ORDER BY created_at DESC, context_id DESC LIMIT 1");

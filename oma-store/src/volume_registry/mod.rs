@@ -35,7 +35,8 @@ impl VolumeRegistry for SqlStore {
     }
 
     async fn begin(&self, lease: &Lease, spec: &OperationSpec) -> oma_core::Result<Operation> {
-        self.begin_operation(lease, spec).await.map_err(|error| error.at("record operation", &spec.id))
+        let begun = self.settled(|| self.begin_operation(lease, spec)).await;
+        begun.map_err(|error| error.at("record operation", &spec.id))
     }
 
     async fn operation(&self, id: &OperationId) -> oma_core::Result<Option<Operation>> {
@@ -56,12 +57,13 @@ impl VolumeRegistry for SqlStore {
         zeroed: bool,
     ) -> oma_core::Result<VolumeRecord> {
         let content = if zeroed { VolumeContent::Blank } else { VolumeContent::Inconsistent };
-        let completed = self.complete_operation(lease, id, volume, content).await;
+        let completed = self.settled(|| self.complete_operation(lease, id, volume, content)).await;
         completed.map_err(|error| error.at("complete operation", id))
     }
 
     async fn fail(&self, lease: &Lease, id: &OperationId, error: &str) -> oma_core::Result<()> {
-        self.fail_operation(lease, id, error).await.map_err(|error| error.at("fail operation", id))
+        let failed = self.settled(|| self.fail_operation(lease, id, error)).await;
+        failed.map_err(|error| error.at("fail operation", id))
     }
 
     async fn volume(&self, id: &VolumeId) -> oma_core::Result<Option<VolumeRecord>> {
@@ -79,14 +81,17 @@ impl VolumeRegistry for SqlStore {
     }
 
     async fn mark_inconsistent(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<()> {
-        self.mark(lease, id).await.map_err(|error| error.at("mark as inconsistent volume", id))
+        let marked = self.settled(|| self.mark(lease, id)).await;
+        marked.map_err(|error| error.at("mark as inconsistent volume", id))
     }
 
     async fn advance_generation(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<Generation> {
-        self.advance_volume(lease, id).await.map_err(|error| error.at("advance the generation of volume", id))
+        let advanced = self.settled(|| self.advance_volume(lease, id)).await;
+        advanced.map_err(|error| error.at("advance the generation of volume", id))
     }
 
     async fn forget(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<()> {
-        self.forget_volume(lease, id).await.map_err(|error| error.at("forget volume", id))
+        let forgotten = self.settled(|| self.forget_volume(lease, id)).await;
+        forgotten.map_err(|error| error.at("forget volume", id))
     }
 }

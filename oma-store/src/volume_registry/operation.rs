@@ -22,7 +22,7 @@ impl SqlStore {
             return if same { Ok(known) } else { Err(StoreError::exists("operation", &spec.id)) };
         }
         check(&mut tx, &job, spec).await?;
-        let now = self.now();
+        let now = tx.now().await?;
         let OperationSpec { id, kind, disk, volume, job, capacity } = spec;
         let status = OperationStatus::Executing;
         let values = vals![id, kind, status, disk.context, disk.key, job, capacity, volume, now, now];
@@ -47,7 +47,7 @@ impl SqlStore {
         if known.spec.volume.as_ref().is_some_and(|asked| *asked != done.id) {
             return Err(StoreError::Invalid(format!("it is about another volume than {}", done.id)));
         }
-        let now = self.now();
+        let now = tx.now().await?;
         let disk = find_disk(&mut tx, &known.spec.disk).await?;
         match known.spec.kind {
             OperationKind::Create => created(&mut tx, &disk, done, content, now).await?,
@@ -74,7 +74,7 @@ impl SqlStore {
             return Ok(());
         }
         let status = known.status.next(OperationEvent::Fail)?;
-        let now = self.now();
+        let now = tx.now().await?;
         tx.execute(operations::FAIL, vals![status, error, now, now, id]).await?;
         tx.commit().await
     }

@@ -17,14 +17,16 @@ impl SqlStore {
         let mut tx = self.begin().await?;
         guard_volume(&mut tx, lease, id).await?;
         let (content, epoch) = content_columns(VolumeContent::Inconsistent);
-        tx.execute(volumes::SET_CONTENT, vals![content, epoch, self.now(), id]).await?;
+        let now = tx.now().await?;
+        tx.execute(volumes::SET_CONTENT, vals![content, epoch, now, id]).await?;
         tx.commit().await
     }
 
     pub(super) async fn advance_volume(&self, lease: &Lease, id: &VolumeId) -> Result<Generation> {
         let mut tx = self.begin().await?;
         let (disk, _) = guard_volume(&mut tx, lease, id).await?;
-        let generation = next_generation(&mut tx, &disk, id, self.now()).await?;
+        let now = tx.now().await?;
+        let generation = next_generation(&mut tx, &disk, id, now).await?;
         tx.commit().await?;
         Ok(generation)
     }
@@ -38,7 +40,8 @@ impl SqlStore {
         if !is_of(&job, &known.disk) {
             return Err(StoreError::missing("volume of this job", id));
         }
-        deleted(&mut tx, id, self.now()).await?;
+        let now = tx.now().await?;
+        deleted(&mut tx, id, now).await?;
         tx.commit().await
     }
 }

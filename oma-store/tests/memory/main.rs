@@ -29,8 +29,8 @@ async fn compare(steps: &[Step]) -> TestCaseResult {
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_755_770_000_000)));
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("oma.db").display());
-    let config = StoreConfig { url, readers: 1, ..StoreConfig::default() };
-    let mut sql = World::new(SqlStore::open(&config, clock.clone()).await.unwrap());
+    let config = StoreConfig { url, connections: 1, ..StoreConfig::default() };
+    let mut sql = World::new(SqlStore::open(&config).await.unwrap().with_clock(clock.clone()));
     let mut memory = World::new(MemoryStore::new(clock.clone()));
     for (at, step) in steps.iter().enumerate() {
         // Two things never happen at one time: the order of lists is the order of time.

@@ -1,7 +1,6 @@
 //! A store in a folder of its own, and a VM in it that has a committed epoch.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use oma_core::record::{
@@ -12,7 +11,7 @@ use oma_core::state::{JobEvent, JobStatus, OperationKind, ReplicationType};
 use oma_core::traits::{ChangeIdRepo, ExportRegistry, Inventory, JobStore, Volume, VolumeRegistry};
 use oma_core::{
     ByteSize, ChangeId, DiskKey, DiskRef, Endpoint, ExportName, Generation, InstanceUuid, JobId, OperationId,
-    Result, SystemClock, Timestamp, VmPath, VolumeId, WorkerId,
+    Result, Timestamp, VmPath, VolumeId, WorkerId,
 };
 use oma_store::{SqlStore, StoreConfig};
 use sqlx::{Connection, SqliteConnection};
@@ -37,11 +36,11 @@ impl Folder {
     }
 
     pub(crate) async fn open(&self) -> Result<SqlStore> {
-        SqlStore::open(&self.config(), Arc::new(SystemClock)).await
+        SqlStore::open(&self.config()).await
     }
 
     pub(crate) async fn open_read_only(&self) -> Result<SqlStore> {
-        SqlStore::open_read_only(&self.config(), Arc::new(SystemClock)).await
+        SqlStore::open_read_only(&self.config()).await
     }
 
     /// Another program at the same file.

@@ -1,9 +1,8 @@
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use futures_util::future::join_all;
 use oma_core::traits::{Inventory, VolumeRegistry};
-use oma_core::{Error, ErrorKind, SystemClock};
+use oma_core::{Error, ErrorKind};
 use oma_store::{SqlStore, StoreConfig};
 use sqlx::{Connection, Executor};
 
@@ -118,7 +117,7 @@ async fn a_missing_folder_is_not_found_and_named() {
     let folder = Folder::new();
     let url = format!("sqlite://{}/deeper/oma.db", folder.file().display());
     let config = StoreConfig { url, ..StoreConfig::default() };
-    let error = SqlStore::open(&config, Arc::new(SystemClock)).await.unwrap_err();
+    let error = SqlStore::open(&config).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(
         error.chain().contains("deeper/oma.db") && error.chain().contains("create it"),
@@ -130,7 +129,7 @@ async fn a_missing_folder_is_not_found_and_named() {
 #[tokio::test]
 async fn a_place_that_cannot_be_written_is_permission_denied() {
     let config = StoreConfig { url: "sqlite:///proc/oma.db".to_owned(), ..StoreConfig::default() };
-    let error = SqlStore::open(&config, Arc::new(SystemClock)).await.unwrap_err();
+    let error = SqlStore::open(&config).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", error.chain());
 }
 
@@ -145,7 +144,7 @@ async fn a_url_without_a_known_engine_is_refused_without_telling_its_secrets() {
         ("sqlite::memory:", ErrorKind::Invalid),
     ] {
         let config = StoreConfig { url: url.to_owned(), ..StoreConfig::default() };
-        let error = SqlStore::open(&config, Arc::new(SystemClock)).await.unwrap_err();
+        let error = SqlStore::open(&config).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{url}");
         assert!(!format!("{error:?} {}", error.chain()).contains("secret"), "{}", error.chain());
     }

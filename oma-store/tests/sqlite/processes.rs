@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use oma_core::SystemClock;
 use oma_core::traits::{Inventory, VolumeRegistry};
 use oma_store::{SqlStore, StoreConfig};
 
@@ -23,7 +21,7 @@ async fn child() {
     let Ok(url) = std::env::var(URL) else { return };
     let text = |name| std::env::var(name).unwrap();
     let config = StoreConfig { url, ..StoreConfig::default() };
-    let store = SqlStore::open(&config, Arc::new(SystemClock)).await.unwrap();
+    let store = SqlStore::open(&config).await.unwrap();
     let mut out = std::io::stderr();
     writeln!(out, "instance {}", store.instance().await.unwrap()).unwrap();
     for at in 0..text(COUNT).parse::<usize>().unwrap() {

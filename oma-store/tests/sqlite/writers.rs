@@ -1,9 +1,8 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use oma_core::traits::{Inventory, JobStore};
-use oma_core::{ErrorKind, Retry, SystemClock, WorkerId};
+use oma_core::{ErrorKind, Retry, WorkerId};
 use oma_store::{SqlStore, StoreConfig};
 use sqlx::Executor;
 
@@ -82,7 +81,7 @@ async fn one_worker_of_many_claims_a_job() {
 async fn a_writer_that_holds_the_file_for_too_long_makes_others_busy() {
     let folder = Folder::new();
     let config = StoreConfig { busy_timeout: Duration::from_millis(50), ..folder.config() };
-    let store = SqlStore::open(&config, Arc::new(SystemClock)).await.unwrap();
+    let store = SqlStore::open(&config).await.unwrap();
     let mut other = folder.connect().await;
     other.execute("BEGIN IMMEDIATE").await.unwrap();
     let error = Inventory::record(&store, &source_vm("web")).await.unwrap_err();

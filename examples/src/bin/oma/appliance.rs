@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use oma_core::engine::Services;
 use oma_core::traits::{DiskSource, VolumeRegistry};
-use oma_core::{Error, ErrorKind, Result, SystemClock, WorkerId};
+use oma_core::{Error, ErrorKind, Result, WorkerId};
 use oma_nbd::{Server, ServerConfig};
 use oma_store::{SqlStore, StoreConfig};
 use oma_volume::file::{FileBackend, FileConfig};
@@ -26,7 +26,7 @@ impl Appliance {
     /// Opens a data directory for writing; makes it when it is not there.
     pub(crate) async fn open(data: &DataDir, source: Arc<dyn DiskSource>) -> Result<Self> {
         let lock = data.lock()?;
-        let store = SqlStore::open(&config(data)?, Arc::new(SystemClock)).await?;
+        let store = SqlStore::open(&config(data)?).await?;
         Self::wire(data, source, store, Some(lock)).await
     }
 
@@ -59,7 +59,7 @@ impl Appliance {
 
 /// The records of a data directory, for reading only.
 pub(crate) async fn open_records(data: &DataDir) -> Result<SqlStore> {
-    SqlStore::open_read_only(&config(data)?, Arc::new(SystemClock)).await
+    SqlStore::open_read_only(&config(data)?).await
 }
 
 fn config(data: &DataDir) -> Result<StoreConfig> {

@@ -6,15 +6,15 @@ use std::time::Duration;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, Row, SqlitePool};
+use sqlx::{ConnectOptions, Connection, Error, Row, SqlitePool};
 
-use super::fault::fault;
-use super::{File, query, value};
-use crate::config::StoreConfig;
-use crate::db::{Db, Sql, Val, sql, vals};
+use super::Sqlite;
+use crate::config::{Durability, StoreConfig};
+use crate::db::{Db, Sql, sql, vals};
+use crate::dialect::pools::{self, Pools, execute, query};
 use crate::dialect::{Dialect, Fault, Mode};
 use crate::error::{Result, StoreError};
-use crate::migrate::{self, INSTANCE, State, Step};
+use crate::migrate::{self, INSTANCE, Schema, State, Step};
 use crate::sql::meta;
 
 /// `OMA1`, in the header of every database of ours; the same number as in [`migrate`].
@@ -29,22 +29,12 @@ const STEPS: &[Step] = &[
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Opens a file, and in [`Mode::Write`] makes and migrates it first.
-pub(crate) async fn open(config: &StoreConfig, path: &str, mode: Mode) -> Result<Db> {
-    let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
-    if path.file_name().is_none() || path.as_os_str() == ":memory:" {
-        return Err(StoreError::Url("its URL names no file; write sqlite:PATH"));
-    }
-    let options = SqliteConnectOptions::new()
-        .filename(&path)
-        .foreign_keys(true)
-        .busy_timeout(config.busy_timeout)
-        .synchronous(SqliteSynchronous::Full);
-    // Not to be told apart from "it may not be looked at" by `exists`.
-    let absent = matches!(path.try_exists(), Ok(false));
+pub(crate) async fn open(config: &StoreConfig, mode: Mode) -> Result<Db> {
+    let path = path(config)?;
+    let options = options(config, &path);
     let writer = match mode {
-        Mode::Read if absent => return Err(StoreError::NoDatabase { path }),
         Mode::Read => {
-            inspect_for_reading(&options, &path).await?;
+            migrate::complete(STEPS, inspect_for_reading(&options, &path).await?)?;
             None
         }
         Mode::Write => {
@@ -53,8 +43,55 @@ pub(crate) async fn open(config: &StoreConfig, path: &str, mode: Mode) -> Result
             Some(pool(1, config.busy_timeout, options, &path).await?)
         }
     };
-    let readers = pool(config.readers.max(1), config.busy_timeout, options.read_only(true), &path).await?;
-    Ok(Db::new(File { path, writer, readers }))
+    let readers =
+        pool(config.connections.max(1), config.busy_timeout, options.read_only(true), &path).await?;
+    Ok(Db::new(Pools::<Sqlite>::new(place(&path), writer, readers)))
+}
+
+/// Which schema a file has.
+pub(crate) async fn schema(config: &StoreConfig) -> Result<Schema> {
+    let path = path(config)?;
+    let state = inspect_for_reading(&options(config, &path), &path).await?;
+    Ok(Schema::new(STEPS, state))
+}
+
+/// The database of a pool that somebody else made.
+pub(crate) async fn given(pool: SqlitePool) -> Result<Db> {
+    let path = pool.connect_options().get_filename().to_owned();
+    let mut connection = pool.acquire().await.map_err(|error| fault(&path, error))?;
+    inspect(&mut connection, &path).await?;
+    migrate(&mut connection, &path).await?;
+    drop(connection);
+    Ok(Db::new(Pools::<Sqlite>::new(place(&path), Some(pool.clone()), pool)))
+}
+
+fn path(config: &StoreConfig) -> Result<PathBuf> {
+    let path = config.url.split_once(':').map_or("", |(_, path)| path);
+    let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+    if path.file_name().is_none() || path.as_os_str() == ":memory:" {
+        return Err(StoreError::Url("its URL names no file; write sqlite:PATH"));
+    }
+    Ok(path)
+}
+
+fn options(config: &StoreConfig, path: &Path) -> SqliteConnectOptions {
+    let synchronous = match config.durability {
+        Durability::PowerLoss => SqliteSynchronous::Full,
+        Durability::Crash => SqliteSynchronous::Normal,
+    };
+    SqliteConnectOptions::new()
+        .filename(path)
+        .foreign_keys(true)
+        .busy_timeout(config.busy_timeout)
+        .synchronous(synchronous)
+}
+
+fn place(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn fault(path: &Path, error: Error) -> StoreError {
+    pools::fault::<Sqlite>(&place(path), error)
 }
 
 async fn pool(
@@ -82,16 +119,15 @@ async fn pool(
         .map_err(|error| fault(path, error))
 }
 
-async fn inspect_for_reading(options: &SqliteConnectOptions, path: &Path) -> Result<()> {
+async fn inspect_for_reading(options: &SqliteConnectOptions, path: &Path) -> Result<State> {
+    // Not to be told apart from "it may not be looked at" by `exists`.
+    if matches!(path.try_exists(), Ok(false)) {
+        return Ok(State::Empty);
+    }
     let mut connection = connect(&options.clone().read_only(true), path).await?;
     let state = inspect(&mut connection, path).await?;
     connection.close().await.map_err(|error| fault(path, error))?;
-    let known = migrate::newest(STEPS);
-    match state {
-        State::Empty => Err(StoreError::NoDatabase { path: path.to_owned() }),
-        State::At(found) if found < known => Err(StoreError::Older { found, known }),
-        State::At(_) => Ok(()),
-    }
+    Ok(state)
 }
 
 /// Makes and migrates a file on a connection of its own, under SQLite's own write lock: any number of processes may
@@ -131,13 +167,12 @@ async fn inspect(connection: &mut SqliteConnection, path: &Path) -> Result<State
     match (id, tables) {
         (0, 0) => Ok(State::Empty),
         (APPLICATION_ID, _) => {
-            let text = meta::MIGRATIONS.text(Dialect::Sqlite);
-            let rows = query(&mut *connection, text, Vec::new()).await.map_err(|error| fault(path, error))?;
+            let rows = query::<Sqlite>(&mut connection, &place(path), meta::MIGRATIONS, vals![]).await?;
             migrate::state(STEPS, &rows)
         }
         (id, tables) => {
             let detail = format!("{tables} tables of another program, application id {id}");
-            Err(StoreError::Foreign { path: path.to_owned(), detail })
+            Err(StoreError::Foreign { place: place(path), detail })
         }
     }
 }
@@ -161,6 +196,7 @@ async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
 
 async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
     let broken = |error| fault(path, error);
+    let place = place(path);
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(broken)?;
     // Again, now that nobody else can write: another process may have been first.
     let state = inspect(&mut transaction, path).await?;
@@ -173,14 +209,14 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
     }
     for step in missing {
         sqlx::raw_sql(step.text).execute(&mut *transaction).await.map_err(broken)?;
-        execute(&mut transaction, meta::MIGRATED, step.values()?, path).await?;
+        execute::<Sqlite>(&mut transaction, &place, meta::MIGRATED, step.values()).await?;
         tracing::info!(path = %path.display(), version = step.version, "schema step applied");
     }
     if state == State::Empty {
-        execute(&mut transaction, meta::SET, migrate::instance()?, path).await?;
+        execute::<Sqlite>(&mut transaction, &place, meta::SET, migrate::instance()).await?;
     }
     // SQLite opens a file that may not be written for reading, without a word, and begins "immediate" transactions on it.
-    execute(&mut transaction, meta::TOUCH, vals![INSTANCE]?, path).await?;
+    execute::<Sqlite>(&mut transaction, &place, meta::TOUCH, vals![INSTANCE]).await?;
     transaction.commit().await.map_err(broken)
 }
 
@@ -202,11 +238,6 @@ async fn use_write_ahead_log(
             },
         }
     }
-}
-
-async fn execute(connection: &mut SqliteConnection, sql: Sql, values: Vec<Val>, path: &Path) -> Result<()> {
-    let query = value::bind(sql.text(Dialect::Sqlite), values);
-    query.execute(connection).await.map(|_| ()).map_err(|error| fault(path, error))
 }
 
 async fn number(connection: &mut SqliteConnection, sql: Sql, path: &Path) -> Result<i64> {

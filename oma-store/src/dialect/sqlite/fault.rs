@@ -1,22 +1,11 @@
 //! What SQLite's result codes mean (<https://www.sqlite.org/rescode.html>).
 
-use std::path::Path;
-
-use sqlx::Error;
+use sqlx::error::DatabaseError;
 
 use crate::dialect::Fault;
-use crate::error::StoreError;
 
-/// The store's error for one of the driver's.
-pub(super) fn fault(path: &Path, error: Error) -> StoreError {
-    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse().ok());
-    let fault = match (&error, code) {
-        (_, Some(code)) => of_code(code),
-        (Error::PoolTimedOut, _) => Fault::Busy,
-        (Error::Decode(_) | Error::ColumnDecode { .. }, _) => Fault::Damaged,
-        _ => Fault::Unreachable,
-    };
-    StoreError::Database { place: path.display().to_string(), fault, source: error }
+pub(super) fn of(refusal: &dyn DatabaseError) -> Fault {
+    refusal.code().and_then(|code| code.parse().ok()).map_or(Fault::Unreachable, of_code)
 }
 
 /// Extended codes carry the primary one in their low byte.

@@ -1,0 +1,50 @@
+//! MariaDB and MySQL: InnoDB, READ COMMITTED.
+
+mod connect;
+mod fault;
+mod value;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sqlx::error::DatabaseError;
+use sqlx::{Executor, MySqlConnection};
+
+pub(crate) use connect::{given, open, schema};
+
+use super::pools::{Driver, Outcome, rows};
+use super::{Dialect, Fault};
+use crate::db::{Row, Val};
+
+/// MariaDB or MySQL.
+#[derive(Debug)]
+pub(crate) struct MySql;
+
+impl Driver for MySql {
+    type Db = sqlx::MySql;
+    const DIALECT: Dialect = Dialect::MySql;
+    // Strict: what does not fit a column is refused, never cut. Said each time, because a pool may be somebody else's.
+    const BEGIN: &'static str = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES'); \
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
+    const SNAPSHOT: &'static str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
+        START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+
+    fn query<'c>(
+        on: &'c mut MySqlConnection,
+        text: &'static str,
+        values: Vec<Val>,
+    ) -> BoxFuture<'c, Outcome<Vec<Row>>> {
+        async move { rows(&on.fetch_all(value::bind(text, values)?).await?, value::read) }.boxed()
+    }
+
+    fn execute<'c>(
+        on: &'c mut MySqlConnection,
+        text: &'static str,
+        values: Vec<Val>,
+    ) -> BoxFuture<'c, Outcome<u64>> {
+        async move { Ok(on.execute(value::bind(text, values)?).await?.rows_affected()) }.boxed()
+    }
+
+    fn fault(refusal: &dyn DatabaseError) -> Fault {
+        fault::of(refusal)
+    }
+}
