@@ -32,7 +32,9 @@ impl StoreConfig {
     #[must_use]
     pub fn public_url(&self) -> String {
         let Some((scheme, rest)) = self.url.split_once("://") else {
-            return self.url.clone();
+            // Anything may stand in what is no URL.
+            let scheme = self.url.split_once(':').map_or("database", |(scheme, _)| scheme);
+            return if scheme == "sqlite" { self.url.clone() } else { scheme.to_owned() };
         };
         // A path may hold an `@`, and a query a password.
         let (authority, behind) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -91,6 +93,8 @@ mod tests {
             ("postgres://oma@db/oma", "postgres://oma@db/oma"),
             ("sqlite:///var/lib/a@b.db", "sqlite:///var/lib/a@b.db"),
             ("sqlite:oma.db", "sqlite:oma.db"),
+            ("mysql:oma:secret@db/oma", "mysql"),
+            ("secret", "database"),
         ] {
             let config = StoreConfig { url: url.to_owned(), ..StoreConfig::default() };
             assert_eq!(config.public_url(), shown);

@@ -55,6 +55,9 @@ pub(crate) async fn schema(config: &StoreConfig) -> Result<Schema> {
 fn options(config: &StoreConfig) -> Result<MySqlConnectOptions> {
     const FORM: StoreError =
         StoreError::Url("its URL is not understood; write mysql://USER@HOST/DATABASE[?socket=PATH]");
+    if !config.url.contains("://") {
+        return Err(FORM);
+    }
     let options: MySqlConnectOptions = config.url.parse().map_err(|_| FORM)?;
     if options.get_database().is_none_or(str::is_empty) {
         return Err(StoreError::Url("its URL names no database; write mysql://USER@HOST/DATABASE"));

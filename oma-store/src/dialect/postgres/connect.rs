@@ -54,6 +54,9 @@ fn options(config: &StoreConfig) -> Result<PgConnectOptions> {
     const FORM: StoreError = StoreError::Url(
         "its URL is not understood; write postgres://USER@HOST/DATABASE[?host=SOCKET_FOLDER]",
     );
+    if !config.url.contains("://") {
+        return Err(FORM);
+    }
     let options: PgConnectOptions = config.url.parse().map_err(|_| FORM)?;
     if options.get_database().is_none_or(str::is_empty) {
         return Err(StoreError::Url("its URL names no database; write postgres://USER@HOST/DATABASE"));
