@@ -37,10 +37,11 @@ impl SqlStore {
     async fn commit(&self, lease: &Lease, commit: &EpochCommit) -> Result<()> {
         let digest = digest(commit);
         let mut tx = self.begin().await?;
-        if is_done(&mut tx, lease, &digest).await? {
-            return Ok(());
-        }
-        let job = guard(&mut tx, lease).await?;
+        let job = match guard(&mut tx, lease).await {
+            // A commit gives its lease back.
+            Err(StoreError::Fenced) if is_done(&mut tx, lease, &digest).await? => return Ok(()),
+            guarded => guarded?,
+        };
         let next = job.status.next(JobEvent::Committed)?;
         let vm = find_context(&mut tx, &job.context).await?;
         let disks = check(&mut tx, &job, commit).await?;

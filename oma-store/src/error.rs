@@ -54,6 +54,8 @@ pub(crate) enum StoreError {
     Fenced,
     #[error("{worker} drives it until {until}; wait for it to end, or for its lease to expire")]
     Held { worker: WorkerId, until: Timestamp },
+    #[error("another writer changed it at the same moment; try again")]
+    Raced,
     #[error("there is no {what} {id}")]
     Missing { what: &'static str, id: String },
     #[error("{what} {id} exists already and differs from what is asked for")]
@@ -81,9 +83,9 @@ impl StoreError {
         Self::Exists { what, id: id.to_string() }
     }
 
-    /// Whether the engine undid everything because of another transaction, so that doing it again can help at once.
+    /// Whether another transaction came between, so that nothing was written and doing it again can help at once.
     pub(crate) fn is_undone(&self) -> bool {
-        matches!(self, Self::Database { fault: Fault::Undone | Fault::Duplicate, .. })
+        matches!(self, Self::Raced | Self::Database { fault: Fault::Undone | Fault::Duplicate, .. })
     }
 
     /// The public error: the only place that decides the kind and whether trying again can help.
@@ -103,7 +105,7 @@ impl StoreError {
             }
             Self::Json(_) => (ErrorKind::Internal, Retry::Never),
             Self::Fenced => (ErrorKind::Fenced, Retry::Never),
-            Self::Migrating | Self::Held { .. } => (ErrorKind::Busy, Retry::Later),
+            Self::Migrating | Self::Raced | Self::Held { .. } => (ErrorKind::Busy, Retry::Later),
             Self::Exists { .. } => (ErrorKind::AlreadyExists, Retry::Never),
             Self::Older { .. }
             | Self::LiveJob(_)

@@ -64,14 +64,14 @@ impl SqlStore {
             )));
         }
         let now = tx.now().await?;
-        let until = until.unwrap_or(now);
+        let until = until.ok_or(StoreError::Raced)?;
         if let Some(owner) = known.owner.filter(|owner| owner != worker && now < until) {
             return Err(StoreError::Held { worker: owner, until });
         }
         let (fence, expires_at) = (known.fence.next(), now.after(ttl));
-        let values = vals![worker, fence, expires_at, now, id, known.fence];
+        let values = vals![worker, fence, expires_at, now, id, known.fence, until];
         if tx.execute(jobs::CLAIM, values).await? == 0 {
-            return Err(StoreError::Held { worker: worker.clone(), until });
+            return Err(StoreError::Raced);
         }
         tx.commit().await?;
         Ok(Lease { job: id.clone(), worker: worker.clone(), fence, expires_at })

@@ -23,7 +23,9 @@ statements! {
     INSERT = "INSERT INTO replication_jobs (id, vm_context_id, source_vm_id, source_vm_name, source_vm_path, \
               vcenter_host, replication_type, status, epoch, disk_ids, due_at, created_at, updated_at) \
               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    CLAIM = "UPDATE replication_jobs SET owner = ?, fence = ?, due_at = ?, updated_at = ? WHERE id = ? AND fence = ?";
+    /// Only as it was read: not since claimed (`fence`), renewed, released or ended (`due_at`).
+    CLAIM = "UPDATE replication_jobs SET owner = ?, fence = ?, due_at = ?, updated_at = ? \
+             WHERE id = ? AND fence = ? AND due_at = ?";
     RENEW = "UPDATE replication_jobs SET due_at = ? WHERE id = ? AND fence = ? AND owner = ?";
     RELEASE = "UPDATE replication_jobs SET owner = NULL, due_at = ?, updated_at = ? \
                WHERE id = ? AND fence = ? AND owner = ?";
