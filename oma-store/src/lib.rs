@@ -12,6 +12,8 @@ mod lease;
 mod migrate;
 mod page;
 mod record;
+#[cfg(feature = "servers")]
+pub mod servers;
 mod sql;
 mod store;
 
