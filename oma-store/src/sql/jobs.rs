@@ -1,6 +1,6 @@
 //! `replication_jobs`.
 
-use super::{live, statements};
+use super::statements;
 
 macro_rules! job {
     () => {
@@ -14,11 +14,11 @@ statements! {
     GUARD = "UPDATE replication_jobs SET fence = fence WHERE id = ? AND fence = ? AND owner = ?";
 
     BY_ID = concat!(job!(), " WHERE id = ?");
-    LIVE = concat!(job!(), " WHERE vm_context_id = ? AND ", live!());
+    LIVE = concat!(job!(), " WHERE vm_context_id = ? AND live = 1");
     PAGE = concat!(job!(), " WHERE seq < ? ORDER BY seq DESC LIMIT ?");
     PAGE_OF_CONTEXT = concat!(job!(), " WHERE vm_context_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?");
     /// Not by pages: there is at most one for each VM.
-    ALL_LIVE = concat!(job!(), " WHERE due_at IS NOT NULL");
+    ALL_LIVE = concat!(job!(), " WHERE live = 1");
 
     INSERT = "INSERT INTO replication_jobs (id, vm_context_id, source_vm_id, source_vm_name, source_vm_path, \
               vcenter_host, replication_type, status, epoch, disk_ids, due_at, created_at, updated_at) \
