@@ -31,6 +31,9 @@ pub use database::Database;
 pub use engine::ServerEngine;
 use watcher::Watcher;
 
+use crate::dialect::Dialect;
+use crate::sql;
+
 /// A server that does not answer by then never will.
 const START: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
@@ -182,6 +185,16 @@ impl Server {
             Place::Existing(_) => format!("oma_test_{}_{}_{number}", std::process::id(), database::moment()),
         }
     }
+}
+
+/// Every statement of the store with its name, as an engine gets it: to be prepared and explained.
+#[must_use]
+pub fn statements(engine: ServerEngine) -> Vec<(&'static str, &'static str)> {
+    let dialect = match engine {
+        ServerEngine::MariaDb => Dialect::MySql,
+        ServerEngine::Postgres => Dialect::Postgres,
+    };
+    sql::all().map(|(name, sql)| (name, sql.text(dialect))).collect()
 }
 
 fn not_ours() -> Error {

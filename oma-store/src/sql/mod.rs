@@ -23,19 +23,27 @@ macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident $(($form:ident))? = $text:expr;)+) => {
         $($(#[$doc])* pub(crate) const $name: $crate::db::Sql = $crate::db::sql!($($form)? $text);)+
 
-        #[cfg(test)]
+        #[cfg(any(test, feature = "servers"))]
         pub(crate) const ALL: &[(&str, $crate::db::Sql)] = &[$((stringify!($name), $name),)+];
     };
 }
 pub(crate) use statements;
 
-/// The states of a job that has not ended; the same words as in the partial index `ux_jobs_live`.
-macro_rules! live {
-    () => {
-        "status NOT IN ('completed', 'failed', 'cancelled')"
-    };
+/// Every statement with its name.
+#[cfg(any(test, feature = "servers"))]
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, crate::db::Sql)> {
+    let modules = [
+        changes::ALL,
+        exports::ALL,
+        jobs::ALL,
+        journals::ALL,
+        meta::ALL,
+        operations::ALL,
+        vms::ALL,
+        volumes::ALL,
+    ];
+    modules.into_iter().flatten().copied()
 }
-pub(crate) use live;
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,7 @@ use oma_core::state::{
 };
 use sqlx::{Connection, Executor, Row, SqlSafeStr, SqliteConnection};
 
-use super::{changes, exports, jobs, journals, meta, operations, vms, volumes};
-use crate::db::Sql;
+use super::all;
 use crate::dialect::Dialect;
 use crate::{SqlStore, StoreConfig};
 
@@ -17,20 +16,6 @@ const SCHEMAS: [(&str, &str); 3] = [
     ("mysql", include_str!("../../migrations/mysql/0001_replication.sql")),
     ("postgres", include_str!("../../migrations/postgres/0001_replication.sql")),
 ];
-
-fn all() -> impl Iterator<Item = (&'static str, Sql)> {
-    let modules = [
-        changes::ALL,
-        exports::ALL,
-        jobs::ALL,
-        journals::ALL,
-        meta::ALL,
-        operations::ALL,
-        vms::ALL,
-        volumes::ALL,
-    ];
-    modules.into_iter().flatten().copied()
-}
 
 async fn migrated() -> (tempfile::TempDir, SqliteConnection) {
     let folder = tempfile::tempdir().unwrap();
@@ -106,11 +91,11 @@ fn checks_of_the_schema_know_every_label() {
         }
     }
     let ended: Vec<_> = JobStatus::ALL.iter().filter(|status| status.is_terminal()).collect();
-    assert_eq!(super::live!(), format!("status NOT IN ({})", list(&ended)));
-    let live = format!("CASE WHEN {} THEN 1 END", super::live!());
+    let not_ended = format!("status NOT IN ({})", list(&ended));
+    let live = format!("CASE WHEN {not_ended} THEN 1 END");
     let added = include_str!("../../migrations/sqlite/0002_automation.sql");
     for (engine, schema) in [("sqlite", added), SCHEMAS[1], SCHEMAS[2]] {
         assert!(schema.contains(&live), "{engine}: {live}");
     }
-    assert!(SCHEMAS[0].1.contains(&format!("WHERE {};", super::live!())));
+    assert!(SCHEMAS[0].1.contains(&format!("WHERE {not_ended};")));
 }

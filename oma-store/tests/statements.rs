@@ -1,0 +1,103 @@
+//! Every statement is prepared against the real schema of each server, and none walks through a table that grows.
+#![allow(clippy::unwrap_used, reason = "a test panics when its setup fails")]
+
+use std::process::ExitCode;
+
+use oma_core::conformance::{self, Trial};
+use oma_store::servers::{Database, Server, ServerEngine, statements};
+use oma_store::{SqlStore, StoreConfig};
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection, Row, SqlSafeStr};
+
+fn main() -> ExitCode {
+    conformance::run(ServerEngine::ALL.iter().flat_map(|engine| trials(*engine)).collect())
+}
+
+fn trials(engine: ServerEngine) -> Vec<Trial> {
+    let trial = |name: &str, run: fn(Database) -> futures_util::future::BoxFuture<'static, ()>| {
+        conformance::trial(&format!("{engine}::{name}"), &[engine.required()], move || async move {
+            let database = Server::shared(engine).await.unwrap().create_database().await.unwrap();
+            let config = StoreConfig { url: database.url(), ..StoreConfig::default() };
+            SqlStore::open(&config).await.unwrap().close().await;
+            run(database).await;
+        })
+    };
+    match engine {
+        ServerEngine::MariaDb => vec![
+            trial("every_statement_is_taken", |database| Box::pin(mariadb_prepares(database))),
+            trial("no_statement_walks_through_a_table", |database| Box::pin(mariadb_explains(database))),
+        ],
+        ServerEngine::Postgres => vec![
+            trial("every_statement_is_taken", |database| Box::pin(postgres_prepares(database))),
+            trial("no_statement_walks_through_a_table", |database| Box::pin(postgres_explains(database))),
+        ],
+    }
+}
+
+/// The steps of the schema are few, and read from first to last.
+fn walked(engine: ServerEngine) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let all = statements(engine);
+    assert!(all.len() > 80, "{} statements", all.len());
+    all.into_iter().filter(|(name, _)| *name != "MIGRATIONS")
+}
+
+async fn mariadb_prepares(database: Database) {
+    let mut connection = MySqlConnection::connect(&database.url()).await.unwrap();
+    for (name, text) in statements(ServerEngine::MariaDb) {
+        let prepared = (&mut connection).prepare(text.into_sql_str()).await;
+        assert!(prepared.is_ok(), "{name}: {}", prepared.err().unwrap());
+    }
+}
+
+async fn postgres_prepares(database: Database) {
+    let mut connection = PgConnection::connect(&database.url()).await.unwrap();
+    for (name, text) in statements(ServerEngine::Postgres) {
+        let prepared = (&mut connection).prepare(text.into_sql_str()).await;
+        assert!(prepared.is_ok(), "{name}: {}", prepared.err().unwrap());
+    }
+}
+
+/// With plans for empty tables out of the way: MariaDB is told that a lookup by a key is cheap.
+async fn mariadb_explains(database: Database) {
+    let mut connection = MySqlConnection::connect(&database.url()).await.unwrap();
+    connection.execute("SET SESSION max_seeks_for_key = 1").await.unwrap();
+    for (name, text) in walked(ServerEngine::MariaDb) {
+        let mut query = sqlx::query(AssertSqlSafe(format!("EXPLAIN {text}")));
+        for before in text.split('?').take(text.matches('?').count()) {
+            let count = before.trim_end().ends_with("LIMIT");
+            query = if count { query.bind(1) } else { query.bind("2026-01-01 00:00:00") };
+        }
+        for row in query.fetch_all(&mut connection).await.unwrap() {
+            let (table, walk): (Option<String>, Option<String>) = (row.get("table"), row.get("type"));
+            let (key, extra): (Option<String>, Option<String>) = (row.get("key"), row.get("Extra"));
+            // What is inserted into is told as if it were walked through.
+            let select: String = row.get("select_type");
+            let walks = walk.as_deref() == Some("ALL") && select != "INSERT";
+            let sorts = extra.as_deref().is_some_and(|extra| extra.contains("filesort"));
+            assert!(!walks && !sorts, "{name}: {table:?} {walk:?} {key:?} {extra:?}");
+        }
+    }
+}
+
+/// With plans for empty tables out of the way: PostgreSQL walks and sorts only where it cannot do otherwise.
+async fn postgres_explains(database: Database) {
+    let mut connection = PgConnection::connect(&database.url()).await.unwrap();
+    for setting in ["enable_seqscan = off", "enable_sort = off", "plan_cache_mode = force_generic_plan"] {
+        connection.execute(AssertSqlSafe(format!("SET {setting}"))).await.unwrap();
+    }
+    for (name, text) in walked(ServerEngine::Postgres) {
+        connection.execute(AssertSqlSafe(format!("PREPARE explained AS {text}"))).await.unwrap();
+        let values = vec!["NULL"; text.matches('$').count()].join(", ");
+        let call = if values.is_empty() { String::new() } else { format!("({values})") };
+        let explain = AssertSqlSafe(format!("EXPLAIN EXECUTE explained{call}"));
+        let plan: Vec<String> = sqlx::raw_sql(explain)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        let walks = plan.iter().any(|line| line.contains("Seq Scan") || line.contains("Sort"));
+        assert!(!walks, "{name}: {}", plan.join("\n"));
+        connection.execute("DEALLOCATE explained").await.unwrap();
+    }
+}
