@@ -71,6 +71,7 @@ fn volume() -> VolumeRecord {
         stamp: None,
         status: VolumeStatus::Attached,
         device_path: Some("/data/volumes/vol-1.raw".to_owned()),
+        attached_to: None,
         updated_at: TIME,
     }
 }

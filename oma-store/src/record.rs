@@ -101,6 +101,11 @@ pub(crate) fn volume(row: &Row) -> Result<VolumeRecord> {
         stamp: fields.opt_text("content_stamp")?.map(|stamp| ContentStamp(stamp.to_owned())),
         status: fields.parse("status")?,
         device_path: fields.opt_text("device_path")?.map(str::to_owned),
+        attached_to: match fields.opt_text("vm_id")? {
+            // Before the second step of the schema it was not recorded.
+            None | Some("") => None,
+            Some(_) => fields.opt_parse("vm_id")?,
+        },
         updated_at: fields.time("updated_at")?,
     })
 }

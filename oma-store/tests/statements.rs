@@ -62,9 +62,9 @@ const FILL: &str = "\
     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) \
     SELECT CONCAT('ctx-', i), CONCAT('vm-', i), 'vcenter', 'vm', CONCAT('/DC/vm/', i) FROM n; \
     INSERT INTO replication_jobs (id, vm_context_id, source_vm_id, source_vm_name, source_vm_path, vcenter_host, \
-    replication_type, epoch, disk_ids, due_at) \
+    replication_type, epoch, disk_ids, status, completed_at) \
     SELECT CONCAT('job-', context_id), context_id, vmware_vm_id, vm_name, vm_path, vcenter_host, 'initial', 1, '[]', \
-    CURRENT_TIMESTAMP(3) FROM vm_replication_contexts; \
+    'completed', CURRENT_TIMESTAMP(3) FROM vm_replication_contexts; \
     INSERT INTO vm_disks (vm_context_id, job_id, disk_id, vm_dk_path, capacity_bytes) \
     SELECT vm_context_id, id, 'disk-2000', 'web.vmdk', 1 FROM replication_jobs; \
     ANALYZE TABLE vm_replication_contexts, replication_jobs, vm_disks";

@@ -116,7 +116,8 @@ impl<'a> VolumeService<'a> {
 
     async fn attach(&self, record: VolumeRecord, tag: &VolumeTag) -> Result<VolumeRecord> {
         let now = self.services.backend.get(&record.id).await?.and_then(|volume| volume.device_path);
-        if record.status == VolumeStatus::Attached && now.is_some() && record.device_path == now {
+        let ours = record.attached_to.as_ref() == Some(&self.lease.worker);
+        if record.status == VolumeStatus::Attached && ours && now.is_some() && record.device_path == now {
             return Ok(record);
         }
         let spec = self.intent(OperationKind::Attach, &tag.disk, Some(&record.id), None);

@@ -3,7 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::state::VolumeStatus;
-use crate::{ByteSize, DiskRef, Epoch, Generation, InstanceId, Timestamp, VolumeId};
+use crate::{ByteSize, DiskRef, Epoch, Generation, InstanceId, Timestamp, VolumeId, WorkerId};
 
 /// The backend's own mark of ownership on a volume (L02).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +62,9 @@ pub struct VolumeRecord {
     pub status: VolumeStatus,
     /// Its local device or file, while attached (`device_mappings.device_path`).
     pub device_path: Option<String>,
+    /// The worker that sees that device; on another machine the path means nothing, or another disk
+    /// (`device_mappings.vm_id`).
+    pub attached_to: Option<WorkerId>,
     /// When the record last changed.
     pub updated_at: Timestamp,
 }

@@ -11,8 +11,55 @@ CREATE INDEX ix_jobs_queue ON replication_jobs (live, priority DESC, seq);
 CREATE INDEX ix_jobs_owner ON replication_jobs (owner, due_at);
 CREATE INDEX ix_jobs_ended ON replication_jobs (completed_at, status, bytes_transferred);
 
--- vm_id is the appliance that sees the device. One machine has one file, so here it may stay empty.
-UPDATE device_mappings SET vm_id = '' WHERE vm_id IS NULL;
+-- vm_id is the worker that sees the device: a path means another device on another machine. Both tables are made anew,
+-- because a constraint cannot be changed; the exports first, or they would go with the mappings.
+CREATE TABLE device_mappings_2 (
+    id                INTEGER PRIMARY KEY AUTOINCREMENT,
+    volume_uuid       TEXT    NOT NULL UNIQUE REFERENCES ossea_volumes (volume_id) ON DELETE RESTRICT,
+    volume_id_numeric INTEGER,
+    vm_id             TEXT    NOT NULL DEFAULT '',
+    device_path       TEXT    NOT NULL,
+    size              INTEGER NOT NULL CHECK (size >= 0),
+    created_at        INTEGER NOT NULL,
+    updated_at        INTEGER NOT NULL,
+    UNIQUE (vm_id, device_path)
+) STRICT;
+INSERT INTO device_mappings_2 (id, volume_uuid, volume_id_numeric, vm_id, device_path, size, created_at, updated_at)
+SELECT id, volume_uuid, volume_id_numeric, COALESCE(vm_id, ''), device_path, size, created_at, updated_at FROM device_mappings;
+CREATE TABLE nbd_exports_2 (
+    id                  INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_id              TEXT    NOT NULL REFERENCES replication_jobs (id) ON DELETE CASCADE,
+    vm_disk_id          INTEGER NOT NULL REFERENCES vm_disks (id) ON DELETE CASCADE,
+    device_mapping_uuid TEXT    NOT NULL REFERENCES device_mappings_2 (volume_uuid) ON DELETE CASCADE,
+    export_name         TEXT    NOT NULL UNIQUE,
+    port                INTEGER,
+    device_path         TEXT,
+    config_path         TEXT,
+    status              TEXT    NOT NULL CHECK (status IN ('starting', 'running', 'draining', 'stopped')),
+    created_at          INTEGER NOT NULL,
+    updated_at          INTEGER NOT NULL
+) STRICT;
+INSERT INTO nbd_exports_2 (id, job_id, vm_disk_id, device_mapping_uuid, export_name, port, device_path, config_path, status,
+                           created_at, updated_at)
+SELECT id, job_id, vm_disk_id, device_mapping_uuid, export_name, port, device_path, config_path, status,
+       created_at, updated_at FROM nbd_exports;
+DROP VIEW vm_export_mappings;
+DROP TABLE nbd_exports;
+DROP TABLE device_mappings;
+ALTER TABLE device_mappings_2 RENAME TO device_mappings;
+ALTER TABLE nbd_exports_2 RENAME TO nbd_exports;
+CREATE INDEX ix_exports_job ON nbd_exports (job_id);
+CREATE INDEX ix_exports_disk ON nbd_exports (vm_disk_id);
+CREATE INDEX ix_exports_mapping ON nbd_exports (device_mapping_uuid);
+CREATE VIEW vm_export_mappings AS
+SELECT e.id AS id, c.vmware_vm_id AS vm_id, d.unit_number AS disk_unit_number, c.vm_name AS vm_name,
+       e.export_name AS export_name, m.device_path AS device_path,
+       CASE e.status WHEN 'stopped' THEN 'inactive' ELSE 'active' END AS status,
+       e.job_id AS job_id, e.created_at AS created_at, e.updated_at AS updated_at
+FROM nbd_exports e
+JOIN vm_disks d ON d.id = e.vm_disk_id
+JOIN vm_replication_contexts c ON c.context_id = d.vm_context_id
+JOIN device_mappings m ON m.volume_uuid = e.device_mapping_uuid;
 
 CREATE INDEX ix_log_ts ON log_events (ts, id);
 

@@ -5,7 +5,7 @@ use super::statements;
 macro_rules! volume {
     () => {
         "SELECT v.volume_id, v.volume_name, v.vm_context_id, v.disk_id, v.capacity_bytes, v.generation, \
-         v.content, v.content_epoch, v.content_stamp, v.status, m.device_path, v.updated_at FROM ossea_volumes v \
+         v.content, v.content_epoch, v.content_stamp, v.status, m.device_path, m.vm_id, v.updated_at FROM ossea_volumes v \
          LEFT JOIN device_mappings m ON m.volume_uuid = v.volume_id"
     };
 }
@@ -31,9 +31,10 @@ statements! {
     COMMIT = "UPDATE ossea_volumes SET content = ?, content_epoch = ?, content_stamp = ?, updated_at = ? \
               WHERE volume_id = ?";
 
-    BY_DEVICE = "SELECT volume_uuid FROM device_mappings WHERE device_path = ?";
-    MAP = "INSERT INTO device_mappings (volume_uuid, device_path, size, created_at, updated_at) VALUES (?, ?, ?, ?, ?)";
-    REMAP = "UPDATE device_mappings SET device_path = ?, size = ?, updated_at = ? WHERE volume_uuid = ?";
+    BY_DEVICE = "SELECT volume_uuid FROM device_mappings WHERE vm_id = ? AND device_path = ?";
+    MAP = "INSERT INTO device_mappings (volume_uuid, vm_id, device_path, size, created_at, updated_at) \
+           VALUES (?, ?, ?, ?, ?, ?)";
+    REMAP = "UPDATE device_mappings SET vm_id = ?, device_path = ?, size = ?, updated_at = ? WHERE volume_uuid = ?";
     RESIZE_DEVICE = "UPDATE device_mappings SET size = ?, updated_at = ? WHERE volume_uuid = ?";
     UNMAP = "DELETE FROM device_mappings WHERE volume_uuid = ?";
 }

@@ -51,7 +51,7 @@ impl SqlStore {
         let disk = find_disk(&mut tx, &known.spec.disk).await?;
         match known.spec.kind {
             OperationKind::Create => created(&mut tx, &disk, done, content, now).await?,
-            OperationKind::Attach => attached(&mut tx, done, now).await?,
+            OperationKind::Attach => attached(&mut tx, &lease.worker, done, now).await?,
             OperationKind::Detach => detached(&mut tx, &done.id, now).await?,
             OperationKind::Resize => resized(&mut tx, done, now).await?,
             OperationKind::Snapshot => find_volume(&mut tx, &done.id).await.map(|_| ())?,

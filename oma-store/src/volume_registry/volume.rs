@@ -3,7 +3,7 @@
 use oma_core::record::{Lease, VolumeContent, VolumeRecord};
 use oma_core::state::{VolumeEvent, VolumeStatus};
 use oma_core::traits::Volume;
-use oma_core::{Generation, Timestamp, VolumeId};
+use oma_core::{Generation, Timestamp, VolumeId, WorkerId};
 
 use crate::db::{Row, Tx, vals};
 use crate::error::{Result, StoreError};
@@ -96,14 +96,16 @@ pub(super) async fn created(
     tx.execute(vms::LINK_VOLUME, vals![done.id, generation, now, disk.row]).await.map(|_| ())
 }
 
-pub(super) async fn attached(tx: &mut Tx, done: &Volume, now: Timestamp) -> Result<()> {
+pub(super) async fn attached(tx: &mut Tx, worker: &WorkerId, done: &Volume, now: Timestamp) -> Result<()> {
     let Some(path) = &done.device_path else {
         return Err(StoreError::Invalid("the volume is attached and has no device path".to_owned()));
     };
     let mapped = |row: &Row| row.fields("device_mappings", "volume_uuid").parse("volume_uuid");
-    let taken: Option<VolumeId> = tx.find(volumes::BY_DEVICE, vals![path], mapped).await?;
+    let taken: Option<VolumeId> = tx.find(volumes::BY_DEVICE, vals![worker, path], mapped).await?;
     if let Some(other) = taken.filter(|other| *other != done.id) {
-        return Err(StoreError::Conflict(format!("device {path} is volume {other}; detach that one first")));
+        return Err(StoreError::Conflict(format!(
+            "device {path} of {worker} is volume {other}; detach that one first"
+        )));
     }
     let known = find_volume(tx, &done.id).await?;
     // Attached once more, perhaps elsewhere, after this machine was restarted.
@@ -112,8 +114,8 @@ pub(super) async fn attached(tx: &mut Tx, done: &Volume, now: Timestamp) -> Resu
         other => other.next(VolumeEvent::Attach)?,
     };
     tx.execute(volumes::SET_STATUS, vals![status, path, now, done.id]).await?;
-    if tx.execute(volumes::REMAP, vals![path, known.capacity, now, done.id]).await? == 0 {
-        tx.execute(volumes::MAP, vals![done.id, path, known.capacity, now, now]).await?;
+    if tx.execute(volumes::REMAP, vals![worker, path, known.capacity, now, done.id]).await? == 0 {
+        tx.execute(volumes::MAP, vals![done.id, worker, path, known.capacity, now, now]).await?;
     }
     Ok(())
 }

@@ -8,4 +8,5 @@ mod lists;
 mod open;
 mod processes;
 mod seeds;
+mod upgrade;
 mod writers;

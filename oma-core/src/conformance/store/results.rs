@@ -9,6 +9,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         attaching_elsewhere_takes_the_place_of_the_old_mapping,
         detaching_what_was_never_attached_is_a_conflict,
         a_device_path_maps_to_one_volume,
+        l05_a_device_path_means_another_device_to_another_worker,
         an_attached_volume_has_a_device_path,
         the_answer_is_about_the_operations_volume,
         a_new_volume_that_is_another_disks_is_a_conflict,
@@ -81,6 +82,24 @@ async fn a_device_path_maps_to_one_volume(store: StoreSubject) {
     let attach = store.operation(&lease, &other, OperationKind::Attach, Some(&made.id));
     let answer = store.backend_volume("vol-2", taken.device_path.as_deref());
     refused(&store, &lease, &attach, &answer, ErrorKind::Conflict).await;
+}
+
+async fn l05_a_device_path_means_another_device_to_another_worker(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let [disk, other] = KEYS.map(|text| store.disk(&vm, text));
+    let taken = store.provision(&lease, &disk, "vol-1").await;
+    assert_eq!(taken.attached_to.as_ref(), Some(&lease.worker));
+    let lease = store.take_over(&lease).await;
+    let create = store.operation(&lease, &other, OperationKind::Create, None);
+    let made = store.carry_out(&lease, &create, &store.backend_volume("vol-2", None)).await.unwrap();
+    let attach = store.operation(&lease, &other, OperationKind::Attach, Some(&made.id));
+    let answer = store.backend_volume("vol-2", taken.device_path.as_deref());
+    let attached = store.carry_out(&lease, &attach, &answer).await.unwrap();
+    assert_eq!(attached.attached_to.as_ref(), Some(&lease.worker));
+    assert_eq!(store.volumes.volume(&taken.id).await.unwrap(), Some(taken.clone()));
+    let again = store.operation(&lease, &disk, OperationKind::Attach, Some(&taken.id));
+    let answer = store.backend_volume("vol-1", taken.device_path.as_deref());
+    refused(&store, &lease, &again, &answer, ErrorKind::Conflict).await;
 }
 
 async fn an_attached_volume_has_a_device_path(store: StoreSubject) {

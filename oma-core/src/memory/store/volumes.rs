@@ -6,7 +6,7 @@ use super::{Intent, MemoryStore, State, listed};
 use crate::record::{Lease, Operation, OperationSpec, VolumeContent, VolumeRecord};
 use crate::state::{OperationEvent, OperationKind, OperationStatus, VolumeEvent, VolumeStatus};
 use crate::traits::{Volume, VolumeRegistry};
-use crate::{DiskRef, Generation, InstanceId, OperationId, Result, Timestamp, VolumeId};
+use crate::{DiskRef, Generation, InstanceId, OperationId, Result, Timestamp, VolumeId, WorkerId};
 
 #[async_trait]
 impl VolumeRegistry for MemoryStore {
@@ -172,7 +172,7 @@ impl State {
         }
         let answer = match spec.kind {
             OperationKind::Create => self.created(&spec.disk, volume, content, now)?,
-            OperationKind::Attach => self.attached(volume, now)?,
+            OperationKind::Attach => self.attached(&lease.worker, volume, now)?,
             OperationKind::Detach => self.detached(&volume.id, now)?,
             OperationKind::Resize => {
                 let record = self.volume_mut(&volume.id)?;
@@ -185,7 +185,8 @@ impl State {
             OperationKind::Delete => {
                 let last = self.volume_mut(&volume.id)?.clone();
                 self.remove_volume(&volume.id, now);
-                VolumeRecord { status: VolumeStatus::Deleted, device_path: None, updated_at: now, ..last }
+                let status = VolumeStatus::Deleted;
+                VolumeRecord { status, device_path: None, attached_to: None, updated_at: now, ..last }
             }
         };
         let intent = self.intent(lease, id)?;
@@ -220,17 +221,27 @@ impl State {
             stamp: None,
             status: VolumeStatus::Created,
             device_path: None,
+            attached_to: None,
             updated_at: now,
         };
         self.volumes.insert(volume.id.clone(), record.clone());
         Ok(record)
     }
 
-    fn attached(&mut self, volume: &Volume, now: Timestamp) -> Result<VolumeRecord, Refusal> {
+    fn attached(
+        &mut self,
+        worker: &WorkerId,
+        volume: &Volume,
+        now: Timestamp,
+    ) -> Result<VolumeRecord, Refusal> {
         let Some(path) = volume.device_path.clone() else {
             return Err(Refusal::Input("the volume is attached and has no device path"));
         };
-        let here = |other: &&VolumeRecord| other.id != volume.id && other.device_path.as_ref() == Some(&path);
+        let here = |other: &&VolumeRecord| {
+            other.id != volume.id
+                && other.attached_to.as_ref() == Some(worker)
+                && other.device_path.as_ref() == Some(&path)
+        };
         if let Some(other) = self.volumes.values().find(here) {
             return Err(Refusal::PathTaken { path, volume: other.id.clone() });
         }
@@ -240,6 +251,7 @@ impl State {
             record.status = record.status.next(VolumeEvent::Attach)?;
         }
         record.device_path = Some(path);
+        record.attached_to = Some(worker.clone());
         record.updated_at = now;
         Ok(record.clone())
     }
@@ -250,6 +262,7 @@ impl State {
             record.status = record.status.next(VolumeEvent::Detach)?;
         }
         record.device_path = None;
+        record.attached_to = None;
         record.updated_at = now;
         let record = record.clone();
         self.exports.retain(|_, export| export.volume != *id);
