@@ -171,6 +171,14 @@ text_id! {
     PointId, "source point id", 512, nothing
 }
 text_id! {
+    /// Name of the cloud or place that volumes live in.
+    TargetName, "target name", 191, blank_or_slash
+}
+text_id! {
+    /// Identity of an automation job (`jobs.job_id`): a run of a playbook, not a replication job.
+    AutomationJobId, "automation job id", 36, blank_or_slash
+}
+text_id! {
     /// Inventory path of a VM, e.g. `/DC/vm/NAME`.
     VmPath, "VM path", 500, nothing
 }
@@ -302,6 +310,10 @@ counter! {
 counter! {
     /// Grows whenever a volume stops being "the last epoch plus nothing else" (L09).
     Generation, 1
+}
+counter! {
+    /// Number of a log event: grows in the order of recording; 0 before the first.
+    LogId, 0
 }
 counter! {
     /// Fencing token of a job: grows with every claim (L16); 0 before the first.

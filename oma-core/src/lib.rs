@@ -24,8 +24,8 @@ pub use error::{Error, ErrorKind, Result, Retry};
 pub use extent::{Extent, ExtentError};
 pub use extent_set::ExtentSet;
 pub use id::{
-    ContextId, DiskKey, DiskRef, Endpoint, Epoch, ExportName, Fence, Generation, IdError, InstanceId,
-    InstanceUuid, JobId, OperationId, PointId, VmPath, VolumeId, WorkerId,
+    AutomationJobId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, ExportName, Fence, Generation, IdError,
+    InstanceId, InstanceUuid, JobId, LogId, OperationId, PointId, TargetName, VmPath, VolumeId, WorkerId,
 };
 pub use size::{ByteSize, ByteSizeError};
 pub use time::{Clock, SystemClock, Timestamp};

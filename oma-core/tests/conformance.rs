@@ -7,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use oma_core::conformance::{
-    self, BackendSubject, Connect, DEVICE_CAPACITY, DeviceSubject, ExportSubject, SourceSubject, SourceWorld,
-    StoreSubject, Trial, sample,
+    self, AddAutomationJob, BackendSubject, Connect, DEVICE_CAPACITY, DeviceSubject, ExportSubject,
+    SourceSubject, SourceWorld, StoreSubject, Trial, sample,
 };
 use oma_core::memory::{
     ManualClock, MemoryBackend, MemoryDevice, MemoryExportServer, MemorySource, MemoryStore,
@@ -69,7 +69,13 @@ fn exports() -> Vec<Trial> {
 fn stores() -> Vec<Trial> {
     conformance::cases("memory_store", &conformance::store_cases(), async || {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
-        StoreSubject::new(Arc::new(MemoryStore::new(clock.clone())), clock, Box::new(()))
+        let store = Arc::new(MemoryStore::new(clock.clone()));
+        let known = store.clone();
+        let automation: AddAutomationJob = Arc::new(move |id| {
+            known.add_automation_job(id);
+            Box::pin(async {})
+        });
+        StoreSubject::new(store, automation, clock, Box::new(()))
     })
 }
 

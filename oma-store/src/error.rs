@@ -88,6 +88,12 @@ impl StoreError {
         matches!(self, Self::Raced | Self::Database { fault: Fault::Undone | Fault::Duplicate, .. })
     }
 
+    /// Whether somebody else was in the way, longer than one waits.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn is_busy(&self) -> bool {
+        self.is_undone() || matches!(self, Self::Database { fault: Fault::Busy, .. })
+    }
+
     /// The public error: the only place that decides the kind and whether trying again can help.
     pub(crate) fn at(self, operation: &'static str, resource: impl std::fmt::Display) -> Error {
         let (kind, retry) = match &self {

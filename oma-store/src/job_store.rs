@@ -4,7 +4,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use oma_core::record::{JobEnd, JobFilter, JobSpec, Lease, ReplicationJob, VmContext};
+use oma_core::record::{
+    ClaimRequest, JobEnd, JobFilter, JobSpec, Lease, ReplicationJob, RetryPolicy, VmContext,
+};
 use oma_core::state::{ContextEvent, DiskEvent, DiskStatus, JobEvent, JobStatus};
 use oma_core::traits::JobStore;
 use oma_core::{ContextId, DiskKey, JobId, Timestamp, WorkerId};
@@ -32,7 +34,8 @@ impl SqlStore {
         if let Some(known) = find(&mut tx, &spec.id).await? {
             let same = known.context == spec.context
                 && known.replication_type == spec.replication_type
-                && known.disks.iter().eq(&disks);
+                && known.disks.iter().eq(&disks)
+                && (known.priority, &known.target) == (spec.priority, &spec.target);
             return if same { Ok(known) } else { Err(StoreError::exists("job", &spec.id)) };
         }
         let vm = find_context(&mut tx, &spec.context).await?;
@@ -115,20 +118,9 @@ impl SqlStore {
     }
 
     async fn end_job(&self, lease: &Lease, end: &JobEnd) -> Result<ReplicationJob> {
-        let (event, reason) = match end {
-            JobEnd::Failed(reason) => (JobEvent::Fail, reason),
-            JobEnd::Cancelled(reason) => (JobEvent::Cancel, reason),
-        };
         let mut tx = self.begin().await?;
         let known = guard(&mut tx, lease).await?;
-        let status = known.status.next(event)?;
-        let now = tx.now().await?;
-        let values = vals![status, reason, now, now, lease.job, lease.fence, lease.worker];
-        tx.execute(jobs::END, values).await?;
-        tx.execute(vms::FAIL_DISKS, vals![DiskStatus::Failed, now, lease.job]).await?;
-        let vm = find_context(&mut tx, &known.context).await?;
-        let vm_status = vm.status.next(ContextEvent::Fail)?;
-        tx.execute(vms::JOB_FAILS, vals![vm_status, now, now, vm.id]).await?;
+        close(&mut tx, &known, lease, end).await?;
         let ended = must_find(&mut tx, &lease.job).await?;
         tx.commit().await?;
         Ok(ended)
@@ -149,6 +141,22 @@ impl SqlStore {
         page.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
         Ok(page)
     }
+}
+
+/// Ends a job without its epoch; its row is locked already.
+pub(crate) async fn close(tx: &mut Tx, known: &ReplicationJob, lease: &Lease, end: &JobEnd) -> Result<()> {
+    let (event, reason) = match end {
+        JobEnd::Failed(reason) => (JobEvent::Fail, reason),
+        JobEnd::Cancelled(reason) => (JobEvent::Cancel, reason),
+    };
+    let status = known.status.next(event)?;
+    let now = tx.now().await?;
+    let values = vals![status, reason, now, now, lease.job, lease.fence, lease.worker];
+    tx.execute(jobs::END, values).await?;
+    tx.execute(vms::FAIL_DISKS, vals![DiskStatus::Failed, now, lease.job]).await?;
+    let vm = find_context(tx, &known.context).await?;
+    let vm_status = vm.status.next(ContextEvent::Fail)?;
+    tx.execute(vms::JOB_FAILS, vals![vm_status, now, now, vm.id]).await.map(|_| ())
 }
 
 /// A job and when its lease ends.
@@ -179,6 +187,8 @@ async fn insert_row(
         JobStatus::Initializing,
         vm.epoch.next(),
         serde_json::to_string(disks)?,
+        spec.priority,
+        spec.target,
         now,
         now,
         now,
@@ -199,7 +209,7 @@ async fn find(tx: &mut Tx, id: &JobId) -> Result<Option<ReplicationJob>> {
     tx.find(jobs::BY_ID, vals![id], job).await
 }
 
-async fn must_find(tx: &mut Tx, id: &JobId) -> Result<ReplicationJob> {
+pub(crate) async fn must_find(tx: &mut Tx, id: &JobId) -> Result<ReplicationJob> {
     find(tx, id).await?.ok_or_else(|| StoreError::missing("job", id))
 }
 
@@ -234,6 +244,11 @@ impl JobStore for SqlStore {
         self.settled(|| self.claim_job(id, worker, ttl)).await.map_err(|error| error.at("claim job", id))
     }
 
+    async fn claim_next(&self, request: &ClaimRequest) -> oma_core::Result<Option<Lease>> {
+        let given = self.next_job(request).await;
+        given.map_err(|error| error.at("claim the next job for", &request.worker))
+    }
+
     async fn renew(&self, lease: &Lease, ttl: Duration) -> oma_core::Result<Lease> {
         let renewed = self.settled(|| self.renew_lease(lease, ttl)).await;
         renewed.map_err(|error| error.at("renew the lease of job", &lease.job))
@@ -242,6 +257,16 @@ impl JobStore for SqlStore {
     async fn release(&self, lease: &Lease) -> oma_core::Result<()> {
         let released = self.settled(|| self.release_lease(lease)).await;
         released.map_err(|error| error.at("give back the lease of job", &lease.job))
+    }
+
+    async fn defer(
+        &self,
+        lease: &Lease,
+        error: &str,
+        policy: &RetryPolicy,
+    ) -> oma_core::Result<ReplicationJob> {
+        let deferred = self.settled(|| self.defer_job(lease, error, policy)).await;
+        deferred.map_err(|error| error.at("defer job", &lease.job))
     }
 
     async fn advance(

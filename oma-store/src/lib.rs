@@ -4,12 +4,14 @@
     allow(dead_code, reason = "without an engine nothing can be opened")
 )]
 
+mod batch;
 mod config;
 mod db;
 mod dialect;
 mod error;
 mod lease;
 mod migrate;
+mod months;
 mod page;
 mod record;
 #[cfg(feature = "servers")]
@@ -18,10 +20,13 @@ mod sql;
 mod store;
 
 mod change_id_repo;
+mod claims;
 mod export_registry;
 mod extent_journal;
 mod inventory;
 mod job_store;
+mod log_store;
+mod overview;
 mod volume_registry;
 
 pub use config::{Durability, StoreConfig};

@@ -1,10 +1,12 @@
 //! Rows as records. Everything is parsed again: a row that was changed by hand is `Corrupt`, not believed.
 
+use std::fmt;
+
 use oma_core::record::{
-    CbtRecord, CommittedChange, ContentStamp, DiskRecord, ExportRecord, Operation, OperationSpec,
-    ReplicationJob, SourceIdentity, VmContext, VolumeContent, VolumeRecord,
+    CbtRecord, CommittedChange, ContentStamp, DiskRecord, ExportRecord, JobLine, LogEvent, Operation,
+    OperationSpec, ReplicationJob, SourceIdentity, VmContext, VolumeContent, VolumeRecord,
 };
-use oma_core::{ByteSize, DiskRef, Epoch, Fence, Generation};
+use oma_core::{ByteSize, DiskRef, Epoch, Fence, Generation, LogId};
 
 use crate::db::{Fields, Row};
 use crate::error::Result;
@@ -18,7 +20,11 @@ pub(crate) fn job(row: &Row) -> Result<ReplicationJob> {
         status: fields.parse("status")?,
         epoch: Epoch(fields.count("epoch")?),
         disks: fields.json("disk_ids")?,
+        priority: narrow(&fields, "priority")?,
+        target: fields.opt_parse("target")?,
         error: fields.opt_text("error_message")?.map(str::to_owned),
+        attempts: narrow(&fields, "attempts")?,
+        due_at: fields.opt_time("due_at")?,
         fence: Fence(fields.count("fence")?),
         owner: fields.opt_parse("owner")?,
         created_at: fields.time("created_at")?,
@@ -43,6 +49,11 @@ pub(crate) fn context(row: &Row) -> Result<VmContext> {
         created_at: fields.time("created_at")?,
         updated_at: fields.time("updated_at")?,
     })
+}
+
+/// A number of fewer bits than its column's.
+fn narrow<T: TryFrom<i64, Error: fmt::Display>>(fields: &Fields<'_>, column: &'static str) -> Result<T> {
+    T::try_from(fields.int(column)?).map_err(|error| fields.damaged(column, error))
 }
 
 fn disk_ref(fields: &Fields<'_>) -> Result<DiskRef> {
@@ -162,5 +173,28 @@ pub(crate) fn history(row: &Row) -> Result<CbtRecord> {
         bytes_transferred: fields.size("bytes_transferred")?,
         success: fields.flag("sync_success")?,
         created_at: fields.time("created_at")?,
+    })
+}
+
+pub(crate) fn event(row: &Row) -> Result<(LogId, LogEvent)> {
+    let fields = row.fields("log_events", "id");
+    let attrs = fields.opt_text("attrs")?.map(|_| fields.json("attrs")).transpose()?;
+    let event = LogEvent {
+        job: fields.opt_parse("job_id")?,
+        level: fields.parse("level")?,
+        message: fields.text("message")?.to_owned(),
+        attrs,
+        at: fields.time("ts")?,
+    };
+    Ok((LogId(fields.count("id")?), event))
+}
+
+pub(crate) fn line(row: &Row) -> Result<JobLine> {
+    let fields = row.fields("job_logs", "line_number");
+    Ok(JobLine {
+        number: fields.count("line_number")?,
+        stream: fields.parse("stream")?,
+        text: fields.text("content")?.to_owned(),
+        at: fields.time("ts")?,
     })
 }

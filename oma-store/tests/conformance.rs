@@ -1,6 +1,8 @@
 //! The promises of all store traits, on SQLite.
 #![allow(clippy::unwrap_used, reason = "a subject that cannot be made is a failed test")]
 
+mod automation;
+
 use std::fs::File;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -8,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
+use automation::automation;
 use oma_core::conformance::{self, StoreSubject, Trial};
 use oma_core::memory::ManualClock;
 use oma_core::{ErrorKind, Timestamp};
@@ -34,8 +37,9 @@ fn stores() -> Vec<Trial> {
     conformance::cases("sqlite_store", &conformance::store_cases(), async || {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
         let folder = tempfile::tempdir().unwrap();
-        let store = SqlStore::open(&config(&folder)).await.unwrap().with_clock(clock.clone());
-        StoreSubject::new(Arc::new(store), clock, Box::new(folder))
+        let config = config(&folder);
+        let store = SqlStore::open(&config).await.unwrap().with_clock(clock.clone());
+        StoreSubject::new(Arc::new(store), automation(config.url), clock, Box::new(folder))
     })
 }
 

@@ -1,6 +1,8 @@
-//! What every store promises: [`JobStore`], [`Inventory`], [`ChangeIdRepo`], [`ExtentJournal`], [`VolumeRegistry`] and
-//! [`ExportRegistry`] over the same records.
+//! What every store promises: [`JobStore`], [`Inventory`], [`ChangeIdRepo`], [`ExtentJournal`], [`VolumeRegistry`],
+//! [`ExportRegistry`], [`LogStore`] and [`Overview`] over the same records.
 
+mod attempts;
+mod bounds;
 mod changes;
 mod commits;
 mod exports;
@@ -9,9 +11,14 @@ mod inventory;
 mod jobs;
 mod journal;
 mod leases;
+mod lines;
+mod logs;
 mod operations;
+mod overview;
+mod queue;
 mod races;
 mod results;
+mod retention;
 mod volumes;
 
 use std::fmt;
@@ -19,22 +26,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
 
 use super::{Case, Guard};
 use crate::memory::ManualClock;
 use crate::record::{
-    CbtRecord, CommittedChange, ContentStamp, DiskAttempt, DiskCommit, DiskRecord, EpochCommit, ExportRecord,
-    JobFilter, JobSpec, JournalBasis, JournalEntry, Lease, Operation, OperationSpec, ReplicationJob,
-    SourceDisk, SourceIdentity, SourceVm, VmContext, VolumeRecord,
+    CbtRecord, ClaimLimits, ClaimRequest, CommittedChange, ContentStamp, DiskAttempt, DiskCommit, DiskRecord,
+    EpochCommit, ExportRecord, JobFilter, JobSpec, JournalBasis, JournalEntry, Lease, Operation,
+    OperationSpec, ReplicationJob, SourceDisk, SourceIdentity, SourceVm, VmContext, VolumeRecord,
 };
 use crate::state::{JobEvent, OperationKind, ReplicationType};
 use crate::traits::{
-    ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, Volume, VolumeRegistry,
+    ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, LogStore, Overview, Volume,
+    VolumeRegistry,
 };
 use crate::{
-    ByteSize, ChangeId, Clock, DiskKey, DiskRef, Endpoint, ErrorKind, ExportName, Extent, ExtentSet,
-    Generation, InstanceUuid, JobId, OperationId, PointId, Result, VmPath, VolumeId, WorkerId,
+    AutomationJobId, ByteSize, ChangeId, Clock, ContextId, DiskKey, DiskRef, Endpoint, ErrorKind, ExportName,
+    Extent, ExtentSet, Generation, InstanceUuid, JobId, OperationId, PointId, Result, VmPath, VolumeId,
+    WorkerId,
 };
+
+/// Makes an automation job known to a store, beside all traits: its own trait does not exist yet.
+pub type AddAutomationJob = Arc<dyn Fn(AutomationJobId) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// An empty store, to be put to the test.
 pub struct StoreSubject {
@@ -50,6 +63,12 @@ pub struct StoreSubject {
     pub volumes: Arc<dyn VolumeRegistry>,
     /// Its exports.
     pub exports: Arc<dyn ExportRegistry>,
+    /// Its logs.
+    pub logs: Arc<dyn LogStore>,
+    /// It in numbers.
+    pub overview: Arc<dyn Overview>,
+    /// How it comes to know an automation job.
+    pub automation: AddAutomationJob,
     /// The clock that it goes by.
     pub clock: Arc<ManualClock>,
     /// What it lives on.
@@ -58,9 +77,10 @@ pub struct StoreSubject {
 
 impl StoreSubject {
     /// A subject whose records all lie in one store.
-    pub fn new<S>(store: Arc<S>, clock: Arc<ManualClock>, guard: Guard) -> Self
+    pub fn new<S>(store: Arc<S>, automation: AddAutomationJob, clock: Arc<ManualClock>, guard: Guard) -> Self
     where
-        S: JobStore + Inventory + ChangeIdRepo + ExtentJournal + VolumeRegistry + ExportRegistry,
+        S: JobStore + Inventory + ChangeIdRepo + ExtentJournal,
+        S: VolumeRegistry + ExportRegistry + LogStore + Overview,
     {
         Self {
             jobs: store.clone(),
@@ -68,7 +88,10 @@ impl StoreSubject {
             change_ids: store.clone(),
             journal: store.clone(),
             volumes: store.clone(),
-            exports: store,
+            exports: store.clone(),
+            logs: store.clone(),
+            overview: store,
+            automation,
             clock,
             guard,
         }
@@ -87,6 +110,9 @@ pub fn store_cases() -> Vec<Case<StoreSubject>> {
     let mut all = inventory::cases();
     all.extend(jobs::cases());
     all.extend(leases::cases());
+    all.extend(queue::cases());
+    all.extend(bounds::cases());
+    all.extend(attempts::cases());
     all.extend(fences::cases());
     all.extend(operations::cases());
     all.extend(results::cases());
@@ -96,6 +122,10 @@ pub fn store_cases() -> Vec<Case<StoreSubject>> {
     all.extend(changes::cases());
     all.extend(commits::cases());
     all.extend(races::cases());
+    all.extend(logs::cases());
+    all.extend(lines::cases());
+    all.extend(retention::cases());
+    all.extend(overview::cases());
     all
 }
 
@@ -144,6 +174,11 @@ fn source_vm(uuid: &str) -> SourceVm {
     }
 }
 
+/// A claim that no bound forbids, of jobs with up to three attempts.
+fn request(by: &str) -> ClaimRequest {
+    ClaimRequest { worker: worker(by), ttl: TTL, limits: ClaimLimits::default(), attempts: 3 }
+}
+
 fn basis(generation: Generation) -> JournalBasis {
     JournalBasis {
         generation,
@@ -173,12 +208,29 @@ fn assert_kind<T: fmt::Debug>(result: Result<T>, kind: ErrorKind) {
 /// The store with comfort for tests.
 impl StoreSubject {
     fn spec(&self, vm: &VmContext) -> JobSpec {
-        JobSpec {
-            id: JobId::mint(self.clock.now()),
-            context: vm.id.clone(),
-            replication_type: ReplicationType::Initial,
-            disks: KEYS.iter().map(|text| key(text)).collect(),
-        }
+        let disks = KEYS.iter().map(|text| key(text)).collect();
+        JobSpec::new(JobId::mint(self.clock.now()), vm.id.clone(), ReplicationType::Initial, disks)
+    }
+
+    /// The waiting job of another VM; `shape` says what is special about it.
+    async fn queued(&self, number: usize, shape: impl FnOnce(&mut SourceVm, &mut JobSpec)) -> JobId {
+        let mut source = source_vm(&format!("uuid-queued-{number}"));
+        let id = JobId::parse(format!("job-{number}")).unwrap();
+        let disks = KEYS.iter().map(|text| key(text)).collect();
+        let nowhere = ContextId::parse("ctx-none").unwrap();
+        let mut spec = JobSpec::new(id, nowhere, ReplicationType::Initial, disks);
+        shape(&mut source, &mut spec);
+        spec.context = self.inventory.record(&source).await.unwrap().id;
+        self.jobs.insert(spec).await.unwrap().id
+    }
+
+    /// Claims the next job as this worker, by no bound.
+    async fn next(&self, by: &str) -> Option<Lease> {
+        self.jobs.claim_next(&request(by)).await.unwrap()
+    }
+
+    async fn job(&self, id: &JobId) -> ReplicationJob {
+        self.jobs.get(id).await.unwrap().unwrap()
     }
 
     async fn vm(&self) -> VmContext {

@@ -77,7 +77,7 @@ async fn keep(
 mod tests {
     use super::*;
     use crate::Clock as _;
-    use crate::record::{JobEnd, JobFilter, JobSpec, ReplicationJob};
+    use crate::record::{ClaimRequest, JobEnd, JobFilter, JobSpec, ReplicationJob, RetryPolicy};
     use crate::state::{JobEvent, JobStatus};
     use crate::{ContextId, Error, Fence, JobId, Result, SystemClock, WorkerId};
     use async_trait::async_trait;
@@ -93,8 +93,10 @@ mod tests {
             async fn live(&self, context: &ContextId) -> Result<Option<ReplicationJob>>;
             fn list(&self, filter: JobFilter) -> BoxStream<'static, Result<ReplicationJob>>;
             async fn claim(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> Result<Lease>;
+            async fn claim_next(&self, request: &ClaimRequest) -> Result<Option<Lease>>;
             async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease>;
             async fn release(&self, lease: &Lease) -> Result<()>;
+            async fn defer(&self, lease: &Lease, error: &str, policy: &RetryPolicy) -> Result<ReplicationJob>;
             async fn advance(&self, lease: &Lease, from: JobStatus, event: JobEvent) -> Result<ReplicationJob>;
             async fn end(&self, lease: &Lease, end: JobEnd) -> Result<ReplicationJob>;
         }

@@ -1,5 +1,5 @@
 use crate::state::{JobStatus, ReplicationType};
-use crate::{ContextId, DiskKey, Epoch, Fence, JobId, Timestamp, WorkerId};
+use crate::{ContextId, DiskKey, Epoch, Fence, JobId, TargetName, Timestamp, WorkerId};
 
 /// A job to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,23 @@ pub struct JobSpec {
     pub replication_type: ReplicationType,
     /// The disks it has, all of them recorded before; at least one, none twice.
     pub disks: Vec<DiskKey>,
+    /// Larger goes first; 0 is usual.
+    pub priority: i32,
+    /// Where its volumes live, if jobs towards that place are to be bounded.
+    pub target: Option<TargetName>,
+}
+
+impl JobSpec {
+    /// A job of usual priority without a target.
+    #[must_use]
+    pub const fn new(
+        id: JobId,
+        context: ContextId,
+        replication_type: ReplicationType,
+        disks: Vec<DiskKey>,
+    ) -> Self {
+        Self { id, context, replication_type, disks, priority: 0, target: None }
+    }
 }
 
 /// A replication job (`replication_jobs`).
@@ -29,8 +46,17 @@ pub struct ReplicationJob {
     pub epoch: Epoch,
     /// Its disks, by key.
     pub disks: Vec<DiskKey>,
-    /// Why it failed or was cancelled.
+    /// Larger goes first.
+    pub priority: i32,
+    /// Where its volumes live, if that was said.
+    pub target: Option<TargetName>,
+    /// Why it failed or was cancelled; while it is live, why its last attempt failed. None once it is completed.
     pub error: Option<String>,
+    /// Attempts that failed, and those whose worker vanished. Never less: a job has one epoch to reach, and ends there.
+    pub attempts: u32,
+    /// When anybody may take it up: at once while nobody holds it, at the end of the lease while somebody does, at the
+    /// end of the wait after a failed attempt. None once it has ended.
+    pub due_at: Option<Timestamp>,
     /// The newest fencing token.
     pub fence: Fence,
     /// Who drives it, if anybody does.
@@ -50,6 +76,23 @@ pub enum JobEnd {
     Failed(String),
     /// An operator ended it; the text says why.
     Cancelled(String),
+}
+
+impl JobEnd {
+    /// The end of a job whose attempts are used up: every store says it alike.
+    #[must_use]
+    pub fn gave_up(attempts: u32, error: &str) -> Self {
+        let plural = if attempts == 1 { "" } else { "s" };
+        Self::Failed(format!("gave up after {attempts} attempt{plural}: {error}"))
+    }
+}
+
+impl ReplicationJob {
+    /// Why its attempt failed when its lease ended without a word of its owner; `None` while nobody holds it.
+    #[must_use]
+    pub fn vanished(&self) -> Option<String> {
+        self.owner.as_ref().map(|owner| format!("worker {owner} vanished while it drove the job"))
+    }
 }
 
 /// Which jobs to list.

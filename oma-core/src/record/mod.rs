@@ -1,17 +1,25 @@
 //! Records: what is stored of VMs, jobs, volumes, operations, exports and change ids.
 
 mod change;
+mod claim;
 mod export;
 mod job;
 mod journal;
+mod log;
 mod operation;
+mod retry;
+mod summary;
 mod vm;
 mod volume;
 
 pub use change::{CbtRecord, CommittedChange, DiskAttempt, DiskCommit, EpochCommit};
+pub use claim::{ClaimLimits, ClaimRequest};
 pub use export::ExportRecord;
 pub use job::{JobEnd, JobFilter, JobSpec, Lease, ReplicationJob};
 pub use journal::{JournalBasis, JournalEntry};
+pub use log::{JobLine, LogEvent, LogFilter, Page, PageStart, Pruned, Retention};
 pub use operation::{Operation, OperationSpec};
+pub use retry::RetryPolicy;
+pub use summary::{Ended, Summary};
 pub use vm::{DiskRecord, SourceDisk, SourceIdentity, SourceVm, VmContext};
 pub use volume::{ContentStamp, VolumeContent, VolumeRecord, VolumeTag};

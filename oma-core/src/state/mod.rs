@@ -16,6 +16,7 @@ mod context;
 mod disk;
 mod export;
 mod job;
+mod log;
 mod operation;
 mod volume;
 
@@ -23,6 +24,7 @@ pub use context::{ContextEvent, ContextStatus};
 pub use disk::{DiskEvent, DiskStatus};
 pub use export::{ExportEvent, ExportStatus};
 pub use job::{JobEvent, JobStatus, ReplicationType};
+pub use log::{LineStream, LogLevel};
 pub use operation::{OperationEvent, OperationKind, OperationStatus};
 pub use volume::{VolumeEvent, VolumeStatus};
 

@@ -39,7 +39,9 @@ fn stored_labels_never_change() {
         OperationStatus,
         VolumeStatus,
         ExportStatus,
-        ContextStatus
+        ContextStatus,
+        LogLevel,
+        LineStream
     );
     assert_eq!(
         labels,
@@ -52,6 +54,8 @@ fn stored_labels_never_change() {
             "creating created attached detached condemned deleting deleted",
             "starting running draining stopped",
             "discovered replicating ready_for_failover failed_over_test failed_over_live completed failed cleanup_required",
+            "DEBUG INFO WARN ERROR",
+            "stdout stderr",
         ]
     );
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
-use crate::record::{JobEnd, JobFilter, JobSpec, Lease, ReplicationJob};
+use crate::record::{ClaimRequest, JobEnd, JobFilter, JobSpec, Lease, ReplicationJob, RetryPolicy};
 use crate::state::{JobEvent, JobStatus};
 use crate::{ContextId, JobId, Result, WorkerId};
 
@@ -33,11 +33,24 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// Takes the right to drive a job, with a token larger than every one before.
     ///
     /// Granted when nobody holds it, when its lease has expired, and to the worker that holds it already (it was
-    /// restarted): its old lease is fenced off. Until somebody claims, an expired lease stays good (L17).
+    /// restarted): its old lease is fenced off. Until somebody claims, an expired lease stays good (L17). Whoever names a
+    /// job has chosen it: no bound is asked, no attempt is counted, and the wait after a failed attempt is cut short.
     ///
     /// # Errors
     /// `Busy` (retry later) when another worker holds it; `Conflict` when the job has ended; `NotFound`.
     async fn claim(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> Result<Lease>;
+
+    /// Takes the right to drive the job that is to be driven next, with a token larger than every one before of that job;
+    /// `None` when there is none.
+    ///
+    /// Of the jobs that are due, the one with the largest priority, then the oldest, that no bound of
+    /// [`ClaimLimits`](crate::record::ClaimLimits) forbids. Two claimers never get one job, and bounds hold however many
+    /// claim at once. A worker's own job, too, is due only once its lease has ended.
+    ///
+    /// A job whose lease has ended without a word of its owner has had a failed attempt. When that makes
+    /// `request.attempts` of them it is not given out: it ends as [`JobStore::end`] ends one that failed, with an error
+    /// that says so, and the next candidate is looked at. A job that a bound forbids is not looked at.
+    async fn claim_next(&self, request: &ClaimRequest) -> Result<Option<Lease>>;
 
     /// Prolongs a lease to `ttl` from now; the token stays. Works after it expired as long as nobody else claimed.
     ///
@@ -47,6 +60,17 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
 
     /// Gives the right back; the job stays as it is. A lease that is not the newest changes nothing and is `Ok`.
     async fn release(&self, lease: &Lease) -> Result<()>;
+
+    /// An attempt failed: counts it, records the error, gives the lease back and lets the job wait for
+    /// [`RetryPolicy::pause`]; its state stays, and with it everything that the next attempt continues from.
+    ///
+    /// The attempt that makes `policy.attempts` of them is the last: the job ends as [`JobStore::end`] ends one that
+    /// failed, with the error "gave up after N attempts: …". Attempts are never forgotten: the job has one epoch to
+    /// reach, and ends when it has reached it.
+    ///
+    /// # Errors
+    /// `Fenced`, also the second time.
+    async fn defer(&self, lease: &Lease, error: &str, policy: &RetryPolicy) -> Result<ReplicationJob>;
 
     /// Moves a job forward by one event, when it is in the state `from`; a second time it is not. Ending a job is
     /// [`JobStore::end`] and [`ChangeIdRepo::commit_epoch`](crate::traits::ChangeIdRepo::commit_epoch).

@@ -16,6 +16,8 @@ mod export_server;
 mod extent_journal;
 mod inventory;
 mod job_store;
+mod log_store;
+mod overview;
 mod volume_backend;
 mod volume_registry;
 
@@ -31,6 +33,8 @@ pub use export_server::{Drained, Export, ExportServer, ExportSpec, ExportStatist
 pub use extent_journal::ExtentJournal;
 pub use inventory::Inventory;
 pub use job_store::JobStore;
+pub use log_store::LogStore;
+pub use overview::Overview;
 pub use volume_backend::{BackendCapabilities, Provisioning, Volume, VolumeBackend, VolumeSpec};
 pub use volume_registry::VolumeRegistry;
 
@@ -41,5 +45,5 @@ mod dyn_safe {
     // Compiles only while every trait is dyn-safe.
     const _: fn(&dyn BlockDevice, &dyn DiskSource, &dyn VolumeBackend, &dyn ExportServer) = |_, _, _, _| ();
     const _: fn(&dyn JobStore, &dyn Inventory, &dyn ChangeIdRepo, &dyn ExtentJournal) = |_, _, _, _| ();
-    const _: fn(&dyn VolumeRegistry, &dyn ExportRegistry) = |_, _| ();
+    const _: fn(&dyn VolumeRegistry, &dyn ExportRegistry, &dyn LogStore, &dyn Overview) = |_, _, _, _| ();
 }

@@ -70,6 +70,7 @@ CREATE TABLE IF NOT EXISTS vm_replication_contexts (
     last_status_change     DATETIME(3)  NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
     PRIMARY KEY (context_id),
     UNIQUE KEY ux_contexts_identity (vmware_vm_id, vcenter_host),
+    KEY ix_contexts_status (current_status),
     KEY ix_contexts_path (vm_path, created_at, context_id),
     KEY ix_contexts_current_job (current_job_id),
     KEY ix_contexts_last_job (last_successful_job_id),
@@ -395,6 +396,7 @@ CREATE TABLE IF NOT EXISTS log_events (
     KEY ix_log_job (job_id, id),
     KEY ix_log_step (step_id),
     KEY ix_log_ts (ts, id),
+    KEY ix_log_level (level, id),
     CONSTRAINT fk_log_job FOREIGN KEY (job_id) REFERENCES replication_jobs (id) ON DELETE SET NULL,
     CONSTRAINT fk_log_step FOREIGN KEY (step_id) REFERENCES job_steps (id) ON DELETE SET NULL
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;

@@ -70,6 +70,7 @@ CREATE TABLE vm_replication_contexts (
     CONSTRAINT ux_contexts_identity UNIQUE (vmware_vm_id, vcenter_host),
     CONSTRAINT fk_contexts_config FOREIGN KEY (ossea_config_id) REFERENCES ossea_configs (id) ON DELETE RESTRICT
 );
+CREATE INDEX ix_contexts_status ON vm_replication_contexts (current_status);
 CREATE INDEX ix_contexts_path ON vm_replication_contexts (vm_path, created_at, context_id);
 CREATE INDEX ix_contexts_current_job ON vm_replication_contexts (current_job_id);
 CREATE INDEX ix_contexts_last_job ON vm_replication_contexts (last_successful_job_id);
@@ -394,6 +395,59 @@ CREATE TABLE log_events_rest PARTITION OF log_events DEFAULT;
 CREATE INDEX ix_log_job ON log_events (job_id, id);
 CREATE INDEX ix_log_step ON log_events (step_id);
 CREATE INDEX ix_log_ts ON log_events (ts, id);
+CREATE INDEX ix_log_level ON log_events (level, id);
+
+-- Makes the partitions of a table for the month of a moment and the three behind it, by UTC, where there are none. A month
+-- stays with the rest when the rest has rows of it. Answers how many were made.
+CREATE FUNCTION oma_add_months(parent TEXT, moment TIMESTAMPTZ) RETURNS BIGINT LANGUAGE plpgsql AS $$
+DECLARE
+    month TIMESTAMP := date_trunc('month', moment AT TIME ZONE 'UTC');
+    child TEXT;
+    is_taken BOOLEAN;
+    made BIGINT := 0;
+BEGIN
+    FOR step IN 0..3 LOOP
+        child := parent || to_char(month, '_YYYYMM');
+        IF to_regclass(quote_ident(child)) IS NULL THEN
+            -- Of several who come at once, one makes it.
+            PERFORM pg_advisory_xact_lock(1330463025, 1);
+            EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I WHERE ts >= $1 AND ts < $2)', parent || '_rest')
+                INTO is_taken USING month AT TIME ZONE 'UTC', (month + INTERVAL '1 month') AT TIME ZONE 'UTC';
+            IF to_regclass(quote_ident(child)) IS NULL AND NOT is_taken THEN
+                BEGIN
+                    EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', child, parent,
+                        month AT TIME ZONE 'UTC', (month + INTERVAL '1 month') AT TIME ZONE 'UTC');
+                    made := made + 1;
+                EXCEPTION WHEN check_violation THEN
+                    -- Somebody has just written a row of it.
+                    NULL;
+                END;
+            END IF;
+        END IF;
+        month := month + INTERVAL '1 month';
+    END LOOP;
+    RETURN made;
+END $$;
+
+-- Drops the partitions of a table whose months ended before a moment. Answers how many rows they had.
+CREATE FUNCTION oma_drop_months(parent TEXT, moment TIMESTAMPTZ) RETURNS BIGINT LANGUAGE plpgsql AS $$
+DECLARE
+    child TEXT;
+    counted BIGINT;
+    gone BIGINT := 0;
+BEGIN
+    FOR child IN
+        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = to_regclass(quote_ident(parent)) AND c.relname ~ ('^' || parent || '_[0-9]{6}$')
+            AND (to_date(right(c.relname, 6), 'YYYYMM') + INTERVAL '1 month') AT TIME ZONE 'UTC' <= moment
+        ORDER BY c.relname
+    LOOP
+        EXECUTE format('SELECT COUNT(*) FROM %I', child) INTO counted;
+        EXECUTE format('DROP TABLE %I', child);
+        gone := gone + counted;
+    END LOOP;
+    RETURN gone;
+END $$;
 
 -- Each of these and what it refers to refer to each other.
 ALTER TABLE vm_replication_contexts ADD CONSTRAINT fk_contexts_current_job

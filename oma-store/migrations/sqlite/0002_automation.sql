@@ -62,6 +62,8 @@ JOIN vm_replication_contexts c ON c.context_id = d.vm_context_id
 JOIN device_mappings m ON m.volume_uuid = e.device_mapping_uuid;
 
 CREATE INDEX ix_log_ts ON log_events (ts, id);
+CREATE INDEX ix_log_level ON log_events (level, id);
+CREATE INDEX ix_contexts_status ON vm_replication_contexts (current_status);
 
 -- An email is stored in lower case. password_hash is a hash in its own notation ('$2b$12$...'), never a password.
 CREATE TABLE users (

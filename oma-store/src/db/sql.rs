@@ -96,17 +96,25 @@ pub(crate) use dollars;
 ///
 /// - `sql!("…")`: the same on every engine;
 /// - `sql!(locking "…")`: the rows found stay locked, and rows that others hold are passed over (SQLite has one writer);
-/// - `sql!(sqlite: "…", mysql: "…", postgres: "…")`: another text on each.
+/// - `sql!(sqlite: "…", mysql: "…", postgres: "…")`: another text on each;
+/// - `sql!("…", mysql: "…")`, `sql!("…", mysql: "…", postgres: "…")`: another text on the engines named.
 macro_rules! sql {
     (locking $text:expr) => {
         $crate::db::sql!(
             sqlite: $text,
             mysql: concat!($text, " FOR UPDATE SKIP LOCKED"),
-            postgres: concat!($text, " FOR UPDATE SKIP LOCKED"),
+            // Stronger locks would also pass over rows that somebody only refers to.
+            postgres: concat!($text, " FOR NO KEY UPDATE SKIP LOCKED"),
         )
     };
     (sqlite: $sqlite:expr, mysql: $mysql:expr, postgres: $postgres:expr $(,)?) => {
         $crate::db::Sql::new($sqlite, $mysql, $crate::db::dollars!($postgres))
+    };
+    ($text:expr, mysql: $mysql:expr, postgres: $postgres:expr $(,)?) => {
+        $crate::db::sql!(sqlite: $text, mysql: $mysql, postgres: $postgres)
+    };
+    ($text:expr, mysql: $mysql:expr $(,)?) => {
+        $crate::db::sql!(sqlite: $text, mysql: $mysql, postgres: $text)
     };
     ($text:expr) => {
         $crate::db::sql!(sqlite: $text, mysql: $text, postgres: $text)
@@ -133,6 +141,9 @@ mod tests {
         const LOCKING: Sql = sql!(locking concat!("SELECT a ", "FROM b WHERE c = ?"));
         assert_eq!(LOCKING.text(Dialect::Sqlite), "SELECT a FROM b WHERE c = ?");
         assert_eq!(LOCKING.text(Dialect::MySql), "SELECT a FROM b WHERE c = ? FOR UPDATE SKIP LOCKED");
-        assert_eq!(LOCKING.text(Dialect::Postgres), "SELECT a FROM b WHERE c = $1 FOR UPDATE SKIP LOCKED");
+        assert_eq!(
+            LOCKING.text(Dialect::Postgres),
+            "SELECT a FROM b WHERE c = $1 FOR NO KEY UPDATE SKIP LOCKED"
+        );
     }
 }

@@ -1,12 +1,12 @@
 //! Bound values: whole numbers, texts and times, with typed nulls, and nothing that an engine folds or rounds.
 
 use oma_core::state::{
-    ContextStatus, DiskStatus, ExportStatus, JobStatus, OperationKind, OperationStatus, ReplicationType,
-    VolumeStatus,
+    ContextStatus, DiskStatus, ExportStatus, JobStatus, LineStream, LogLevel, OperationKind, OperationStatus,
+    ReplicationType, VolumeStatus,
 };
 use oma_core::{
-    ByteSize, ChangeId, ContextId, DiskKey, Endpoint, Epoch, ExportName, Fence, Generation, InstanceId,
-    InstanceUuid, JobId, OperationId, Timestamp, VmPath, VolumeId, WorkerId,
+    AutomationJobId, ByteSize, ChangeId, ContextId, DiskKey, Endpoint, Epoch, ExportName, Fence, Generation,
+    InstanceId, InstanceUuid, JobId, LogId, OperationId, TargetName, Timestamp, VmPath, VolumeId, WorkerId,
 };
 
 use crate::error::StoreError;
@@ -56,6 +56,13 @@ impl ToVal for u64 {
 }
 
 impl ToVal for u32 {
+    const NULL: Val = Val::Int(None);
+    fn to_val(&self) -> Result<Val, StoreError> {
+        i64::from(*self).to_val()
+    }
+}
+
+impl ToVal for i32 {
     const NULL: Val = Val::Int(None);
     fn to_val(&self) -> Result<Val, StoreError> {
         i64::from(*self).to_val()
@@ -120,6 +127,7 @@ to_val! {
     (ByteSize) => |size: &ByteSize| size.bytes();
     (Epoch) => |epoch: &Epoch| epoch.0;
     (Fence) => |fence: &Fence| fence.0;
+    (LogId) => |id: &LogId| id.0;
     (Generation) => |generation: &Generation| generation.0;
 }
 
@@ -136,8 +144,8 @@ macro_rules! text_val {
 }
 
 text_val! {
-    ChangeId, ContextId, DiskKey, Endpoint, ExportName, InstanceId, InstanceUuid, JobId, OperationId, VmPath, VolumeId,
-    WorkerId, ContextStatus, DiskStatus, ExportStatus, JobStatus, OperationKind, OperationStatus, ReplicationType,
+    AutomationJobId, ChangeId, ContextId, DiskKey, Endpoint, ExportName, InstanceId, InstanceUuid, JobId, OperationId, VmPath, VolumeId,
+    TargetName, WorkerId, ContextStatus, DiskStatus, ExportStatus, JobStatus, LineStream, LogLevel, OperationKind, OperationStatus, ReplicationType,
     VolumeStatus,
 }
 

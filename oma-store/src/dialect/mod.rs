@@ -44,6 +44,29 @@ impl Dialect {
     }
 }
 
+/// Statements about the partitions of a table, one a month.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Months {
+    /// Makes those of the month of a moment and of the coming ones; answers how many it made.
+    pub(crate) add: Sql,
+    /// Drops those that ended before a moment; answers how many rows they had.
+    pub(crate) drop: Sql,
+}
+
+impl Dialect {
+    /// How it is told about partitions; the functions are part of the schema.
+    pub(crate) const fn months(self) -> Option<Months> {
+        match self {
+            // InnoDB has no foreign keys on tables with partitions.
+            Self::Sqlite | Self::MySql => None,
+            Self::Postgres => Some(Months {
+                add: sql!(sqlite: "", mysql: "", postgres: "SELECT oma_add_months(?, ?) AS number"),
+                drop: sql!(sqlite: "", mysql: "", postgres: "SELECT oma_drop_months(?, ?) AS number"),
+            }),
+        }
+    }
+}
+
 /// What the store may do with its database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {

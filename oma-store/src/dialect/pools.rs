@@ -67,6 +67,7 @@ pub(crate) fn fault<D: Driver>(place: &str, error: Error) -> StoreError {
         Error::Database(refusal) => D::fault(refusal.as_ref()),
         Error::PoolTimedOut => Fault::Exhausted,
         Error::Decode(_) | Error::ColumnDecode { .. } => Fault::Damaged,
+        Error::Encode(_) => Fault::Value,
         Error::Configuration(_) | Error::Tls(_) => Fault::CannotConnect,
         _ => Fault::Unreachable,
     };

@@ -4,8 +4,39 @@ use super::statements;
 
 macro_rules! job {
     () => {
-        "SELECT seq, id, vm_context_id, replication_type, status, epoch, disk_ids, error_message, \
-         commit_digest, fence, owner, due_at, created_at, updated_at, completed_at FROM replication_jobs"
+        "SELECT seq, id, vm_context_id, replication_type, status, epoch, disk_ids, priority, target, \
+         error_message, attempts, commit_digest, fence, owner, due_at, created_at, updated_at, completed_at FROM replication_jobs"
+    };
+}
+
+macro_rules! candidate {
+    () => {
+        "SELECT seq, id, priority, vcenter_host, target FROM replication_jobs"
+    };
+}
+
+/// Through the index that has the order of the queue. By another one MariaDB would sort, and lock, all that is due.
+macro_rules! in_order {
+    () => {
+        " FORCE INDEX (ix_jobs_queue)"
+    };
+}
+
+macro_rules! next {
+    () => {
+        " WHERE live = 1 AND due_at <= ? ORDER BY priority DESC, seq LIMIT 1"
+    };
+}
+
+macro_rules! below {
+    () => {
+        " WHERE live = 1 AND priority < ? AND due_at <= ? ORDER BY priority DESC, seq LIMIT ?"
+    };
+}
+
+macro_rules! behind {
+    () => {
+        " WHERE live = 1 AND priority = ? AND seq > ? AND due_at <= ? ORDER BY seq LIMIT ?"
     };
 }
 
@@ -20,21 +51,36 @@ statements! {
     /// Not by pages: there is at most one for each VM.
     ALL_LIVE = concat!(job!(), " WHERE live = 1");
 
+    /// The job to be driven next, when no bound is asked.
+    NEXT = concat!(job!(), next!()),
+        mysql: concat!(job!(), in_order!(), next!(), " FOR UPDATE SKIP LOCKED"),
+        postgres: concat!(job!(), next!(), " FOR NO KEY UPDATE SKIP LOCKED");
+    /// A candidate, if it is one still.
+    DUE(locking) = concat!(job!(), " WHERE id = ? AND live = 1 AND due_at <= ?");
+    /// Candidates below a priority, in their order.
+    DUE_BELOW = concat!(candidate!(), below!()), mysql: concat!(candidate!(), in_order!(), below!());
+    /// Candidates of a priority behind one of them, in their order.
+    DUE_BEHIND = concat!(candidate!(), behind!()), mysql: concat!(candidate!(), in_order!(), behind!());
+    /// Leases that have not ended, of everybody.
+    LEASES = "SELECT id, owner, vcenter_host, target FROM replication_jobs WHERE owner IS NOT NULL AND due_at > ?";
+
     INSERT = "INSERT INTO replication_jobs (id, vm_context_id, source_vm_id, source_vm_name, source_vm_path, \
-              vcenter_host, replication_type, status, epoch, disk_ids, due_at, created_at, updated_at) \
-              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+              vcenter_host, replication_type, status, epoch, disk_ids, priority, target, due_at, created_at, \
+              updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     /// Only as it was read: not since claimed (`fence`), renewed, released or ended (`due_at`).
     CLAIM = "UPDATE replication_jobs SET owner = ?, fence = ?, due_at = ?, updated_at = ? \
              WHERE id = ? AND fence = ? AND due_at = ?";
     RENEW = "UPDATE replication_jobs SET due_at = ? WHERE id = ? AND fence = ? AND owner = ?";
     RELEASE = "UPDATE replication_jobs SET owner = NULL, due_at = ?, updated_at = ? \
                WHERE id = ? AND fence = ? AND owner = ?";
+    /// An attempt failed.
+    ATTEMPT = "UPDATE replication_jobs SET attempts = ?, error_message = ? WHERE id = ? AND fence = ? AND owner = ?";
     ADVANCE = "UPDATE replication_jobs SET status = ?, started_at = COALESCE(started_at, ?), updated_at = ? \
                WHERE id = ? AND fence = ? AND owner = ?";
     END = "UPDATE replication_jobs SET status = ?, error_message = ?, owner = NULL, due_at = NULL, updated_at = ?, \
            completed_at = ? WHERE id = ? AND fence = ? AND owner = ?";
-    COMMIT = "UPDATE replication_jobs SET status = ?, commit_digest = ?, owner = NULL, due_at = NULL, updated_at = ?, \
-              completed_at = ? WHERE id = ? AND fence = ? AND owner = ?";
+    COMMIT = "UPDATE replication_jobs SET status = ?, commit_digest = ?, error_message = NULL, owner = NULL, \
+              due_at = NULL, updated_at = ?, completed_at = ? WHERE id = ? AND fence = ? AND owner = ?";
     /// What the job's disks have planned and durable, as the job's progress (L25).
     PROGRESS = "UPDATE replication_jobs SET \
                 total_bytes = (SELECT COALESCE(SUM(d.planned_bytes), 0) FROM vm_disks d WHERE d.job_id = replication_jobs.id), \

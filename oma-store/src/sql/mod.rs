@@ -8,20 +8,25 @@
 //! unique key, or by the predicate of the statement that writes.
 
 pub(crate) mod changes;
+pub(crate) mod events;
 pub(crate) mod exports;
 pub(crate) mod jobs;
 pub(crate) mod journals;
+pub(crate) mod lines;
 pub(crate) mod meta;
 pub(crate) mod operations;
+pub(crate) mod overview;
 pub(crate) mod vms;
 pub(crate) mod volumes;
 
 /// Named statements, and the table of them all that the tests walk.
 ///
-/// `NAME = "…"` is the same on every engine, `NAME(locking) = "…"` locks the rows that it finds (see [`sql!`](crate::db::sql)).
+/// `NAME = "…"` is the same on every engine, `NAME(locking) = "…"` locks the rows that it finds, `NAME = "…", mysql: "…"`
+/// is another on the engines named (see [`sql!`](crate::db::sql)).
 macro_rules! statements {
-    ($($(#[$doc:meta])* $name:ident $(($form:ident))? = $text:expr;)+) => {
-        $($(#[$doc])* pub(crate) const $name: $crate::db::Sql = $crate::db::sql!($($form)? $text);)+
+    ($($(#[$doc:meta])* $name:ident $(($form:ident))? = $text:expr $(, $engine:ident: $other:expr)*;)+) => {
+        $($(#[$doc])* pub(crate) const $name: $crate::db::Sql =
+            $crate::db::sql!($($form)? $text $(, $engine: $other)*);)+
 
         #[cfg(any(test, feature = "servers"))]
         pub(crate) const ALL: &[(&str, $crate::db::Sql)] = &[$((stringify!($name), $name),)+];
@@ -34,16 +39,36 @@ pub(crate) use statements;
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, crate::db::Sql)> {
     let modules = [
         changes::ALL,
+        events::ALL,
         exports::ALL,
         jobs::ALL,
         journals::ALL,
+        lines::ALL,
         meta::ALL,
         operations::ALL,
+        overview::ALL,
         vms::ALL,
         volumes::ALL,
     ];
     modules.into_iter().flatten().copied()
 }
+
+/// The placeholders of one row, so many times: `VALUES` of an insert in batches.
+macro_rules! rows {
+    (1, $row:expr) => {
+        $row
+    };
+    (10, $row:expr) => {
+        concat!(
+            $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ",
+            $row, ", ", $row
+        )
+    };
+    (100, $row:expr) => {
+        $crate::sql::rows!(10, $crate::sql::rows!(10, $row))
+    };
+}
+pub(crate) use rows;
 
 #[cfg(test)]
 mod tests;

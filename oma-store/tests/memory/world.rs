@@ -116,7 +116,7 @@ impl<S: Stores> World<S> {
         let context = self.contexts[vm].clone().unwrap_or_else(|| named("ctx", 0));
         let disks = (0..disks).map(key).collect();
         let replication_type = ReplicationType::Incremental;
-        told(self.store.insert(JobSpec { id: named("job", job), context, replication_type, disks }).await)
+        told(self.store.insert(JobSpec::new(named("job", job), context, replication_type, disks)).await)
     }
 
     async fn claim(&mut self, job: usize, worker: usize) -> String {

@@ -74,12 +74,8 @@ pub(crate) fn source_vm(name: &str) -> SourceVm {
 }
 
 pub(crate) fn job_of(vm: &VmContext) -> JobSpec {
-    JobSpec {
-        id: JobId::mint(Timestamp::from_millis(1_755_770_000_000)),
-        context: vm.id.clone(),
-        replication_type: ReplicationType::Initial,
-        disks: vec![key()],
-    }
+    let id = JobId::mint(Timestamp::from_millis(1_755_770_000_000));
+    JobSpec::new(id, vm.id.clone(), ReplicationType::Initial, vec![key()])
 }
 
 /// A VM with a live job.

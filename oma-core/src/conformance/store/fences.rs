@@ -1,6 +1,6 @@
 use super::super::runner::table;
 use super::*;
-use crate::record::JobEnd;
+use crate::record::{JobEnd, RetryPolicy};
 use crate::state::{ExportEvent, JobStatus};
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
@@ -56,6 +56,7 @@ async fn changes_nothing(store: &StoreSubject, busy: &Busy) {
     assert_kind(store.jobs.renew(lease, TTL).await, fenced);
     assert_kind(store.jobs.advance(lease, JobStatus::Initializing, JobEvent::Provision).await, fenced);
     assert_kind(store.jobs.end(lease, JobEnd::Failed("no".to_owned())).await, fenced);
+    assert_kind(store.jobs.defer(lease, "no", &RetryPolicy::default()).await, fenced);
     assert_kind(store.change_ids.commit_epoch(lease, &busy.commit).await, fenced);
     no_disk_moves(store, busy, fenced).await;
     no_volume_moves(store, busy, fenced).await;

@@ -2,7 +2,7 @@ use super::super::runner::table;
 use super::*;
 use crate::record::JobEnd;
 use crate::state::{ContextStatus, DiskStatus, JobStatus};
-use crate::{ContextId, Epoch, Fence};
+use crate::{Epoch, Fence, TargetName};
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
     table![
@@ -25,7 +25,35 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         a_job_ends_in_any_live_state,
         an_ended_job_leaves_volumes_journals_and_exports,
         times_come_from_the_clock,
+        a_job_keeps_its_priority_and_its_target,
+        due_at_says_when_anybody_may_take_a_job_up,
     ]
+}
+
+async fn a_job_keeps_its_priority_and_its_target(store: StoreSubject) {
+    let vm = store.vm().await;
+    let target = Some(TargetName::parse("cloud-1").unwrap());
+    let spec = JobSpec { priority: i32::MIN, target, ..store.spec(&vm) };
+    let job = store.jobs.insert(spec.clone()).await.unwrap();
+    assert_eq!((job.priority, &job.target), (i32::MIN, &spec.target));
+    assert_eq!(store.job(&spec.id).await, job);
+    assert_eq!(store.jobs.insert(spec).await.unwrap(), job);
+}
+
+async fn due_at_says_when_anybody_may_take_a_job_up(store: StoreSubject) {
+    let vm = store.vm().await;
+    let id = store.jobs.insert(store.spec(&vm)).await.unwrap().id;
+    assert_eq!(store.job(&id).await.due_at, Some(store.clock.now()));
+    let lease = store.jobs.claim(&id, &worker("one"), TTL).await.unwrap();
+    assert_eq!(store.job(&id).await.due_at, Some(lease.expires_at));
+    store.clock.advance(TTL / 2);
+    let renewed = store.jobs.renew(&lease, TTL).await.unwrap();
+    assert_eq!(store.job(&id).await.due_at, Some(renewed.expires_at));
+    store.jobs.release(&lease).await.unwrap();
+    assert_eq!(store.job(&id).await.due_at, Some(store.clock.now()));
+    let lease = store.jobs.claim(&id, &worker("one"), TTL).await.unwrap();
+    store.jobs.end(&lease, JobEnd::Cancelled("why".to_owned())).await.unwrap();
+    assert_eq!(store.job(&id).await.due_at, None);
 }
 
 async fn a_new_job_has_the_next_epoch_and_its_disks(store: StoreSubject) {
@@ -34,6 +62,7 @@ async fn a_new_job_has_the_next_epoch_and_its_disks(store: StoreSubject) {
     let job = store.jobs.insert(spec.clone()).await.unwrap();
     assert_eq!((job.status, job.epoch, job.fence), (JobStatus::Initializing, Epoch(1), Fence::FIRST));
     assert_eq!((&job.disks, &job.owner, job.completed_at), (&spec.disks, &None, None));
+    assert_eq!((job.priority, &job.target, job.attempts), (0, &None, 0));
     assert_eq!(store.jobs.get(&spec.id).await.unwrap().as_ref(), Some(&job));
     assert_eq!(store.jobs.live(&vm.id).await.unwrap().as_ref(), Some(&job));
     let vm = store.inventory.context(&vm.id).await.unwrap().unwrap();
@@ -68,8 +97,15 @@ async fn an_id_with_another_spec_exists_already(store: StoreSubject) {
     let vm = store.vm().await;
     let spec = store.spec(&vm);
     store.jobs.insert(spec.clone()).await.unwrap();
-    let other = JobSpec { disks: vec![key(KEYS[0])], ..spec };
-    assert_kind(store.jobs.insert(other).await, ErrorKind::AlreadyExists);
+    let target = Some(TargetName::parse("cloud-1").unwrap());
+    for other in [
+        JobSpec { disks: vec![key(KEYS[0])], ..spec.clone() },
+        JobSpec { replication_type: ReplicationType::Incremental, ..spec.clone() },
+        JobSpec { priority: 1, ..spec.clone() },
+        JobSpec { target, ..spec.clone() },
+    ] {
+        assert_kind(store.jobs.insert(other).await, ErrorKind::AlreadyExists);
+    }
 }
 
 async fn one_live_job_per_vm_and_the_refusal_names_it(store: StoreSubject) {

@@ -1,9 +1,12 @@
+use std::collections::BTreeSet;
+
 use futures_util::future::join_all;
 
 use super::super::runner::table;
 use super::*;
-use crate::Epoch;
+use crate::record::RetryPolicy;
 use crate::state::JobStatus;
+use crate::{Epoch, TargetName};
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
     table![
@@ -12,7 +15,74 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         extents_recorded_at_once_are_all_kept,
         l08_the_same_commit_many_times_at_once_is_one_epoch,
         l16_of_a_commit_and_a_claim_at_once_exactly_one_wins,
+        l16_of_many_that_ask_for_the_next_job_no_two_get_the_same,
+        no_more_jobs_of_a_source_are_driven_than_its_bound_however_many_ask_at_once,
+        no_more_jobs_towards_a_target_are_driven_than_its_bound_however_many_ask_at_once,
+        no_worker_drives_more_jobs_than_its_bound_however_often_it_asks_at_once,
+        of_many_deferrals_at_once_exactly_one_counts,
     ]
+}
+
+async fn l16_of_many_that_ask_for_the_next_job_no_two_get_the_same(store: StoreSubject) {
+    for number in 0..24 {
+        store.queued(number, |_, _| ()).await;
+    }
+    let ask = |number| {
+        let jobs = store.jobs.clone();
+        async move {
+            let (request, mut given) = (request(&format!("worker-{number}")), Vec::new());
+            while let Some(lease) = jobs.claim_next(&request).await? {
+                given.push(lease);
+            }
+            Ok(given)
+        }
+    };
+    let given: Vec<_> = at_once((0..TASKS).map(ask)).await.into_iter().flat_map(Result::unwrap).collect();
+    let jobs: BTreeSet<_> = given.iter().map(|lease| lease.job.clone()).collect();
+    assert_eq!((given.len(), jobs.len()), (24, 24));
+    for lease in given {
+        store.jobs.renew(&lease, TTL).await.unwrap();
+    }
+}
+
+/// Many workers ask at once for one of 8 jobs; answers how many are given out.
+async fn given_at_once(store: &StoreSubject, limits: ClaimLimits, by: fn(u64) -> String) -> usize {
+    let target = TargetName::parse("cloud-1").unwrap();
+    for number in 0..8 {
+        store.queued(number, |_, spec| spec.target = Some(target.clone())).await;
+    }
+    let ask = |number| {
+        let (jobs, request) = (store.jobs.clone(), ClaimRequest { limits, ..request(&by(number)) });
+        async move { jobs.claim_next(&request).await }
+    };
+    at_once((0..TASKS).map(ask)).await.into_iter().filter_map(Result::unwrap).count()
+}
+
+async fn no_more_jobs_of_a_source_are_driven_than_its_bound_however_many_ask_at_once(store: StoreSubject) {
+    let limits = ClaimLimits { per_source: Some(3), ..ClaimLimits::default() };
+    assert_eq!(given_at_once(&store, limits, |number| format!("worker-{number}")).await, 3);
+}
+
+async fn no_more_jobs_towards_a_target_are_driven_than_its_bound_however_many_ask_at_once(
+    store: StoreSubject,
+) {
+    let limits = ClaimLimits { per_target: Some(3), ..ClaimLimits::default() };
+    assert_eq!(given_at_once(&store, limits, |number| format!("worker-{number}")).await, 3);
+}
+
+async fn no_worker_drives_more_jobs_than_its_bound_however_often_it_asks_at_once(store: StoreSubject) {
+    let limits = ClaimLimits { per_worker: Some(2), ..ClaimLimits::default() };
+    assert_eq!(given_at_once(&store, limits, |number| format!("worker-{}", number % 2)).await, 4);
+}
+
+async fn of_many_deferrals_at_once_exactly_one_counts(store: StoreSubject) {
+    let (_, lease) = store.claimed().await;
+    let defer = |_| {
+        let (jobs, lease) = (store.jobs.clone(), lease.clone());
+        async move { jobs.defer(&lease, "why", &RetryPolicy::default()).await }
+    };
+    assert_one_won(at_once((0..TASKS).map(defer)).await, ErrorKind::Fenced);
+    assert_eq!(store.job(&lease.job).await.attempts, 1);
 }
 
 const TASKS: u64 = 16;

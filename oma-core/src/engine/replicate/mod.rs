@@ -99,12 +99,8 @@ impl Replicator {
                 list(&keys)
             )));
         }
-        let spec = JobSpec {
-            id: JobId::mint(SystemClock.now()),
-            context: context.id.clone(),
-            replication_type: self.expected_type(context, &keys).await?,
-            disks: keys,
-        };
+        let replication_type = self.expected_type(context, &keys).await?;
+        let spec = JobSpec::new(JobId::mint(SystemClock.now()), context.id.clone(), replication_type, keys);
         Ok((self.services.jobs.insert(spec).await?, false))
     }
 

@@ -74,6 +74,7 @@ impl State {
         }
         let row = self.guard_mut(lease)?;
         row.committed = Some(commit.clone());
+        row.record.error = None;
         row.record.close(next, now);
         Ok(())
     }

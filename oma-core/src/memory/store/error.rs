@@ -36,6 +36,8 @@ pub(super) enum Refusal {
     DiskTwice(DiskKey),
     #[error("disk {0} has no byte; a disk has at least one")]
     EmptyDisk(DiskKey),
+    #[error("line {0} is recorded with another text or stream; give the line another number")]
+    OtherLine(u64),
     #[error("{0}")]
     Input(&'static str),
 }
@@ -64,6 +66,7 @@ impl Refusal {
             | Self::LiveOperation(_)
             | Self::State(_)
             | Self::Differs { .. }
+            | Self::OtherLine(_)
             | Self::PathTaken { .. } => (ErrorKind::Conflict, Retry::Never),
             Self::Impossible(_) | Self::NoDisk | Self::DiskTwice(_) | Self::EmptyDisk(_) | Self::Input(_) => {
                 (ErrorKind::Invalid, Retry::Never)

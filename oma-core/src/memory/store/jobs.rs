@@ -6,7 +6,7 @@ use futures_util::stream::BoxStream;
 
 use super::error::Refusal;
 use super::{Job, MemoryStore, State, listed};
-use crate::record::{JobEnd, JobFilter, JobSpec, Lease, ReplicationJob};
+use crate::record::{ClaimRequest, JobEnd, JobFilter, JobSpec, Lease, ReplicationJob, RetryPolicy};
 use crate::state::{ContextEvent, DiskStatus, JobEvent, JobStatus};
 use crate::traits::JobStore;
 use crate::{ByteSize, ContextId, DiskRef, Fence, JobId, Result, Timestamp, WorkerId};
@@ -29,25 +29,29 @@ impl JobStore for MemoryStore {
     }
 
     fn list(&self, filter: JobFilter) -> BoxStream<'_, Result<ReplicationJob>> {
-        let wanted = |job: &&ReplicationJob| {
-            filter.context.as_ref().is_none_or(|context| *context == job.context)
-                && !(filter.live_only && job.status.is_terminal())
+        let wanted = |job: &&Job| {
+            filter.context.as_ref().is_none_or(|context| *context == job.record.context)
+                && !(filter.live_only && job.record.status.is_terminal())
         };
         let state = self.state();
-        let mut jobs: Vec<_> = state.jobs.values().map(|job| &job.record).filter(wanted).cloned().collect();
-        jobs.sort_by_cached_key(|job| Reverse((job.created_at, job.id.clone())));
-        listed(jobs)
+        let mut jobs: Vec<_> = state.jobs.values().filter(wanted).collect();
+        jobs.sort_by_key(|job| Reverse(job.seq));
+        listed(jobs.into_iter().map(|job| job.record.clone()).collect())
     }
 
     async fn claim(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> Result<Lease> {
         self.change("claim job", id, |state, now| state.claim(id, worker, ttl, now))
     }
 
+    async fn claim_next(&self, request: &ClaimRequest) -> Result<Option<Lease>> {
+        self.change("claim the next job for", &request.worker, |state, now| state.claim_next(request, now))
+    }
+
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease> {
         self.change("renew lease", &lease.job, |state, now| {
-            let job = state.guard_mut(lease)?;
-            job.expires_at = now.after(ttl);
-            Ok(Lease { expires_at: job.expires_at, ..lease.clone() })
+            let expires_at = now.after(ttl);
+            state.guard_mut(lease)?.record.due_at = Some(expires_at);
+            Ok(Lease { expires_at, ..lease.clone() })
         })
     }
 
@@ -55,10 +59,15 @@ impl JobStore for MemoryStore {
         self.change("release lease", &lease.job, |state, now| {
             if let Ok(job) = state.guard_mut(lease) {
                 job.record.owner = None;
+                job.record.due_at = Some(now);
                 job.record.updated_at = now;
             }
             Ok(())
         })
+    }
+
+    async fn defer(&self, lease: &Lease, error: &str, policy: &RetryPolicy) -> Result<ReplicationJob> {
+        self.change("defer job", &lease.job, |state, now| state.defer(lease, error, policy, now))
     }
 
     async fn advance(&self, lease: &Lease, from: JobStatus, event: JobEvent) -> Result<ReplicationJob> {
@@ -120,18 +129,24 @@ impl State {
             status: JobStatus::Initializing,
             epoch,
             disks: spec.disks,
+            priority: spec.priority,
+            target: spec.target,
             error: None,
+            attempts: 0,
+            due_at: Some(now),
             fence: Fence::FIRST,
             owner: None,
             created_at: now,
             updated_at: now,
             completed_at: None,
         };
-        self.jobs.insert(spec.id, Job { record: record.clone(), expires_at: now, committed: None });
+        let job =
+            Job { record: record.clone(), seq: self.jobs.len(), bytes: ByteSize::ZERO, committed: None };
+        self.jobs.insert(spec.id, job);
         Ok(record)
     }
 
-    fn claim(
+    pub(super) fn claim(
         &mut self,
         id: &JobId,
         worker: &WorkerId,
@@ -142,23 +157,24 @@ impl State {
         if job.record.status.is_terminal() {
             return Err(Refusal::differs(job.record.status, "a live job"));
         }
-        let other = job.record.owner.as_ref().filter(|owner| *owner != worker && now < job.expires_at);
+        let other = job.record.owner.as_ref().filter(|owner| *owner != worker && !job.is_due(now));
         if let Some(owner) = other {
             return Err(Refusal::Held(owner.clone()));
         }
         job.record.fence = job.record.fence.next();
         job.record.owner = Some(worker.clone());
         job.record.updated_at = now;
-        job.expires_at = now.after(ttl);
-        Ok(Lease {
-            job: id.clone(),
-            worker: worker.clone(),
-            fence: job.record.fence,
-            expires_at: job.expires_at,
-        })
+        let expires_at = now.after(ttl);
+        job.record.due_at = Some(expires_at);
+        Ok(Lease { job: id.clone(), worker: worker.clone(), fence: job.record.fence, expires_at })
     }
 
-    fn end_job(&mut self, lease: &Lease, end: JobEnd, now: Timestamp) -> Result<ReplicationJob, Refusal> {
+    pub(super) fn end_job(
+        &mut self,
+        lease: &Lease,
+        end: JobEnd,
+        now: Timestamp,
+    ) -> Result<ReplicationJob, Refusal> {
         let job = &self.guard(lease)?.record;
         let (event, reason) = match end {
             JobEnd::Failed(reason) => (JobEvent::Fail, reason),
@@ -199,12 +215,21 @@ impl State {
     }
 }
 
+impl Job {
+    /// Whether anybody may take it up.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        self.record.due_at.is_some_and(|due_at| due_at <= now)
+    }
+}
+
 impl ReplicationJob {
     /// Whether it was made from this spec, whose disks are in order.
     fn is_of(&self, spec: &JobSpec) -> bool {
         self.context == spec.context
             && self.replication_type == spec.replication_type
             && self.disks == spec.disks
+            && self.priority == spec.priority
+            && self.target == spec.target
     }
 
     pub(super) fn disk_refs(&self) -> impl Iterator<Item = DiskRef> {
@@ -215,6 +240,7 @@ impl ReplicationJob {
     pub(super) fn close(&mut self, status: JobStatus, now: Timestamp) {
         self.status = status;
         self.owner = None;
+        self.due_at = None;
         self.updated_at = now;
         self.completed_at = Some(now);
     }
@@ -248,12 +274,9 @@ mod tests {
     async fn l07_a_vm_whose_state_forbids_replication_gets_no_job() {
         let store = MemoryStore::default();
         let context = store.record(&vm()).await.unwrap();
-        let spec = JobSpec {
-            id: JobId::mint(SystemClock.now()),
-            context: context.id.clone(),
-            replication_type: ReplicationType::Initial,
-            disks: vec![DiskKey::parse("disk-2000").unwrap()],
-        };
+        let disks = vec![DiskKey::parse("disk-2000").unwrap()];
+        let id = JobId::mint(SystemClock.now());
+        let spec = JobSpec::new(id, context.id.clone(), ReplicationType::Initial, disks);
         // No call of this crate leads there yet: failover does, later.
         for status in [ContextStatus::FailedOverTest, ContextStatus::FailedOverLive, ContextStatus::Completed]
         {

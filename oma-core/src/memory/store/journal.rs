@@ -49,6 +49,12 @@ impl State {
         record.status = record.status.next(DiskEvent::Start)?;
         record.bytes_synced = synced;
         record.updated_at = now;
+        let job = record.job.clone();
+        let of_job = self.disks.values().map(|disk| &disk.record).filter(|record| record.job == job);
+        let bytes = of_job.fold(0_u64, |bytes, record| bytes.saturating_add(record.bytes_synced.bytes()));
+        if let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) {
+            job.bytes = ByteSize::new(bytes);
+        }
         Ok(())
     }
 }

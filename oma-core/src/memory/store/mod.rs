@@ -3,14 +3,17 @@
 //! Each change is one closure under the lock: it checks everything first and changes after, so a refusal leaves no trace.
 
 mod change_ids;
+mod claims;
 mod error;
 mod exports;
 mod inventory;
 mod jobs;
 mod journal;
+mod logs;
+mod overview;
 mod volumes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -19,19 +22,20 @@ use futures_util::stream::{self, BoxStream};
 
 use self::error::Refusal;
 use crate::record::{
-    CbtRecord, CommittedChange, DiskRecord, EpochCommit, ExportRecord, JournalEntry, Lease, Operation,
-    ReplicationJob, VmContext, VolumeRecord,
+    CbtRecord, CommittedChange, DiskRecord, EpochCommit, ExportRecord, JobLine, JournalEntry, Lease,
+    LogEvent, Operation, ReplicationJob, VmContext, VolumeRecord,
 };
 use crate::{
-    Clock, ContextId, DiskKey, DiskRef, ExportName, Fence, Generation, InstanceId, JobId, OperationId,
-    Result, SystemClock, Timestamp, VolumeId,
+    AutomationJobId, ByteSize, Clock, ContextId, DiskKey, DiskRef, ExportName, Fence, Generation, InstanceId,
+    JobId, LogId, OperationId, Result, SystemClock, Timestamp, VolumeId,
 };
 
 /// All stores of OMA in memory; forgotten with the process.
 ///
 /// Implements [`JobStore`](crate::traits::JobStore), [`Inventory`](crate::traits::Inventory),
 /// [`ChangeIdRepo`](crate::traits::ChangeIdRepo), [`ExtentJournal`](crate::traits::ExtentJournal),
-/// [`VolumeRegistry`](crate::traits::VolumeRegistry) and [`ExportRegistry`](crate::traits::ExportRegistry).
+/// [`VolumeRegistry`](crate::traits::VolumeRegistry), [`ExportRegistry`](crate::traits::ExportRegistry),
+/// [`LogStore`](crate::traits::LogStore) and [`Overview`](crate::traits::Overview).
 #[derive(Debug)]
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
@@ -43,6 +47,11 @@ impl MemoryStore {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, state: Mutex::new(State::new()) }
+    }
+
+    /// Makes an automation job known, so that its lines can be recorded. A second time changes nothing.
+    pub fn add_automation_job(&self, id: AutomationJobId) {
+        self.state().automation_jobs.insert(id);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -84,6 +93,11 @@ struct State {
     volumes: BTreeMap<VolumeId, VolumeRecord>,
     operations: BTreeMap<OperationId, Intent>,
     exports: BTreeMap<ExportName, ExportRecord>,
+    last_event: LogId,
+    events: BTreeMap<LogId, LogEvent>,
+    automation_jobs: BTreeSet<AutomationJobId>,
+    last_line: u64,
+    lines: BTreeMap<(AutomationJobId, u64), Line>,
 }
 
 #[derive(Debug)]
@@ -97,10 +111,19 @@ struct Disk {
 #[derive(Debug)]
 struct Job {
     record: ReplicationJob,
-    /// When its lease ends, while somebody holds it.
-    expires_at: Timestamp,
+    /// Its place in the order of insertion.
+    seq: usize,
+    /// What its disks have durable, while and as they are its own.
+    bytes: ByteSize,
     /// What ended it, to recognise the same commit again.
     committed: Option<EpochCommit>,
+}
+
+#[derive(Debug)]
+struct Line {
+    record: JobLine,
+    /// Its place in the order of recording, over all jobs.
+    seq: u64,
 }
 
 #[derive(Debug)]
@@ -122,6 +145,11 @@ impl State {
             volumes: BTreeMap::new(),
             operations: BTreeMap::new(),
             exports: BTreeMap::new(),
+            last_event: LogId::FIRST,
+            events: BTreeMap::new(),
+            automation_jobs: BTreeSet::new(),
+            last_line: 0,
+            lines: BTreeMap::new(),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::dialect::pools::{self, Pools, execute, query};
 use crate::dialect::{Mode, server};
 use crate::error::{Result, StoreError};
 use crate::migrate::{self, INSTANCE, Schema, State, Step};
+use crate::months;
 use crate::sql::meta;
 
 const STEPS: &[Step] = &[
@@ -87,7 +88,10 @@ async fn prepare(pool: &PgPool, place: &str, mode: Mode, patience: Duration) -> 
     let state = inspect(&mut connection, place).await?;
     match mode {
         Mode::Read => migrate::complete(STEPS, state)?,
-        Mode::Write => migrate(&mut connection, place, patience).await?,
+        Mode::Write => {
+            migrate(&mut connection, place, patience).await?;
+            add_months(&mut connection, place).await?;
+        }
     }
     server::closed::<Postgres>(connection, place).await
 }
@@ -104,6 +108,20 @@ async fn inspect(on: &mut PgConnection, place: &str) -> Result<State> {
         return Ok(State::Empty);
     }
     migrate::state(STEPS, &query::<Postgres>(on, place, meta::MIGRATIONS, vals![]).await?)
+}
+
+/// Partitions for the coming months. Who is in the way of that is not waited for: the rest takes rows as well.
+async fn add_months(on: &mut PgConnection, place: &str) -> Result<()> {
+    const ADD: Sql = sql!("SELECT oma_add_months(?, clock_timestamp()) AS number");
+    for table in months::TABLES {
+        match query::<Postgres>(on, place, ADD, vals![table]).await {
+            Err(error) if error.is_busy() => {
+                tracing::warn!(place, table, error = %error, "no new partitions");
+            }
+            other => other.map(|_| ())?,
+        }
+    }
+    Ok(())
 }
 
 /// All steps in one transaction, which holds a lock of this database's: any number of processes may start at once. The

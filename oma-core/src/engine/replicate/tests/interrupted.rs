@@ -125,8 +125,7 @@ async fn a_job_that_another_worker_drives_is_busy() {
     assert_eq!(context.status, ContextStatus::Discovered);
     let id = JobId::mint(world.clock.now());
     let replication_type = ReplicationType::Initial;
-    let spec =
-        JobSpec { id: id.clone(), context: context.id, replication_type, disks: vec![key("disk-2000")] };
+    let spec = JobSpec::new(id.clone(), context.id, replication_type, vec![key("disk-2000")]);
     world.store.insert(spec).await.unwrap();
     world.store.claim(&id, &worker("other"), Duration::from_secs(60)).await.unwrap();
     let error = world.run_as(&world.request(), &Silent).await.unwrap_err();

@@ -1,0 +1,25 @@
+use super::labelled;
+
+labelled! {
+    /// How much a log event matters, least first.
+    LogLevel, "log level" {
+        /// For whoever looks for a cause.
+        Debug = "DEBUG",
+        /// What happened.
+        Info = "INFO",
+        /// Something that mended itself, or that somebody should look at.
+        Warn = "WARN",
+        /// Something did not work.
+        Error = "ERROR",
+    }
+}
+
+labelled! {
+    /// Which output of an automation job a line came from.
+    LineStream, "output stream" {
+        /// What it says.
+        Stdout = "stdout",
+        /// What it complains about.
+        Stderr = "stderr",
+    }
+}
