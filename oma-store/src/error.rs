@@ -10,6 +10,10 @@ use crate::dialect::Fault;
 pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
 #[derive(Debug, thiserror::Error)]
+#[cfg_attr(
+    not(all(feature = "sqlite", feature = "mysql", feature = "postgres")),
+    allow(dead_code, reason = "each engine has some of them")
+)]
 pub(crate) enum StoreError {
     #[error("the database {place}: {}", fault.advice())]
     Database { place: String, fault: Fault, source: sqlx::Error },

@@ -2,6 +2,10 @@ use oma_core::{ErrorKind, Retry};
 
 /// What an engine's refusal means, whatever its codes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(feature = "sqlite", feature = "mysql", feature = "postgres")),
+    allow(dead_code, reason = "each engine has some of them")
+)]
 pub(crate) enum Fault {
     /// Another writer was not done in time.
     Busy,

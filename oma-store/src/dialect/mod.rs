@@ -37,7 +37,7 @@ impl Dialect {
             Self::Sqlite => None,
             Self::MySql | Self::Postgres => Some(sql!(
                 sqlite: "",
-                mysql: "SELECT CURRENT_TIMESTAMP(3) AS at_time",
+                mysql: "SELECT UTC_TIMESTAMP(3) AS at_time",
                 postgres: "SELECT clock_timestamp() AS at_time",
             )),
         }
@@ -77,6 +77,10 @@ pub(crate) enum Mode {
 }
 
 /// Opens the database that a URL names.
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "mysql", feature = "postgres")),
+    allow(unused_variables, reason = "without an engine nothing can be opened")
+)]
 pub(crate) async fn open(config: &StoreConfig, mode: Mode) -> Result<Db> {
     match scheme(config) {
         #[cfg(feature = "sqlite")]

@@ -128,3 +128,27 @@ async fn migrate(on: &mut MySqlConnection, place: &str, patience: Duration) -> R
     }
     execute::<MySql>(on, place, meta::TOUCH, vals![INSTANCE]).await.map(|_| ())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(url: &str) -> MySqlSslMode {
+        options(&StoreConfig { url: url.to_owned(), ..StoreConfig::default() }).unwrap().get_ssl_mode()
+    }
+
+    #[test]
+    fn l29_a_server_elsewhere_must_prove_who_it_is() {
+        use MySqlSslMode::{Disabled, Preferred, VerifyIdentity};
+        for (url, expected) in [
+            ("mysql://oma@db.example/oma", VerifyIdentity),
+            ("mysql://oma@10.0.0.7:4000/oma", VerifyIdentity),
+            ("mysql://oma@db.example/oma?ssl-mode=DISABLED", Disabled),
+            ("mysql://oma@127.0.0.1/oma", Preferred),
+            ("mysql://oma@[::1]/oma", Preferred),
+            ("mysql://oma@localhost/oma?socket=/run/db.sock", Preferred),
+        ] {
+            assert!(std::mem::discriminant(&mode(url)) == std::mem::discriminant(&expected), "{url}");
+        }
+    }
+}

@@ -147,3 +147,27 @@ async fn migrate(on: &mut PgConnection, place: &str, patience: Duration) -> Resu
     execute::<Postgres>(&mut tx, place, meta::TOUCH, vals![INSTANCE]).await?;
     tx.commit().await.map_err(broken)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(url: &str) -> PgSslMode {
+        options(&StoreConfig { url: url.to_owned(), ..StoreConfig::default() }).unwrap().get_ssl_mode()
+    }
+
+    #[test]
+    fn l29_a_server_elsewhere_must_prove_who_it_is() {
+        use PgSslMode::{Disable, Prefer, VerifyFull};
+        for (url, expected) in [
+            ("postgres://oma@db.example/oma", VerifyFull),
+            ("postgres://oma@10.0.0.7:4000/oma", VerifyFull),
+            ("postgres://oma@db.example/oma?sslmode=disable", Disable),
+            ("postgres://oma@127.0.0.1/oma", Prefer),
+            ("postgres://oma@[::1]/oma", Prefer),
+            ("postgres://oma@localhost/oma?host=/run/postgresql", Prefer),
+        ] {
+            assert!(std::mem::discriminant(&mode(url)) == std::mem::discriminant(&expected), "{url}");
+        }
+    }
+}
