@@ -23,11 +23,7 @@ fn main() -> ExitCode {
         conformance::trial("mariadb::an_embedders_pool_is_used_whatever_its_sessions_say", &mariadb, || {
             mysql()
         }),
-        conformance::trial(
-            "postgres::an_embedders_pool_is_used_whatever_its_sessions_say",
-            &postgres,
-            || pg(),
-        ),
+        conformance::trial("postgres::an_embedders_pool_is_used_whatever_its_sessions_say", &postgres, pg),
     ];
     conformance::run(trials)
 }
