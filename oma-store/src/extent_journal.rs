@@ -76,7 +76,7 @@ async fn insert_extent(tx: &mut Tx, disk: i64, finished: Extent) -> Result<()> {
 }
 
 /// A journal without its finished extents, and the number of its disk.
-fn entry(row: &Row) -> Result<(i64, JournalEntry)> {
+pub(crate) fn entry(row: &Row) -> Result<(i64, JournalEntry)> {
     let fields = row.fields("disk_journals", "vm_disk_id");
     let (basis, planned) = (fields.json("basis")?, fields.json("planned")?);
     Ok((fields.int("vm_disk_id")?, JournalEntry { basis, planned, finished: ExtentSet::new() }))

@@ -5,6 +5,7 @@
 )]
 
 mod batch;
+mod check;
 mod config;
 mod db;
 mod dialect;
@@ -29,6 +30,7 @@ mod log_store;
 mod overview;
 mod volume_registry;
 
+pub use check::{Finding, RULES};
 pub use config::{Durability, StoreConfig};
 pub use migrate::Schema;
 pub use store::SqlStore;

@@ -31,6 +31,16 @@ impl Row {
         Fields { row: self, table, key }
     }
 
+    /// A value for readers.
+    pub(crate) fn shown(&self, column: &str) -> String {
+        match self.find(column) {
+            Some(Val::Int(Some(number))) => number.to_string(),
+            Some(Val::Text(Some(text))) => text.clone(),
+            Some(Val::Time(Some(time))) => time.to_string(),
+            _ => "(none)".to_owned(),
+        }
+    }
+
     fn find(&self, column: &str) -> Option<&Val> {
         let at = self.columns.iter().position(|name| name == column)?;
         self.values.get(at)

@@ -63,6 +63,8 @@ statements! {
     DUE_BEHIND = concat!(candidate!(), behind!()), mysql: concat!(candidate!(), in_order!(), behind!());
     /// Leases that have not ended, of everybody.
     LEASES = "SELECT id, owner, vcenter_host, target FROM replication_jobs WHERE owner IS NOT NULL AND due_at > ?";
+    /// Every row, by the order of insertion.
+    SCAN = concat!(job!(), " WHERE seq > ? ORDER BY seq LIMIT ?");
 
     INSERT = "INSERT INTO replication_jobs (id, vm_context_id, source_vm_id, source_vm_name, source_vm_path, \
               vcenter_host, replication_type, status, epoch, disk_ids, priority, target, due_at, created_at, \

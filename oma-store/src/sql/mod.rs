@@ -8,6 +8,7 @@
 //! unique key, or by the predicate of the statement that writes.
 
 pub(crate) mod changes;
+pub(crate) mod checks;
 pub(crate) mod events;
 pub(crate) mod exports;
 pub(crate) mod jobs;

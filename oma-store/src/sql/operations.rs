@@ -16,6 +16,8 @@ statements! {
         operation!(),
         " WHERE o.vm_context_id = ? AND o.disk_id = ? AND o.status IN ('pending', 'executing')"
     );
+    /// Every row.
+    SCAN = concat!(operation!(), " WHERE o.id > ? ORDER BY o.id LIMIT ?");
     INSERT = "INSERT INTO volume_operations (id, type, status, vm_context_id, disk_id, job_id, \
               capacity_bytes, ossea_volume_id, created_at, updated_at) \
               VALUES (?, ?, ?, ?, ?, ?, ?, (SELECT v.id FROM ossea_volumes v WHERE v.volume_id = ?), ?, ?)";

@@ -39,6 +39,8 @@ statements! {
                    last_status_change = ? WHERE context_id = ?";
 
     DISK = concat!(disk!(), " WHERE d.vm_context_id = ? AND d.disk_id = ?");
+    /// Every row.
+    SCAN_DISKS = concat!(disk!(), " WHERE d.id > ? ORDER BY d.id LIMIT ?");
     DISKS = concat!(disk!(), " WHERE d.vm_context_id = ? ORDER BY d.disk_id");
 
     INSERT_DISK = "INSERT INTO vm_disks (vm_context_id, disk_id, vm_dk_path, label, capacity_bytes, unit_number, \

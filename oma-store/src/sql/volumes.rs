@@ -19,6 +19,9 @@ statements! {
     OF_DISK = concat!(volume!(), " JOIN vm_disks d ON d.ossea_volume_id = v.id WHERE d.vm_context_id = ? AND d.disk_id = ?");
     PAGE = concat!(volume!(), " WHERE v.volume_id > ? AND v.status <> 'deleted' ORDER BY v.volume_id LIMIT ?");
 
+    /// Every row, also of deleted ones.
+    SCAN = concat!(volume!(), " WHERE v.volume_id > ? ORDER BY v.volume_id LIMIT ?");
+
     INSERT = "INSERT INTO ossea_volumes (volume_id, volume_name, vm_context_id, disk_id, capacity_bytes, generation, \
               content, status, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     /// A backend that gives an id again after the volume was gone.

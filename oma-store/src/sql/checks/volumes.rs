@@ -1,0 +1,72 @@
+//! Volumes, their devices, what was asked of their backend, and the journals of what was copied.
+
+super::rules! {
+    "device_mappings" {
+        "device-of-deleted-volume", "device {} shows a volume that is recorded as deleted" =>
+            "SELECT m.volume_uuid AS row_key, m.device_path AS found FROM device_mappings m \
+             JOIN ossea_volumes v ON v.volume_id = m.volume_uuid WHERE v.status = 'deleted'";
+        "device-of-detached-volume", "a device shows it, and the volume is recorded as {}" =>
+            "SELECT m.volume_uuid AS row_key, v.status AS found FROM device_mappings m \
+             JOIN ossea_volumes v ON v.volume_id = m.volume_uuid \
+             WHERE v.status IN ('creating', 'created', 'detached', 'condemned')";
+        "device-twice", "device {} shows another volume too" =>
+            "SELECT MAX(volume_uuid) AS row_key, device_path AS found FROM device_mappings \
+             GROUP BY COALESCE(vm_id, ''), device_path HAVING COUNT(*) > 1";
+    }
+    "ossea_volumes" {
+        "attached-without-device", "it is recorded as {}, and no device shows it" =>
+            "SELECT v.volume_id AS row_key, v.status AS found FROM ossea_volumes v \
+             LEFT JOIN device_mappings m ON m.volume_uuid = v.volume_id WHERE v.status = 'attached' AND m.id IS NULL";
+        "device-path", "its device path {} is not that of its device" =>
+            "SELECT v.volume_id AS row_key, v.device_path AS found FROM ossea_volumes v \
+             LEFT JOIN device_mappings m ON m.volume_uuid = v.volume_id \
+             WHERE COALESCE(v.device_path, '') <> COALESCE(m.device_path, '') \
+             AND (m.id IS NOT NULL OR v.status IN ('creating', 'created', 'detached', 'condemned', 'deleted'))";
+        "generation-ahead", "its generation {} is later than any that its disk gave out" =>
+            "SELECT v.volume_id AS row_key, v.generation AS found FROM ossea_volumes v \
+             JOIN vm_disks d ON d.vm_context_id = v.vm_context_id AND d.disk_id = v.disk_id WHERE v.generation > d.generation";
+    }
+    "vm_disks" {
+        "link-to-other-disk", "its volume {} was made for another disk" =>
+            "SELECT d.id AS row_key, v.volume_id AS found FROM vm_disks d JOIN ossea_volumes v ON v.id = d.ossea_volume_id \
+             WHERE v.vm_context_id <> d.vm_context_id OR v.disk_id <> d.disk_id";
+        "link-to-deleted-volume", "its volume {} is recorded as deleted" =>
+            "SELECT d.id AS row_key, v.volume_id AS found FROM vm_disks d JOIN ossea_volumes v ON v.id = d.ossea_volume_id \
+             WHERE v.status = 'deleted' AND v.vm_context_id = d.vm_context_id AND v.disk_id = d.disk_id";
+        "content-of-other-epoch", "its volume holds epoch {}, which is not the epoch or the generation of its change id" =>
+            "SELECT d.id AS row_key, v.content_epoch AS found FROM vm_disks d \
+             JOIN ossea_volumes v ON v.id = d.ossea_volume_id AND v.vm_context_id = d.vm_context_id AND v.disk_id = d.disk_id \
+             WHERE v.content = 'epoch' AND v.status <> 'deleted' AND (d.disk_change_id IS NULL OR d.epoch <> v.content_epoch \
+             OR d.change_generation <> v.generation)";
+    }
+    "volume_operations" {
+        "operation-on-other-disk", "its volume {} was made for another disk" =>
+            "SELECT o.id AS row_key, v.volume_id AS found FROM volume_operations o \
+             JOIN ossea_volumes v ON v.id = o.ossea_volume_id OR v.id = o.made_volume_id \
+             WHERE v.vm_context_id <> o.vm_context_id OR v.disk_id <> o.disk_id";
+        "operation-without-volume", "it is {}, and no volume is named that it ended with" =>
+            "SELECT id AS row_key, status AS found FROM volume_operations \
+             WHERE status = 'completed' AND made_volume_id IS NULL";
+        "operation-end", "it is {}, and when it ended says otherwise" =>
+            "SELECT id AS row_key, status AS found FROM volume_operations \
+             WHERE (status IN ('pending', 'executing') AND completed_at IS NOT NULL) \
+             OR (status IN ('completed', 'failed', 'cancelled') AND completed_at IS NULL)";
+        "operations-at-once", "another operation of disk {} has not ended either" =>
+            "SELECT MAX(id) AS row_key, disk_id AS found FROM volume_operations \
+             WHERE status IN ('pending', 'executing') GROUP BY vm_context_id, disk_id HAVING COUNT(*) > 1";
+    }
+    "disk_journals" {
+        "journal-without-job", "disk {} has a journal and belongs to no job" =>
+            "SELECT j.vm_disk_id AS row_key, d.disk_id AS found FROM disk_journals j JOIN vm_disks d ON d.id = j.vm_disk_id \
+             WHERE d.job_id IS NULL";
+        "journal-of-committed-disk", "disk {} is committed and still has a journal" =>
+            "SELECT j.vm_disk_id AS row_key, d.disk_id AS found FROM disk_journals j JOIN vm_disks d ON d.id = j.vm_disk_id \
+             WHERE d.sync_status = 'completed'";
+    }
+    "disk_journal_extents" {
+        "extents-touch", "the run from byte {} reaches into the next one" =>
+            "SELECT e.vm_disk_id AS row_key, e.start_offset AS found FROM disk_journal_extents e \
+             JOIN disk_journal_extents n ON n.vm_disk_id = e.vm_disk_id AND n.start_offset > e.start_offset \
+             AND n.start_offset <= e.end_offset";
+    }
+}

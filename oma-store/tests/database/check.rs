@@ -1,0 +1,91 @@
+//! `check`: nothing on a healthy database, and each contradiction by itself.
+
+use std::collections::BTreeSet;
+
+use oma_core::conformance::{Trial, trial};
+use oma_core::state::OperationKind;
+use oma_core::traits::{JobStore, VolumeRegistry};
+use oma_store::{Finding, RULES, SqlStore};
+
+use crate::breaks;
+use crate::place::{ENGINES, Engine, Place};
+use crate::vm::Vm;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for engine in ENGINES {
+        let name = format!("{engine}::a_healthy_database_has_no_finding_in_any_state");
+        trials.push(trial(&name, &engine.needs(), move || healthy(engine)));
+        let name = format!("{engine}::every_contradiction_is_found_and_nothing_else");
+        trials.push(trial(&name, &engine.needs(), move || broken(engine)));
+    }
+    trials
+}
+
+async fn fine(store: &SqlStore, when: &str) {
+    let findings = store.check().await.unwrap();
+    assert!(findings.is_empty(), "{when}: {findings:#?}");
+}
+
+async fn healthy(engine: Engine) {
+    let place = Place::new(engine).await;
+    let store = place.open().await;
+    fine(&store, "empty").await;
+    place.force(&breaks::automation(engine)).await;
+    let mut vm = Vm::begun(&store, "web01").await;
+    fine(&store, "begun").await;
+    vm.operate(OperationKind::Create).await;
+    fine(&store, "volume made").await;
+    vm.operate(OperationKind::Attach).await;
+    vm.publish().await;
+    fine(&store, "published").await;
+    vm.copy().await;
+    fine(&store, "copying").await;
+    store.release(&vm.lease).await.unwrap();
+    fine(&store, "given back").await;
+    vm.lease =
+        store.claim(&vm.lease.job, &vm.lease.worker, std::time::Duration::from_secs(60)).await.unwrap();
+    vm.withdraw().await;
+    vm.fail().await;
+    fine(&store, "failed").await;
+    vm = Vm::committed(&store, "web02").await;
+    fine(&store, "committed").await;
+    vm.again().await;
+    vm.publish().await;
+    vm.copy().await;
+    fine(&store, "copying changes").await;
+    vm.withdraw().await;
+    vm.commit().await;
+    fine(&store, "committed again").await;
+    vm.again().await;
+    store.advance_generation(&vm.lease, &vm.volume).await.unwrap();
+    fine(&store, "next generation").await;
+    vm.operate(OperationKind::Detach).await;
+    fine(&store, "detached").await;
+    vm.operate(OperationKind::Delete).await;
+    fine(&store, "deleted").await;
+    vm.fail().await;
+    fine(&store, "failed without a volume").await;
+    store.close().await;
+}
+
+/// Every contradiction on a VM of its own, all in one database: each is found, once, and nothing else.
+async fn broken(engine: Engine) {
+    let place = Place::new(engine).await;
+    let store = place.open().await;
+    let expected = breaks::all(engine, &place, &store).await;
+    let mut findings = store.check().await.unwrap();
+    findings.sort();
+    let found: Vec<(String, String, String)> = findings.iter().map(named).collect();
+    assert_eq!(found, expected, "{findings:#?}");
+    let rules: BTreeSet<_> = findings.iter().map(|finding| finding.rule).collect();
+    assert_eq!(rules, RULES.iter().map(|(rule, _)| *rule).collect());
+    for finding in &findings {
+        assert!(!finding.detail.contains("{}") && !finding.detail.is_empty(), "{finding}");
+    }
+    store.close().await;
+}
+
+fn named(finding: &Finding) -> (String, String, String) {
+    (finding.rule.to_owned(), finding.table.to_owned(), finding.key.clone())
+}
