@@ -49,7 +49,7 @@ impl SqlStore {
             let now = tx.now().await?;
             tx.find(jobs::NEXT, vals![now], job).await?
         } else {
-            unbounded(&mut tx, request).await?
+            first_allowed(&mut tx, request).await?
         };
         let Some(found) = found else {
             // What a lock row may have needed stays.
@@ -120,7 +120,7 @@ async fn give(tx: &mut Tx, known: &ReplicationJob, request: &ClaimRequest) -> Re
 }
 
 /// The first due job that no bound forbids, its row locked.
-async fn unbounded(tx: &mut Tx, request: &ClaimRequest) -> Result<Option<ReplicationJob>> {
+async fn first_allowed(tx: &mut Tx, request: &ClaimRequest) -> Result<Option<ReplicationJob>> {
     if tx.execute(meta::TOUCH, vals![CLAIMS]).await? == 0 {
         // Of several that are the first, one writes it and the others are undone and come again.
         tx.execute(meta::SET, vals![CLAIMS, "locked by whoever counts leases"]).await?;
