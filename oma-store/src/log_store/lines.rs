@@ -53,12 +53,13 @@ fn run_id(row: &Row) -> Result<i64> {
 
 /// The lines given, each once, by number.
 fn once(all: &[JobLine]) -> Result<BTreeMap<u64, &JobLine>> {
+    let impossible = |line: &&JobLine| line.number == 0 || i64::try_from(line.number).is_err();
+    if let Some(line) = all.iter().find(impossible) {
+        let reason = format!("line {}: lines are numbered from 1 on, below 2^63", line.number);
+        return Err(StoreError::Invalid(reason));
+    }
     let mut once: BTreeMap<u64, &JobLine> = BTreeMap::new();
     for line in all {
-        if line.number == 0 || i64::try_from(line.number).is_err() {
-            let reason = format!("line {}: lines are numbered from 1 on, below 2^63", line.number);
-            return Err(StoreError::Invalid(reason));
-        }
         same(once.entry(line.number).or_insert(line), line)?;
     }
     Ok(once)

@@ -79,11 +79,11 @@ impl State {
         if !self.automation_jobs.contains(job) {
             return Err(Refusal::unknown("automation job", job));
         }
+        if lines.iter().any(|line| i64::try_from(line.number).map_or(true, |number| number == 0)) {
+            return Err(Refusal::Input("lines are numbered from 1 on, below 2^63"));
+        }
         let mut new: BTreeMap<u64, JobLine> = BTreeMap::new();
         for line in lines {
-            if i64::try_from(line.number).map_or(true, |number| number == 0) {
-                return Err(Refusal::Input("lines are numbered from 1 on, below 2^63"));
-            }
             let line = JobLine { text: text(&line.text), ..line.clone() };
             let recorded = self.lines.get(&(job.clone(), line.number)).map(|line| &line.record);
             match recorded.or_else(|| new.get(&line.number)) {
