@@ -1,5 +1,7 @@
 //! What the engines with a server have in common.
 
+use std::time::Duration;
+
 use sqlx::pool::PoolOptions;
 use sqlx::{Connection as _, Pool};
 
@@ -7,6 +9,9 @@ use super::Mode;
 use super::pools::{Connection, Driver, fault};
 use crate::config::StoreConfig;
 use crate::error::{Result, StoreError};
+
+/// How long a connection that answered is taken to be there.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// A pool as the store wants it; `session` is what each new connection is told first.
 pub(super) async fn pool<D: Driver>(
@@ -17,8 +22,17 @@ pub(super) async fn pool<D: Driver>(
     let pool = PoolOptions::<D::Db>::new()
         .max_connections(config.connections.max(1))
         .acquire_timeout(config.busy_timeout)
-        // A server that was away is noticed before a transaction begins, not in its middle.
-        .test_before_acquire(true);
+        // A server that was away is noticed before a transaction begins, not in its middle. The pool asks at each
+        // release, so within so short a time it would be asked twice for one statement.
+        .test_before_acquire(false)
+        .before_acquire(|connection, pool| {
+            Box::pin(async move {
+                if pool.idle_for > FRESH {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        });
     pool.connect_with(options).await.map_err(|error| fault::<D>(place, error))
 }
 
