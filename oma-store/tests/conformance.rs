@@ -1,7 +1,9 @@
-//! The promises of all store traits, on SQLite.
+//! The promises of all store traits, on every engine.
 #![allow(clippy::unwrap_used, reason = "a subject that cannot be made is a failed test")]
 
 mod automation;
+#[cfg(feature = "servers")]
+mod place;
 
 use std::fs::File;
 use std::os::unix::fs::chown;
@@ -25,6 +27,8 @@ fn main() -> ExitCode {
     }
     let mut trials = stores();
     trials.push(read_only_file());
+    #[cfg(feature = "servers")]
+    trials.extend(servers());
     conformance::run(trials)
 }
 
@@ -41,6 +45,22 @@ fn stores() -> Vec<Trial> {
         let store = SqlStore::open(&config).await.unwrap().with_clock(clock.clone());
         StoreSubject::new(Arc::new(store), automation(config.url), clock, Box::new(folder))
     })
+}
+
+/// The same cases, none left out, each in a database of its own.
+#[cfg(feature = "servers")]
+fn servers() -> Vec<Trial> {
+    let of = |engine: oma_store::servers::ServerEngine| {
+        let (name, needs, cases) =
+            (format!("{engine}_store"), [engine.required()], conformance::store_cases());
+        conformance::cases_needing(&name, &needs, &cases, move || async move {
+            let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+            let place = place::Place::migrated(place::Kind::Server(engine)).await;
+            let store = Arc::new(place.open().await.unwrap().with_clock(clock.clone()));
+            StoreSubject::new(store, automation(place.config().url), clock, Box::new(place))
+        })
+    };
+    oma_store::servers::ServerEngine::ALL.iter().flat_map(|engine| of(*engine)).collect()
 }
 
 /// The folder in which a child of ours, as a user who is not the superuser, puts a protected file to the test.

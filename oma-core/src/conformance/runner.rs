@@ -44,9 +44,24 @@ where
     F: Fn() -> Fut + Clone + Send + 'static,
     Fut: Future<Output = S> + Send + 'static,
 {
+    cases_needing(subject, &[], cases, factory)
+}
+
+/// [`cases`] whose subject needs something of the machine; without it all are ignored, or failed, as a [`trial`] is.
+pub fn cases_needing<S, F, Fut>(
+    subject: &str,
+    needs: &[Requirement],
+    cases: &[Case<S>],
+    factory: F,
+) -> Vec<Trial>
+where
+    S: Send + 'static,
+    F: Fn() -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = S> + Send + 'static,
+{
     let one = |case: &Case<S>| {
         let (run, factory) = (case.run, factory.clone());
-        trial(&format!("{subject}::{}", case.name), &[], move || async move { run(factory().await).await })
+        trial(&format!("{subject}::{}", case.name), needs, move || async move { run(factory().await).await })
     };
     cases.iter().map(one).collect()
 }
