@@ -1,5 +1,6 @@
 //! What can be done, over so few names that most of it hits something.
 
+use oma_core::record::ClaimLimits;
 use oma_core::state::{ExportEvent, JobEvent, JobStatus, OperationKind};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -26,8 +27,18 @@ pub(crate) enum Step {
         job: usize,
         worker: usize,
     },
+    /// Whichever job is next.
+    ClaimNext {
+        worker: usize,
+        limits: ClaimLimits,
+        attempts: u32,
+    },
     /// Longer than a lease.
     Sleep,
+    Defer {
+        lease: usize,
+        attempts: u32,
+    },
     Renew(usize),
     Release(usize),
     Advance {
@@ -112,12 +123,21 @@ impl Step {
 
 pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let forward = select(&[0, 0, 0, 1][..]).prop_map(|vm| Step::Forward { vm });
-    vec(prop_oneof![8 => forward, 1 => jobs(), 1 => content(), 3 => volumes()], 40..120)
+    vec(prop_oneof![8 => forward, 2 => jobs(), 1 => content(), 3 => volumes()], 30..90)
 }
 
 /// Mostly the newest.
 fn leases() -> impl Strategy<Value = usize> + Clone {
     select(&[0, 0, 0, 0, 1, 1, 2, 3][..])
+}
+
+fn limits() -> impl Strategy<Value = ClaimLimits> {
+    let limit = || select(&[None, None, Some(0), Some(1), Some(2)][..]);
+    (limit(), limit(), limit()).prop_map(|(per_worker, per_source, per_target)| ClaimLimits {
+        per_worker,
+        per_source,
+        per_target,
+    })
 }
 
 fn jobs() -> impl Strategy<Value = Step> {
@@ -126,7 +146,13 @@ fn jobs() -> impl Strategy<Value = Step> {
         (0..2_usize, 1..3_usize, 0..3_u64).prop_map(|(vm, disks, size)| Step::Record { vm, disks, size }),
         (0..2_usize, 0..3_usize, 0..3_usize).prop_map(|(vm, job, disks)| Step::Insert { vm, job, disks }),
         (0..3_usize, 0..2_usize).prop_map(|(job, worker)| Step::Claim { job, worker }),
+        (0..2_usize, limits(), 1..4_u32).prop_map(|(worker, limits, attempts)| Step::ClaimNext {
+            worker,
+            limits,
+            attempts
+        }),
         Just(Step::Sleep),
+        (lease.clone(), 1..4_u32).prop_map(|(lease, attempts)| Step::Defer { lease, attempts }),
         lease.clone().prop_map(Step::Renew),
         lease.clone().prop_map(Step::Release),
         (lease.clone(), select(JobStatus::ALL), select(JobEvent::ALL))

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use oma_core::record::{
-    ContentStamp, DiskAttempt, DiskCommit, EpochCommit, JobEnd, JobFilter, JobSpec, JournalBasis, Lease,
-    OperationSpec, ReplicationJob, SourceDisk, SourceIdentity, SourceVm,
+    ClaimLimits, ClaimRequest, ContentStamp, DiskAttempt, DiskCommit, EpochCommit, JobEnd, JobFilter,
+    JobSpec, JournalBasis, Lease, OperationSpec, ReplicationJob, RetryPolicy, SourceDisk, SourceIdentity,
+    SourceVm,
 };
 use oma_core::state::{JobEvent, JobStatus, OperationKind, ReplicationType};
 use oma_core::traits::{
@@ -30,6 +31,8 @@ pub(crate) struct World<S> {
     pub(crate) store: S,
     contexts: [Option<ContextId>; 2],
     leases: Vec<Lease>,
+    /// The next operation that [`World::provision`] has a use for.
+    operations: usize,
 }
 
 fn named<T: std::str::FromStr<Err: Debug>>(kind: &str, number: usize) -> T {
@@ -64,7 +67,7 @@ fn volume(number: usize, path: Option<usize>) -> Volume {
 
 impl<S: Stores> World<S> {
     pub(crate) fn new(store: S) -> Self {
-        Self { store, contexts: [None, None], leases: Vec::new() }
+        Self { store, contexts: [None, None], leases: Vec::new(), operations: 10 }
     }
 
     /// Does it and tells the answer, without what differs between two stores by nature.
@@ -74,6 +77,7 @@ impl<S: Stores> World<S> {
             Step::Record { vm, disks, size } => self.record(vm, disks, size).await,
             Step::Insert { vm, job, disks } => self.insert(vm, job, disks).await,
             Step::Claim { job, worker } => self.claim(job, worker).await,
+            Step::ClaimNext { worker, limits, attempts } => self.claim_next(worker, limits, attempts).await,
             Step::Sleep => String::new(),
             Step::RemoveExport { disk } => told(self.store.remove(&export(disk)).await),
             on_lease => self.with_lease(on_lease).await,
@@ -116,7 +120,10 @@ impl<S: Stores> World<S> {
         let context = self.contexts[vm].clone().unwrap_or_else(|| named("ctx", 0));
         let disks = (0..disks).map(key).collect();
         let replication_type = ReplicationType::Incremental;
-        told(self.store.insert(JobSpec::new(named("job", job), context, replication_type, disks)).await)
+        let spec = JobSpec::new(named("job", job), context, replication_type, disks);
+        let priority = i32::try_from(job % 3).unwrap() - 1;
+        let target = job.is_multiple_of(2).then(|| named("cloud", job % 4));
+        told(self.store.insert(JobSpec { priority, target, ..spec }).await)
     }
 
     async fn claim(&mut self, job: usize, worker: usize) -> String {
@@ -126,11 +133,23 @@ impl<S: Stores> World<S> {
         told(lease)
     }
 
+    async fn claim_next(&mut self, worker: usize, limits: ClaimLimits, attempts: u32) -> String {
+        let ttl = Duration::from_secs(30);
+        let request = ClaimRequest { worker: named("worker", worker), ttl, limits, attempts };
+        let lease = self.store.claim_next(&request).await;
+        self.leases.extend(lease.iter().flatten().cloned());
+        told(lease)
+    }
+
     async fn with_lease(&mut self, step: Step) -> String {
         let ttl = Duration::from_secs(30);
         match step {
             Step::Renew(lease) => told(self.store.renew(&self.lease(lease), ttl).await),
             Step::Release(lease) => told(self.store.release(&self.lease(lease)).await),
+            Step::Defer { lease, attempts } => {
+                let policy = RetryPolicy { attempts, ..RetryPolicy::default() };
+                told(self.store.defer(&self.lease(lease), "no answer", &policy).await)
+            }
             Step::Advance { lease, from, event } => {
                 told(JobStore::advance(&self.store, &self.lease(lease), from, event).await)
             }
@@ -296,14 +315,14 @@ impl<S: Stores> World<S> {
     }
 
     /// The next thing that a disk of the job needs, if any does.
-    async fn provision(&self, lease: &Lease, job: &ReplicationJob) -> Option<String> {
+    async fn provision(&mut self, lease: &Lease, job: &ReplicationJob) -> Option<String> {
         for disk in 0..job.disks.len() {
             let id = self.disk(lease, disk, Some(job));
             let linked = self.store.volume_of(&id).await.unwrap();
-            let mut number = 10;
-            while self.store.operation(&named("op", number)).await.unwrap().is_some() {
-                number += 1;
+            while self.store.operation(&named("op", self.operations)).await.unwrap().is_some() {
+                self.operations += 1;
             }
+            let number = self.operations;
             if let Some(operation) = self.store.unfinished(&id).await.unwrap() {
                 let made = usize::from(operation.spec.volume.is_none()) * (number - 10);
                 let mut done = volume(made, Some(number));
