@@ -26,6 +26,10 @@ demo *args:
 bench *args:
     cargo run --release --bin bench-copy -- {{ args }}
 
+# Measures the store on SQLite, MariaDB and PostgreSQL.
+bench-store *args:
+    cargo run --release -p oma-benches --features store --bin bench-store -- {{ args }}
+
 # Fuzzes one target for a minute.
 fuzz target:
     RUSTC_BOOTSTRAP=1 cargo fuzz run {{ target }} -- -max_total_time=60

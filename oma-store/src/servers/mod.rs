@@ -48,6 +48,8 @@ pub struct ServerOptions {
     pub durable: bool,
     /// More arguments for the server's program, after ours.
     pub arguments: Vec<String>,
+    /// Where its folder is made, if that matters. It must be open to other users, with a path of at most 60 bytes.
+    pub base: Option<PathBuf>,
 }
 
 /// A database server. Clones are the same server; a private one ends with its last clone.
@@ -206,7 +208,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 fn private(engine: ServerEngine, options: &ServerOptions) -> Result<Place> {
-    let folder = tempfile::Builder::new().prefix("oma-").tempdir_in(base(options.durable))?;
+    let folder = tempfile::Builder::new().prefix("oma-").tempdir_in(base(options))?;
     let plan = engine.plan(folder.path(), options)?;
     let mut watcher = Watcher::start(folder, plan.user, engine.farewell())?;
     watcher.tell(&format!("run {}", watcher::quoted(&plan.init)))?;
@@ -214,9 +216,12 @@ fn private(engine: ServerEngine, options: &ServerOptions) -> Result<Place> {
     Ok(Place::Private { folder, watcher: Arc::new(Mutex::new(watcher)), command: plan.server })
 }
 
-fn base(durable: bool) -> PathBuf {
+fn base(options: &ServerOptions) -> PathBuf {
+    if let Some(base) = &options.base {
+        return base.clone();
+    }
     let memory = Path::new("/dev/shm");
-    if !durable && tempfile::tempfile_in(memory).is_ok() {
+    if !options.durable && tempfile::tempfile_in(memory).is_ok() {
         return memory.to_owned();
     }
     let base = std::env::temp_dir();

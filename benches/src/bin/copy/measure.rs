@@ -39,28 +39,9 @@ fn children() -> io::Result<f64> {
     Ok(f64::from(sum) / TICKS)
 }
 
-/// The middle value.
-pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match (sorted.get(middle), sorted.len() % 2) {
-        (None, _) => f64::NAN,
-        (Some(value), 1) => *value,
-        (Some(value), _) => f64::midpoint(sorted[middle - 1], *value),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_is_the_middle_value() {
-        assert_eq!(median([3.0, 1.0, 2.0].into_iter()).to_bits(), 2.0_f64.to_bits());
-        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()).to_bits(), 2.5_f64.to_bits());
-        assert!(median(std::iter::empty()).is_nan());
-    }
 
     #[test]
     fn a_program_that_fails_is_no_sample() {

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use oma_benches::{Cell, Table, median};
+
 use crate::contender::{Contender, Path};
 use crate::image::Image;
-use crate::measure::{Sample, median};
+use crate::measure::Sample;
 
 /// A table of medians, with ratios against ours: above 1 they are slower, or spend more.
 pub(crate) fn markdown(
@@ -13,6 +15,8 @@ pub(crate) fn markdown(
     samples: &[Vec<Sample>],
     image: &Image,
 ) -> String {
+    const COLUMNS: [&str; 7] =
+        ["copy", "seconds", "fastest–slowest", "GiB/s", "CPU s/GiB", "time against oma", "CPU against oma"];
     let gib = gib(image);
     let rounds = samples.first().map_or(0, Vec::len);
     let title = match path {
@@ -22,29 +26,21 @@ pub(crate) fn markdown(
     let seconds = |list: &[Sample]| median(list.iter().map(|sample| sample.elapsed.as_secs_f64()));
     let cpu = |list: &[Sample]| median(list.iter().map(|sample| sample.cpu));
     let ours = samples.first().map_or((f64::NAN, f64::NAN), |list| (seconds(list), cpu(list)));
-    let mut text = format!("### {title}: {} image, median of {rounds}\n\n", image.size());
-    text.push_str(
-        "| copy | seconds | fastest–slowest | GiB/s | CPU s/GiB | time against oma | CPU against oma |\n",
-    );
-    text.push_str("|---|---|---|---|---|---|---|\n");
+    let mut table = Table::new(format!("### {title}: {} image, median of {rounds}", image.size()), &COLUMNS);
     for (contender, list) in contenders.iter().zip(samples) {
         let spread = list.iter().map(|sample| sample.elapsed.as_secs_f64());
         let (fastest, slowest) = spread
             .fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), value| (low.min(value), high.max(value)));
         let (seconds, cpu) = (seconds(list), cpu(list));
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "| {} | {seconds:.2} | {fastest:.2}–{slowest:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
-            contender.name,
-            gib / seconds,
-            cpu / gib,
-            seconds / ours.0,
-            cpu / ours.1,
-        );
+        let numbers = [seconds, gib / seconds, cpu / gib, seconds / ours.0, cpu / ours.1];
+        let mut cells: Vec<_> = numbers.map(|number| Cell::Number(number, 2)).into();
+        cells.insert(0, contender.name.into());
+        cells.insert(2, format!("{fastest:.2}–{slowest:.2}").into());
+        table.row(cells);
     }
-    text.push('\n');
+    let mut text = format!("{table}\n");
     for contender in contenders {
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "- `{}`", contender.line);
     }
     text
