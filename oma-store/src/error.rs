@@ -49,6 +49,16 @@ pub(crate) enum StoreError {
     NotBuilt(&'static str),
     #[error("{table} row {key}, column {column}: {reason}; restore a backup of the database")]
     Row { table: &'static str, key: String, column: &'static str, reason: String },
+    #[error("job {job} is driven by {worker} until {until}; wait for it to end, or stop that worker")]
+    Driven { job: JobId, worker: WorkerId, until: Timestamp },
+    #[error("line {number} of the file: {reason}; nothing was imported")]
+    Line { number: u64, reason: String, source: Option<Box<Self>> },
+    #[error("the file has {what} {found}, this program reads {known}; use the program that wrote it")]
+    OtherFile { what: &'static str, found: i64, known: i64 },
+    #[error("the database keeps {table} row {key} as something else than the file has; nothing was imported")]
+    Changed { table: &'static str, key: String },
+    #[error("the file cannot be read or written")]
+    File(#[from] std::io::Error),
     #[error("{0} does not fit a database column; at most 2^63-1 is possible")]
     TooLarge(u64),
     #[error("cannot be written as JSON")]
@@ -102,20 +112,23 @@ impl StoreError {
     pub(crate) fn at(self, operation: &'static str, resource: impl std::fmt::Display) -> Error {
         let (kind, retry) = match &self {
             Self::Database { fault, .. } => fault.kind(),
-            Self::Damaged { .. } | Self::Row { .. } => (ErrorKind::Corrupt, Retry::Never),
+            Self::File(error) => (file_kind(error), Retry::Never),
+            Self::Damaged { .. } | Self::Row { .. } | Self::Line { .. } => (ErrorKind::Corrupt, Retry::Never),
             Self::NoFolder { .. } | Self::NoDatabase | Self::Missing { .. } => {
                 (ErrorKind::NotFound, Retry::Never)
             }
-            Self::Newer { .. } | Self::OtherBuild { .. } | Self::NotBuilt(_) => {
+            Self::Newer { .. } | Self::OtherBuild { .. } | Self::OtherFile { .. } | Self::NotBuilt(_) => {
                 (ErrorKind::Unsupported, Retry::Never)
             }
             Self::ReadOnly => (ErrorKind::PermissionDenied, Retry::Never),
             Self::Foreign { .. } | Self::Url(_) | Self::TooLarge(_) | Self::Invalid(_) => {
                 (ErrorKind::Invalid, Retry::Never)
             }
-            Self::Json(_) => (ErrorKind::Internal, Retry::Never),
+            Self::Json(_) | Self::Changed { .. } => (ErrorKind::Internal, Retry::Never),
             Self::Fenced => (ErrorKind::Fenced, Retry::Never),
-            Self::Migrating | Self::Raced | Self::Held { .. } => (ErrorKind::Busy, Retry::Later),
+            Self::Migrating | Self::Raced | Self::Held { .. } | Self::Driven { .. } => {
+                (ErrorKind::Busy, Retry::Later)
+            }
             Self::Exists { .. } => (ErrorKind::AlreadyExists, Retry::Never),
             Self::Older { .. }
             | Self::LiveJob(_)
@@ -125,5 +138,13 @@ impl StoreError {
             | Self::Conflict(_) => (ErrorKind::Conflict, Retry::Never),
         };
         Error::new(kind, operation, resource).with_retry(retry).with_source(self)
+    }
+}
+
+fn file_kind(error: &std::io::Error) -> ErrorKind {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+        std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        _ => ErrorKind::Unavailable,
     }
 }

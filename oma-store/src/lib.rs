@@ -9,6 +9,7 @@ mod check;
 mod config;
 mod db;
 mod dialect;
+mod dump;
 mod error;
 mod lease;
 mod migrate;
@@ -32,5 +33,6 @@ mod volume_registry;
 
 pub use check::{Finding, RULES};
 pub use config::{Durability, StoreConfig};
+pub use dump::Contents;
 pub use migrate::Schema;
 pub use store::SqlStore;

@@ -20,6 +20,12 @@ pub(crate) enum Val {
     Time(Option<Timestamp>),
 }
 
+impl Val {
+    pub(crate) const fn is_null(&self) -> bool {
+        matches!(self, Self::Int(None) | Self::Text(None) | Self::Time(None))
+    }
+}
+
 /// What can be bound. Numbers are checked: a column holds 63 bits.
 pub(crate) trait ToVal {
     const NULL: Val;

@@ -54,6 +54,14 @@ pub(crate) struct Months {
 }
 
 impl Dialect {
+    /// Whether numbers that it gives out go on by themselves behind those that were written.
+    pub(crate) const fn counts_on(self) -> bool {
+        match self {
+            Self::Sqlite | Self::MySql => true,
+            Self::Postgres => false,
+        }
+    }
+
     /// How it is told about partitions; the functions are part of the schema.
     pub(crate) const fn months(self) -> Option<Months> {
         match self {

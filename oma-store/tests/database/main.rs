@@ -3,6 +3,7 @@
 
 mod breaks;
 mod check;
+mod dump;
 mod place;
 mod vm;
 
@@ -11,5 +12,5 @@ use std::process::ExitCode;
 use oma_core::conformance;
 
 fn main() -> ExitCode {
-    conformance::run(check::trials())
+    conformance::run(check::trials().into_iter().chain(dump::trials()).collect())
 }

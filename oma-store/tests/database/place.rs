@@ -95,6 +95,33 @@ impl Place {
         assert!(done.is_ok(), "{}: {statements}", done.unwrap_err());
     }
 
+    /// The columns of all tables that somebody can write, each behind its table.
+    pub(crate) async fn columns(&self) -> Vec<String> {
+        let url = self.url();
+        match url.split_once(':').unwrap().0 {
+            "sqlite" => {
+                let text = "SELECT m.name || '.' || c.name FROM sqlite_schema m, pragma_table_xinfo(m.name) c \
+                            WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND c.hidden = 0";
+                let mut connection = SqliteConnection::connect(&url).await.unwrap();
+                sqlx::query_scalar(text).fetch_all(&mut connection).await.unwrap()
+            }
+            "mysql" => {
+                let text = "SELECT CONCAT(c.table_name, '.', c.column_name) FROM information_schema.columns c \
+                            JOIN information_schema.tables t USING (table_schema, table_name) \
+                            WHERE table_schema = DATABASE() AND t.table_type = 'BASE TABLE' AND c.extra NOT LIKE '%GENERATED%'";
+                let mut connection = MySqlConnection::connect(&url).await.unwrap();
+                sqlx::query_scalar(text).fetch_all(&mut connection).await.unwrap()
+            }
+            _ => {
+                let text = "SELECT c.relname || '.' || a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
+                            WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') \
+                            AND NOT c.relispartition AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
+                let mut connection = PgConnection::connect(&url).await.unwrap();
+                sqlx::query_scalar(text).fetch_all(&mut connection).await.unwrap()
+            }
+        }
+    }
+
     /// The number that a statement answers.
     pub(crate) async fn number(&self, statement: &str) -> i64 {
         let text = AssertSqlSafe(statement.to_owned());
