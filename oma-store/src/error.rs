@@ -97,6 +97,11 @@ impl StoreError {
         Self::Exists { what, id: id.to_string() }
     }
 
+    /// A server that did not answer in time.
+    pub(crate) fn away(place: &str, source: sqlx::Error) -> Self {
+        Self::Database { place: place.to_owned(), fault: Fault::Unreachable, source }
+    }
+
     /// Whether another transaction came between, so that nothing was written and doing it again can help at once.
     pub(crate) fn is_undone(&self) -> bool {
         matches!(self, Self::Raced | Self::Database { fault: Fault::Undone | Fault::Duplicate, .. })

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::store::SqlStore;
 
 /// Tables with partitions.
+#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "for the engine that has partitions"))]
 pub(crate) const TABLES: [&str; 3] = ["log_events", "job_logs", "audit_logs"];
 
 impl SqlStore {

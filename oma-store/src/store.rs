@@ -76,7 +76,7 @@ impl SqlStore {
     /// As [`SqlStore::open`].
     #[cfg(feature = "mysql")]
     pub async fn with_mysql_pool(pool: sqlx::MySqlPool) -> oma_core::Result<Self> {
-        let db = dialect::mysql::given(pool).await;
+        let db = dialect::server::given::<dialect::mysql::MySql>(pool).await;
         db.map(|db| Self { db }).map_err(|error| error.at("open store", "the pool's MySQL database"))
     }
 
@@ -87,7 +87,7 @@ impl SqlStore {
     /// As [`SqlStore::open`].
     #[cfg(feature = "postgres")]
     pub async fn with_postgres_pool(pool: sqlx::PgPool) -> oma_core::Result<Self> {
-        let db = dialect::postgres::given(pool).await;
+        let db = dialect::server::given::<dialect::postgres::Postgres>(pool).await;
         db.map(|db| Self { db }).map_err(|error| error.at("open store", "the pool's PostgreSQL database"))
     }
 

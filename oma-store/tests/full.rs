@@ -60,12 +60,15 @@ async fn mysql() {
     let options = ServerOptions { arguments, ..ServerOptions::default() };
     let server = Server::start(ServerEngine::MariaDb, options).await.unwrap();
     let database = server.create_database().await.unwrap();
-    let store = SqlStore::open(&StoreConfig { url: database.url(), ..StoreConfig::default() }).await.unwrap();
+    let config = StoreConfig { url: database.url(), ..StoreConfig::default() };
+    let store = SqlStore::open(&config).await.unwrap();
     let written = fill(&store).await;
     assert!(written > 3, "{written} batches");
+    store.close().await;
     // Also for the server's own recovery.
     server.kill().await.unwrap();
     server.restart().await.unwrap();
+    let store = SqlStore::open_read_only(&config).await.unwrap();
     assert_eq!(count(&store).await, written * batch().len());
     store.close().await;
 }

@@ -10,7 +10,7 @@ pub(crate) mod pools;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
-mod server;
+pub(crate) mod server;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
@@ -94,9 +94,9 @@ pub(crate) async fn open(config: &StoreConfig, mode: Mode) -> Result<Db> {
         #[cfg(feature = "sqlite")]
         "sqlite" => sqlite::open(config, mode).await,
         #[cfg(feature = "mysql")]
-        "mysql" | "mariadb" => mysql::open(config, mode).await,
+        "mysql" | "mariadb" => server::open::<mysql::MySql>(config, mode).await,
         #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => postgres::open(config, mode).await,
+        "postgres" | "postgresql" => server::open::<postgres::Postgres>(config, mode).await,
         other => Err(unknown(other)),
     }
 }
@@ -107,9 +107,9 @@ pub(crate) async fn schema(config: &StoreConfig) -> Result<Schema> {
         #[cfg(feature = "sqlite")]
         "sqlite" => sqlite::schema(config).await,
         #[cfg(feature = "mysql")]
-        "mysql" | "mariadb" => mysql::schema(config).await,
+        "mysql" | "mariadb" => server::schema::<mysql::MySql>(config).await,
         #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => postgres::schema(config).await,
+        "postgres" | "postgresql" => server::schema::<postgres::Postgres>(config).await,
         other => Err(unknown(other)),
     }
 }

@@ -101,11 +101,22 @@ pub(crate) struct Pools<D: Driver> {
     /// None when it was opened for reading.
     writers: Option<Pool<D::Db>>,
     readers: Pool<D::Db>,
+    /// How a transaction that writes is begun.
+    begin: &'static str,
 }
 
 impl<D: Driver> Pools<D> {
     pub(crate) fn new(place: String, writers: Option<Pool<D::Db>>, readers: Pool<D::Db>) -> Self {
-        Self { place, writers, readers }
+        Self { place, writers, readers, begin: D::BEGIN }
+    }
+
+    /// With another way to begin a transaction that writes.
+    #[cfg_attr(
+        not(any(feature = "mysql", feature = "postgres")),
+        allow(dead_code, reason = "for servers; SQLite has one way")
+    )]
+    pub(crate) fn begun_with(self, begin: &'static str) -> Self {
+        Self { begin, ..self }
     }
 
     async fn acquire(&self, pool: &Pool<D::Db>) -> Result<PoolConnection<D::Db>> {
@@ -121,9 +132,7 @@ impl<D: Driver> Pools<D> {
     fn refused(&self, pool: &Pool<D::Db>, error: Error) -> StoreError {
         let full = pool.size() >= pool.options().get_max_connections();
         match error {
-            Error::PoolTimedOut if !full => {
-                StoreError::Database { place: self.place.clone(), fault: Fault::Unreachable, source: error }
-            }
+            Error::PoolTimedOut if !full => StoreError::away(&self.place, error),
             error => fault::<D>(&self.place, error),
         }
     }
@@ -146,7 +155,7 @@ impl<D: Driver> Engine for Pools<D> {
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
         let writers = self.writers.as_ref().ok_or(StoreError::ReadOnly)?;
-        self.begun(writers, D::BEGIN).await
+        self.begun(writers, self.begin).await
     }
 
     async fn snapshot(&self) -> Result<Box<dyn Transaction>> {

@@ -1,109 +1,75 @@
-//! Opening a database on a server: find out whose it is, migrate it, then connect.
+//! How a database on a server is found, named and migrated.
 
 use std::time::Duration;
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlSslMode};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::{ConnectOptions, Error};
 
 use super::MySql;
 use crate::config::StoreConfig;
-use crate::db::{Db, Row, Sql, sql, vals};
-use crate::dialect::pools::{self, Pools, execute, query};
-use crate::dialect::{Mode, server};
+use crate::db::{Sql, sql, vals};
+use crate::dialect::pools::{self, execute, query};
+use crate::dialect::server::{self, Served};
 use crate::error::{Result, StoreError};
-use crate::migrate::{self, INSTANCE, Schema, State, Step};
+use crate::migrate::{self, INSTANCE, Step};
 use crate::sql::meta;
-
-/// Each may be run again after a crash in its middle: definitions are not undone on this engine.
-const STEPS: &[Step] = &[
-    Step::new(1, "replication", include_str!("../../../migrations/mysql/0001_replication.sql")),
-    Step::new(2, "automation", include_str!("../../../migrations/mysql/0002_automation.sql")),
-];
 
 const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS oma_migrations (\
     version BIGINT NOT NULL PRIMARY KEY, name VARCHAR(191) NOT NULL, checksum VARCHAR(191) NOT NULL, \
     applied_at BIGINT NOT NULL) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin";
 
-/// How many statements a connection keeps prepared: all of the store's.
-const STATEMENTS: usize = 512;
+impl Served for MySql {
+    /// Each may be run again after a crash in its middle: definitions are not undone on this engine.
+    const STEPS: &'static [Step] = &[
+        Step::new(1, "replication", include_str!("../../../migrations/mysql/0001_replication.sql")),
+        Step::new(2, "automation", include_str!("../../../migrations/mysql/0002_automation.sql")),
+    ];
+    const TABLES: Sql = sql!(
+        "SELECT COUNT(*) AS tables, COUNT(CASE WHEN table_name = 'oma_migrations' THEN 1 END) AS ours \
+             FROM information_schema.tables WHERE table_schema = DATABASE()"
+    );
+    const SESSION: &'static [&'static str] = super::SESSION;
+    const BEGIN_ALONE: &'static str = super::BEGIN_ALONE;
 
-pub(crate) async fn open(config: &StoreConfig, mode: Mode) -> Result<Db> {
-    let options = options(config)?;
-    let place = place(&options);
-    let pool = server::pool::<MySql>(config, options, &place).await?;
-    prepare(&pool, &place, mode, config.busy_timeout).await?;
-    Ok(Db::new(Pools::<MySql>::new(place, server::writers::<MySql>(&pool, mode), pool)))
-}
-
-/// The database of a pool that somebody else made.
-pub(crate) async fn given(pool: MySqlPool) -> Result<Db> {
-    let place = place(&pool.connect_options());
-    prepare(&pool, &place, Mode::Write, StoreConfig::default().busy_timeout).await?;
-    Ok(Db::new(Pools::<MySql>::new(place, Some(pool.clone()), pool)))
-}
-
-/// Which schema a database has.
-pub(crate) async fn schema(config: &StoreConfig) -> Result<Schema> {
-    let options = options(config)?;
-    let place = place(&options);
-    let mut connection = options.connect().await.map_err(|error| fault(&place, error))?;
-    let state = inspect(&mut connection, &place).await?;
-    server::closed::<MySql>(connection, &place).await?;
-    Ok(Schema::new(STEPS, state))
-}
-
-fn options(config: &StoreConfig) -> Result<MySqlConnectOptions> {
-    const FORM: StoreError =
-        StoreError::Url("its URL is not understood; write mysql://USER@HOST/DATABASE[?socket=PATH]");
-    if !config.url.contains("://") {
-        return Err(FORM);
+    fn options(config: &StoreConfig) -> Result<MySqlConnectOptions> {
+        const FORM: StoreError =
+            StoreError::Url("its URL is not understood; write mysql://USER@HOST/DATABASE[?socket=PATH]");
+        if !config.url.contains("://") {
+            return Err(FORM);
+        }
+        let options: MySqlConnectOptions = config.url.parse().map_err(|_| FORM)?;
+        if options.get_database().is_none_or(str::is_empty) {
+            return Err(StoreError::Url("its URL names no database; write mysql://USER@HOST/DATABASE"));
+        }
+        let asked = config.url.contains("ssl-mode=") || config.url.contains("sslmode=");
+        let local = options.get_socket().is_some() || server::is_local(options.get_host());
+        let mode = if asked || local { options.get_ssl_mode() } else { MySqlSslMode::VerifyIdentity };
+        Ok(options
+            .ssl_mode(mode)
+            .charset("utf8mb4")
+            .statement_cache_capacity(server::STATEMENTS)
+            .disable_statement_logging())
     }
-    let options: MySqlConnectOptions = config.url.parse().map_err(|_| FORM)?;
-    if options.get_database().is_none_or(str::is_empty) {
-        return Err(StoreError::Url("its URL names no database; write mysql://USER@HOST/DATABASE"));
-    }
-    let asked = config.url.contains("ssl-mode=") || config.url.contains("sslmode=");
-    let local = options.get_socket().is_some() || server::is_local(options.get_host());
-    let mode = if asked || local { options.get_ssl_mode() } else { MySqlSslMode::VerifyIdentity };
-    Ok(options
-        .ssl_mode(mode)
-        .charset("utf8mb4")
-        .statement_cache_capacity(STATEMENTS)
-        .disable_statement_logging())
-}
 
-fn place(options: &MySqlConnectOptions) -> String {
-    let host = options.get_socket().map_or(options.get_host().to_owned(), |path| path.display().to_string());
-    format!("{} at {host}", options.get_database().unwrap_or_default())
+    fn place(options: &MySqlConnectOptions) -> String {
+        let host =
+            options.get_socket().map_or(options.get_host().to_owned(), |path| path.display().to_string());
+        format!("{} at {host}", options.get_database().unwrap_or_default())
+    }
+
+    fn migrate<'c>(
+        on: &'c mut MySqlConnection,
+        place: &'c str,
+        patience: Duration,
+    ) -> BoxFuture<'c, Result<()>> {
+        migrate(on, place, patience).boxed()
+    }
 }
 
 fn fault(place: &str, error: Error) -> StoreError {
     pools::fault::<MySql>(place, error)
-}
-
-async fn prepare(pool: &MySqlPool, place: &str, mode: Mode, patience: Duration) -> Result<()> {
-    // On a connection of its own, closed whatever happens: the lock goes with it.
-    let mut connection = server::detached::<MySql>(pool, place).await?;
-    let state = inspect(&mut connection, place).await?;
-    match mode {
-        Mode::Read => migrate::complete(STEPS, state)?,
-        Mode::Write => migrate(&mut connection, place, patience).await?,
-    }
-    server::closed::<MySql>(connection, place).await
-}
-
-/// Whose the database is and which steps it has.
-async fn inspect(on: &mut MySqlConnection, place: &str) -> Result<State> {
-    const TABLES: Sql = sql!(
-        "SELECT COUNT(*) AS tables, COUNT(CASE WHEN table_name = 'oma_migrations' THEN 1 END) AS ours \
-         FROM information_schema.tables WHERE table_schema = DATABASE()"
-    );
-    let rows = query::<MySql>(on, place, TABLES, vals![]).await?;
-    let counted = |name| rows.first().map_or(Ok(0), |row: &Row| row.fields("tables", name).int(name));
-    if !server::owned(place, counted("tables")?, counted("ours")? > 0)? {
-        return Ok(State::Empty);
-    }
-    migrate::state(STEPS, &query::<MySql>(on, place, meta::MIGRATIONS, vals![]).await?)
 }
 
 /// Under a lock of the server's, for this database: any number of processes may start at once. The driver's migrator is
@@ -116,9 +82,9 @@ async fn migrate(on: &mut MySqlConnection, place: &str, patience: Duration) -> R
     if locked != Some(1) {
         return Err(StoreError::Migrating);
     }
-    let state = inspect(on, place).await?;
+    let state = server::inspect::<MySql>(on, place).await?;
     sqlx::raw_sql(MIGRATIONS_TABLE).execute(&mut *on).await.map_err(|error| fault(place, error))?;
-    for step in migrate::missing(STEPS, state) {
+    for step in migrate::missing(MySql::STEPS, state) {
         sqlx::raw_sql(step.text).execute(&mut *on).await.map_err(|error| fault(place, error))?;
         execute::<MySql>(on, place, meta::MIGRATED, step.values()).await?;
         tracing::info!(place, version = step.version, "schema step applied");
@@ -134,7 +100,8 @@ mod tests {
     use super::*;
 
     fn mode(url: &str) -> MySqlSslMode {
-        options(&StoreConfig { url: url.to_owned(), ..StoreConfig::default() }).unwrap().get_ssl_mode()
+        let config = StoreConfig { url: url.to_owned(), ..StoreConfig::default() };
+        MySql::options(&config).unwrap().get_ssl_mode()
     }
 
     #[test]

@@ -9,11 +9,25 @@ use futures_util::future::BoxFuture;
 use sqlx::error::DatabaseError;
 use sqlx::{Executor, MySqlConnection};
 
-pub(crate) use connect::{given, open, schema};
-
 use super::pools::{Driver, Outcome, rows};
 use super::{Dialect, Fault};
 use crate::db::{Row, Val};
+
+/// Strict: what does not fit a column is refused, never cut.
+macro_rules! strict {
+    () => {
+        "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')"
+    };
+}
+macro_rules! isolation {
+    () => {
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+    };
+}
+/// What each connection of ours is told first.
+const SESSION: &[&str] = &[strict!(), isolation!()];
+/// The same each time, on the connections of a pool that is somebody else's.
+const BEGIN_ALONE: &str = concat!(strict!(), "; ", isolation!(), "; START TRANSACTION");
 
 /// MariaDB or MySQL.
 #[derive(Debug)]
@@ -22,9 +36,7 @@ pub(crate) struct MySql;
 impl Driver for MySql {
     type Db = sqlx::MySql;
     const DIALECT: Dialect = Dialect::MySql;
-    // Strict: what does not fit a column is refused, never cut. Said each time, because a pool may be somebody else's.
-    const BEGIN: &'static str = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES'); \
-        SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
+    const BEGIN: &'static str = "START TRANSACTION";
     const SNAPSHOT: &'static str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
         START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
 

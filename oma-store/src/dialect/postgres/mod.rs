@@ -9,8 +9,6 @@ use futures_util::future::BoxFuture;
 use sqlx::error::DatabaseError;
 use sqlx::{Executor, PgConnection};
 
-pub(crate) use connect::{given, open, schema};
-
 use super::pools::{Driver, Outcome, rows};
 use super::{Dialect, Fault};
 use crate::db::{Row, Val};
