@@ -121,8 +121,8 @@ async fn give(tx: &mut Tx, known: &ReplicationJob, request: &ClaimRequest) -> Re
 
 /// The first due job that no bound forbids, its row locked.
 async fn first_allowed(tx: &mut Tx, request: &ClaimRequest) -> Result<Option<ReplicationJob>> {
-    if tx.execute(meta::TOUCH, vals![CLAIMS]).await? == 0 {
-        // Of several that are the first, one writes it and the others are undone and come again.
+    if tx.find(meta::LOCK, vals![CLAIMS], |_| Ok(())).await?.is_none() {
+        // Of several that are the first, one writes it, and the others are undone and come again.
         tx.execute(meta::SET, vals![CLAIMS, "locked by whoever counts leases"]).await?;
     }
     // Asked only now: the wait for the others may have been long.
