@@ -5,18 +5,41 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-/// Milliseconds since 1970-01-01T00:00:00Z.
+/// Milliseconds since 1970-01-01T00:00:00Z, from the year 1 to the year 9999: what every database can hold.
 ///
 /// Whole milliseconds, truncated here: databases round and truncate differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "i64", into = "i64")]
 pub struct Timestamp(i64);
 
+impl From<i64> for Timestamp {
+    fn from(millis: i64) -> Self {
+        Self::from_millis(millis)
+    }
+}
+
+impl From<Timestamp> for i64 {
+    fn from(time: Timestamp) -> Self {
+        time.0
+    }
+}
+
 impl Timestamp {
-    /// From milliseconds since the epoch of Unix time.
+    /// The first moment of the year 1.
+    pub const MIN: Self = Self(-62_135_596_800_000);
+    /// The last moment of the year 9999.
+    pub const MAX: Self = Self(253_402_300_799_999);
+
+    /// From milliseconds since the epoch of Unix time; at least [`Timestamp::MIN`] and at most [`Timestamp::MAX`].
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
-        Self(millis)
+        if millis < Self::MIN.0 {
+            Self::MIN
+        } else if millis > Self::MAX.0 {
+            Self::MAX
+        } else {
+            Self(millis)
+        }
     }
 
     /// Milliseconds since the epoch of Unix time.
@@ -25,11 +48,11 @@ impl Timestamp {
         self.0
     }
 
-    /// This time plus a duration, at most the largest time there is.
+    /// This time plus a duration, at most [`Timestamp::MAX`].
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        Self(self.0.saturating_add(millis))
+        Self::from_millis(self.0.saturating_add(millis))
     }
 
     /// `YYYYMMDD-HHMMSS`, as job ids carry it.
@@ -90,6 +113,14 @@ impl Clock for SystemClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn is_never_outside_of_what_databases_hold() {
+        assert_eq!(Timestamp::from_millis(i64::MIN).to_string(), "0001-01-01T00:00:00.000Z");
+        assert_eq!(Timestamp::from_millis(i64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(Timestamp::from_millis(0).after(Duration::MAX), Timestamp::MAX);
+        assert_eq!(serde_json::from_str::<Timestamp>(&i64::MAX.to_string()).unwrap(), Timestamp::MAX);
+    }
 
     #[test]
     fn reads_as_rfc_3339_with_milliseconds() {

@@ -16,6 +16,9 @@ pub trait LogStore: fmt::Debug + Send + Sync + 'static {
 
     /// A page of the events that the filter lets through, in the direction of the page: oldest first towards newer, newest
     /// first towards older. None of an unknown job.
+    ///
+    /// Events that are being recorded while a page is read may get smaller ids than some of that page and appear later:
+    /// whoever follows the end reads the last few once more.
     async fn events(&self, filter: &LogFilter, page: &Page) -> Result<Vec<(LogId, LogEvent)>>;
 
     /// Records lines of an automation job at once, all of them or none. Idempotent by number: a line that is recorded

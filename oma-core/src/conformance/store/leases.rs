@@ -1,8 +1,8 @@
 use super::super::runner::table;
 use super::*;
-use crate::Retry;
 use crate::record::JobEnd;
 use crate::state::JobStatus;
+use crate::{Retry, Timestamp};
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
     table![
@@ -16,7 +16,21 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         giving_back_what_is_not_held_is_fine,
         the_lease_of_an_unknown_job_is_fenced,
         a_lease_of_another_worker_is_worth_nothing,
+        a_lease_may_be_as_long_as_can_be,
     ]
+}
+
+async fn a_lease_may_be_as_long_as_can_be(store: StoreSubject) {
+    let (_, lease) = store.claimed().await;
+    let endless = store.jobs.renew(&lease, Duration::MAX).await.unwrap();
+    assert_eq!(endless.expires_at, Timestamp::MAX);
+    assert_eq!(store.job(&lease.job).await.due_at, Some(Timestamp::MAX));
+    assert_kind(store.jobs.claim(&lease.job, &worker("two"), TTL).await, ErrorKind::Busy);
+    store.jobs.release(&lease).await.unwrap();
+    assert_eq!(
+        store.jobs.claim(&lease.job, &worker("two"), Duration::MAX).await.unwrap().expires_at,
+        Timestamp::MAX
+    );
 }
 
 async fn a_claim_gives_a_token_and_an_end_by_the_clock(store: StoreSubject) {

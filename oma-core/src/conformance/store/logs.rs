@@ -24,7 +24,17 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         events_keep_any_text,
         a_nul_in_an_event_is_kept_as_the_replacement_character,
         events_recorded_at_once_are_all_kept,
+        events_of_any_time_are_kept,
     ]
+}
+
+async fn events_of_any_time_are_kept(store: StoreSubject) {
+    let times =
+        [Timestamp::MAX, Timestamp::MIN, Timestamp::from_millis(-1), Timestamp::from_millis(951_782_400_001)];
+    let events: Vec<_> = times.iter().map(|at| LogEvent { at: *at, ..event(0) }).collect();
+    store.logs.append(&events).await.unwrap();
+    let recorded: Vec<_> = store.recorded().await.into_iter().map(|(_, event)| event.at).collect();
+    assert_eq!(recorded, times);
 }
 
 pub(super) fn event(number: u32) -> LogEvent {

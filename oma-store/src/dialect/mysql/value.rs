@@ -1,8 +1,10 @@
 //! Values in and rows out.
 
+use oma_core::Timestamp;
 use sqlx::mysql::{MySqlArguments, MySqlRow};
 use sqlx::query::Query;
 use sqlx::{MySql, Row as _, TypeInfo, ValueRef};
+use time::PrimitiveDateTime;
 
 use crate::db::Val;
 use crate::dialect::moment::{moment, timestamp};
@@ -14,9 +16,14 @@ pub(super) fn bind(text: &'static str, values: Vec<Val>) -> Outcome<Query<'stati
         Ok(match value {
             Val::Int(number) => query.bind(number),
             Val::Text(text) => query.bind(text),
-            Val::Time(time) => query.bind(time.map(moment).transpose()?),
+            Val::Time(time) => query.bind(time.map(datetime).transpose()?),
         })
     })
+}
+
+/// In UTC and as a DATETIME: what is bound as a TIMESTAMP ends in 2038, and is silently NULL behind that.
+fn datetime(time: Timestamp) -> Outcome<PrimitiveDateTime> {
+    moment(time).map(|moment| PrimitiveDateTime::new(moment.date(), moment.time()))
 }
 
 /// One value, by the type of its column.
