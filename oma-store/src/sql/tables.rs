@@ -233,8 +233,7 @@ statements! {
     EXTENTS_BEHIND = "SELECT vm_disk_id, start_offset, end_offset FROM disk_journal_extents WHERE vm_disk_id > ? \
                       ORDER BY vm_disk_id, start_offset LIMIT ?";
     /// A lease that has not ended.
-    LEASED = "SELECT id, owner, due_at FROM replication_jobs WHERE owner IS NOT NULL AND due_at > ? \
-              ORDER BY due_at LIMIT 1";
+    LEASED = "SELECT id, owner, due_at FROM replication_jobs WHERE owner IS NOT NULL AND due_at > ? LIMIT 1";
     SCHEMA = "SELECT MAX(version) AS version FROM oma_migrations";
     /// The database becomes another deployment's.
     BECOME = "UPDATE oma_meta SET value = ? WHERE name = ?";
