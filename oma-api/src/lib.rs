@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod change_id;
+mod database;
 mod disk;
 mod failure;
 mod job;
@@ -8,6 +9,7 @@ mod replication;
 mod verify;
 
 pub use change_id::ChangeIdRow;
+pub use database::{DatabaseRow, FindingRow, MoveReport};
 pub use disk::DiskRow;
 pub use failure::Failure;
 pub use job::JobRow;

@@ -6,7 +6,7 @@ use oma_core::record::{DiskRecord, ReplicationJob, SourceIdentity, VmContext, Vo
 use oma_core::state::{ContextStatus, DiskStatus, JobStatus, ReplicationType, VolumeStatus};
 use oma_core::{
     ByteSize, ChangeId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, Error, ErrorKind, Extent, Fence,
-    Generation, InstanceUuid, JobId, Timestamp, VmPath, VolumeId,
+    Generation, InstanceId, InstanceUuid, JobId, Timestamp, VmPath, VolumeId,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -201,6 +201,35 @@ fn a_verify_report_names_each_extent_that_differs() {
             "disk_key": "disk-2000", "status": "differs", "bytes_verified": 1_048_576, "bytes_different": 8192,
             "differences": [[4096, 8192]],
         }],
+    });
+    golden(&report, &expected);
+}
+
+#[test]
+fn a_database_is_named_without_a_password_and_its_rows_by_table() {
+    let instance = InstanceId::parse("1b4e28ba-2fa1-11d2-883f-0016d3cca427").unwrap();
+    let row =
+        DatabaseRow { database: "mysql://oma@db/oma".to_owned(), schema: Some(1), needed: 2, instance: None };
+    golden(&row, &json!({ "database": "mysql://oma@db/oma", "schema": 1, "needed": 2, "instance": null }));
+    let finding = FindingRow {
+        rule: "orphan".to_owned(),
+        table: "vm_disks".to_owned(),
+        key: "7".to_owned(),
+        detail: "its job_id gone is not in replication_jobs".to_owned(),
+    };
+    let expected = json!({
+        "rule": "orphan", "table": "vm_disks", "key": "7", "detail": "its job_id gone is not in replication_jobs",
+    });
+    golden(&finding, &expected);
+    let report = MoveReport {
+        database: "sqlite:oma.db".to_owned(),
+        file: "-".to_owned(),
+        instance: instance.clone(),
+        rows: [("vm_disks".to_owned(), 2)].into(),
+        fingerprint: "00ff".to_owned(),
+    };
+    let expected = json!({
+        "database": "sqlite:oma.db", "file": "-", "instance": instance, "rows": { "vm_disks": 2 }, "fingerprint": "00ff",
     });
     golden(&report, &expected);
 }

@@ -4,6 +4,7 @@
 mod bad_input;
 mod basics;
 mod crash;
+mod db;
 mod demo;
 mod qemu;
 mod serve;
@@ -21,5 +22,6 @@ fn main() -> ExitCode {
     trials.extend(crash::trials());
     trials.extend(bad_input::trials());
     trials.extend(serve::trials());
+    trials.extend(db::trials());
     conformance::run(trials)
 }

@@ -73,7 +73,11 @@ impl World {
     pub(crate) fn oma(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_oma"));
         command.arg("--data-dir").arg(self.path("data")).args(args);
-        command.env_remove("OMA_DATA_DIR").env_remove("OMA_LOG").kill_on_drop(true);
+        command
+            .env_remove("OMA_DATA_DIR")
+            .env_remove("OMA_DATABASE")
+            .env_remove("OMA_LOG")
+            .kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use oma_core::conformance::{Trial, trial};
 use oma_core::state::OperationKind;
-use oma_core::traits::{JobStore, VolumeRegistry};
+use oma_core::traits::{Inventory, JobStore, VolumeRegistry};
 use oma_store::{Finding, RULES, SqlStore};
 
 use crate::breaks;
@@ -18,6 +18,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(&name, &engine.needs(), move || healthy(engine)));
         let name = format!("{engine}::every_contradiction_is_found_and_nothing_else");
         trials.push(trial(&name, &engine.needs(), move || broken(engine)));
+        let name = format!("{engine}::the_way_out_that_the_documentation_names_leads_out");
+        trials.push(trial(&name, &engine.needs(), move || mended(engine)));
     }
     trials
 }
@@ -88,4 +90,30 @@ async fn broken(engine: Engine) {
 
 fn named(finding: &Finding) -> (String, String, String) {
     (finding.rule.to_owned(), finding.table.to_owned(), finding.key.clone())
+}
+
+/// Breaks change ids, does what `docs/database.md` says, and replicates again.
+async fn mended(engine: Engine) {
+    let place = Place::new(engine).await;
+    let store = place.open().await;
+    let mut vm = Vm::committed(&store, "web01").await;
+    let disk = place.number("SELECT id FROM vm_disks").await;
+    place.force("UPDATE vm_disks SET disk_change_id = 'b7', epoch = 9, change_generation = 5").await;
+    assert!(store.check().await.unwrap().len() > 2);
+    let document = include_str!("../../../docs/database.md");
+    let (_, text) = document.split_once("one that was never").unwrap();
+    let (_, text) = text.split_once("```sql").unwrap();
+    let (statements, _) = text.split_once("```").unwrap();
+    place.force(&statements.replace(" = 7", &format!(" = {disk}"))).await;
+    fine(&store, "mended").await;
+    vm.again().await;
+    let disk = Inventory::disk(&store, &vm.disk()).await.unwrap().unwrap();
+    assert_eq!((disk.change_id, disk.epoch.0), (None, 0));
+    vm.publish().await;
+    vm.copy().await;
+    fine(&store, "copying again").await;
+    vm.withdraw().await;
+    vm.commit().await;
+    fine(&store, "committed again").await;
+    store.close().await;
 }

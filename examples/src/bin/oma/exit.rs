@@ -13,11 +13,12 @@ Exit codes:
     5  the source or the store could not be reached, or went away: run the same command again
     6  no room is left
     7  there is no such thing: file, export, bitmap, VM, disk, job
-    8  stored data is damaged, or a source contradicts itself
+    8  stored data is damaged or contradicts itself, or a source does
   130  interrupted: run the same command again, it continues
 
 Environment:
   OMA_DATA_DIR  the data directory
+  OMA_DATABASE  the database of `oma db`, a URL that may hold a password
   OMA_LOG       what to log on standard error, e.g. info or oma_nbd=debug; nothing by default";
 
 /// The exit code of a signal that is taken at once.

@@ -82,5 +82,9 @@ mod tests {
         assert_eq!(told.len(), TOLD.len());
         let elsewhere = BTreeSet::from(["unreadable", "incomplete-history"]);
         assert_eq!(names.union(&elsewhere).copied().collect::<BTreeSet<_>>(), told);
+        let document = include_str!("../../../../docs/database.md");
+        for (name, meaning) in TOLD {
+            assert!(document.contains(&format!("| `{name}` | {meaning} |")), "{name}");
+        }
     }
 }

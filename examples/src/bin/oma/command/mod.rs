@@ -3,6 +3,7 @@
 mod cancel;
 mod change_id;
 mod completions;
+mod db;
 mod demo;
 mod disks;
 mod jobs;
@@ -34,6 +35,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::ChangeId(args) => Ok(change_id::run(&context, &args).await?),
         Command::Cancel(args) => Ok(cancel::run(&context, &args).await?),
         Command::Serve(args) => Ok(serve::run(&context, &args).await?),
+        Command::Db(args) => db::run(&context, &args).await,
         Command::Completions(args) => Ok(completions::run(&args)?),
     }
 }
