@@ -39,13 +39,54 @@ async fn every_statement_is_taken_by_the_database() {
 #[tokio::test]
 async fn no_statement_walks_through_a_table_that_grows() {
     let (_folder, mut connection) = migrated().await;
+    assert_none_walks(&mut connection).await;
+}
+
+/// What ANALYZE found in 100,000 jobs of 1,000 VMs, every other one of which has one that is live.
+#[tokio::test]
+async fn no_statement_walks_whatever_statistics_say() {
+    const FOUND: [&str; 15] = [
+        "replication_jobs ix_jobs_ended 100000 1 1 1",
+        "replication_jobs ix_jobs_owner 100000 50000 204",
+        "replication_jobs ix_jobs_queue 100000 50000 16667 1",
+        "replication_jobs ix_jobs_path 100000 100",
+        "replication_jobs ix_jobs_due 500 1 1",
+        "replication_jobs ix_jobs_context 100000 100 1",
+        "replication_jobs ux_jobs_live 100000 100 67",
+        "replication_jobs sqlite_autoindex_replication_jobs_1 100000 1",
+        "log_events ix_log_level 1000000 333334 1",
+        "log_events ix_log_ts 1000000 1 1",
+        "log_events ix_log_job 1000000 10 1",
+        "job_logs ix_job_logs_ts 1000000 1 1",
+        "job_logs ux_job_logs_line 1000000 10 1",
+        "cbt_history ix_history_disk 200000 200 100 1",
+        "cbt_history sqlite_autoindex_cbt_history_1 200000 2 1",
+    ];
+    let (folder, mut connection) = migrated().await;
+    connection.execute("ANALYZE").await.unwrap();
+    for found in FOUND {
+        let mut words = found.splitn(3, ' ');
+        let mut insert = sqlx::query("INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES (?, ?, ?)");
+        for _ in 0..3 {
+            insert = insert.bind(words.next());
+        }
+        insert.execute(&mut connection).await.unwrap();
+    }
+    connection.close().await.unwrap();
+    // They are read when a connection is made.
+    let path = folder.path().join("oma.db");
+    let mut connection = SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    assert_none_walks(&mut connection).await;
+}
+
+async fn assert_none_walks(connection: &mut SqliteConnection) {
     for (name, sql) in all() {
         // The steps of the schema are few.
         if name == "MIGRATIONS" {
             continue;
         }
         let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.text(Dialect::Sqlite)));
-        for row in sqlx::query(explain).fetch_all(&mut connection).await.unwrap() {
+        for row in sqlx::query(explain).fetch_all(&mut *connection).await.unwrap() {
             let detail: String = row.get("detail");
             let is_given = detail.contains("CONSTANT ROW") || detail.ends_with("VALUES CLAUSE");
             let walks = detail.starts_with("SCAN") && !is_given;
