@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions, Connection as _, Error, Pool};
 use super::Mode;
 use super::pools::{Connection, Driver, Pools, fault, query};
 use crate::config::StoreConfig;
-use crate::db::{Db, Row, Sql, vals};
+use crate::db::{Db, Row, Sql, Val, vals};
 use crate::error::{Result, StoreError};
 use crate::migrate::{self, Schema, State, Step};
 use crate::sql::meta;
@@ -29,10 +29,12 @@ pub(crate) trait Served: Driver {
     const STEPS: &'static [Step];
     /// Counts the tables of the database, and those that only OMA has.
     const TABLES: Sql;
-    /// What each connection of ours is told first.
-    const SESSION: &'static [&'static str];
     /// Begins a transaction that writes on a connection that was told nothing.
     const BEGIN_ALONE: &'static str;
+
+    /// What each connection of ours is told first: statements with their values. A lock is waited for no longer than
+    /// `patience`.
+    fn session(patience: Duration) -> Vec<(&'static str, Vec<Val>)>;
 
     /// The options of a URL that names a database; a server elsewhere must prove who it is.
     fn options(config: &StoreConfig) -> Result<Options<Self>>;
@@ -117,13 +119,14 @@ async fn prepare<D: Served>(
 }
 
 fn pool<D: Served>(config: &StoreConfig, options: Options<D>) -> Pool<D::Db> {
+    let patience = config.busy_timeout;
     PoolOptions::<D::Db>::new()
         .max_connections(config.connections.max(1))
         .acquire_timeout(config.busy_timeout)
-        .after_connect(|connection, _| {
+        .after_connect(move |connection, _| {
             Box::pin(async move {
-                for text in D::SESSION {
-                    D::execute(connection, text, Vec::new()).await?;
+                for (text, values) in D::session(patience) {
+                    D::execute(connection, text, values).await?;
                 }
                 Ok(())
             })

@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions, Error};
 
 use super::MySql;
 use crate::config::StoreConfig;
-use crate::db::{Sql, sql, vals};
+use crate::db::{Sql, Val, sql, vals};
 use crate::dialect::pools::{self, execute, query};
 use crate::dialect::server::{self, Served};
 use crate::error::{Result, StoreError};
@@ -30,8 +30,17 @@ impl Served for MySql {
         "SELECT COUNT(*) AS tables, COUNT(CASE WHEN table_name = 'oma_migrations' THEN 1 END) AS ours \
              FROM information_schema.tables WHERE table_schema = DATABASE()"
     );
-    const SESSION: &'static [&'static str] = super::SESSION;
     const BEGIN_ALONE: &'static str = super::BEGIN_ALONE;
+
+    fn session(patience: Duration) -> Vec<(&'static str, Vec<Val>)> {
+        const PATIENCE: &str = "SET SESSION innodb_lock_wait_timeout = ?";
+        let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX).max(1);
+        vec![
+            (super::STRICT, Vec::new()),
+            (super::ISOLATION, Vec::new()),
+            (PATIENCE, vec![Val::Int(Some(seconds))]),
+        ]
+    }
 
     fn options(config: &StoreConfig) -> Result<MySqlConnectOptions> {
         const FORM: StoreError =

@@ -24,8 +24,8 @@ macro_rules! isolation {
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
     };
 }
-/// What each connection of ours is told first.
-const SESSION: &[&str] = &[strict!(), isolation!()];
+const STRICT: &str = strict!();
+const ISOLATION: &str = isolation!();
 /// The same each time, on the connections of a pool that is somebody else's.
 const BEGIN_ALONE: &str = concat!(strict!(), "; ", isolation!(), "; START TRANSACTION");
 

@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions, Connection, Error};
 
 use super::Postgres;
 use crate::config::StoreConfig;
-use crate::db::{Sql, sql, vals};
+use crate::db::{Sql, Val, sql, vals};
 use crate::dialect::pools::{self, Driver, execute, query};
 use crate::dialect::server::{self, Served};
 use crate::error::{Result, StoreError};
@@ -29,8 +29,12 @@ impl Served for Postgres {
         "SELECT COUNT(*) AS tables, COUNT(CASE WHEN table_name = 'oma_migrations' THEN 1 END) AS ours \
              FROM information_schema.tables WHERE table_schema = current_schema()"
     );
-    const SESSION: &'static [&'static str] = &[];
     const BEGIN_ALONE: &'static str = Postgres::BEGIN;
+
+    fn session(_: Duration) -> Vec<(&'static str, Vec<Val>)> {
+        // The options that it connects with say it all.
+        Vec::new()
+    }
 
     fn options(config: &StoreConfig) -> Result<PgConnectOptions> {
         const FORM: StoreError = StoreError::Url(

@@ -1,0 +1,182 @@
+//! Databases that cannot be opened, and many who open one at once.
+
+use futures_util::future::try_join_all;
+use oma_core::traits::{Inventory, VolumeRegistry};
+use oma_core::{ErrorKind, Retry};
+use oma_store::servers::{Server, ServerEngine};
+use oma_store::{Schema, SqlStore, StoreConfig};
+
+use crate::place::{Kind, Place};
+use crate::{Test, told, vm};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("many_first_starts_at_once_make_one_database", |kind| Box::pin(first_starts(kind))),
+    ("a_database_of_a_newer_program_is_refused", |kind| Box::pin(newer(kind))),
+    ("a_database_of_another_program_is_refused_and_left_alone", |kind| Box::pin(foreign(kind))),
+    ("a_reader_makes_nothing", |kind| Box::pin(reader(kind))),
+];
+
+pub(crate) const ON_SERVERS: &[Test] = &[
+    ("l29_a_refused_user_is_told_without_the_password", |kind| Box::pin(denied(kind))),
+    ("a_database_that_is_not_there_is_not_found", |kind| Box::pin(absent(kind))),
+    ("a_server_that_is_not_there_is_unavailable_at_once", |kind| Box::pin(away(kind))),
+    ("a_user_who_may_only_read_writes_nothing", |kind| Box::pin(reading_user(kind))),
+    ("a_start_that_a_crash_cut_off_is_finished_by_the_next", |kind| Box::pin(half_migrated(kind))),
+];
+
+/// Rounds of processes that all find nothing there.
+const ROUNDS: usize = 30;
+
+async fn first_starts(kind: Kind) {
+    for round in 0..ROUNDS {
+        let place = Place::empty(kind).await;
+        let opened = try_join_all((0..4).map(|_| {
+            let config = place.config();
+            async move { tokio::spawn(async move { SqlStore::open(&config).await }).await.unwrap() }
+        }));
+        let opened = opened.await.unwrap_or_else(|error| panic!("round {round}: {}", error.chain()));
+        let mut instances = Vec::new();
+        for store in opened {
+            instances.push(store.instance().await.unwrap());
+            store.close().await;
+        }
+        instances.dedup();
+        assert_eq!(instances.len(), 1, "round {round}: one deployment");
+    }
+}
+
+async fn newer(kind: Kind) {
+    let place = Place::migrated(kind).await;
+    let mut hand = place.hand().await;
+    hand.execute(
+        "INSERT INTO oma_migrations (version, name, checksum, applied_at) VALUES (99, 'later', 'x', 0)",
+    )
+    .await
+    .unwrap();
+    for error in [
+        place.open().await.unwrap_err(),
+        SqlStore::open_read_only(&place.config()).await.unwrap_err(),
+        SqlStore::schema(&place.config()).await.unwrap_err(),
+    ] {
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Unsupported, Retry::Never), "{}", told(&error));
+        assert!(error.chain().contains("99"), "{}", error.chain());
+    }
+}
+
+async fn foreign(kind: Kind) {
+    let place = Place::empty(kind).await;
+    let mut hand = place.hand().await;
+    hand.execute("CREATE TABLE users (name VARCHAR(20))").await.unwrap();
+    for error in [place.open().await.unwrap_err(), SqlStore::schema(&place.config()).await.unwrap_err()] {
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Invalid, Retry::Never), "{}", told(&error));
+    }
+    // Ours is another table of that name.
+    hand.execute("INSERT INTO users (name) VALUES ('theirs')").await.unwrap();
+    hand.execute("DELETE FROM oma_meta").await.unwrap_err();
+}
+
+async fn reader(kind: Kind) {
+    let place = Place::empty(kind).await;
+    let error = SqlStore::open_read_only(&place.config()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{}", told(&error));
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: None, needed: 2 });
+    place.open().await.unwrap().close().await;
+    let store = SqlStore::open_read_only(&place.config()).await.unwrap();
+    let error = store.record(&vm("web", "")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", told(&error));
+    store.close().await;
+}
+
+fn server(kind: Kind) -> ServerEngine {
+    let Kind::Server(engine) = kind else { unreachable!("a test of servers") };
+    engine
+}
+
+/// The URL as another user.
+fn as_user(url: &str, user: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (_, host) = rest.split_once('@').unwrap();
+    format!("{scheme}://{user}@{host}")
+}
+
+async fn refused(url: String, kind: ErrorKind) {
+    let config = StoreConfig { url, ..StoreConfig::default() };
+    for error in [SqlStore::open(&config).await.unwrap_err(), SqlStore::schema(&config).await.unwrap_err()] {
+        assert_eq!((error.kind(), error.retry()), (kind, Retry::Never), "{}", told(&error));
+        assert!(!told(&error).contains("s3cret"), "{}", told(&error));
+    }
+}
+
+async fn denied(kind: Kind) {
+    let place = Place::empty(kind).await;
+    refused(as_user(&place.config().url, "nobody-of-ours:s3cret"), ErrorKind::PermissionDenied).await;
+}
+
+async fn absent(kind: Kind) {
+    let server = Server::shared(server(kind)).await.unwrap();
+    refused(server.url("never_made"), ErrorKind::NotFound).await;
+}
+
+async fn away(kind: Kind) {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().display();
+    let url = match server(kind) {
+        ServerEngine::MariaDb => format!("mysql://oma:s3cret@localhost/oma?socket={folder}/none"),
+        ServerEngine::Postgres => format!("postgres://oma:s3cret@localhost/oma?host={folder}"),
+    };
+    let error = SqlStore::open(&StoreConfig { url, ..StoreConfig::default() }).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::Unavailable, Retry::Later), "{}", told(&error));
+    assert!(!told(&error).contains("s3cret"), "{}", told(&error));
+}
+
+async fn reading_user(kind: Kind) {
+    let place = Place::migrated(kind).await;
+    let Place::Server(database) = &place else { unreachable!("a test of servers") };
+    let name = database.name();
+    let rights = match server(kind) {
+        ServerEngine::MariaDb => format!(
+            "CREATE OR REPLACE USER 'reader'@'%' IDENTIFIED BY 's3cret'; GRANT SELECT ON {name}.* TO 'reader'@'%'"
+        ),
+        ServerEngine::Postgres => {
+            "DO $$ BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$; \
+            GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader"
+                .to_owned()
+        }
+    };
+    place.hand().await.execute(&rights).await.unwrap();
+    let config = StoreConfig { url: as_user(&place.config().url, "reader:s3cret"), ..StoreConfig::default() };
+    let error = SqlStore::open(&config).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.retry()),
+        (ErrorKind::PermissionDenied, Retry::Never),
+        "{}",
+        told(&error)
+    );
+    let store = SqlStore::open_read_only(&config).await.unwrap();
+    store.instance().await.unwrap();
+    store.close().await;
+}
+
+/// As a crash leaves it: MariaDB keeps each definition, PostgreSQL none.
+async fn half_migrated(kind: Kind) {
+    let place = Place::migrated(kind).await;
+    let mut hand = place.hand().await;
+    match server(kind) {
+        ServerEngine::MariaDb => {
+            hand.execute(
+                "DELETE FROM oma_migrations WHERE version = 2; DELETE FROM oma_meta; DROP TABLE tickets",
+            )
+            .await
+            .unwrap();
+        }
+        ServerEngine::Postgres => {
+            hand.execute("BEGIN; DROP TABLE tickets; DELETE FROM oma_migrations").await.unwrap();
+            drop(hand);
+        }
+    }
+    let store = place.open().await.unwrap();
+    store.instance().await.unwrap();
+    place.hand().await.execute("DELETE FROM tickets").await.unwrap();
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: Some(2), needed: 2 });
+    store.close().await;
+}

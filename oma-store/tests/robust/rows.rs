@@ -1,0 +1,91 @@
+//! Rows that were edited by hand, and texts that are hard to keep.
+
+use futures_util::TryStreamExt;
+use oma_core::record::{JobEnd, JobFilter};
+use oma_core::traits::{Inventory, JobStore};
+use oma_core::{ErrorKind, Retry};
+use oma_store::servers::ServerEngine;
+
+use crate::place::{Hand, Kind, Place};
+use crate::{Test, recorded, told, vm, worker};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_row_with_an_unknown_state_is_corrupt_and_named", |kind| Box::pin(unknown_state(kind))),
+    ("a_row_that_no_program_wrote_is_corrupt_and_the_others_are_read", |kind| Box::pin(edited(kind))),
+    ("texts_of_all_kinds_come_back_as_they_were", |kind| Box::pin(texts(kind))),
+];
+
+/// Has the database take what its checks forbid.
+async fn unchecked(kind: Kind, hand: &mut Hand) {
+    let off = match kind {
+        Kind::Sqlite => "PRAGMA ignore_check_constraints = ON",
+        Kind::Server(ServerEngine::MariaDb) => "SET check_constraint_checks = 0",
+        Kind::Server(ServerEngine::Postgres) => {
+            "DO $$ DECLARE c record; BEGIN FOR c IN SELECT conname FROM pg_constraint \
+             WHERE contype = 'c' AND conrelid = 'replication_jobs'::regclass LOOP \
+             EXECUTE 'ALTER TABLE replication_jobs DROP CONSTRAINT ' || quote_ident(c.conname); END LOOP; END $$"
+        }
+    };
+    hand.execute(off).await.unwrap();
+}
+
+async fn unknown_state(kind: Kind) {
+    let place = Place::migrated(kind).await;
+    let store = place.open().await.unwrap();
+    let (_, spec) = recorded(&store, "web").await;
+    let job = store.insert(spec).await.unwrap();
+    let mut hand = place.hand().await;
+    unchecked(kind, &mut hand).await;
+    hand.execute("UPDATE replication_jobs SET status = 'dreaming'").await.unwrap();
+    for error in [
+        store.get(&job.id).await.map(drop).unwrap_err(),
+        store.list(JobFilter::default()).try_collect::<Vec<_>>().await.map(drop).unwrap_err(),
+        store.claim(&job.id, &worker(), std::time::Duration::from_secs(1)).await.map(drop).unwrap_err(),
+    ] {
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Corrupt, Retry::Never), "{}", told(&error));
+        for part in ["replication_jobs", job.id.as_str(), "status", "dreaming"] {
+            assert!(error.chain().contains(part), "{part}: {}", error.chain());
+        }
+    }
+    // Nothing was lost: mended, it is as before.
+    hand.execute("UPDATE replication_jobs SET status = 'initializing'").await.unwrap();
+    assert_eq!(store.get(&job.id).await.unwrap(), Some(job));
+    store.close().await;
+}
+
+async fn edited(kind: Kind) {
+    let place = Place::migrated(kind).await;
+    let store = place.open().await.unwrap();
+    let ((bad, _), (good, _)) = (recorded(&store, "bad").await, recorded(&store, "good").await);
+    let id = &bad.id;
+    let edit = format!("UPDATE vm_disks SET disk_id = 'a/b' WHERE vm_context_id = '{id}'");
+    place.hand().await.execute(&edit).await.unwrap();
+    let error = store.disks(id).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.chain().contains("vm_disks") && error.chain().contains("disk_id"), "{}", error.chain());
+    assert_eq!(store.disks(&good.id).await.unwrap().len(), 1);
+    store.close().await;
+}
+
+async fn texts(kind: Kind) {
+    let place = Place::migrated(kind).await;
+    let store = place.open().await.unwrap();
+    let long = "0123456789abcdef".repeat(4 << 10);
+    for (at, text) in
+        ["", " padded ", "Zoë 🖴 東京", "'; DROP TABLE vm_disks; --", "%s $1 ? \\ \"", "a\r\n\tb", &long]
+            .into_iter()
+            .enumerate()
+    {
+        let context = store.record(&vm(&format!("vm-{at}"), text)).await.unwrap();
+        assert_eq!(store.disks(&context.id).await.unwrap()[0].label, text);
+        let (_, spec) = recorded(&store, &format!("job-{at}")).await;
+        let job = store.insert(spec).await.unwrap();
+        let lease = store.claim(&job.id, &worker(), std::time::Duration::from_secs(60)).await.unwrap();
+        store.end(&lease, JobEnd::Failed(text.to_owned())).await.unwrap();
+        assert_eq!(store.get(&job.id).await.unwrap().unwrap().error.as_deref(), Some(text));
+    }
+    // Not every engine can hold a NUL, so none does.
+    let context = store.record(&vm("nul", "a\0b")).await.unwrap();
+    assert_eq!(store.disks(&context.id).await.unwrap()[0].label, "a\u{fffd}b");
+    store.close().await;
+}
