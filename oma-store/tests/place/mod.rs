@@ -76,6 +76,13 @@ impl Place {
         Self::Server(template.copy().await.unwrap())
     }
 
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Sqlite(_) => Kind::Sqlite,
+            Self::Server(database) => Kind::Server(database.server().engine()),
+        }
+    }
+
     pub(crate) fn config(&self) -> StoreConfig {
         let url = match self {
             Self::Sqlite(folder) => format!("sqlite://{}", folder.path().join("oma.db").display()),
