@@ -127,7 +127,7 @@ CREATE TABLE IF NOT EXISTS replication_jobs (
     KEY ix_jobs_path (source_vm_path),
     KEY ix_jobs_config (ossea_config_id),
     KEY ix_jobs_schedule (schedule_id),
-    KEY ix_jobs_queue (live, priority DESC, seq),
+    KEY ix_jobs_queue (live, priority DESC, seq, status),
     KEY ix_jobs_owner (owner, due_at),
     KEY ix_jobs_ended (completed_at, status, bytes_transferred),
     CONSTRAINT fk_jobs_context FOREIGN KEY (vm_context_id) REFERENCES vm_replication_contexts (context_id) ON DELETE CASCADE,

@@ -130,7 +130,7 @@ CREATE INDEX ix_jobs_due ON replication_jobs (due_at, seq) WHERE due_at IS NOT N
 CREATE INDEX ix_jobs_path ON replication_jobs (source_vm_path);
 CREATE INDEX ix_jobs_config ON replication_jobs (ossea_config_id);
 CREATE INDEX ix_jobs_schedule ON replication_jobs (schedule_id);
-CREATE INDEX ix_jobs_queue ON replication_jobs (live, priority DESC, seq);
+CREATE INDEX ix_jobs_queue ON replication_jobs (live, priority DESC, seq, status);
 CREATE INDEX ix_jobs_owner ON replication_jobs (owner, due_at);
 CREATE INDEX ix_jobs_ended ON replication_jobs (completed_at, status, bytes_transferred);
 

@@ -10,7 +10,7 @@ ALTER TABLE replication_jobs ADD COLUMN live INTEGER
 -- In place of one over the status, which a question for live = 1 does not find.
 DROP INDEX ux_jobs_live;
 CREATE UNIQUE INDEX ux_jobs_live ON replication_jobs (vm_context_id, live);
-CREATE INDEX ix_jobs_queue ON replication_jobs (live, priority DESC, seq);
+CREATE INDEX ix_jobs_queue ON replication_jobs (live, priority DESC, seq, status);
 CREATE INDEX ix_jobs_owner ON replication_jobs (owner, due_at);
 CREATE INDEX ix_jobs_ended ON replication_jobs (completed_at, status, bytes_transferred);
 

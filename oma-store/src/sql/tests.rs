@@ -48,7 +48,7 @@ async fn no_statement_walks_whatever_statistics_say() {
     const FOUND: [&str; 15] = [
         "replication_jobs ix_jobs_ended 100000 1 1 1",
         "replication_jobs ix_jobs_owner 100000 50000 204",
-        "replication_jobs ix_jobs_queue 100000 50000 16667 1",
+        "replication_jobs ix_jobs_queue 100000 50000 16667 1 1",
         "replication_jobs ix_jobs_path 100000 100",
         "replication_jobs ix_jobs_due 500 1 1",
         "replication_jobs ix_jobs_context 100000 100 1",
