@@ -51,13 +51,21 @@ impl SqlStore {
     }
 
     async fn prune_log(&self, log: &Log, retention: &Retention) -> Result<u64> {
+        // Looked for first: what goes because of its age makes no room for others.
+        let last = match retention.keep {
+            Some(keep) => {
+                let keep = i64::try_from(keep).unwrap_or(i64::MAX);
+                self.db.find(log.nth_newest, vals![i64::MAX, keep], id).await?
+            }
+            None => None,
+        };
         let mut gone = 0;
         if let Some(oldest) = retention.older_than {
             gone += self.drop_months(log.name, oldest).await?;
             gone += self.prune_by_age(log, oldest).await?;
         }
-        if let Some(keep) = retention.keep {
-            gone += self.prune_by_count(log, keep).await?;
+        if let Some(last) = last {
+            gone += self.prune_up_to(log, last).await?;
         }
         self.add_months(log.name).await?;
         Ok(gone)
@@ -93,15 +101,10 @@ impl SqlStore {
         Ok((deleted, last.is_some()))
     }
 
-    async fn prune_by_count(&self, log: &Log, keep: u64) -> Result<u64> {
-        let keep = i64::try_from(keep).unwrap_or(i64::MAX);
-        let last = self.db.find(log.nth_newest, vals![i64::MAX, keep], id).await?;
-        let Some(last) = last else {
-            return Ok(0);
-        };
+    async fn prune_up_to(&self, log: &Log, last: i64) -> Result<u64> {
         let mut gone = 0;
         loop {
-            let (deleted, more) = self.settled(|| self.prune_counted_step(log, last)).await?;
+            let (deleted, more) = self.settled(|| self.prune_step_up_to(log, last)).await?;
             gone += deleted;
             if !more {
                 return Ok(gone);
@@ -110,7 +113,7 @@ impl SqlStore {
     }
 
     /// Deletes the oldest by id up to `last`, and tells whether there may be more.
-    async fn prune_counted_step(&self, log: &Log, last: i64) -> Result<(u64, bool)> {
+    async fn prune_step_up_to(&self, log: &Log, last: i64) -> Result<(u64, bool)> {
         let mut tx = self.begin().await?;
         let nth = tx.find(log.nth_oldest, vals![last, STEP - 1], id).await?;
         let deleted = tx.execute(log.delete_up_to, vals![nth.unwrap_or(last)]).await?;

@@ -75,6 +75,10 @@ async fn what_either_rule_gives_up_is_deleted(store: StoreSubject) {
     store.append([1, 9, 2, 8].into_iter()).await;
     assert_eq!(store.prune(Some(5), Some(3)).await, (2, 0));
     assert_eq!(store.kept().await, ["9", "8"]);
+    // What one rule gives up makes no room under the other one.
+    store.append([2].into_iter()).await;
+    assert_eq!(store.prune(Some(5), Some(2)).await, (2, 0));
+    assert_eq!(store.kept().await, ["8"]);
 }
 
 async fn thousands_are_deleted_in_one_call(store: StoreSubject) {
