@@ -23,11 +23,11 @@ const ROUNDS: i64 = 100;
 /// How long a query took on tables of a size.
 #[derive(Clone, Debug)]
 pub(crate) struct Point {
-    pub(crate) engine: Engine,
-    pub(crate) query: &'static str,
-    pub(crate) scale: u32,
+    engine: Engine,
+    query: &'static str,
+    scale: u32,
     p50: Duration,
-    pub(crate) p99: Duration,
+    p99: Duration,
 }
 
 /// Everything measured of one engine.

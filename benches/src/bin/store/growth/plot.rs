@@ -1,6 +1,7 @@
 //! The curves: a small picture for each query, a line for each engine.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use super::Point;
 use crate::engine::Engine;
@@ -38,8 +39,8 @@ pub(crate) fn svg(points: &[Point]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
          height=\"{height}\" font-family=\"sans-serif\" font-size=\"9\">\n\
          <rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n\
-         <text x=\"10\" y=\"20\" font-size=\"14\">p99 in milliseconds against the growth of the tables \
-         (dashed: 100 ms)</text>\n"
+         <text x=\"10\" y=\"20\" font-size=\"14\">p99 (thin: p50) in milliseconds against the growth of the \
+         tables (dashed: 100 ms)</text>\n"
     );
     for (engine, x) in Engine::ALL.into_iter().zip([10.0, 90.0, 180.0]) {
         // Writing to a string cannot fail.
@@ -106,20 +107,35 @@ fn panel(svg: &mut String, query: &str, points: &[&Point]) {
         );
     }
     for engine in Engine::ALL {
-        let of = points.iter().filter(|point| point.engine == engine);
-        let places: Vec<_> = of
-            .map(|point| (across(point.scale), height((point.p99.as_secs_f64() * 1000.0).log10())))
-            .collect();
-        let line: Vec<_> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        let (line, colour) = (line.join(" "), colour(engine));
-        let _ = writeln!(
-            svg,
-            "<polyline points=\"{line}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.8\"/>"
-        );
-        for (x, y) in places {
+        let of = || points.iter().filter(|point| point.engine == engine);
+        curve(svg, engine, "1", "0.55", of().map(|point| (across(point.scale), point.p50)));
+        curve(svg, engine, "2", "1", of().map(|point| (across(point.scale), point.p99)));
+        for point in of() {
+            let (x, y, colour) = (across(point.scale), level(point.p99), colour(engine));
             let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.2\" fill=\"{colour}\"/>");
         }
     }
+}
+
+fn curve(
+    svg: &mut String,
+    engine: Engine,
+    width: &str,
+    opacity: &str,
+    places: impl Iterator<Item = (f64, Duration)>,
+) {
+    let places: Vec<_> = places.map(|(x, time)| format!("{x:.1},{:.1}", level(time))).collect();
+    let (line, colour) = (places.join(" "), colour(engine));
+    let _ = writeln!(
+        svg,
+        "<polyline points=\"{line}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\" \
+         stroke-opacity=\"{opacity}\"/>"
+    );
+}
+
+/// Where a time lies.
+fn level(time: Duration) -> f64 {
+    height((time.as_secs_f64() * 1000.0).log10())
 }
 
 /// Where a power of ten of milliseconds lies.

@@ -16,6 +16,8 @@ use crate::rate::rate;
 use crate::{Effort, Result, say};
 
 const TASKS: [u32; 2] = [1, 8];
+/// Turns of each contender in a round.
+const TURNS: u32 = 14;
 
 /// Transactions a second, by contender: one for each round.
 type Rates = Vec<Vec<f64>>;
@@ -31,10 +33,8 @@ pub(crate) async fn measure(host: &Host, effort: Effort) -> Result<Vec<Table>> {
     for round in 0..effort.rounds {
         for (rates, count) in rates.iter_mut().zip(TASKS) {
             let tasks = &tasks[..usize::try_from(count)?];
-            // Who begins changes with each round, so that no place in the order is an advantage.
-            for step in 0..contenders.len() {
-                let at = (step + usize::try_from(round)?) % contenders.len();
-                rates[at].push(one(tasks, contenders[at], effort.window).await?);
+            for (rates, rate) in rates.iter_mut().zip(one_round(tasks, &contenders, effort.window).await?) {
+                rates.push(rate);
             }
         }
         say(&format!("round {} of {}", round + 1, effort.rounds));
@@ -44,10 +44,10 @@ pub(crate) async fn measure(host: &Host, effort: Effort) -> Result<Vec<Table>> {
     Ok(vec![table(host.engine, &rates, effort)])
 }
 
+/// Those that are compared are neighbours.
 fn contenders() -> Vec<Contender> {
-    let stores = Kind::ALL.map(Contender::Store);
-    let drivers = Kind::ALL.map(Contender::Driver);
-    [&stores[..], &drivers, &[Contender::Autocommit]].concat()
+    let pairs = Kind::ALL.iter().flat_map(|kind| [Contender::Store(*kind), Contender::Driver(*kind)]);
+    pairs.chain([Contender::Autocommit]).collect()
 }
 
 fn table(engine: Engine, rates: &[Rates], effort: Effort) -> Table {
@@ -89,6 +89,23 @@ fn table(engine: Engine, rates: &[Rates], effort: Effort) -> Table {
         }
     }
     table
+}
+
+/// The rates of all contenders. They go by short turns, because a disk that others use is now slow, now fast; who begins
+/// changes with each turn.
+async fn one_round(
+    tasks: &[Arc<Mutex<Task>>],
+    contenders: &[Contender],
+    window: Duration,
+) -> Result<Vec<f64>> {
+    let mut rates = vec![0.0; contenders.len()];
+    for turn in 0..TURNS {
+        for step in 0..contenders.len() {
+            let at = (step + usize::try_from(turn)?) % contenders.len();
+            rates[at] += one(tasks, contenders[at], window / TURNS).await? / f64::from(TURNS);
+        }
+    }
+    Ok(rates)
 }
 
 async fn one(tasks: &[Arc<Mutex<Task>>], contender: Contender, window: Duration) -> Result<f64> {
