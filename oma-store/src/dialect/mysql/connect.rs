@@ -13,7 +13,7 @@ use crate::db::{Sql, Val, sql, vals};
 use crate::dialect::pools::{self, execute, query};
 use crate::dialect::server::{self, Served};
 use crate::error::{Result, StoreError};
-use crate::migrate::{self, INSTANCE, Step};
+use crate::migrate::{self, INSTANCE, State, Step};
 use crate::sql::meta;
 
 const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS oma_migrations (\
@@ -92,7 +92,9 @@ async fn migrate(on: &mut MySqlConnection, place: &str, patience: Duration) -> R
         return Err(StoreError::Migrating);
     }
     let state = server::inspect::<MySql>(on, place).await?;
-    sqlx::raw_sql(MIGRATIONS_TABLE).execute(&mut *on).await.map_err(|error| fault(place, error))?;
+    if state == State::Empty {
+        sqlx::raw_sql(MIGRATIONS_TABLE).execute(&mut *on).await.map_err(|error| fault(place, error))?;
+    }
     for step in migrate::missing(MySql::STEPS, state) {
         sqlx::raw_sql(step.text).execute(&mut *on).await.map_err(|error| fault(place, error))?;
         execute::<MySql>(on, place, meta::MIGRATED, step.values()).await?;

@@ -13,7 +13,7 @@ use crate::db::{Sql, Val, sql, vals};
 use crate::dialect::pools::{self, Driver, execute, query};
 use crate::dialect::server::{self, Served};
 use crate::error::{Result, StoreError};
-use crate::migrate::{self, INSTANCE, Step};
+use crate::migrate::{self, INSTANCE, State, Step};
 use crate::months;
 use crate::sql::meta;
 
@@ -107,7 +107,9 @@ async fn migrate(on: &mut PgConnection, place: &str, patience: Duration) -> Resu
     query::<Postgres>(&mut tx, place, PATIENCE, vals![patience.as_millis().to_string()]).await?;
     query::<Postgres>(&mut tx, place, LOCK, vals![]).await?;
     let state = server::inspect::<Postgres>(&mut tx, place).await?;
-    sqlx::raw_sql(MIGRATIONS_TABLE).execute(&mut *tx).await.map_err(broken)?;
+    if state == State::Empty {
+        sqlx::raw_sql(MIGRATIONS_TABLE).execute(&mut *tx).await.map_err(broken)?;
+    }
     for step in migrate::missing(Postgres::STEPS, state) {
         sqlx::raw_sql(step.text).execute(&mut *tx).await.map_err(broken)?;
         execute::<Postgres>(&mut tx, place, meta::MIGRATED, step.values()).await?;
