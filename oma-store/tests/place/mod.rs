@@ -97,20 +97,16 @@ impl Place {
 
     /// Another program at the same database.
     pub(crate) async fn hand(&self) -> Hand {
-        match self {
-            Self::Sqlite(_) => {
-                let url = format!("{}?mode=rwc", self.config().url);
-                Hand::Sqlite(SqliteConnection::connect(&url).await.unwrap())
-            }
-            Self::Server(database) => match database.server().engine() {
-                ServerEngine::MariaDb => {
-                    Hand::MariaDb(MySqlConnection::connect(&database.url()).await.unwrap())
-                }
-                ServerEngine::Postgres => {
-                    Hand::Postgres(PgConnection::connect(&database.url()).await.unwrap())
-                }
-            },
-        }
+        self.try_hand().await.unwrap()
+    }
+
+    pub(crate) async fn try_hand(&self) -> std::result::Result<Hand, sqlx::Error> {
+        let url = self.config().url;
+        Ok(match self.kind() {
+            Kind::Sqlite => Hand::Sqlite(SqliteConnection::connect(&format!("{url}?mode=rwc")).await?),
+            Kind::Server(ServerEngine::MariaDb) => Hand::MariaDb(MySqlConnection::connect(&url).await?),
+            Kind::Server(ServerEngine::Postgres) => Hand::Postgres(PgConnection::connect(&url).await?),
+        })
     }
 }
 
@@ -137,5 +133,31 @@ impl Hand {
             Self::MariaDb(on) => text.execute(on).await.map(|_| ()),
             Self::Postgres(on) => text.execute(on).await.map(|_| ()),
         }
+    }
+
+    /// The number that a statement answers.
+    pub(crate) async fn number(&mut self, statement: &str) -> i64 {
+        let text = AssertSqlSafe(statement.to_owned());
+        match self {
+            Self::Sqlite(on) => sqlx::query_scalar(text).fetch_one(on).await.unwrap(),
+            Self::MariaDb(on) => sqlx::query_scalar(text).fetch_one(on).await.unwrap(),
+            Self::Postgres(on) => sqlx::query_scalar(text).fetch_one(on).await.unwrap(),
+        }
+    }
+
+    /// Switches off what keeps rows whole, as far as this connection goes.
+    pub(crate) async fn unprotect(&mut self) {
+        let text = match self {
+            Self::Sqlite(_) => "PRAGMA ignore_check_constraints = ON",
+            Self::MariaDb(_) => "SET check_constraint_checks = 0",
+            // A check cannot be switched off, but dropped.
+            Self::Postgres(_) => {
+                "DO $$ DECLARE one record; BEGIN \
+                 FOR one IN SELECT conrelid::regclass AS held, conname FROM pg_constraint \
+                 WHERE contype = 'c' AND coninhcount = 0 AND connamespace = current_schema()::regnamespace \
+                 LOOP EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', one.held, one.conname); END LOOP; END $$"
+            }
+        };
+        self.execute(text).await.unwrap();
     }
 }

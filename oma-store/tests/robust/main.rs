@@ -1,11 +1,20 @@
 //! What can go wrong with a database: told for what it is, never half done, tried again only where that helps.
 #![allow(clippy::unwrap_used, reason = "a test panics when its setup fails")]
 
+mod accounts;
+mod crash;
+mod damage;
+#[path = "../sqlite/fixture.rs"]
+#[allow(dead_code, reason = "the tests of SQLite need more of it")]
+mod fixture;
+mod limits;
 mod opening;
 #[path = "../place/mod.rs"]
 mod place;
+mod processes;
 mod rows;
 mod waiting;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -25,12 +34,22 @@ use place::Kind;
 type Test = (&'static str, fn(Kind) -> BoxFuture<'static, ()>);
 
 fn main() -> ExitCode {
+    if let Ok(url) = std::env::var(processes::CHILD) {
+        processes::child(url);
+        return ExitCode::SUCCESS;
+    }
+    if let Ok(url) = std::env::var(crash::CHILD) {
+        crash::child(url);
+        return ExitCode::SUCCESS;
+    }
     let all: Vec<Test> = [opening::TESTS, rows::TESTS].concat();
     let everywhere = Kind::ALL.iter().flat_map(|kind| trials(*kind, &all));
     let servers = Kind::ALL.iter().filter(|kind| matches!(kind, Kind::Server(_)));
     let on_servers =
         servers.flat_map(|kind| trials(*kind, &[opening::ON_SERVERS, waiting::ON_SERVERS].concat()));
-    conformance::run(everywhere.chain(on_servers).collect())
+    let others =
+        [accounts::trials(), crash::trials(), damage::trials(), limits::trials(), processes::trials()];
+    conformance::run(everywhere.chain(on_servers).chain(others.into_iter().flatten()).collect())
 }
 
 fn trials(kind: Kind, tests: &[Test]) -> Vec<Trial> {

@@ -1,12 +1,13 @@
 //! Rows that were edited by hand, and texts that are hard to keep.
 
 use futures_util::TryStreamExt;
-use oma_core::record::{JobEnd, JobFilter};
-use oma_core::traits::{Inventory, JobStore};
-use oma_core::{ErrorKind, Retry};
-use oma_store::servers::ServerEngine;
+use oma_core::record::{JobEnd, JobFilter, LogEvent, LogFilter, Page, PageStart};
+use oma_core::state::LogLevel;
+use oma_core::traits::{Inventory, JobStore, LogStore};
+use oma_core::{Clock, ErrorKind, Retry, SystemClock};
+use oma_store::SqlStore;
 
-use crate::place::{Hand, Kind, Place};
+use crate::place::{Kind, Place};
 use crate::{Test, recorded, told, vm, worker};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -15,27 +16,13 @@ pub(crate) const TESTS: &[Test] = &[
     ("texts_of_all_kinds_come_back_as_they_were", |kind| Box::pin(texts(kind))),
 ];
 
-/// Has the database take what its checks forbid.
-async fn unchecked(kind: Kind, hand: &mut Hand) {
-    let off = match kind {
-        Kind::Sqlite => "PRAGMA ignore_check_constraints = ON",
-        Kind::Server(ServerEngine::MariaDb) => "SET check_constraint_checks = 0",
-        Kind::Server(ServerEngine::Postgres) => {
-            "DO $$ DECLARE c record; BEGIN FOR c IN SELECT conname FROM pg_constraint \
-             WHERE contype = 'c' AND conrelid = 'replication_jobs'::regclass LOOP \
-             EXECUTE 'ALTER TABLE replication_jobs DROP CONSTRAINT ' || quote_ident(c.conname); END LOOP; END $$"
-        }
-    };
-    hand.execute(off).await.unwrap();
-}
-
 async fn unknown_state(kind: Kind) {
     let place = Place::migrated(kind).await;
     let store = place.open().await.unwrap();
     let (_, spec) = recorded(&store, "web").await;
     let job = store.insert(spec).await.unwrap();
     let mut hand = place.hand().await;
-    unchecked(kind, &mut hand).await;
+    hand.unprotect().await;
     hand.execute("UPDATE replication_jobs SET status = 'dreaming'").await.unwrap();
     for error in [
         store.get(&job.id).await.map(drop).unwrap_err(),
@@ -70,14 +57,29 @@ async fn edited(kind: Kind) {
 async fn texts(kind: Kind) {
     let place = Place::migrated(kind).await;
     let store = place.open().await.unwrap();
-    let long = "0123456789abcdef".repeat(4 << 10);
-    for (at, text) in
-        ["", " padded ", "Zoë 🖴 東京", "'; DROP TABLE vm_disks; --", "%s $1 ? \\ \"", "a\r\n\tb", &long]
-            .into_iter()
-            .enumerate()
+    // 64 KiB and more, of one byte a character and of four.
+    let (long, wide) = ("0123456789abcdef".repeat(4 << 10), "🖴".repeat(16 << 10));
+    for (at, text) in [
+        "",
+        " padded ",
+        "Zoë 🖴 東京 \u{10ffff}",
+        "Ä und A\u{308}",
+        "'; DROP TABLE vm_disks; --",
+        "%s $1 ? \\ \"",
+        "a\r\n\tb\u{1b}",
+        &long,
+        &wide,
+    ]
+    .into_iter()
+    .enumerate()
     {
-        let context = store.record(&vm(&format!("vm-{at}"), text)).await.unwrap();
-        assert_eq!(store.disks(&context.id).await.unwrap()[0].label, text);
+        let mut source = vm(&format!("vm-{at}"), text);
+        text.clone_into(&mut source.name);
+        text.clone_into(&mut source.disks[0].location);
+        let context = store.record(&source).await.unwrap();
+        let disk = store.disks(&context.id).await.unwrap().remove(0);
+        assert_eq!([&*context.name, &*disk.label, &*disk.location], [text; 3]);
+        assert_eq!(logged(&store, text).await, text);
         let (_, spec) = recorded(&store, &format!("job-{at}")).await;
         let job = store.insert(spec).await.unwrap();
         let lease = store.claim(&job.id, &worker(), std::time::Duration::from_secs(60)).await.unwrap();
@@ -87,5 +89,16 @@ async fn texts(kind: Kind) {
     // Not every engine can hold a NUL, so none does.
     let context = store.record(&vm("nul", "a\0b")).await.unwrap();
     assert_eq!(store.disks(&context.id).await.unwrap()[0].label, "a\u{fffd}b");
+    assert_eq!(logged(&store, "\0").await, "\u{fffd}");
+    assert_eq!(store.check().await.unwrap(), []);
     store.close().await;
+}
+
+/// What is read of an event with this message.
+async fn logged(store: &SqlStore, message: &str) -> String {
+    let at = SystemClock.now();
+    let event = LogEvent { job: None, level: LogLevel::Info, message: message.to_owned(), attrs: None, at };
+    store.append(&[event]).await.unwrap();
+    let newest = Page { start: PageStart::Newest, limit: 1 };
+    store.events(&LogFilter::default(), &newest).await.unwrap().remove(0).1.message
 }

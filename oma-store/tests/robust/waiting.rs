@@ -60,7 +60,8 @@ async fn blocked(place: &Place, kind: Kind) {
     let (mut hand, begun) = (place.hand().await, Instant::now());
     while hand.execute(&probe).await.is_err() {
         assert!(begun.elapsed() < Duration::from_secs(30), "nobody waits for a lock");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        // InnoDB looks anew when nobody looked for a tenth of a second.
+        tokio::time::sleep(Duration::from_millis(150)).await;
     }
 }
 
@@ -89,32 +90,32 @@ async fn locked(kind: Kind) {
     store.close().await;
 }
 
+/// The only connection waits for the row, and so does whoever gets it next: there is none for the last in the line.
 async fn used_up(kind: Kind) {
     let place = Place::migrated(kind).await;
-    let config = StoreConfig { busy_timeout: PATIENCE * 20, connections: 1, ..place.config() };
-    let patient = SqlStore::open(&config).await.unwrap();
     let (store, lease, mut hand) = held(&place, 1).await;
-    let waiting = tokio::spawn({
-        let lease = lease.clone();
-        async move { patient.renew(&lease, TTL).await }
-    });
+    let renew = || {
+        let (store, lease) = (store.clone(), lease.clone());
+        tokio::spawn(async move { store.renew(&lease, TTL).await })
+    };
+    let mut line = vec![renew()];
     blocked(&place, kind).await;
-    // Its only connection waits for the row, so there is none for anything else.
-    let (first, second) = tokio::join!(store.renew(&lease, TTL), async {
-        tokio::time::sleep(PAUSE).await;
-        store.get(&lease.job).await
-    });
-    let answers = [first.map(drop), second.map(drop)];
-    for error in answers.into_iter().filter_map(Result::err) {
+    line.extend((0..20).map(|_| renew()));
+    tokio::time::sleep(PAUSE).await;
+    let last = store.get(&lease.job).await;
+    let mut refused = vec![last.expect_err("no connection was free")];
+    for waiting in line {
+        refused.push(waiting.await.unwrap().expect_err("the row was not free"));
+    }
+    for error in refused {
         assert_eq!((error.kind(), error.retry()), (ErrorKind::Busy, Retry::Later), "{}", told(&error));
     }
     hand.execute("COMMIT").await.unwrap();
-    waiting.await.unwrap().unwrap();
-    store.get(&lease.job).await.unwrap();
+    store.renew(&lease, TTL).await.unwrap();
     store.close().await;
 }
 
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(20);
 
 async fn cut(kind: Kind) {
     let place = Place::migrated(kind).await;
