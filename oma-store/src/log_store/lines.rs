@@ -65,9 +65,9 @@ fn once(all: &[JobLine]) -> Result<BTreeMap<u64, &JobLine>> {
     Ok(once)
 }
 
-/// The lines of a run that have one of these numbers.
+/// The lines of a run that have one of these numbers, which grow.
 async fn numbered(tx: &mut Tx, run: i64, numbers: &[u64]) -> Result<Vec<JobLine>> {
-    let mut values = vals![run]?;
+    let mut values = vals![run, numbers.first(), numbers.last()]?;
     // The places that are left over ask for the last number once more.
     let padding = numbers.last().into_iter().cycle();
     for number in numbers.iter().chain(padding).take(ASKED) {

@@ -28,8 +28,14 @@ statements! {
     INSERT_10 = insert!(10);
     INSERT_100 = insert!(100);
 
-    /// Of a hundred numbers those that are there.
-    NUMBERED = concat!(line!(), " WHERE job_id = ? AND line_number IN (", rows!(100, "?"), ")");
+    /// Of a hundred numbers those that are there. They are also said to lie between two: PostgreSQL looks through all of a
+    /// run that it takes for a short one, as every run was when it was last analysed.
+    NUMBERED = concat!(
+        line!(),
+        " WHERE job_id = ? AND line_number >= ? AND line_number <= ? AND line_number IN (",
+        rows!(100, "?"),
+        ")"
+    );
     AFTER = concat!(line!(), " WHERE job_id = ? AND line_number > ? ORDER BY line_number LIMIT ?");
 
     NTH_NEWEST = "SELECT id FROM job_logs WHERE id <= ? ORDER BY id DESC LIMIT 1 OFFSET ?";
