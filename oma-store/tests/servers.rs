@@ -53,6 +53,9 @@ async fn databases(server: Server) {
         database.execute(MAKE).await.unwrap();
         database.execute(AGAIN).await.unwrap_err();
     }
+    if server.engine() == ServerEngine::Postgres && server.folder().is_some() {
+        one.execute("DO $$ BEGIN ASSERT 'a' < 'B', 'it sorts by code point'; END $$").await.unwrap();
+    }
     let name = one.name().to_owned();
     drop(one);
     server.create_database().await.unwrap();
