@@ -40,7 +40,7 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Fenced`; `Conflict` when the operation has failed or was cancelled, the volume's state does not allow it, the
-    /// device path maps to another volume, or the new volume is another disk's; `Invalid` when the volume is not the
+    /// device path maps to another volume, or the new volume is or was another disk's; `Invalid` when the volume is not the
     /// operation's, or is attached without a device path; `NotFound` for an operation of no disk of the job and for an
     /// unknown volume. Nothing changed, and the operation goes on.
     ///

@@ -13,6 +13,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         an_attached_volume_has_a_device_path,
         the_answer_is_about_the_operations_volume,
         a_new_volume_that_is_another_disks_is_a_conflict,
+        l01_the_id_of_a_volume_that_is_gone_passes_to_no_other_disk,
         l09_a_revert_is_another_generation_and_a_snapshot_is_not,
         a_deleted_volume_is_answered_once_more_as_deleted,
         a_volume_forgotten_meanwhile_is_not_found,
@@ -120,6 +121,15 @@ async fn the_answer_is_about_the_operations_volume(store: StoreSubject) {
     let resize = store.operation(&lease, &disk, OperationKind::Resize, Some(&volume.id));
     let answer = Volume { capacity: ByteSize::mib(16), ..store.backend_volume("vol-2", None) };
     refused(&store, &lease, &resize, &answer, ErrorKind::Invalid).await;
+}
+
+async fn l01_the_id_of_a_volume_that_is_gone_passes_to_no_other_disk(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let [disk, other] = KEYS.map(|text| store.disk(&vm, text));
+    let volume = store.provision(&lease, &disk, "vol-1").await;
+    store.volumes.forget(&lease, &volume.id).await.unwrap();
+    let create = store.operation(&lease, &other, OperationKind::Create, None);
+    refused(&store, &lease, &create, &store.backend_volume("vol-1", None), ErrorKind::Conflict).await;
 }
 
 async fn a_new_volume_that_is_another_disks_is_a_conflict(store: StoreSubject) {

@@ -91,6 +91,8 @@ struct State {
     history: Vec<CbtRecord>,
     journals: BTreeMap<DiskRef, JournalEntry>,
     volumes: BTreeMap<VolumeId, VolumeRecord>,
+    /// For which disks volumes were made that are gone: an id never passes to another disk.
+    gone: BTreeMap<VolumeId, DiskRef>,
     operations: BTreeMap<OperationId, Intent>,
     exports: BTreeMap<ExportName, ExportRecord>,
     last_event: LogId,
@@ -143,6 +145,7 @@ impl State {
             history: Vec::new(),
             journals: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            gone: BTreeMap::new(),
             operations: BTreeMap::new(),
             exports: BTreeMap::new(),
             last_event: LogId::FIRST,

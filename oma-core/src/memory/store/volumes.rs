@@ -203,8 +203,9 @@ impl State {
         content: VolumeContent,
         now: Timestamp,
     ) -> Result<VolumeRecord, Refusal> {
-        if let Some(other) = self.volumes.get(&volume.id) {
-            Refusal::unless_same(&other.disk, disk)?;
+        let known = self.volumes.get(&volume.id).map(|known| &known.disk);
+        if let Some(other) = known.or_else(|| self.gone.get(&volume.id)) {
+            Refusal::unless_same(other, disk)?;
         }
         let row = self.disk_mut(disk);
         let generation = row.generation.map_or(Generation::FIRST, Generation::next);
@@ -288,6 +289,7 @@ impl State {
 
     fn remove_volume(&mut self, id: &VolumeId, now: Timestamp) {
         let Some(volume) = self.volumes.remove(id) else { return };
+        self.gone.insert(id.clone(), volume.disk.clone());
         self.exports.retain(|_, export| export.volume != *id);
         let disk = &mut self.disk_mut(&volume.disk).record;
         if disk.volume.as_ref() == Some(id) {
