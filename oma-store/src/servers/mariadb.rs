@@ -17,7 +17,9 @@ pub(super) fn plan(folder: &Path, options: &ServerOptions) -> Result<Plan> {
     let install = install.ok_or_else(|| missing("mariadb-install-db"))?;
     let shown = folder.display();
 
-    let mut both = vec!["--no-defaults".to_owned(), format!("--datadir={shown}/data")];
+    // A server that starts removes temporary tables from its folder for them, those of other servers too.
+    let mut both =
+        vec!["--no-defaults".to_owned(), format!("--datadir={shown}/data"), format!("--tmpdir={shown}")];
     if folder.metadata()?.uid() == 0 {
         both.push("--user=root".to_owned());
     }

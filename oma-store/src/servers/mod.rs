@@ -211,9 +211,7 @@ fn private(engine: ServerEngine, options: &ServerOptions) -> Result<Place> {
     let folder = tempfile::Builder::new().prefix("oma-").tempdir_in(base(options))?;
     let plan = engine.plan(folder.path(), options)?;
     let mut watcher = Watcher::start(folder, plan.user, engine.farewell())?;
-    let init = format!("run {}", watcher::quoted(&plan.init));
-    // mariadb-install-db failed once in hundreds of runs on a loaded machine and gave no reason; it may run again.
-    watcher.tell(&init).or_else(|_| watcher.tell(&init))?;
+    watcher.tell(&format!("run {}", watcher::quoted(&plan.init)))?;
     let folder = watcher.folder().to_owned();
     Ok(Place::Private { folder, watcher: Arc::new(Mutex::new(watcher)), command: plan.server })
 }
