@@ -33,7 +33,7 @@ fn info(name: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_at_any_byte_leaves_the_server_well() {
+async fn cve_2011_1925_a_client_that_vanishes_at_any_byte_leaves_the_server_well() {
     let server = server().await;
     let mut whole = 3u32.to_be_bytes().to_vec();
     for (option, payload) in
@@ -99,7 +99,7 @@ async fn options_longer_than_needed_are_skipped_and_huge_ones_disconnected() {
 }
 
 #[tokio::test]
-async fn names_that_lie_or_are_no_text_are_refused() {
+async fn cve_2022_26495_names_that_lie_or_are_no_text_are_refused() {
     let server = server().await;
     let mut raw = Raw::greeted(&server).await;
     let longest = "x".repeat(MAX_STRING);
@@ -187,7 +187,7 @@ async fn export_name_answers_with_zeroes_unless_both_leave_them_out() {
 }
 
 #[tokio::test]
-async fn export_name_of_nothing_disconnects_only_that_client() {
+async fn cve_2013_7441_export_name_of_nothing_disconnects_only_that_client() {
     let server = server().await;
     let mut other = Raw::simple(&server).await;
     for name in [&b"nothing"[..], b"", &[0xff; 300], &[b'x'; 5000]] {
@@ -222,7 +222,7 @@ async fn too_many_options_end_the_handshake() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_never_negotiates_is_disconnected() {
+async fn cve_2024_7409_a_client_that_never_negotiates_is_disconnected() {
     let server = server().await;
     let raw = Raw::open(&server, 1 << 16);
     let mut dripping = Raw::open(&server, 1 << 16);
@@ -253,7 +253,7 @@ async fn an_empty_name_means_the_default_export() {
 }
 
 #[tokio::test]
-async fn an_export_is_opened_at_go_and_not_before() {
+async fn cve_2019_14850_an_export_is_opened_at_go_and_not_before() {
     let server = server().await;
     let mut raw = Raw::greeted(&server).await;
     raw.option(NBD_OPT_INFO, &info("disk")).await;
@@ -267,7 +267,7 @@ async fn an_export_is_opened_at_go_and_not_before() {
 }
 
 #[tokio::test]
-async fn hundreds_of_idle_clients_do_not_keep_a_listener_from_shutting_down() {
+async fn cve_2024_7409_hundreds_of_idle_clients_do_not_keep_a_listener_from_shutting_down() {
     let server = server().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");

@@ -5,6 +5,7 @@
     reason = "a test panics when its setup fails, and uses some of this"
 )]
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use oma_nbd::protocol::{
     NBD_REPLY_FLAG_DONE, OptionHeader, OptionReplyHeader, ReplyHeader, Request, SimpleReply,
 };
 use oma_nbd::{Server, ServerConfig};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::task::JoinHandle;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -39,9 +41,52 @@ pub(crate) async fn server(config: ServerConfig, device: Arc<dyn BlockDevice>) -
     server
 }
 
+/// A server behind real sockets: what it does with them is not what it does with memory.
+pub(crate) struct Sockets {
+    pub(crate) server: Server,
+    pub(crate) port: u16,
+    folder: tempfile::TempDir,
+    shutdown: CancellationToken,
+    listeners: JoinSet<()>,
+}
+
+impl Sockets {
+    pub(crate) async fn new(server: &Server) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let unix = UnixListener::bind(folder.path().join("socket")).unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        let (shutdown, mut listeners) = (CancellationToken::new(), JoinSet::new());
+        let (other, token) = (server.clone(), shutdown.clone());
+        listeners.spawn(async move { other.serve_unix(unix, token).await });
+        let (other, token) = (server.clone(), shutdown.clone());
+        listeners.spawn(async move { other.serve_tcp(tcp, token).await });
+        Self { server: server.clone(), port, folder, shutdown, listeners }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    pub(crate) async fn unix(&self) -> Raw<UnixStream> {
+        Raw::over(UnixStream::connect(self.path()).await.unwrap())
+    }
+
+    pub(crate) async fn tcp(&self) -> Raw<TcpStream> {
+        Raw::over(TcpStream::connect(("127.0.0.1", self.port)).await.unwrap())
+    }
+
+    /// Shuts down: listeners and connections end by themselves.
+    pub(crate) async fn close(mut self) {
+        self.shutdown.cancel();
+        let all = async { while self.listeners.join_next().await.transpose().unwrap().is_some() {} };
+        timeout(SOON, all).await.expect("the listeners end");
+    }
+}
+
 /// A connection without a word said.
-pub(crate) struct Raw {
-    pub(crate) stream: DuplexStream,
+pub(crate) struct Raw<S = DuplexStream> {
+    pub(crate) stream: S,
     pub(crate) served: JoinHandle<Result<()>>,
 }
 
@@ -67,28 +112,48 @@ impl Raw {
     /// Past greeting and client flags.
     pub(crate) async fn greeted(server: &Server) -> Self {
         let mut raw = Self::open(server, 1 << 20);
-        assert_eq!(Greeting::decode(&raw.receive().await).unwrap().flags, 3);
-        raw.say(&3u32.to_be_bytes()).await;
+        raw.greet().await;
         raw
     }
 
     /// Past `GO` for `disk`, with simple replies.
     pub(crate) async fn simple(server: &Server) -> Self {
-        let mut raw = Self::greeted(server).await;
-        raw.go("disk").await;
-        raw
+        Self::greeted(server).await.with_simple("disk").await
     }
 
     /// Past `GO` for `disk`, with structured replies and the contexts asked for.
     pub(crate) async fn structured(server: &Server, contexts: &[&str]) -> Self {
-        let mut raw = Self::greeted(server).await;
-        assert_eq!(raw.option(NBD_OPT_STRUCTURED_REPLY, &[]).await.last().unwrap().0, NBD_REP_ACK);
+        Self::greeted(server).await.with_structured("disk", contexts).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    /// A connection whose server's end belongs to somebody else.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, served: tokio::spawn(async { Ok(()) }) }
+    }
+
+    /// Takes the greeting and answers with both flags.
+    pub(crate) async fn greet(&mut self) {
+        assert_eq!(Greeting::decode(&self.receive().await).unwrap().flags, 3);
+        self.say(&3u32.to_be_bytes()).await;
+    }
+
+    /// Goes on from the greeting to an export, with simple replies.
+    pub(crate) async fn with_simple(mut self, name: &str) -> Self {
+        self.go(name).await;
+        self
+    }
+
+    /// Goes on from the greeting to an export, with structured replies and the contexts asked for.
+    pub(crate) async fn with_structured(mut self, name: &str, contexts: &[&str]) -> Self {
+        assert_eq!(self.option(NBD_OPT_STRUCTURED_REPLY, &[]).await.last().unwrap().0, NBD_REP_ACK);
         let mut payload = Vec::new();
-        MetaContextRequest { name: "disk", queries: contexts.to_vec() }.encode(&mut payload);
-        let replies = raw.option(NBD_OPT_SET_META_CONTEXT, &payload).await;
+        MetaContextRequest { name, queries: contexts.to_vec() }.encode(&mut payload);
+        let replies = self.option(NBD_OPT_SET_META_CONTEXT, &payload).await;
         assert_eq!(replies.len(), contexts.len() + 1);
-        raw.go("disk").await;
-        raw
+        self.go(name).await;
+        self
     }
 
     pub(crate) async fn say(&mut self, bytes: &[u8]) {
@@ -153,15 +218,20 @@ impl Raw {
 
     /// Receives one whole reply; `length` is that of a read whose simple reply may come.
     pub(crate) async fn reply(&mut self, length: u32) -> (u64, Reply) {
+        self.reply_to(|_| length).await
+    }
+
+    /// Receives one whole reply; the length of a read whose simple reply may come is asked for by its cookie.
+    pub(crate) async fn reply_to(&mut self, length: impl Fn(u64) -> u32) -> (u64, Reply) {
         let mut counts = Vec::new();
         let mut data = None;
         loop {
             let mut head = self.receive::<{ SimpleReply::SIZE }>().await.to_vec();
             if let Some((ReplyHeader::Simple(reply), _)) = ReplyHeader::decode(&head).unwrap() {
-                let answer = match reply.error {
-                    0 if length == 0 => Reply::Done,
-                    0 => Reply::Data(self.payload(length).await),
-                    error => Reply::Error(error),
+                let answer = match (reply.error, length(reply.cookie)) {
+                    (0, 0) => Reply::Done,
+                    (0, length) => Reply::Data(self.payload(length).await),
+                    (error, _) => Reply::Error(error),
                 };
                 return (reply.cookie, answer);
             }
