@@ -73,7 +73,10 @@ impl Sockets {
     }
 
     pub(crate) async fn tcp(&self) -> Raw<TcpStream> {
-        Raw::over(TcpStream::connect(("127.0.0.1", self.port)).await.unwrap())
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        // What is said in two parts must not wait for the acknowledgement of the first.
+        stream.set_nodelay(true).unwrap();
+        Raw::over(stream)
     }
 
     /// Shuts down: listeners and connections end by themselves.
