@@ -1,0 +1,113 @@
+//! A disk that is full, refuses or hangs.
+
+use std::time::{Duration, Instant};
+
+use oma_core::conformance::{Requirement, Trial, trial};
+use oma_nbd::protocol::*;
+
+use crate::child::{How, Process};
+use crate::raw::{Reply, request};
+
+const MIB: u32 = 1 << 20;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let namespaces = std::process::Command::new("unshare").args(["-rm", "true"]).output();
+    let namespaces = Requirement::Feature("unshare", namespaces.is_ok_and(|done| done.status.success()));
+    let (strace, mount) = ([Requirement::Program("strace")], [Requirement::Program("mount"), namespaces]);
+    vec![
+        trial("a_full_file_system_is_no_space_and_room_that_is_made_is_used", &mount, full),
+        trial("a_limit_of_file_size_is_no_space_and_the_server_lives_on", &[], limited),
+        trial("no_space_for_punching_holes_is_told", &strace, no_space_to_punch),
+        trial("a_disk_that_hangs_keeps_no_other_export_waiting", &strace, || hangs(false)),
+        trial("a_disk_that_hangs_keeps_no_other_export_waiting_on_one_thread", &strace, || hangs(true)),
+    ]
+}
+
+async fn full() {
+    let (under, script) = (["unshare", "-rm"], "mount -t tmpfs -o size=8m none \"$1\"");
+    let server = Process::start(How { under: &under, script, ..How::default() }).await;
+    let (mut raw, mut other) = (server.open("disk").await, server.open("other").await);
+    assert_eq!(other.ask(request(NBD_CMD_WRITE, 0, 3), b"abc").await, Reply::Done);
+    let data = vec![0x5a; MIB.try_into().unwrap()];
+    let mut written = 0;
+    let refused = loop {
+        match raw.ask(request(NBD_CMD_WRITE, u64::from(written * MIB), MIB), &data).await {
+            Reply::Done => written += 1,
+            refused => break refused,
+        }
+        assert!(written < 20, "8 MiB hold no more");
+    };
+    assert_eq!((refused, written >= 6), (Reply::Error(NBD_ENOSPC), true), "{written} MiB");
+    let keeping = Request { flags: NBD_CMD_FLAG_NO_HOLE, ..request(NBD_CMD_WRITE_ZEROES, 32 << 20, 4 * MIB) };
+    assert_eq!(raw.ask(keeping, &[]).await, Reply::Error(NBD_ENOSPC));
+    assert!(raw.ask(request(NBD_CMD_READ, 0, MIB), &[]).await == Reply::Data(data.clone()));
+    assert_eq!(other.ask(request(NBD_CMD_READ, 0, 3), &[]).await, Reply::Data(b"abc".to_vec()));
+    // Room comes back by trim, by zeroes, and is there for everybody.
+    assert_eq!(raw.ask(request(NBD_CMD_TRIM, 0, 2 * MIB), &[]).await, Reply::Done);
+    assert_eq!(other.ask(request(NBD_CMD_WRITE, u64::from(MIB), MIB), &data).await, Reply::Done);
+    assert_eq!(raw.ask(request(NBD_CMD_WRITE_ZEROES, 2 << 20, 2 * MIB), &[]).await, Reply::Done);
+    assert_eq!(raw.ask(request(NBD_CMD_WRITE, 50 << 20, MIB), &data).await, Reply::Done);
+    assert_eq!(raw.ask(request(NBD_CMD_FLUSH, 0, 0), &[]).await, Reply::Done);
+    drop((raw, other));
+    server.stop().await;
+}
+
+async fn limited() {
+    // Blocks of 512 bytes; the signal is ignored, so that the call fails instead. Files are as large as they get already.
+    let script = "truncate -s 64M \"$1/disk\" \"$1/other\"; trap '' XFSZ; ulimit -f 2048";
+    let server = Process::start(How { script, ..How::default() }).await;
+    let mut raw = server.open("disk").await;
+    for durable in [0, NBD_CMD_FLAG_FUA] {
+        let write = |offset| Request { flags: durable, ..request(NBD_CMD_WRITE, offset, 4096) };
+        assert_eq!(raw.ask(write(0), &[1; 4096]).await, Reply::Done);
+        assert_eq!(raw.ask(write(8 << 20), &[1; 4096]).await, Reply::Error(NBD_ENOSPC));
+    }
+    assert_eq!(raw.ask(request(NBD_CMD_READ, 8 << 20, 2), &[]).await, Reply::Data(vec![0; 2]));
+    drop(raw);
+    server.stop().await;
+}
+
+async fn no_space_to_punch() {
+    let under = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", "inject=fallocate:error=ENOSPC"];
+    let server = Process::start(How { under: &under, ..How::default() }).await;
+    let mut raw = server.open("disk").await;
+    assert_eq!(raw.ask(request(NBD_CMD_WRITE, 0, 8192), &[7; 8192]).await, Reply::Done);
+    for command in [NBD_CMD_WRITE_ZEROES, NBD_CMD_TRIM] {
+        assert_eq!(raw.ask(request(command, 0, 4096), &[]).await, Reply::Error(NBD_ENOSPC), "{command}");
+    }
+    assert_eq!(raw.ask(request(NBD_CMD_READ, 0, 8192), &[]).await, Reply::Data(vec![7; 8192]));
+    drop(raw);
+    server.stop().await;
+}
+
+async fn hangs(one_thread: bool) {
+    let folder = tempfile::TempDir::new().unwrap();
+    std::fs::create_dir(folder.path().join("images")).unwrap();
+    let disk = folder.path().join("images/disk");
+    std::fs::write(&disk, b"").unwrap();
+    // Only calls on this file: it takes two seconds to make anything durable.
+    let delay = "inject=fsync,fdatasync:delay_enter=2000000";
+    let under = ["strace", "-f", "-qqq", "-o", "/dev/null", "-P", disk.to_str().unwrap(), "-e", delay];
+    let server = Process::start_in(folder, How { under: &under, one_thread, ..How::default() }).await;
+    let (mut raw, mut same) = (server.open("disk").await, server.open("disk").await);
+    let mut other = server.open("other").await;
+    assert_eq!(raw.ask(request(NBD_CMD_WRITE, 0, 3), b"abc").await, Reply::Done);
+    let begun = Instant::now();
+    raw.send(request(NBD_CMD_FLUSH, 0, 0), &[]).await;
+    for number in 0..30 {
+        let data = [number; 512];
+        let write = request(NBD_CMD_WRITE, u64::from(number) * 512, 512);
+        assert_eq!(other.ask(write, &data).await, Reply::Done);
+        assert_eq!(
+            other.ask(Request { command: NBD_CMD_READ, ..write }, &[]).await,
+            Reply::Data(data.to_vec())
+        );
+        // Neither do reads of the same disk wait for it.
+        assert_eq!(same.ask(request(NBD_CMD_READ, 0, 3), &[]).await, Reply::Data(b"abc".to_vec()));
+    }
+    let meanwhile = begun.elapsed();
+    assert_eq!(raw.reply(0).await, (7, Reply::Done));
+    let flushed = begun.elapsed();
+    assert!(flushed >= Duration::from_secs(2) && meanwhile < flushed, "{meanwhile:?} of {flushed:?}");
+    assert!(meanwhile < Duration::from_secs(2), "the others waited: {meanwhile:?}");
+}
