@@ -1,5 +1,6 @@
 //! Many clients, many exports, and all of them coming and going.
 #![cfg(feature = "server")]
+#![allow(clippy::unwrap_used, reason = "a test panics when its setup fails")]
 
 mod raw;
 

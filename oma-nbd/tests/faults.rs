@@ -1,5 +1,6 @@
 //! Devices that fail, hang or shrink: the right error, and nobody else notices.
 #![cfg(feature = "server")]
+#![allow(clippy::unwrap_used, reason = "a test panics when its setup fails")]
 
 mod raw;
 
