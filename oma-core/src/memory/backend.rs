@@ -10,8 +10,8 @@ use super::device::MemoryDevice;
 use super::faulty::{Faults, FaultyDevice};
 use crate::record::{ContentStamp, VolumeTag};
 use crate::traits::{
-    Access, BackendCapabilities, BlockDevice, BlockStatus, DeviceInfo, Durability, Volume, VolumeBackend,
-    VolumeSpec, Zeroing,
+    Access, BackendCapabilities, BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, Volume,
+    VolumeBackend, VolumeSpec, Zeroing,
 };
 use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, InstanceId, Result, Retry, VolumeId};
 
@@ -365,5 +365,9 @@ impl BlockDevice for OpenVolume {
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
         self.device.block_status(extent).await
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        None
     }
 }

@@ -1,3 +1,4 @@
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -5,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::pages::{PAGE, Pages};
 use crate::traits::{
-    Access, BlockDevice, BlockSizes, BlockStatus, DeviceIdentity, DeviceInfo, Durability, Zeroing,
+    Access, BlockDevice, BlockSizes, BlockStatus, DeviceIdentity, DeviceInfo, Durability, InPlace, Zeroing,
 };
 use crate::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result};
 
@@ -130,6 +131,16 @@ impl MemoryDevice {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn write_with(&self, offset: u64, data: &[u8], durability: Durability) -> Result<()> {
+        let Some(extent) = self.info.check_change("write", offset, length(data))? else { return Ok(()) };
+        let mut content = self.content();
+        content.pages.write(extent, data);
+        content.note(extent, durability);
+        content.calls.writes += 1;
+        content.calls.bytes_written += extent.length();
+        Ok(())
+    }
+
     fn of(identity: String, capacity: ByteSize, content: Content) -> Self {
         let preferred = u32::try_from(PAGE).expect("a page is small");
         let info = DeviceInfo {
@@ -174,26 +185,12 @@ impl BlockDevice for MemoryDevice {
     }
 
     async fn read_at(&self, offset: u64, mut buffer: BytesMut) -> Result<BytesMut> {
-        let Some(extent) = self.info.check("read", offset, length(&buffer))? else { return Ok(buffer) };
-        let mut content = self.content();
-        if let Some(end) = content.end.filter(|end| extent.end() > *end) {
-            return Err(Error::new(ErrorKind::Corrupt, "read", &self.info.identity)
-                .because(format!("the medium ended early at {end}; was it truncated?")));
-        }
-        content.pages.read(extent, &mut buffer);
-        content.calls.reads += 1;
-        content.calls.bytes_read += extent.length();
+        self.read(offset, &mut buffer)?;
         Ok(buffer)
     }
 
     async fn write_at(&self, offset: u64, data: Bytes, durability: Durability) -> Result<()> {
-        let Some(extent) = self.info.check_change("write", offset, length(&data))? else { return Ok(()) };
-        let mut content = self.content();
-        content.pages.write(extent, &data);
-        content.note(extent, durability);
-        content.calls.writes += 1;
-        content.calls.bytes_written += extent.length();
-        Ok(())
+        self.write_with(offset, &data, durability)
     }
 
     async fn write_zeroes(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
@@ -230,6 +227,33 @@ impl BlockDevice for MemoryDevice {
         let mut content = self.content();
         content.calls.statuses += 1;
         Ok(content.pages.status(extent))
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        Some(self)
+    }
+}
+
+impl InPlace for MemoryDevice {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        let Some(extent) = self.info.check("read", offset, length(buffer))? else { return Ok(true) };
+        let mut content = self.content();
+        if let Some(end) = content.end.filter(|end| extent.end() > *end) {
+            return Err(Error::new(ErrorKind::Corrupt, "read", &self.info.identity)
+                .because(format!("the medium ended early at {end}; was it truncated?")));
+        }
+        content.pages.read(extent, buffer);
+        content.calls.reads += 1;
+        content.calls.bytes_read += extent.length();
+        Ok(true)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.write_with(offset, data, Durability::Cached)
+    }
+
+    fn lend(&self, _extent: Extent) -> Option<BorrowedFd<'_>> {
+        None
     }
 }
 

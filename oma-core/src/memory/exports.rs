@@ -10,7 +10,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use super::gate::Gate;
 use crate::traits::{
     Admission, BlockDevice, BlockStatus, DeviceInfo, Drained, Durability, Export, ExportServer, ExportSpec,
-    ExportStatistics, Zeroing,
+    ExportStatistics, InPlace, Zeroing,
 };
 use crate::{Error, ErrorKind, ExportName, Extent, Result, Retry};
 
@@ -211,5 +211,9 @@ impl BlockDevice for Connection {
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
         self.served.pass(self.served.device.block_status(extent), UNCOUNTED, 0).await
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        None
     }
 }

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
-use crate::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, Zeroing};
+use crate::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, Zeroing};
 use crate::{Error, ErrorKind, Extent, Result, Retry};
 
 /// A call of a block device that can be made to fail.
@@ -182,6 +182,10 @@ impl BlockDevice for FaultyDevice {
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
         self.faults.check(DeviceCall::Status, None, self.info())?;
         self.inner.block_status(extent).await
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        None
     }
 }
 

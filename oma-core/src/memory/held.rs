@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
-use crate::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, Zeroing};
+use crate::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, Zeroing};
 use crate::{Extent, Result};
 
 /// Holds the calls of a [`HeldDevice`] until they are released. Clones share it.
@@ -135,5 +135,9 @@ impl BlockDevice for HeldDevice {
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
         self.hold.pass().await;
         self.inner.block_status(extent).await
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        None
     }
 }

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::os::fd::BorrowedFd;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -179,4 +180,34 @@ pub trait BlockDevice: fmt::Debug + Send + Sync + 'static {
     ///
     /// It may end early; ask again from there. A device that knows nothing answers `Data`.
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>>;
+
+    /// The same device for a caller that has a thread of its own; `None` when its calls need an async runtime.
+    fn in_place(&self) -> Option<&dyn InPlace>;
+}
+
+/// The calls of a [`BlockDevice`] that a server makes for nearly every request, done on the thread that makes them.
+///
+/// There is no hand-over to another thread, no allocation and no future; but a call may keep its thread waiting for a disk.
+/// Each promises what the method of [`BlockDevice`] promises, and may be mixed with those.
+pub trait InPlace: Send + Sync {
+    /// Fills the buffer from `offset` if its content is in memory already; `false` when it is not, and the buffer then
+    /// holds anything: [`BlockDevice::read_at`] can wait for it.
+    ///
+    /// # Errors
+    /// As [`BlockDevice::read_at`].
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<bool>;
+
+    /// Writes all of `data` at `offset`, [`Durability::Cached`].
+    ///
+    /// # Errors
+    /// As [`BlockDevice::write_at`].
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()>;
+
+    /// The open file from which the extent can be sent at the same offset (`sendfile`), for whoever would only copy it from
+    /// here to there. All of it is in memory just now, so that sending neither waits nor fails. `None` when that is not
+    /// so, or there is no file: read it then.
+    ///
+    /// What is written meanwhile may be sent, in whole or in part, as with a read. A file that is truncated meanwhile
+    /// sends less.
+    fn lend(&self, extent: Extent) -> Option<BorrowedFd<'_>>;
 }

@@ -24,7 +24,7 @@ mod volume_registry;
 pub use admission::Admission;
 pub use block_device::{
     Access, BlockDevice, BlockSizes, BlockStatus, BlockStatusKind, DeviceIdentity, DeviceInfo, Durability,
-    Zeroing,
+    InPlace, Zeroing,
 };
 pub use change_id_repo::ChangeIdRepo;
 pub use disk_source::{Changes, DiskSource, PointDisk, PointInTime};
@@ -43,7 +43,8 @@ mod dyn_safe {
     use super::*;
 
     // Compiles only while every trait is dyn-safe.
-    const _: fn(&dyn BlockDevice, &dyn DiskSource, &dyn VolumeBackend, &dyn ExportServer) = |_, _, _, _| ();
+    const _: fn(&dyn BlockDevice, &dyn InPlace, &dyn DiskSource, &dyn VolumeBackend, &dyn ExportServer) =
+        |_, _, _, _, _| ();
     const _: fn(&dyn JobStore, &dyn Inventory, &dyn ChangeIdRepo, &dyn ExtentJournal) = |_, _, _, _| ();
     const _: fn(&dyn VolumeRegistry, &dyn ExportRegistry, &dyn LogStore, &dyn Overview) = |_, _, _, _| ();
 }

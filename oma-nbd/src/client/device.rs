@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join_all;
-use oma_core::traits::{Access, BlockDevice, BlockStatus, BlockStatusKind, DeviceInfo, Durability, Zeroing};
+use oma_core::traits::{
+    Access, BlockDevice, BlockStatus, BlockStatusKind, DeviceInfo, Durability, InPlace, Zeroing,
+};
 use oma_core::{Extent, Result};
 
 use super::Client;
@@ -74,6 +76,10 @@ impl BlockDevice for Client {
         let found = self.status(BASE_ALLOCATION, extent).await;
         let found = found.map_err(|failure| self.failed("ask for the status", failure))?;
         Ok(found.into_iter().map(allocation).collect())
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        None
     }
 }
 

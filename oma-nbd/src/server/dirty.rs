@@ -1,8 +1,9 @@
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use oma_core::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, Zeroing};
+use oma_core::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, Zeroing};
 use oma_core::{Extent, ExtentSet, Result};
 
 use super::{ContextStatus, MetaContext};
@@ -39,6 +40,10 @@ impl DirtyBitmap {
     /// Forgets all changes and gives them back: the next ones count from here.
     pub fn clear(&self) -> ExtentSet {
         std::mem::take(&mut *self.set())
+    }
+
+    fn inner(&self) -> &dyn InPlace {
+        self.device.in_place().expect("it was there when this device's own was asked for")
     }
 
     fn set(&self) -> MutexGuard<'_, ExtentSet> {
@@ -117,6 +122,29 @@ impl BlockDevice for DirtyBitmap {
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
         self.device.block_status(extent).await
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        self.device.in_place().map(|_| -> &dyn InPlace { self })
+    }
+}
+
+impl InPlace for DirtyBitmap {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        self.inner().read(offset, buffer)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        let length = u64::try_from(data.len()).expect("a buffer is smaller than 2^64");
+        let extent = self.info().check_change("write", offset, length)?;
+        self.mark(extent);
+        let outcome = self.inner().write(offset, data);
+        self.mark(extent);
+        outcome
+    }
+
+    fn lend(&self, extent: Extent) -> Option<BorrowedFd<'_>> {
+        self.inner().lend(extent)
     }
 }
 

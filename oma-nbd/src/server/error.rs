@@ -31,6 +31,16 @@ pub(super) enum Closed {
     Stalled,
     #[error("the export was withdrawn or the server shut down")]
     Cut,
+    #[error(
+        "no thread could be started for the connection; raise the limit of processes, or lower that of connections"
+    )]
+    NoThread(#[source] io::Error),
+    #[error("the thread of the connection panicked; this is a bug")]
+    Panicked,
+    #[error("the file could not be sent")]
+    File(#[source] io::Error),
+    #[error("the file ends before the size of the export; the client was promised more")]
+    Shrunk,
     #[error("there are as many connections as allowed")]
     TooManyConnections,
 }
@@ -38,10 +48,14 @@ pub(super) enum Closed {
 impl From<Closed> for Error {
     fn from(closed: Closed) -> Self {
         let (kind, retry) = match &closed {
-            Closed::Io(_) | Closed::Vanished | Closed::Stalled | Closed::HandshakeTimeout => {
-                (ErrorKind::Unavailable, Retry::Later)
-            }
-            Closed::TooManyConnections => (ErrorKind::Busy, Retry::Later),
+            Closed::Io(_)
+            | Closed::File(_)
+            | Closed::Vanished
+            | Closed::Stalled
+            | Closed::HandshakeTimeout => (ErrorKind::Unavailable, Retry::Later),
+            Closed::TooManyConnections | Closed::NoThread(_) => (ErrorKind::Busy, Retry::Later),
+            Closed::Shrunk => (ErrorKind::Corrupt, Retry::Never),
+            Closed::Panicked => (ErrorKind::Internal, Retry::Never),
             Closed::Cut => (ErrorKind::Cancelled, Retry::Later),
             Closed::UnknownExport => (ErrorKind::NotFound, Retry::Never),
             Closed::Malformed(_)

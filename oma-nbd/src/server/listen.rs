@@ -4,8 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +13,9 @@ use super::Inner;
 use super::error::Closed;
 use super::handshake::negotiate;
 use super::stop::Stop;
+use super::thread;
 use super::transmission::Connection;
+use super::transport::Transport;
 
 /// Pause after a failed accept: mostly there are too many open files, and trying again at once only burns a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -23,29 +24,22 @@ const CUT_GRACE: Duration = Duration::from_millis(500);
 
 /// A socket that takes connections.
 pub(super) trait Listener: Send {
-    /// A connection.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
     /// Waits for a connection.
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<Transport>> + Send;
 }
 
 impl Listener for UnixListener {
-    type Stream = UnixStream;
-
-    async fn accept(&self) -> io::Result<UnixStream> {
-        Ok(Self::accept(self).await?.0)
+    async fn accept(&self) -> io::Result<Transport> {
+        Ok(Self::accept(self).await?.0.into())
     }
 }
 
 impl Listener for TcpListener {
-    type Stream = TcpStream;
-
-    async fn accept(&self) -> io::Result<TcpStream> {
+    async fn accept(&self) -> io::Result<Transport> {
         let (stream, _) = Self::accept(self).await?;
         // A reply must not wait for the acknowledgement of the one before. It fails only for a client that is gone.
         let _ = stream.set_nodelay(true);
-        Ok(stream)
+        Ok(stream.into())
     }
 }
 
@@ -59,8 +53,8 @@ pub(super) async fn serve<L: Listener>(server: Arc<Inner>, listener: L, shutdown
             () = stop.drain.cancelled() => break,
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
-                Ok(stream) => {
-                    connections.spawn(converse(server.clone(), stream, stop.clone()));
+                Ok(transport) => {
+                    connections.spawn(converse(server.clone(), transport, stop.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection; trying again");
@@ -84,20 +78,21 @@ pub(super) async fn serve<L: Listener>(server: Arc<Inner>, listener: L, shutdown
 }
 
 /// Serves one connection from its first byte to its last.
-pub(super) async fn converse<S>(server: Arc<Inner>, mut stream: S, stop: Stop) -> Result<(), Closed>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+pub(super) async fn converse(server: Arc<Inner>, mut transport: Transport, stop: Stop) -> Result<(), Closed> {
     let _seat = server.seats.clone().try_acquire_owned().map_err(|_| Closed::TooManyConnections)?;
-    let handshake = timeout(server.config.handshake_timeout, negotiate(&server, &mut stream));
+    let handshake = timeout(server.config.handshake_timeout, negotiate(&server, &mut transport));
     let agreed = tokio::select! {
         biased;
         () = stop.drain.cancelled() => return Err(Closed::Cut),
         agreed = handshake => agreed.map_err(|_| Closed::HandshakeTimeout)??,
     };
     let Some(agreed) = agreed else { return Ok(()) };
-    tracing::debug!(export = %agreed.export.served.export.name, "a client opened an export");
-    Connection::new(server, stream, agreed).run(&stop).await
+    let served = &agreed.export.served;
+    tracing::debug!(export = %served.export.name, "a client opened an export");
+    if transport.moves() && served.device.in_place().is_some() {
+        return thread::serve(server, transport, agreed, stop).await;
+    }
+    Connection::new(server, transport, agreed).run(&stop).await
 }
 
 fn report(ended: Result<Result<(), Closed>, tokio::task::JoinError>) {

@@ -10,7 +10,9 @@ mod listen;
 mod served;
 mod stop;
 mod table;
+mod thread;
 mod transmission;
+mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::buffers::Buffers;
 use self::stop::Stop;
 use self::table::Table;
+use self::transport::Transport;
 
 pub use config::ServerConfig;
 pub use context::{ContextStatus, MetaContext};
@@ -90,7 +93,7 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stop = Stop { drain: shutdown, cut: CancellationToken::new() };
-        Ok(listen::converse(self.0.clone(), stream, stop).await?)
+        Ok(listen::converse(self.0.clone(), Transport::Other(Box::new(stream)), stop).await?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! An export while it is served.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use oma_core::traits::{Access, BlockDevice, Drained, Export, ExportSpec, ExportStatistics};
@@ -30,6 +30,8 @@ pub(super) struct Served {
     pub(super) stop: Stop,
     pub(super) counters: Counters,
     connections: TaskTracker,
+    /// Sending from the device's file failed once.
+    never_lend: AtomicBool,
 }
 
 /// What went through an export.
@@ -58,6 +60,7 @@ impl Served {
             stop: Stop::default(),
             counters: Counters::default(),
             connections: TaskTracker::new(),
+            never_lend: AtomicBool::new(false),
         }
     }
 
@@ -72,6 +75,16 @@ impl Served {
 
     pub(super) fn is_read_only(&self) -> bool {
         self.export.access == Access::ReadOnly
+    }
+
+    /// Whether replies may be sent from the device's file.
+    pub(super) fn lends(&self) -> bool {
+        !self.never_lend.load(Ordering::Relaxed)
+    }
+
+    /// Has every reply read from now on.
+    pub(super) fn never_lend(&self) {
+        self.never_lend.store(true, Ordering::Relaxed);
     }
 
     /// Lets connections finish; cuts those that have not after `deadline`.

@@ -12,7 +12,9 @@ use oma_core::traits::{Access, Durability, Zeroing};
 use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom, fallocate, flock, fstatfs, seek};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
 
+use super::cached::is_cached;
 use super::error::DeviceError;
+use super::flushes::Flushes;
 use super::ranges::Ranges;
 
 /// File systems by their number in linux/magic.h: tmpfs; ext2 to ext4, XFS, Btrfs.
@@ -34,8 +36,11 @@ pub(super) struct Medium {
     pub(super) sort: Sort,
     pub(super) home: Home,
     ranges: Ranges,
+    flushes: Flushes,
     /// The file system refused `RWF_NOWAIT`.
     waits: AtomicBool,
+    /// The kernel does not tell what is in the page cache.
+    untold: AtomicBool,
     /// Written since the last flush.
     changed: AtomicBool,
     /// A flush failed: the kernel marks pages clean that it could not write, so a later one would succeed and prove nothing.
@@ -98,9 +103,9 @@ impl Medium {
             return Err(DeviceError::Empty);
         }
         let home = Home::of(&file, sort)?;
-        let [waits, changed, lost] = [false; 3].map(AtomicBool::new);
-        let ranges = Ranges::default();
-        Ok(Self { file, path, identity, capacity, sort, home, ranges, waits, changed, lost })
+        let [waits, untold, changed, lost] = [false; 4].map(AtomicBool::new);
+        let (ranges, flushes) = (Ranges::default(), Flushes::default());
+        Ok(Self { file, path, identity, capacity, sort, home, ranges, flushes, waits, untold, changed, lost })
     }
 
     /// Reads what is in memory already.
@@ -138,6 +143,22 @@ impl Medium {
     pub(super) fn write(&self, extent: Extent, data: &[u8], durability: Durability) -> Result<()> {
         let _taken = self.ranges.take(extent);
         self.change(|| self.write_taken(extent.offset(), data, durability))
+    }
+
+    /// Whether the file reaches to the end of an extent.
+    pub(super) fn has_all(&self, extent: Extent) -> Result<bool> {
+        Ok(self.sort == Sort::BlockDevice || self.file.metadata()?.len() >= extent.end())
+    }
+
+    /// Whether an extent is in the page cache; `false` when nobody can tell.
+    pub(super) fn is_cached(&self, extent: Extent) -> bool {
+        if self.untold.load(Ordering::Relaxed) {
+            return false;
+        }
+        is_cached(&self.file, extent).unwrap_or_else(|| {
+            self.untold.store(true, Ordering::Relaxed);
+            false
+        })
     }
 
     /// Writes to the page cache; `None` while another change overlaps.
@@ -202,6 +223,10 @@ impl Medium {
     }
 
     pub(super) fn flush(&self) -> Result<()> {
+        self.flushes.join(|| self.flush_alone())
+    }
+
+    fn flush_alone(&self) -> Result<()> {
         if self.lost.load(Ordering::Acquire) {
             return Err(DeviceError::FlushFailed);
         }

@@ -16,7 +16,10 @@
 //! lock (`flock`): readers share it, a writer is alone (L06).
 
 mod blocking;
+mod cached;
 mod error;
+mod flushes;
+mod in_place;
 mod medium;
 mod ranges;
 mod status;
@@ -28,7 +31,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use oma_core::traits::{
-    Access, BlockDevice, BlockSizes, BlockStatus, DeviceIdentity, DeviceInfo, Durability, Zeroing,
+    Access, BlockDevice, BlockSizes, BlockStatus, DeviceIdentity, DeviceInfo, Durability, InPlace, Zeroing,
 };
 use oma_core::{ByteSize, Extent, Result};
 use rustix::fs::{Mode, OFlags, open};
@@ -175,6 +178,10 @@ impl BlockDevice for FileDevice {
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
         self.info.check("ask for block status", extent.offset(), extent.length())?;
         self.run("ask for block status", move |medium| Ok(medium.status(extent))).await
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        Some(self)
     }
 }
 

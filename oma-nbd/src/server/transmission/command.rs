@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use oma_core::Extent;
 use oma_core::traits::{Durability, Zeroing};
 
@@ -14,10 +13,10 @@ use crate::protocol::{
 use crate::server::served::Served;
 
 /// A request that may be done. An empty extent is `None`: there is nothing to do, with success.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Read { offset: u64, length: usize },
-    Write { offset: u64, data: Bytes, durability: Durability },
+    Write { offset: u64, durability: Durability },
     Flush,
     Trim { extent: Option<Extent>, durability: Durability },
     WriteZeroes { extent: Option<Extent>, zeroing: Zeroing, durability: Durability },
@@ -41,13 +40,8 @@ impl Refusal {
 const ANYWHERE: u16 = NBD_CMD_FLAG_FUA;
 
 impl Command {
-    /// Checks a request with the data that came with it.
-    pub(super) fn check(
-        served: &Served,
-        max_payload: u32,
-        request: &Request,
-        data: Bytes,
-    ) -> Result<Self, Refusal> {
+    /// Checks a request.
+    pub(super) fn check(served: &Served, max_payload: u32, request: &Request) -> Result<Self, Refusal> {
         let durability = match request.flags & NBD_CMD_FLAG_FUA {
             0 => Durability::Cached,
             _ => Durability::Durable,
@@ -70,7 +64,7 @@ impl Command {
                 flags(request, 0)?;
                 writable(served)?;
                 extent(served, request, NBD_ENOSPC)?;
-                Self::Write { offset, data, durability }
+                Self::Write { offset, durability }
             }
             NBD_CMD_FLUSH => {
                 flags(request, 0)?;

@@ -1,22 +1,22 @@
 //! One connection, from the end of the handshake to its own.
 
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use oma_core::Extent;
+use oma_core::traits::{Durability, InPlace};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::command::{Command, Refusal};
 use super::perform::{Answer, perform};
 use super::receive::{Next, Receiver};
-use super::replies::Replies;
+use super::replies::{COPIED, Replies};
 use crate::protocol::{
     NBD_CMD_BLOCK_STATUS, NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_WRITE, NBD_ESHUTDOWN, Request,
 };
@@ -24,8 +24,13 @@ use crate::server::error::Closed;
 use crate::server::handshake::Agreed;
 use crate::server::served::{Counters, Served};
 use crate::server::stop::Stop;
+use crate::server::transport::Transport;
 use crate::server::{Inner, ServerConfig};
 
+/// Rounds of receiving and sending before it is asked again whether to stop.
+const ROUNDS: usize = 16;
+/// With so many bytes of replies it is time to send.
+const BATCH: usize = 256 << 10;
 /// Room that a block status reply may need for each context.
 const STATUS_ROOM: usize = 64 << 10;
 
@@ -36,20 +41,23 @@ struct Answered {
     result: Result<Answer, Refusal>,
 }
 
-/// What happened to a connection.
+/// How a turn of a connection ended.
 #[derive(Debug)]
-enum Event {
-    Answered(Answered),
-    Sent(io::Result<()>),
-    Received(io::Result<usize>),
+enum Turn {
+    /// There is more to do.
+    More,
+    /// The client has left, or must, and every request is answered.
+    Finished,
 }
 
 /// A client that uses an export.
 #[derive(Debug)]
-pub(crate) struct Connection<S> {
-    stream: S,
+pub(crate) struct Connection {
+    transport: Transport,
     server: Arc<Inner>,
     agreed: Arc<Agreed>,
+    /// Whether this thread may be kept waiting by the device.
+    in_place: bool,
     receiver: Receiver,
     replies: Replies,
     /// Requests whose device call did not return at once.
@@ -60,17 +68,20 @@ pub(crate) struct Connection<S> {
     receiving: bool,
     /// Whether the next request waits for room.
     full: bool,
+    /// Whether replies wait for room in the socket.
+    blocked: bool,
     /// Whether requests are refused because the export or the server goes away.
     draining: bool,
     /// When something last happened.
     last_event: Instant,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub(crate) fn new(server: Arc<Inner>, stream: S, agreed: Agreed) -> Self {
+impl Connection {
+    pub(crate) fn new(server: Arc<Inner>, transport: Transport, agreed: Agreed) -> Self {
         let buffers = server.buffers.clone();
         Self {
-            stream,
+            transport,
+            in_place: false,
             receiver: Receiver::new(server.config.max_payload, buffers.clone()),
             replies: Replies::new(agreed.structured, buffers),
             server,
@@ -79,45 +90,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             held: 0,
             receiving: true,
             full: false,
+            blocked: false,
             draining: false,
             last_event: Instant::now(),
         }
+    }
+
+    /// The same on a thread that serves nobody else: calls of the device may be done there.
+    pub(crate) fn in_place(self) -> Self {
+        Self { in_place: true, ..self }
     }
 
     /// Serves until the client leaves or is told to. Requests in flight always run to their end: their device calls are
     /// never dropped, so nothing lands after the connection is gone (L23).
     pub(crate) async fn run(mut self, listener: &Stop) -> Result<(), Closed> {
         let outcome = self.serve(listener).await;
-        if outcome.is_ok() {
+        match &outcome {
             // The client may be gone already; nothing depends on it.
-            let _ = self.stream.shutdown().await;
+            Ok(()) => drop(self.transport.shutdown().await),
+            // The reply was half sent, so this connection is lost. The next one reads, and can answer with the error.
+            Err(Closed::File(_) | Closed::Shrunk) => self.served().never_lend(),
+            Err(_) => {}
         }
-        let Self { stream, mut in_flight, .. } = self;
-        drop(stream);
+        let Self { transport, mut in_flight, .. } = self;
+        drop(transport);
         while in_flight.next().await.is_some() {}
         outcome
     }
 
     async fn serve(&mut self, listener: &Stop) -> Result<(), Closed> {
-        let export = self.agreed.export.served.stop.clone();
+        let export = self.served().stop.clone();
         let mut cut = pin!(either(&export.cut, &listener.cut));
         let mut drain = pin!(either(&export.drain, &listener.drain));
         let stall_timeout = self.server.config.stall_timeout;
         let mut stall = pin!(sleep_until(later(self.last_event, stall_timeout)));
         loop {
-            self.start_requests()?;
-            if self.is_finished() {
-                return Ok(());
-            }
             let (draining, waits_for_client) = (self.draining, self.waits_for_client());
             tokio::select! {
                 biased;
                 () = &mut cut => return Err(Closed::Cut),
                 () = &mut drain, if !draining => self.draining = true,
-                event = std::future::poll_fn(|cx| self.poll_event(cx)) => {
-                    self.last_event = Instant::now();
-                    self.note(event)?;
-                }
+                turn = std::future::poll_fn(|cx| self.poll_turn(cx)) => match turn? {
+                    Turn::More => self.last_event = Instant::now(),
+                    Turn::Finished => return Ok(()),
+                },
                 () = &mut stall, if waits_for_client => {
                     let deadline = later(self.last_event, stall_timeout);
                     if deadline <= Instant::now() {
@@ -129,15 +145,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Starts every request that was received and fits.
+    /// Does what can be done now, for some rounds. Before it waits, everything that can be sent is sent.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<Turn, Closed>> {
+        let mut moved = false;
+        for _ in 0..ROUNDS {
+            let mut more = false;
+            while let Poll::Ready(Some(answered)) = self.in_flight.poll_next_unpin(cx) {
+                self.held -= room(&answered.request);
+                self.finish(answered);
+                more = true;
+            }
+            self.start_requests()?;
+            self.blocked = false;
+            while !self.replies.is_empty() {
+                if self.replies.poll_send(&mut self.transport, cx)?.is_pending() {
+                    self.blocked = true;
+                    break;
+                }
+                more = true;
+            }
+            if self.is_finished() {
+                return Poll::Ready(Ok(Turn::Finished));
+            }
+            if self.receiving
+                && !self.full
+                && let Poll::Ready(received) = self.receiver.poll_receive(&mut self.transport, cx)?
+            {
+                self.receiving = received > 0;
+                more = true;
+            }
+            if !more {
+                return if moved { Poll::Ready(Ok(Turn::More)) } else { Poll::Pending };
+            }
+            moved = true;
+        }
+        Poll::Ready(Ok(Turn::More))
+    }
+
+    /// Starts requests that were received and fit: all of them while replies wait for the client anyway, else as many as make
+    /// enough replies for one send, so that client and server work at the same time.
     fn start_requests(&mut self) -> Result<(), Closed> {
         self.full = false;
-        while self.receiving && !self.full {
+        while self.receiving && !self.full && (self.blocked || self.replies.waiting() < BATCH) {
             let (held, in_flight, config) =
                 (self.held + self.replies.waiting(), self.in_flight.len(), &self.server.config);
             match self.receiver.next(|request| admits(config, in_flight, held, request))? {
-                Next::Request(Request { command: NBD_CMD_DISC, .. }, _) => self.receiving = false,
-                Next::Request(request, data) => self.start(request, data),
+                Next::Request(Request { command: NBD_CMD_DISC, .. }) => self.receiving = false,
+                Next::Request(request) => self.start(request),
                 Next::Incomplete => break,
                 Next::Full => self.full = true,
             }
@@ -145,22 +199,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    fn start(&mut self, request: Request, data: Bytes) {
+    fn start(&mut self, request: Request) {
         if self.draining {
             let refusal = Refusal::new(NBD_ESHUTDOWN, "the export is going away");
             return self.finish(Answered { request, result: Err(refusal) });
         }
-        let max_payload = self.server.config.max_payload;
-        let command = match Command::check(&self.agreed.export.served, max_payload, &request, data) {
+        let command = match Command::check(self.served(), self.server.config.max_payload, &request) {
             Ok(command) => command,
             Err(refusal) => return self.finish(Answered { request, result: Err(refusal) }),
         };
+        if self.in_place && self.done_in_place(&request, command) {
+            return;
+        }
         let (agreed, buffers) = (self.agreed.clone(), self.server.buffers.clone());
+        let data = self.receiver.take_data();
         let mut call: BoxFuture<'static, Answered> = Box::pin(async move {
-            let result = perform(&agreed.export.served, &agreed.contexts, &buffers, command).await;
+            let result = perform(&agreed.export.served, &agreed.contexts, &buffers, command, data).await;
             Answered { request, result }
         });
-        // Most calls return at once: cached reads and writes. The others are polled again with a real waker.
+        // Many calls return at once. The others are polled again with a real waker.
         match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answered) => self.finish(answered),
             Poll::Pending => {
@@ -170,40 +227,64 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn note(&mut self, event: Event) -> Result<(), Closed> {
-        match event {
-            Event::Answered(answered) => {
-                self.held -= room(&answered.request);
-                self.finish(answered);
+    /// Does a request on this thread and adds its reply, if that is possible.
+    fn done_in_place(&mut self, request: &Request, command: Command) -> bool {
+        let agreed = self.agreed.clone();
+        let served = &agreed.export.served;
+        let Some(device) = served.device.in_place() else { return false };
+        let done = match command {
+            Command::Read { offset, length } if length > 0 => {
+                self.read_in_place(request, device, offset, length)
             }
-            Event::Sent(sent) => sent?,
-            Event::Received(received) => {
-                if received? == 0 {
-                    self.receiving = false;
-                }
+            Command::Write { offset, durability: Durability::Cached } => {
+                let written = device.write(offset, self.receiver.data());
+                written.map(|()| {
+                    self.replies.push(request, Ok(Answer::Done));
+                    true
+                })
             }
+            _ => Ok(false),
+        };
+        match done {
+            Ok(true) => count(served, request, true),
+            Ok(false) => return false,
+            Err(error) => self.finish(Answered { request: *request, result: Err(error.into()) }),
         }
-        Ok(())
+        true
+    }
+
+    fn read_in_place(
+        &mut self,
+        request: &Request,
+        device: &dyn InPlace,
+        offset: u64,
+        length: usize,
+    ) -> oma_core::Result<bool> {
+        if length <= COPIED {
+            return self.replies.push_small(request, length, |buffer| device.read(offset, buffer));
+        }
+        if self.transport.sends_files() {
+            let served = self.served();
+            let extent = Extent::new(offset, request.length.into()).ok().filter(|_| served.lends());
+            let lent = extent.and_then(|extent| device.lend(extent));
+            return Ok(lent.is_some_and(|file| self.replies.push_file(request, length, file).is_ok()));
+        }
+        let mut data = self.server.buffers.take(length);
+        let read = device.read(offset, &mut data);
+        match read {
+            Ok(true) => self.replies.push(request, Ok(Answer::Data { offset, data })),
+            Ok(false) | Err(_) => self.server.buffers.give(data),
+        }
+        read
     }
 
     fn finish(&mut self, Answered { request, result }: Answered) {
-        count(&self.agreed.export.served, &request, &result);
+        count(self.served(), &request, result.is_ok());
         self.replies.push(&request, result);
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if let Poll::Ready(Some(answered)) = self.in_flight.poll_next_unpin(cx) {
-            return Poll::Ready(Event::Answered(answered));
-        }
-        if !self.replies.is_empty()
-            && let Poll::Ready(sent) = self.replies.poll_send(&mut self.stream, cx)
-        {
-            return Poll::Ready(Event::Sent(sent));
-        }
-        if self.receiving && !self.full {
-            return self.receiver.poll_receive(&mut self.stream, cx).map(Event::Received);
-        }
-        Poll::Pending
+    fn served(&self) -> &Served {
+        &self.agreed.export.served
     }
 
     fn waits_for_client(&self) -> bool {
@@ -243,13 +324,13 @@ fn room(request: &Request) -> usize {
     }
 }
 
-fn count(served: &Served, request: &Request, result: &Result<Answer, Refusal>) {
+fn count(served: &Served, request: &Request, success: bool) {
     let counters = &served.counters;
     Counters::add(&counters.requests, 1);
-    match (result, request.command) {
-        (Err(_), _) => Counters::add(&counters.errors, 1),
-        (Ok(_), NBD_CMD_READ) => Counters::add(&counters.bytes_read, request.length.into()),
-        (Ok(_), NBD_CMD_WRITE) => Counters::add(&counters.bytes_written, request.length.into()),
-        (Ok(_), _) => {}
+    match (success, request.command) {
+        (false, _) => Counters::add(&counters.errors, 1),
+        (true, NBD_CMD_READ) => Counters::add(&counters.bytes_read, request.length.into()),
+        (true, NBD_CMD_WRITE) => Counters::add(&counters.bytes_written, request.length.into()),
+        (true, _) => {}
     }
 }

@@ -22,12 +22,13 @@ pub(super) enum Answer {
     Status(Vec<Chunk<'static>>),
 }
 
-/// Does a command and waits for its end.
+/// Does a command, with the data of a write, and waits for its end.
 pub(super) async fn perform(
     served: &Served,
     contexts: &[Selected],
     buffers: &Buffers,
     command: Command,
+    data: Bytes,
 ) -> Result<Answer, Refusal> {
     let device = &*served.device;
     match command {
@@ -40,7 +41,7 @@ pub(super) async fn perform(
             }
             return Ok(Answer::Data { offset, data });
         }
-        Command::Write { offset, data, durability } => write(device, offset, data, durability).await?,
+        Command::Write { offset, durability } => write(device, offset, data, durability).await?,
         Command::Flush => device.flush().await?,
         Command::Trim { extent, durability } => {
             if let Some(extent) = extent {

@@ -19,12 +19,21 @@ const LARGEST_WINDOW: usize = 64 << 10;
 /// What comes next in the byte stream.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// A request with its data.
-    Request(Request, Bytes),
+    /// A request; [`Receiver::data`] has the data of a write.
+    Request(Request),
     /// More bytes are needed.
     Incomplete,
     /// A request that must wait for room.
     Full,
+}
+
+/// The data of the request that was told last.
+#[derive(Debug)]
+enum Payload {
+    /// The first bytes received.
+    Received(usize),
+    /// A buffer of its own.
+    Own(BytesMut),
 }
 
 /// Receives many requests at once; the data of a large write goes straight into a buffer of its own.
@@ -34,20 +43,30 @@ pub(super) struct Receiver {
     window: usize,
     /// A write whose data is on its way: the buffer, and how much of it is filled.
     writing: Option<(Request, BytesMut, usize)>,
+    payload: Payload,
     max_payload: u32,
     buffers: Buffers,
 }
 
 impl Receiver {
     pub(super) fn new(max_payload: u32, buffers: Buffers) -> Self {
-        Self { received: BytesMut::new(), window: FIRST_WINDOW, writing: None, max_payload, buffers }
+        Self {
+            received: BytesMut::new(),
+            window: FIRST_WINDOW,
+            writing: None,
+            payload: Payload::Received(0),
+            max_payload,
+            buffers,
+        }
     }
 
-    /// The next request, if it is there and `admits` it.
+    /// The next request, if it is there and `admits` it. The data of the one before is gone then.
     pub(super) fn next(&mut self, admits: impl Fn(&Request) -> bool) -> Result<Next, Closed> {
+        self.drop_data();
         if let Some((request, buffer, filled)) = self.writing.take() {
             if filled == buffer.len() {
-                return Ok(Next::Request(request, self.buffers.lend(buffer)));
+                self.payload = Payload::Own(buffer);
+                return Ok(Next::Request(request));
             }
             self.writing = Some((request, buffer, filled));
             return Ok(Next::Incomplete);
@@ -62,18 +81,46 @@ impl Receiver {
         }
         self.received.advance(Request::SIZE);
         if request.command != NBD_CMD_WRITE {
-            return Ok(Next::Request(request, Bytes::new()));
+            return Ok(Next::Request(request));
         }
         let length = usize::try_from(request.length).expect("a payload fits memory");
         if length <= self.received.len() {
-            return Ok(Next::Request(request, self.received.split_to(length).freeze()));
+            self.payload = Payload::Received(length);
+            return Ok(Next::Request(request));
         }
         let mut buffer = self.buffers.take(length);
         let filled = self.received.len();
         buffer[..filled].copy_from_slice(&self.received);
         self.received.clear();
+        if length > self.window {
+            // The next one will be as large: no more than its header and a little of its data should need a copy.
+            self.window = FIRST_WINDOW;
+        }
         self.writing = Some((request, buffer, filled));
         Ok(Next::Incomplete)
+    }
+
+    /// The data that came with the request.
+    pub(super) fn data(&self) -> &[u8] {
+        match &self.payload {
+            Payload::Received(length) => &self.received[..*length],
+            Payload::Own(buffer) => buffer,
+        }
+    }
+
+    /// The data that came with the request, to be kept.
+    pub(super) fn take_data(&mut self) -> Bytes {
+        match std::mem::replace(&mut self.payload, Payload::Received(0)) {
+            Payload::Received(length) => self.received.split_to(length).freeze(),
+            Payload::Own(buffer) => self.buffers.lend(buffer),
+        }
+    }
+
+    fn drop_data(&mut self) {
+        match std::mem::replace(&mut self.payload, Payload::Received(0)) {
+            Payload::Received(length) => self.received.advance(length),
+            Payload::Own(buffer) => self.buffers.give(buffer),
+        }
     }
 
     /// Receives once; 0 bytes mean that the client sends no more.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,14 +11,15 @@ use tokio::io::AsyncWrite;
 
 use super::command::Refusal;
 use super::perform::Answer;
-use crate::protocol::NBD_CMD_READ;
 use crate::protocol::{
-    Chunk, ChunkHeader, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA, Request, SimpleReply,
+    Chunk, ChunkHeader, NBD_CMD_READ, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA, Request, SimpleReply,
 };
 use crate::server::buffers::Buffers;
+use crate::server::error::Closed;
+use crate::server::transport::Transport;
 
-/// Data up to this size is copied behind its header; a buffer of its own costs more.
-const COPIED: usize = 8 << 10;
+/// Data up to this size is copied behind its header; a buffer of its own, or sending it from its file, costs more.
+pub(super) const COPIED: usize = 16 << 10;
 /// A buffer for headers and small data takes no more than this.
 const SHARED: usize = 64 << 10;
 /// Buffers given to one write.
@@ -33,6 +35,8 @@ pub(super) struct Replies {
     waiting: usize,
     /// An empty buffer for headers.
     spare: BytesMut,
+    /// The file that parts are sent from.
+    file: Option<OwnedFd>,
     unflushed: bool,
     buffers: Buffers,
     structured: bool,
@@ -44,12 +48,23 @@ enum Piece {
     Shared(BytesMut),
     /// Data of one read.
     Data(BytesMut),
+    /// A part of the file.
+    File { offset: u64, length: usize },
 }
 
 impl Piece {
-    fn bytes(&self) -> &[u8] {
+    fn len(&self) -> usize {
         match self {
-            Self::Shared(bytes) | Self::Data(bytes) => bytes,
+            Self::Shared(bytes) | Self::Data(bytes) => bytes.len(),
+            Self::File { length, .. } => *length,
+        }
+    }
+
+    /// The bytes, if they are in our memory.
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Shared(bytes) | Self::Data(bytes) => Some(bytes),
+            Self::File { .. } => None,
         }
     }
 }
@@ -61,6 +76,7 @@ impl Replies {
             sent: 0,
             waiting: 0,
             spare: BytesMut::new(),
+            file: None,
             unflushed: false,
             buffers,
             structured,
@@ -99,21 +115,65 @@ impl Replies {
         }
     }
 
-    fn data(&mut self, cookie: u64, offset: u64, data: BytesMut) {
-        if self.structured {
-            let length = u32::try_from(Chunk::OFFSET_SIZE + data.len()).expect("a payload fits 32 bits");
-            let kind = NBD_REPLY_TYPE_OFFSET_DATA;
-            self.header(&ChunkHeader { flags: NBD_REPLY_FLAG_DONE, kind, cookie, length }.encode());
-            self.header(&offset.to_be_bytes());
+    /// Adds the reply to a read of a few bytes, which `read` puts behind their header; whether it could. Nothing is added
+    /// when it could not.
+    pub(super) fn push_small<E>(
+        &mut self,
+        request: &Request,
+        length: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        let waited = self.waiting;
+        let start = self.shared(ChunkHeader::SIZE + Chunk::OFFSET_SIZE + length).len();
+        self.data_header(request.cookie, request.offset, length);
+        let shared = self.shared(0);
+        let from = shared.len();
+        shared.resize(from + length, 0);
+        let read = read(&mut shared[from..]);
+        if matches!(read, Ok(true)) {
+            self.waiting += length;
         } else {
-            self.header(&SimpleReply { error: 0, cookie }.encode());
+            shared.truncate(start);
+            self.waiting = waited;
         }
+        read
+    }
+
+    /// Adds the reply to a read that is sent from a file, always the same one.
+    pub(super) fn push_file(
+        &mut self,
+        request: &Request,
+        length: usize,
+        file: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        if self.file.is_none() {
+            self.file = Some(file.try_clone_to_owned()?);
+        }
+        self.data_header(request.cookie, request.offset, length);
+        self.waiting += length;
+        self.pieces.push_back(Piece::File { offset: request.offset, length });
+        Ok(())
+    }
+
+    fn data(&mut self, cookie: u64, offset: u64, data: BytesMut) {
+        self.data_header(cookie, offset, data.len());
         if data.len() <= COPIED {
             self.header(&data);
             self.buffers.give(data);
         } else {
             self.waiting += data.len();
             self.pieces.push_back(Piece::Data(data));
+        }
+    }
+
+    fn data_header(&mut self, cookie: u64, offset: u64, length: usize) {
+        if self.structured {
+            let length = u32::try_from(Chunk::OFFSET_SIZE + length).expect("a payload fits 32 bits");
+            let kind = NBD_REPLY_TYPE_OFFSET_DATA;
+            self.header(&ChunkHeader { flags: NBD_REPLY_FLAG_DONE, kind, cookie, length }.encode());
+            self.header(&offset.to_be_bytes());
+        } else {
+            self.header(&SimpleReply { error: 0, cookie }.encode());
         }
     }
 
@@ -141,29 +201,52 @@ impl Replies {
     }
 
     /// Sends once.
-    pub(super) fn poll_send<S: AsyncWrite + Unpin>(
+    pub(super) fn poll_send(
         &mut self,
-        stream: &mut S,
+        transport: &mut Transport,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<Result<(), Closed>> {
         if self.waiting == 0 {
-            ready!(Pin::new(stream).poll_flush(cx))?;
+            ready!(Pin::new(transport).poll_flush(cx))?;
             self.unflushed = false;
             return Poll::Ready(Ok(()));
         }
+        let sent = match (self.pieces.front(), &self.file) {
+            (Some(Piece::File { offset, length }), Some(file)) => {
+                let offset = offset + u64::try_from(self.sent).expect("a length fits 64 bits");
+                let sent = transport.poll_send_file(cx, file.as_fd(), offset, length - self.sent);
+                match ready!(sent).map_err(Closed::File)? {
+                    0 => return Poll::Ready(Err(Closed::Shrunk)),
+                    sent => sent,
+                }
+            }
+            _ => ready!(self.poll_send_bytes(transport, cx))?,
+        };
+        self.advance(sent);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends of what is in our memory, up to the next part of the file.
+    fn poll_send_bytes(
+        &self,
+        transport: &mut Transport,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, Closed>> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         let mut skipped = self.sent;
-        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-            *slice = IoSlice::new(&piece.bytes()[std::mem::take(&mut skipped)..]);
+        for (slice, bytes) in slices.iter_mut().zip(self.pieces.iter().map_while(Piece::bytes)) {
+            *slice = IoSlice::new(&bytes[std::mem::take(&mut skipped)..]);
             count += 1;
         }
-        let sent = ready!(Pin::new(stream).poll_write_vectored(cx, &slices[..count]))?;
-        if sent == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        let sent = match (&slices[..count], self.pieces.get(count)) {
+            ([head], Some(Piece::File { .. })) => transport.poll_send_head(cx, head),
+            (slices, _) => Pin::new(transport).poll_write_vectored(cx, slices),
+        };
+        match ready!(sent)? {
+            0 => Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
+            sent => Poll::Ready(Ok(sent)),
         }
-        self.advance(sent);
-        Poll::Ready(Ok(()))
     }
 
     /// Lets go of what was sent.
@@ -171,9 +254,7 @@ impl Replies {
         self.waiting -= sent;
         self.unflushed = true;
         self.sent += sent;
-        while let Some(first) =
-            self.pieces.front().map(|piece| piece.bytes().len()).filter(|len| *len <= self.sent)
-        {
+        while let Some(first) = self.pieces.front().map(Piece::len).filter(|len| *len <= self.sent) {
             self.sent -= first;
             match self.pieces.pop_front() {
                 Some(Piece::Data(data)) => self.buffers.give(data),
@@ -181,7 +262,7 @@ impl Replies {
                     bytes.clear();
                     self.spare = bytes;
                 }
-                None => {}
+                Some(Piece::File { .. }) | None => {}
             }
         }
     }

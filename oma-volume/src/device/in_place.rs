@@ -1,0 +1,35 @@
+//! Calls on the thread of whoever makes them, which has time to wait.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use oma_core::traits::{BlockDevice, Durability, InPlace};
+use oma_core::{Extent, Result};
+
+use super::medium::{Home, Ready};
+use super::{FileDevice, length};
+
+impl InPlace for FileDevice {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        if self.info().check("read", offset, length(buffer))?.is_none() {
+            return Ok(true);
+        }
+        match self.medium.read_ready(offset, buffer) {
+            Ok(Ready::All) => Ok(true),
+            Ok(Ready::Part(_)) => Ok(false),
+            Err(error) => Err(error.at("read", &self.medium.path)),
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        let Some(extent) = self.info().check_change("write", offset, length(data))? else { return Ok(()) };
+        self.medium
+            .write(extent, data, Durability::Cached)
+            .map_err(|error| error.at("write", &self.medium.path))
+    }
+
+    fn lend(&self, extent: Extent) -> Option<BorrowedFd<'_>> {
+        let whole = self.medium.has_all(extent).ok()?;
+        let ready = whole && (self.medium.home == Home::Memory || self.medium.is_cached(extent));
+        ready.then(|| self.medium.file.as_fd())
+    }
+}
