@@ -43,8 +43,8 @@ mod dyn_safe {
     use super::*;
 
     // Compiles only while every trait is dyn-safe.
-    const _: fn(&dyn BlockDevice, &dyn InPlace, &dyn DiskSource, &dyn VolumeBackend, &dyn ExportServer) =
-        |_, _, _, _, _| ();
+    const _: fn(&dyn BlockDevice, &dyn DiskSource, &dyn VolumeBackend, &dyn ExportServer) = |_, _, _, _| ();
+    const _: fn(&dyn InPlace) = |_| ();
     const _: fn(&dyn JobStore, &dyn Inventory, &dyn ChangeIdRepo, &dyn ExtentJournal) = |_, _, _, _| ();
     const _: fn(&dyn VolumeRegistry, &dyn ExportRegistry, &dyn LogStore, &dyn Overview) = |_, _, _, _| ();
 }

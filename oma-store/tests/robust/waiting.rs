@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::{join, join_all, poll_immediate};
 use oma_core::traits::JobStore;
 use oma_core::{ErrorKind, Retry};
 use oma_store::servers::ServerEngine;
@@ -94,19 +95,20 @@ async fn locked(kind: Kind) {
 async fn used_up(kind: Kind) {
     let place = Place::migrated(kind).await;
     let (store, lease, mut hand) = held(&place, 1).await;
-    let renew = || {
+    let first = {
         let (store, lease) = (store.clone(), lease.clone());
         tokio::spawn(async move { store.renew(&lease, TTL).await })
     };
-    let mut line = vec![renew()];
     blocked(&place, kind).await;
-    line.extend((0..20).map(|_| renew()));
-    tokio::time::sleep(PAUSE).await;
-    let last = store.get(&lease.job).await;
-    let mut refused = vec![last.expect_err("no connection was free")];
-    for waiting in line {
-        refused.push(waiting.await.unwrap().expect_err("the row was not free"));
+    let mut line: Vec<_> = (0..20).map(|_| Box::pin(store.renew(&lease, TTL))).collect();
+    for waiting in &mut line {
+        // Polled once, it stands in the line.
+        assert!(poll_immediate(waiting).await.is_none());
     }
+    let (last, line) = join(store.get(&lease.job), join_all(line)).await;
+    let mut refused = vec![last.expect_err("no connection was free")];
+    refused.push(first.await.unwrap().expect_err("the row was not free"));
+    refused.extend(line.into_iter().map(|renewed| renewed.expect_err("the row was not free")));
     for error in refused {
         assert_eq!((error.kind(), error.retry()), (ErrorKind::Busy, Retry::Later), "{}", told(&error));
     }
@@ -114,8 +116,6 @@ async fn used_up(kind: Kind) {
     store.renew(&lease, TTL).await.unwrap();
     store.close().await;
 }
-
-const PAUSE: Duration = Duration::from_millis(20);
 
 async fn cut(kind: Kind) {
     let place = Place::migrated(kind).await;
