@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use oma_core::memory::MemoryDevice;
-use oma_core::traits::{Access, BlockDevice, BlockStatus, DeviceInfo, Durability, Zeroing};
+use oma_core::traits::{Access, BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, Zeroing};
 use oma_core::{ByteSize, Extent, Result};
 use oma_nbd::{Client, ClientConfig, ServerConfig, Uri};
 use oma_volume::device::FileDevice;
@@ -140,6 +140,10 @@ impl BlockDevice for Forgetful {
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
         self.inner.block_status(extent).await
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        None
     }
 }
 
