@@ -26,6 +26,10 @@ demo *args:
 bench *args:
     cargo run --release --bin bench-copy -- {{ args }}
 
+# Measures our NBD server and client against their peers.
+bench-nbd *args:
+    cargo run --release -p oma-benches --features nbd --bin bench-nbd -- {{ args }}
+
 # Measures the store on SQLite, MariaDB and PostgreSQL.
 bench-store *args:
     cargo run --release -p oma-benches --features store --bin bench-store -- {{ args }}

@@ -21,6 +21,19 @@ pub fn quantile(values: &[Duration], percent: usize) -> Duration {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
 }
 
+/// The smallest and the largest value.
+pub fn spread(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
+    let widen = |(low, high): (f64, f64), value| (low.min(value), high.max(value));
+    values.into_iter().fold((f64::INFINITY, f64::NEG_INFINITY), widen)
+}
+
+/// Bytes as GiB, of whole KiB.
+#[must_use]
+pub fn gib(bytes: u64) -> f64 {
+    let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+    f64::from(kib) / f64::from(1 << 20)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,6 +43,17 @@ mod tests {
         assert_eq!(median([3.0, 1.0, 2.0]).to_bits(), 2.0_f64.to_bits());
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]).to_bits(), 2.5_f64.to_bits());
         assert!(median([]).is_nan());
+    }
+
+    #[test]
+    fn values_lie_within_their_spread() {
+        let (low, high) = spread([2.0, 1.0, 3.0]);
+        assert!(low < 1.5 && high > 2.5, "{low} {high}");
+    }
+
+    #[test]
+    fn bytes_are_gibibytes() {
+        assert_eq!(gib(3 << 29).to_bits(), 1.5_f64.to_bits());
     }
 
     #[test]

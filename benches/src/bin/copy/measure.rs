@@ -1,12 +1,10 @@
 //! Time and processor time of one run.
 
-use std::fs;
 use std::io;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// The kernel counts processor time in hundredths of a second (`USER_HZ`).
-const TICKS: f64 = 100.0;
+use oma_benches::Times;
 
 /// One run.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +16,7 @@ pub(crate) struct Sample {
 
 /// Runs a program to its end.
 pub(crate) fn run(command: &mut Command) -> io::Result<Sample> {
-    let before = children()?;
+    let before = Times::of("self")?.children;
     let begun = Instant::now();
     let output = command.output()?;
     let elapsed = begun.elapsed();
@@ -26,17 +24,7 @@ pub(crate) fn run(command: &mut Command) -> io::Result<Sample> {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(io::Error::other(format!("{command:?} failed ({}): {}", output.status, said.trim())));
     }
-    Ok(Sample { elapsed, cpu: children()? - before })
-}
-
-/// Processor seconds of all children that have ended: `cutime` and `cstime` of proc_pid_stat(5).
-fn children() -> io::Result<f64> {
-    let text = fs::read_to_string("/proc/self/stat")?;
-    // The program's name may hold blanks and parentheses; what follows the last one is regular.
-    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks = fields.split_whitespace().skip(13).take(2).map(str::parse::<u32>);
-    let sum: u32 = ticks.sum::<Result<_, _>>().map_err(io::Error::other)?;
-    Ok(f64::from(sum) / TICKS)
+    Ok(Sample { elapsed, cpu: Times::of("self")?.children - before })
 }
 
 #[cfg(test)]

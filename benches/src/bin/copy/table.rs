@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use oma_benches::{Cell, Table, median};
+use oma_benches::{Cell, Table, gib, median, spread};
 
 use crate::contender::{Contender, Path};
 use crate::image::Image;
@@ -17,7 +17,8 @@ pub(crate) fn markdown(
 ) -> String {
     const COLUMNS: [&str; 7] =
         ["copy", "seconds", "fastest–slowest", "GiB/s", "CPU s/GiB", "time against oma", "CPU against oma"];
-    let gib = gib(image);
+    // Holes included.
+    let gib = gib(image.size().bytes());
     let rounds = samples.first().map_or(0, Vec::len);
     let title = match path {
         Path::File => "file to file",
@@ -28,9 +29,7 @@ pub(crate) fn markdown(
     let ours = samples.first().map_or((f64::NAN, f64::NAN), |list| (seconds(list), cpu(list)));
     let mut table = Table::new(format!("### {title}: {} image, median of {rounds}", image.size()), &COLUMNS);
     for (contender, list) in contenders.iter().zip(samples) {
-        let spread = list.iter().map(|sample| sample.elapsed.as_secs_f64());
-        let (fastest, slowest) = spread
-            .fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), value| (low.min(value), high.max(value)));
+        let (fastest, slowest) = spread(list.iter().map(|sample| sample.elapsed.as_secs_f64()));
         let (seconds, cpu) = (seconds(list), cpu(list));
         let numbers = [seconds, gib / seconds, cpu / gib, seconds / ours.0, cpu / ours.1];
         let mut cells: Vec<_> = numbers.map(|number| Cell::Number(number, 2)).into();
@@ -44,10 +43,4 @@ pub(crate) fn markdown(
         let _ = writeln!(text, "- `{}`", contender.line);
     }
     text
-}
-
-/// Size of the image, holes included.
-fn gib(image: &Image) -> f64 {
-    let mib = u32::try_from(image.size().bytes() >> 20).unwrap_or(u32::MAX);
-    f64::from(mib) / 1024.0
 }
