@@ -4,6 +4,7 @@
 mod raw;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use oma_core::memory::{Faults, FaultyDevice, HeldDevice, Hold, MemoryDevice};
@@ -13,6 +14,7 @@ use oma_nbd::protocol::*;
 use oma_nbd::{ContextStatus, DirtyBitmap, MetaContext, Server, ServerConfig};
 use raw::{Raw, Reply, name, request, spec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::sleep;
 
 const SIZE: ByteSize = ByteSize::mib(1);
 const MIB: u32 = 1 << 20;
@@ -353,11 +355,20 @@ async fn a_client_that_stalls_is_cut_off() {
     let mut half = Raw::simple(&server).await;
     half.say(&request(NBD_CMD_WRITE, 0, 100).encode()).await;
     half.say(b"only some").await;
+    let mut drip = Raw::simple(&server).await;
+    drip.say(&request(NBD_CMD_WRITE, 0, 100).encode()).await;
+    let (mut dripping, served) = (drip.stream, drip.served);
+    let drip = tokio::spawn(async move {
+        while dripping.write_all(b"x").await.is_ok() {
+            sleep(Duration::from_secs(10)).await;
+        }
+    });
     let idle = Raw::simple(&server).await;
-    for stalled in [deaf.served, half.served] {
+    for stalled in [deaf.served, half.served, served] {
         let error = stalled.await.unwrap().unwrap_err();
         assert!(error.chain().contains("for too long"), "{}", error.chain());
     }
+    drip.await.unwrap();
     assert!(!idle.served.is_finished(), "an idle client owes nothing");
 }
 

@@ -21,7 +21,8 @@ pub struct ServerConfig {
     pub advertised_payload: u32,
     /// Largest payload that is taken: some clients send more than they were told.
     pub max_payload: u32,
-    /// A client that owes the rest of a request, or does not read its replies, for so long is cut off.
+    /// A client that takes longer for the rest of one request, or to read one reply, is cut off, however many bytes came
+    /// meanwhile: with the largest payload it is the least rate of a client.
     pub stall_timeout: Duration,
     /// How long connections may finish their requests when a listener is shut down.
     pub drain_timeout: Duration,

@@ -9,8 +9,15 @@ use oma_core::Extent;
 
 #[derive(Debug, Default)]
 pub(super) struct Ranges {
-    taken: Mutex<Vec<Extent>>,
+    state: Mutex<State>,
     freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    taken: Vec<Extent>,
+    /// Changes that wait: to wake nobody costs a system call too.
+    waiting: usize,
 }
 
 /// An extent is this call's until it is dropped.
@@ -23,35 +30,48 @@ pub(super) struct Taken<'a> {
 impl Ranges {
     /// Takes an extent; waits until no other change overlaps it. Blocks.
     pub(super) fn take(&self, extent: Extent) -> Taken<'_> {
-        let overlaps =
-            |taken: &mut Vec<Extent>| taken.iter().any(|other| other.intersection(extent).is_some());
-        let mut taken = self.freed.wait_while(self.lock(), overlaps).unwrap_or_else(PoisonError::into_inner);
-        taken.push(extent);
+        let mut state = self.lock();
+        if state.overlaps(extent) {
+            state.waiting += 1;
+            let free = self.freed.wait_while(state, |state| state.overlaps(extent));
+            state = free.unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+        state.taken.push(extent);
         Taken { ranges: self, extent }
     }
 
     /// Takes an extent if no other change overlaps it.
     pub(super) fn try_take(&self, extent: Extent) -> Option<Taken<'_>> {
-        let mut taken = self.lock();
-        if taken.iter().any(|other| other.intersection(extent).is_some()) {
+        let mut state = self.lock();
+        if state.overlaps(extent) {
             return None;
         }
-        taken.push(extent);
+        state.taken.push(extent);
         Some(Taken { ranges: self, extent })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Extent>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn overlaps(&self, extent: Extent) -> bool {
+        self.taken.iter().any(|other| other.intersection(extent).is_some())
     }
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        let mut taken = self.ranges.lock();
-        if let Some(at) = taken.iter().position(|extent| *extent == self.extent) {
-            taken.swap_remove(at);
+        let mut state = self.ranges.lock();
+        if let Some(at) = state.taken.iter().position(|extent| *extent == self.extent) {
+            state.taken.swap_remove(at);
         }
-        drop(taken);
-        self.ranges.freed.notify_all();
+        let somebody = state.waiting > 0;
+        drop(state);
+        if somebody {
+            self.ranges.freed.notify_all();
+        }
     }
 }

@@ -64,16 +64,24 @@ pub(crate) struct Connection {
     in_flight: FuturesUnordered<BoxFuture<'static, Answered>>,
     /// Bytes that requests in flight hold or will hold.
     held: usize,
-    /// Whether the client may still send requests.
+    /// Whether the client may still send requests, or has sent some that were not looked at.
     receiving: bool,
+    /// Whether the client sends nothing more.
+    ended: bool,
+    /// Whether received requests wait until the replies before them are sent.
+    backlog: bool,
     /// Whether the next request waits for room.
     full: bool,
     /// Whether replies wait for room in the socket.
     blocked: bool,
     /// Whether requests are refused because the export or the server goes away.
     draining: bool,
-    /// When something last happened.
-    last_event: Instant,
+    /// Requests begun.
+    begun: u64,
+    /// Requests begun and parts of replies sent, each as a whole: a byte now and then is no progress.
+    steps: u64,
+    /// When `steps` last grew.
+    last_step: Instant,
 }
 
 impl Connection {
@@ -89,10 +97,14 @@ impl Connection {
             in_flight: FuturesUnordered::new(),
             held: 0,
             receiving: true,
+            ended: false,
+            backlog: false,
             full: false,
             blocked: false,
             draining: false,
-            last_event: Instant::now(),
+            begun: 0,
+            steps: 0,
+            last_step: Instant::now(),
         }
     }
 
@@ -123,19 +135,24 @@ impl Connection {
         let mut cut = pin!(either(&export.cut, &listener.cut));
         let mut drain = pin!(either(&export.drain, &listener.drain));
         let stall_timeout = self.server.config.stall_timeout;
-        let mut stall = pin!(sleep_until(later(self.last_event, stall_timeout)));
+        let mut stall = pin!(sleep_until(later(self.last_step, stall_timeout)));
+        let mut waits_for_client = false;
         loop {
-            let (draining, waits_for_client) = (self.draining, self.waits_for_client());
+            let (draining, waited) = (self.draining, waits_for_client);
+            waits_for_client = self.waits_for_client();
+            if waits_for_client && !waited {
+                self.last_step = Instant::now();
+            }
             tokio::select! {
                 biased;
                 () = &mut cut => return Err(Closed::Cut),
                 () = &mut drain, if !draining => self.draining = true,
                 turn = std::future::poll_fn(|cx| self.poll_turn(cx)) => match turn? {
-                    Turn::More => self.last_event = Instant::now(),
+                    Turn::More => self.note_steps(),
                     Turn::Finished => return Ok(()),
                 },
                 () = &mut stall, if waits_for_client => {
-                    let deadline = later(self.last_event, stall_timeout);
+                    let deadline = later(self.last_step, stall_timeout);
                     if deadline <= Instant::now() {
                         return Err(Closed::Stalled);
                     }
@@ -169,11 +186,14 @@ impl Connection {
             }
             if self.receiving
                 && !self.full
+                && !self.ended
                 && let Poll::Ready(received) = self.receiver.poll_receive(&mut self.transport, cx)?
             {
-                self.receiving = received > 0;
+                self.ended = received == 0;
                 more = true;
             }
+            // Who sends much before it reads anything is served as far as there is room.
+            more |= self.blocked && self.backlog;
             if !more {
                 return if moved { Poll::Ready(Ok(Turn::More)) } else { Poll::Pending };
             }
@@ -185,14 +205,21 @@ impl Connection {
     /// Starts requests that were received and fit: all of them while replies wait for the client anyway, else as many as make
     /// enough replies for one send, so that client and server work at the same time.
     fn start_requests(&mut self) -> Result<(), Closed> {
-        self.full = false;
-        while self.receiving && !self.full && (self.blocked || self.replies.waiting() < BATCH) {
+        (self.full, self.backlog) = (false, false);
+        while self.receiving && !self.full {
+            if !self.blocked && self.replies.waiting() >= BATCH {
+                self.backlog = true;
+                break;
+            }
             let (held, in_flight, config) =
                 (self.held + self.replies.waiting(), self.in_flight.len(), &self.server.config);
             match self.receiver.next(|request| admits(config, in_flight, held, request))? {
                 Next::Request(Request { command: NBD_CMD_DISC, .. }) => self.receiving = false,
                 Next::Request(request) => self.start(request),
-                Next::Incomplete => break,
+                Next::Incomplete => {
+                    self.receiving = !self.ended;
+                    break;
+                }
                 Next::Full => self.full = true,
             }
         }
@@ -200,6 +227,7 @@ impl Connection {
     }
 
     fn start(&mut self, request: Request) {
+        self.begun += 1;
         if self.draining {
             let refusal = Refusal::new(NBD_ESHUTDOWN, "the export is going away");
             return self.finish(Answered { request, result: Err(refusal) });
@@ -287,12 +315,23 @@ impl Connection {
         &self.agreed.export.served
     }
 
+    fn note_steps(&mut self) {
+        let steps = self.begun + self.replies.sent_pieces();
+        if steps != self.steps {
+            (self.steps, self.last_step) = (steps, Instant::now());
+        }
+    }
+
     fn waits_for_client(&self) -> bool {
-        !self.replies.is_empty() || (self.receiving && !self.full && self.receiver.is_mid_request())
+        !self.replies.is_empty()
+            || (self.receiving && !self.full && !self.ended && self.receiver.is_mid_request())
     }
 
     fn is_finished(&self) -> bool {
-        (!self.receiving || self.draining) && self.in_flight.is_empty() && self.replies.is_empty()
+        (!self.receiving || self.draining)
+            && !self.backlog
+            && self.in_flight.is_empty()
+            && self.replies.is_empty()
     }
 }
 

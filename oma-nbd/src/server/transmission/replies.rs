@@ -31,6 +31,8 @@ pub(super) struct Replies {
     pieces: VecDeque<Piece>,
     /// Bytes of the first piece that are sent.
     sent: usize,
+    /// Pieces that are sent.
+    sent_pieces: u64,
     /// Bytes that wait.
     waiting: usize,
     /// An empty buffer for headers.
@@ -74,6 +76,7 @@ impl Replies {
         Self {
             pieces: VecDeque::new(),
             sent: 0,
+            sent_pieces: 0,
             waiting: 0,
             spare: BytesMut::new(),
             file: None,
@@ -86,6 +89,11 @@ impl Replies {
     /// Bytes that wait to be sent.
     pub(super) const fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// How many pieces were sent, each as a whole.
+    pub(super) const fn sent_pieces(&self) -> u64 {
+        self.sent_pieces
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -256,6 +264,7 @@ impl Replies {
         self.sent += sent;
         while let Some(first) = self.pieces.front().map(Piece::len).filter(|len| *len <= self.sent) {
             self.sent -= first;
+            self.sent_pieces += 1;
             match self.pieces.pop_front() {
                 Some(Piece::Data(data)) => self.buffers.give(data),
                 Some(Piece::Shared(mut bytes)) => {
