@@ -1,11 +1,18 @@
 //! What every [`BlockDevice`] promises.
 
+mod hints;
+
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 
+use self::hints::{
+    a_read_only_device_caches_but_never_zeroes_fast, caching_keeps_the_content,
+    fast_zeroes_and_caching_beyond_the_capacity_are_invalid,
+    fast_zeroes_are_zeroes_or_unsupported_and_nothing_has_changed,
+};
 use super::runner::table;
 use super::{Case, Guard, sample};
 use crate::traits::{Access, BlockDevice, BlockStatus, BlockStatusKind, Durability, Zeroing};
@@ -44,6 +51,9 @@ pub fn block_device_cases() -> Vec<Case<DeviceSubject>> {
         block_status_beyond_the_capacity_is_invalid,
         zeroed_extents_read_as_zero_and_neighbours_stay,
         zeroes_may_be_as_long_as_the_device,
+        fast_zeroes_are_zeroes_or_unsupported_and_nothing_has_changed,
+        fast_zeroes_and_caching_beyond_the_capacity_are_invalid,
+        caching_keeps_the_content,
         trim_changes_nothing_outside_and_the_extent_can_be_written_again,
         a_device_that_cannot_trim_keeps_the_content,
         flush_and_durable_writes_keep_the_content,
@@ -61,7 +71,11 @@ pub fn block_device_cases() -> Vec<Case<DeviceSubject>> {
 /// Cases over a device that only reads; it holds [`sample`] everywhere.
 #[must_use]
 pub fn read_only_device_cases() -> Vec<Case<DeviceSubject>> {
-    table![info_says_read_only, changes_of_a_read_only_device_are_denied_and_do_nothing]
+    table![
+        info_says_read_only,
+        changes_of_a_read_only_device_are_denied_and_do_nothing,
+        a_read_only_device_caches_but_never_zeroes_fast,
+    ]
 }
 
 /// Cases over a device whose medium ends at half its capacity.

@@ -355,12 +355,20 @@ impl BlockDevice for OpenVolume {
         self.device.write_zeroes(extent, zeroing, durability).await
     }
 
+    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.device.zero_fast(extent, zeroing, durability).await
+    }
+
     async fn trim(&self, extent: Extent) -> Result<()> {
         self.device.trim(extent).await
     }
 
     async fn flush(&self) -> Result<()> {
         self.device.flush().await
+    }
+
+    async fn cache(&self, extent: Extent) -> Result<()> {
+        self.device.cache(extent).await
     }
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {

@@ -35,10 +35,14 @@ pub struct DeviceCalls {
     pub zeroes: u64,
     /// Bytes zeroed.
     pub bytes_zeroed: u64,
+    /// Calls of `zero_fast`.
+    pub fast_zeroes: u64,
     /// Calls of `trim`.
     pub trims: u64,
     /// Calls of `flush`.
     pub flushes: u64,
+    /// Calls of `cache`.
+    pub caches: u64,
     /// Calls of `block_status`.
     pub statuses: u64,
 }
@@ -76,6 +80,14 @@ impl MemoryDevice {
     pub fn with_capacity(&self, capacity: ByteSize) -> Self {
         let mut other = self.clone();
         other.info.capacity = capacity;
+        other
+    }
+
+    /// Another handle on the same content that neither zeroes fast nor caches.
+    #[must_use]
+    pub fn without_hints(&self) -> Self {
+        let mut other = self.clone();
+        (other.info.can_zero_fast, other.info.can_cache) = (false, false);
         other
     }
 
@@ -150,6 +162,9 @@ impl MemoryDevice {
             access: Access::ReadWrite,
             can_trim: true,
             can_block_status: true,
+            can_cache: true,
+            can_zero_fast: true,
+            is_rotational: false,
         };
         Self { info, content: Arc::new(Mutex::new(content)) }
     }
@@ -206,6 +221,17 @@ impl BlockDevice for MemoryDevice {
         Ok(())
     }
 
+    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.info.check_change("write zeroes fast", extent.offset(), extent.length())?;
+        if !self.info.can_zero_fast {
+            return Err(Error::new(ErrorKind::Unsupported, "write zeroes fast", &self.info.identity)
+                .because("it cannot zero faster than write"));
+        }
+        self.write_zeroes(extent, zeroing, durability).await?;
+        self.content().calls.fast_zeroes += 1;
+        Ok(())
+    }
+
     async fn trim(&self, extent: Extent) -> Result<()> {
         self.info.check_change("trim", extent.offset(), extent.length())?;
         let mut content = self.content();
@@ -219,6 +245,12 @@ impl BlockDevice for MemoryDevice {
         let mut content = self.content();
         content.unflushed = ExtentSet::new();
         content.calls.flushes += 1;
+        Ok(())
+    }
+
+    async fn cache(&self, extent: Extent) -> Result<()> {
+        self.info.check("cache", extent.offset(), extent.length())?;
+        self.content().calls.caches += 1;
         Ok(())
     }
 

@@ -197,6 +197,14 @@ impl BlockDevice for Connection {
         self.served.pass(request, UNCOUNTED, 0).await
     }
 
+    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        let request = async {
+            self.info.check_change("write zeroes fast", extent.offset(), extent.length())?;
+            self.served.device.zero_fast(extent, zeroing, durability).await
+        };
+        self.served.pass(request, UNCOUNTED, 0).await
+    }
+
     async fn trim(&self, extent: Extent) -> Result<()> {
         let request = async {
             self.info.check_change("trim", extent.offset(), extent.length())?;
@@ -207,6 +215,10 @@ impl BlockDevice for Connection {
 
     async fn flush(&self) -> Result<()> {
         self.served.pass(self.served.device.flush(), UNCOUNTED, 0).await
+    }
+
+    async fn cache(&self, extent: Extent) -> Result<()> {
+        self.served.pass(self.served.device.cache(extent), UNCOUNTED, 0).await
     }
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {

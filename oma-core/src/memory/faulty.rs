@@ -13,12 +13,14 @@ pub enum DeviceCall {
     Read,
     /// `write_at`.
     Write,
-    /// `write_zeroes`.
+    /// `write_zeroes` and `zero_fast`.
     Zero,
     /// `trim`.
     Trim,
     /// `flush`.
     Flush,
+    /// `cache`.
+    Cache,
     /// `block_status`.
     Status,
 }
@@ -31,6 +33,7 @@ impl DeviceCall {
             Self::Zero => "write zeroes",
             Self::Trim => "trim",
             Self::Flush => "flush",
+            Self::Cache => "cache",
             Self::Status => "ask for block status",
         }
     }
@@ -169,6 +172,11 @@ impl BlockDevice for FaultyDevice {
         self.inner.write_zeroes(extent, zeroing, durability).await
     }
 
+    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.faults.check(DeviceCall::Zero, None, self.info())?;
+        self.inner.zero_fast(extent, zeroing, durability).await
+    }
+
     async fn trim(&self, extent: Extent) -> Result<()> {
         self.faults.check(DeviceCall::Trim, None, self.info())?;
         self.inner.trim(extent).await
@@ -177,6 +185,11 @@ impl BlockDevice for FaultyDevice {
     async fn flush(&self) -> Result<()> {
         self.faults.check(DeviceCall::Flush, None, self.info())?;
         self.inner.flush().await
+    }
+
+    async fn cache(&self, extent: Extent) -> Result<()> {
+        self.faults.check(DeviceCall::Cache, None, self.info())?;
+        self.inner.cache(extent).await
     }
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {

@@ -122,6 +122,11 @@ impl BlockDevice for HeldDevice {
         self.inner.write_zeroes(extent, zeroing, durability).await
     }
 
+    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.hold.pass().await;
+        self.inner.zero_fast(extent, zeroing, durability).await
+    }
+
     async fn trim(&self, extent: Extent) -> Result<()> {
         self.hold.pass().await;
         self.inner.trim(extent).await
@@ -130,6 +135,11 @@ impl BlockDevice for HeldDevice {
     async fn flush(&self) -> Result<()> {
         self.hold.pass().await;
         self.inner.flush().await
+    }
+
+    async fn cache(&self, extent: Extent) -> Result<()> {
+        self.hold.pass().await;
+        self.inner.cache(extent).await
     }
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {

@@ -51,6 +51,12 @@ pub struct DeviceInfo {
     pub can_trim: bool,
     /// Whether [`BlockDevice::block_status`] tells more than "data".
     pub can_block_status: bool,
+    /// Whether [`BlockDevice::cache`] leaves an extent where reads are fast.
+    pub can_cache: bool,
+    /// Whether [`BlockDevice::zero_fast`] may succeed; without it, it never does.
+    pub can_zero_fast: bool,
+    /// Whether it stands on a spinning disk, where reads are fast only in order; false when that is not known.
+    pub is_rotational: bool,
 }
 
 impl DeviceInfo {
@@ -167,6 +173,10 @@ pub trait BlockDevice: fmt::Debug + Send + Sync + 'static {
     /// Makes an extent read as zero, of any length.
     async fn write_zeroes(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()>;
 
+    /// As [`BlockDevice::write_zeroes`], but only if that is faster than writing the zeroes as data; else it answers
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) at once and nothing has changed.
+    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()>;
+
     /// Tells that the content of an extent is not needed; it reads as anything afterwards. A hint: a device that
     /// cannot trim does nothing and answers `Ok`.
     async fn trim(&self, extent: Extent) -> Result<()>;
@@ -175,6 +185,10 @@ pub trait BlockDevice: fmt::Debug + Send + Sync + 'static {
     ///
     /// After a failure nothing is known of any write since the last success.
     async fn flush(&self) -> Result<()>;
+
+    /// Reads an extent into the cache so that later reads are fast. A hint: the content stays,
+    /// and a device without a cache does nothing and answers `Ok`.
+    async fn cache(&self, extent: Extent) -> Result<()>;
 
     /// The status of an extent from its start: at least one entry, in order, without gaps, never beyond the extent.
     ///

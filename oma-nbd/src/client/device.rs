@@ -14,8 +14,9 @@ use super::decoder::{Answer, Expected};
 use super::error::{Failure, Violation};
 use super::status::allocation;
 use crate::protocol::{
-    BASE_ALLOCATION, NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_TRIM,
-    NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_FLAG_SEND_FLUSH, NBD_FLAG_SEND_FUA, NBD_FLAG_SEND_WRITE_ZEROES,
+    BASE_ALLOCATION, NBD_CMD_CACHE, NBD_CMD_FLAG_FAST_ZERO, NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE,
+    NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_FLAG_SEND_FLUSH,
+    NBD_FLAG_SEND_FUA, NBD_FLAG_SEND_WRITE_ZEROES,
 };
 
 /// No request without data is longer: a multiple of every block size, and short enough that a server that has to write
@@ -53,6 +54,12 @@ impl BlockDevice for Client {
         self.zero(extent, zeroing, durability).await.map_err(|failure| self.failed("write zeroes", failure))
     }
 
+    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.info.check_change("write zeroes fast", extent.offset(), extent.length())?;
+        let zeroed = self.zero_only_fast(extent, zeroing, durability).await;
+        zeroed.map_err(|failure| self.failed("write zeroes fast", failure))
+    }
+
     async fn trim(&self, extent: Extent) -> Result<()> {
         self.info.check_change("trim", extent.offset(), extent.length())?;
         if !self.info.can_trim {
@@ -66,6 +73,14 @@ impl BlockDevice for Client {
             return Ok(());
         }
         self.flush_all().await.map_err(|failure| self.failed("flush", failure))
+    }
+
+    async fn cache(&self, extent: Extent) -> Result<()> {
+        self.info.check("cache", extent.offset(), extent.length())?;
+        if !self.info.can_cache {
+            return Ok(());
+        }
+        self.read_ahead(extent).await.map_err(|failure| self.failed("cache", failure))
     }
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
@@ -131,13 +146,37 @@ impl Client {
             return self.write_zeroes_as_data(extent, durability).await;
         }
         let plan = self.durably(durability)?;
-        let flags = plan.flags
-            | match zeroing {
-                Zeroing::Punch => 0,
-                Zeroing::Allocate => NBD_CMD_FLAG_NO_HOLE,
-            };
-        self.each_head(NBD_CMD_WRITE_ZEROES, flags, extent).await?;
+        self.each_head(NBD_CMD_WRITE_ZEROES, plan.flags | keeping(zeroing), extent).await?;
         self.finish(&plan).await
+    }
+
+    async fn zero_only_fast(
+        &self,
+        extent: Extent,
+        zeroing: Zeroing,
+        durability: Durability,
+    ) -> Result<(), Failure> {
+        if !self.info.can_zero_fast {
+            return Err(Failure::Cannot("zero faster than write"));
+        }
+        let plan = self.durably(durability)?;
+        let flags = plan.flags | keeping(zeroing) | NBD_CMD_FLAG_FAST_ZERO;
+        let (first, length) = head(extent);
+        self.change(Request { flags, ..Request::new(NBD_CMD_WRITE_ZEROES, first.offset(), length) }).await?;
+        if let Some(rest) = Extent::between(first.end(), extent.end()) {
+            // Something has changed, so it must not be refused any more.
+            self.each_head(NBD_CMD_WRITE_ZEROES, plan.flags | keeping(zeroing), rest).await?;
+        }
+        self.finish(&plan).await
+    }
+
+    /// Asks for an extent to be cached, in pieces no larger than a read: a server may do it by reading.
+    async fn read_ahead(&self, extent: Extent) -> Result<(), Failure> {
+        for piece in extent.pieces(self.info.block_sizes.maximum.into()) {
+            let length = u32::try_from(piece.length()).expect("a piece is no longer than 32 bits tell");
+            self.pool.request(Request::new(NBD_CMD_CACHE, piece.offset(), length)).await?;
+        }
+        Ok(())
     }
 
     async fn write_zeroes_as_data(&self, extent: Extent, durability: Durability) -> Result<(), Failure> {
@@ -207,6 +246,14 @@ impl Client {
 struct Durably {
     flags: u16,
     flush: bool,
+}
+
+/// The flag that keeps the space of zeroes, when it is to be kept.
+const fn keeping(zeroing: Zeroing) -> u16 {
+    match zeroing {
+        Zeroing::Punch => 0,
+        Zeroing::Allocate => NBD_CMD_FLAG_NO_HOLE,
+    }
 }
 
 fn wide(length: usize) -> u64 {

@@ -21,7 +21,8 @@ use oma_core::traits::{Access, DeviceIdentity, DeviceInfo};
 use oma_core::{ByteSize, Extent, ExtentSet, Result};
 
 use crate::protocol::{
-    BASE_ALLOCATION, NBD_FLAG_READ_ONLY, NBD_FLAG_SEND_TRIM, NBD_STATE_DIRTY, QEMU_DIRTY_BITMAP,
+    BASE_ALLOCATION, NBD_FLAG_READ_ONLY, NBD_FLAG_ROTATIONAL, NBD_FLAG_SEND_CACHE, NBD_FLAG_SEND_FAST_ZERO,
+    NBD_FLAG_SEND_TRIM, NBD_FLAG_SEND_WRITE_ZEROES, NBD_STATE_DIRTY, QEMU_DIRTY_BITMAP,
 };
 use crate::uri::Uri;
 use error::Failure;
@@ -69,6 +70,9 @@ impl Client {
             access: if read_only { Access::ReadOnly } else { Access::ReadWrite },
             can_trim: export.has(NBD_FLAG_SEND_TRIM),
             can_block_status: export.context(BASE_ALLOCATION).is_some(),
+            can_cache: export.has(NBD_FLAG_SEND_CACHE),
+            can_zero_fast: export.has(NBD_FLAG_SEND_FAST_ZERO) && export.has(NBD_FLAG_SEND_WRITE_ZEROES),
+            is_rotational: export.has(NBD_FLAG_ROTATIONAL),
         };
         Ok(Self { info, pool })
     }

@@ -111,6 +111,11 @@ impl BlockDevice for DirtyBitmap {
         self.changing(checked, self.device.write_zeroes(extent, zeroing, durability)).await
     }
 
+    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        let checked = self.info().check_change("write zeroes fast", extent.offset(), extent.length())?;
+        self.changing(checked, self.device.zero_fast(extent, zeroing, durability)).await
+    }
+
     async fn trim(&self, extent: Extent) -> Result<()> {
         let checked = self.info().check_change("trim", extent.offset(), extent.length())?;
         self.changing(checked, self.device.trim(extent)).await
@@ -118,6 +123,10 @@ impl BlockDevice for DirtyBitmap {
 
     async fn flush(&self) -> Result<()> {
         self.device.flush().await
+    }
+
+    async fn cache(&self, extent: Extent) -> Result<()> {
+        self.device.cache(extent).await
     }
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {

@@ -31,6 +31,8 @@ pub(crate) enum DeviceError {
         "the flush failed, and what was written before may be lost; look for errors of the disk in the kernel's log"
     )]
     Flush(#[source] io::Error),
+    #[error("it cannot zero this faster than write it")]
+    NotFast,
     #[error("there is no such file; check the path")]
     Missing(#[source] io::Error),
     #[error("no room is left on its file system; free some, then run again")]
@@ -82,7 +84,7 @@ impl DeviceError {
             Self::EndedEarly { .. } => (ErrorKind::Corrupt, Retry::Never),
             Self::Empty | Self::NotADisk(_) | Self::NotRaw(_) => (ErrorKind::Invalid, Retry::Never),
             Self::Written | Self::Open => (ErrorKind::Busy, Retry::Later),
-            Self::NoLocks => (ErrorKind::Unsupported, Retry::Never),
+            Self::NoLocks | Self::NotFast => (ErrorKind::Unsupported, Retry::Never),
             Self::Flush(cause) if Errno::from_io_error(cause).is_some_and(is_no_room) => {
                 (ErrorKind::NoSpace, Retry::Never)
             }

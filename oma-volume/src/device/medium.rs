@@ -2,6 +2,7 @@
 
 use std::fs::{File, FileTimes};
 use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +10,15 @@ use std::time::{Duration, SystemTime};
 
 use oma_core::Extent;
 use oma_core::traits::{Access, Durability, Zeroing};
-use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom, fallocate, flock, fstatfs, seek};
+use rustix::fs::{
+    Advice, FallocateFlags, FlockOperation, SeekFrom, fadvise, fallocate, flock, fstatfs, seek,
+};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
 
 use super::cached::is_cached;
 use super::error::DeviceError;
 use super::flushes::Flushes;
+use super::queue::Queue;
 use super::ranges::Ranges;
 
 /// File systems by their number in linux/magic.h: tmpfs; ext2 to ext4, XFS, Btrfs.
@@ -35,6 +39,7 @@ pub(super) struct Medium {
     pub(super) capacity: u64,
     pub(super) sort: Sort,
     pub(super) home: Home,
+    pub(super) queue: Queue,
     ranges: Ranges,
     flushes: Flushes,
     /// The file system refused `RWF_NOWAIT`.
@@ -104,8 +109,22 @@ impl Medium {
         }
         let home = Home::of(&file, sort)?;
         let [waits, untold, changed, lost] = [false; 4].map(AtomicBool::new);
-        let (ranges, flushes) = (Ranges::default(), Flushes::default());
-        Ok(Self { file, path, identity, capacity, sort, home, ranges, flushes, waits, untold, changed, lost })
+        let (queue, ranges, flushes) = (Queue::of(&about, sort), Ranges::default(), Flushes::default());
+        Ok(Self {
+            file,
+            path,
+            identity,
+            capacity,
+            sort,
+            home,
+            queue,
+            ranges,
+            flushes,
+            waits,
+            untold,
+            changed,
+            lost,
+        })
     }
 
     /// Reads what is in memory already.
@@ -191,15 +210,37 @@ impl Medium {
     }
 
     fn zero_taken(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        let done = self.deallocate(extent, zeroing)?;
+        self.zero_rest(extent, done, durability)
+    }
+
+    /// Zeroes without writing, but for the ends of an extent that are no whole units.
+    pub(super) fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        // Told to keep the space, the kernel writes the zeroes of a block device that has no command for them.
+        if self.sort == Sort::BlockDevice && (zeroing == Zeroing::Allocate || !self.queue.can_zero) {
+            return Err(DeviceError::NotFast);
+        }
+        let _taken = self.ranges.take(extent);
+        self.change(|| match self.deallocate(extent, zeroing)? {
+            Some(done) => self.zero_rest(extent, Some(done), durability),
+            None => Err(DeviceError::NotFast),
+        })
+    }
+
+    /// Zeroes the whole units of an extent without writing; `None` when that cannot be done, and nothing was.
+    fn deallocate(&self, extent: Extent, zeroing: Zeroing) -> Result<Option<Extent>> {
         let mode = match zeroing {
             Zeroing::Punch => FallocateFlags::PUNCH_HOLE,
             Zeroing::Allocate => FallocateFlags::ZERO_RANGE,
         };
-        let whole = self.whole_units(extent);
-        let done = match whole {
-            Some(whole) if self.allocate(whole, mode)? => Some(whole),
-            _ => None,
-        };
+        match self.whole_units(extent) {
+            Some(whole) if self.allocate(whole, mode)? => Ok(Some(whole)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Writes the zeroes of an extent but for those that are there.
+    fn zero_rest(&self, extent: Extent, done: Option<Extent>, durability: Durability) -> Result<()> {
         let (start, end) = done.map_or((extent.end(), extent.end()), |done| (done.offset(), done.end()));
         for rest in [Extent::between(extent.offset(), start), Extent::between(end, extent.end())] {
             self.write_zeroes(rest)?;
@@ -212,6 +253,14 @@ impl Medium {
         let _taken = self.ranges.take(extent);
         let Some(whole) = self.whole_units(extent) else { return Ok(()) };
         self.change(|| self.allocate(whole, FallocateFlags::PUNCH_HOLE).map(|_| ()))
+    }
+
+    /// Lets the kernel read ahead; it may do less.
+    pub(super) fn cache(&self, extent: Extent) -> Result<()> {
+        match fadvise(&self.file, extent.offset(), NonZeroU64::new(extent.length()), Advice::WillNeed) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Notes a change when it is over, so that no flush that began before forgets it.

@@ -5,7 +5,7 @@
 //!                └ no ── pread on a blocking thread
 //!  write_at ── small, cached, local? ── pwrite on the caller's thread               no hand-over
 //!                └ no ── pwrite on a blocking thread
-//!  write_zeroes, trim, flush, block_status ── on a blocking thread                 they wait for the disk
+//!  write_zeroes, trim, flush, cache, block_status ── on a blocking thread                 they wait for the disk
 //! ```
 //!
 //! The hand-over costs 40 µs (two cores of 2.4 GHz, ext4, debug build of this crate): a cached read of 4 KiB took 1 µs without
@@ -21,6 +21,7 @@ mod error;
 mod flushes;
 mod in_place;
 mod medium;
+mod queue;
 mod ranges;
 mod status;
 
@@ -104,6 +105,9 @@ impl FileDevice {
             access,
             can_trim: true,
             can_block_status: medium.sort == Sort::Regular,
+            can_cache: true,
+            can_zero_fast: access == Access::ReadWrite && medium.queue.can_zero,
+            is_rotational: medium.queue.is_rotational,
         };
         Self { info, medium: Arc::new(medium) }
     }
@@ -166,6 +170,11 @@ impl BlockDevice for FileDevice {
         self.run("write zeroes", move |medium| medium.zero(extent, zeroing, durability)).await
     }
 
+    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.info.check_change("write zeroes fast", extent.offset(), extent.length())?;
+        self.run("write zeroes fast", move |medium| medium.zero_fast(extent, zeroing, durability)).await
+    }
+
     async fn trim(&self, extent: Extent) -> Result<()> {
         self.info.check_change("trim", extent.offset(), extent.length())?;
         self.run("trim", move |medium| medium.trim(extent)).await
@@ -173,6 +182,11 @@ impl BlockDevice for FileDevice {
 
     async fn flush(&self) -> Result<()> {
         self.run("flush", Medium::flush).await
+    }
+
+    async fn cache(&self, extent: Extent) -> Result<()> {
+        self.info.check("cache", extent.offset(), extent.length())?;
+        self.run("cache", move |medium| medium.cache(extent)).await
     }
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
