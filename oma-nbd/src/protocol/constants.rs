@@ -10,10 +10,14 @@ pub const NBD_CLISERV_MAGIC: u64 = 0x0000_4202_8186_1253;
 pub const NBD_REP_MAGIC: u64 = 0x0003_e889_0455_65a9;
 /// Magic of a request.
 pub const NBD_REQUEST_MAGIC: u32 = 0x2560_9513;
+/// Magic of a request with 64 bits of length.
+pub const NBD_EXTENDED_REQUEST_MAGIC: u32 = 0x21e4_1c71;
 /// Magic of a simple reply.
 pub const NBD_SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
 /// Magic of a chunk of a structured reply.
 pub const NBD_STRUCTURED_REPLY_MAGIC: u32 = 0x668e_33ef;
+/// Magic of a chunk of a reply with 64 bits of length.
+pub const NBD_EXTENDED_REPLY_MAGIC: u32 = 0x6e8a_278c;
 
 /// Handshake flag of the server: it speaks fixed newstyle.
 pub const NBD_FLAG_FIXED_NEWSTYLE: u16 = 1 << 0;
@@ -128,7 +132,7 @@ pub const NBD_CMD_CACHE: u16 = 5;
 pub const NBD_CMD_WRITE_ZEROES: u16 = 6;
 /// Command: block status.
 pub const NBD_CMD_BLOCK_STATUS: u16 = 7;
-/// Command: resize (experimental).
+/// Command: resize (experimental); the request's offset is the new size.
 pub const NBD_CMD_RESIZE: u16 = 8;
 
 /// Command flag: durable before the reply.
@@ -154,6 +158,8 @@ pub const NBD_REPLY_TYPE_OFFSET_DATA: u16 = 1;
 pub const NBD_REPLY_TYPE_OFFSET_HOLE: u16 = 2;
 /// Chunk: status of one metadata context.
 pub const NBD_REPLY_TYPE_BLOCK_STATUS: u16 = 5;
+/// Chunk: status of one metadata context with 64 bits of length and flags; only with extended headers.
+pub const NBD_REPLY_TYPE_BLOCK_STATUS_EXT: u16 = 6;
 /// Bit of all chunks that tell an error.
 pub const NBD_REPLY_TYPE_ERROR_BIT: u16 = 1 << 15;
 /// Chunk: error.
@@ -171,6 +177,16 @@ pub const NBD_STATE_ZERO: u32 = 1 << 1;
 pub const QEMU_DIRTY_BITMAP: &str = "qemu:dirty-bitmap:";
 /// Flag of `qemu:dirty-bitmap:`: changed.
 pub const NBD_STATE_DIRTY: u32 = 1 << 0;
+/// Name of the metadata context that tells from which image of a chain the content comes: 0 for none, 1 for the topmost.
+pub const QEMU_ALLOCATION_DEPTH: &str = "qemu:allocation-depth";
+/// Name of our metadata context that tells which extents are durable in the running epoch.
+pub const OMA_EPOCH: &str = "x-oma:epoch";
+/// Flag of `x-oma:epoch`: durable, so it need not be copied again in this epoch.
+pub const OMA_STATE_DURABLE: u32 = 1 << 0;
+/// Name of our metadata context that tells which extents have changed since the last epoch.
+pub const OMA_DIRTY: &str = "x-oma:dirty";
+/// Flag of `x-oma:dirty`: changed.
+pub const OMA_STATE_DIRTY: u32 = 1 << 0;
 
 /// Error: not permitted.
 pub const NBD_EPERM: u32 = 1;

@@ -4,6 +4,8 @@
 //! server: Greeting                     client: client flags (u32)
 //! client: OptionHeader + payload       server: OptionReplyHeader + payload     … until GO or EXPORT_NAME
 //! client: Request (+ data of a write)  server: SimpleReply (+ data of a read) or ChunkHeader + Chunk …
+//!   or, after EXTENDED_HEADERS:
+//! client: ExtendedRequest (+ payload)  server: ExtendedChunkHeader + Chunk …
 //! ```
 //!
 //! Headers have a fixed size: `encode` gives an array, `decode` takes one, so a short header cannot be decoded at all.
@@ -13,6 +15,7 @@
 mod constants;
 mod cursor;
 mod error;
+mod extended;
 mod handshake;
 mod option;
 mod reply;
@@ -23,7 +26,8 @@ mod tests;
 
 pub use constants::*;
 pub use error::Malformed;
+pub use extended::{ExtendedChunkHeader, ExtendedRequest, StatusPayload};
 pub use handshake::{ExportNameReply, Greeting, OptionHeader, OptionReplyHeader};
 pub use option::{InfoReply, InfoRequest, ListReply, MetaContextReply, MetaContextRequest};
-pub use reply::{Chunk, ChunkHeader, Descriptor, ReplyHeader, SimpleReply};
+pub use reply::{Chunk, ChunkHeader, Descriptor, ExtendedDescriptor, ReplyHeader, SimpleReply};
 pub use request::Request;

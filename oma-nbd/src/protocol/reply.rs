@@ -1,4 +1,4 @@
-//! Replies: simple, or structured in chunks.
+//! Replies: simple, or in chunks.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,8 @@ use bytes::BufMut;
 
 use super::cursor::{Cursor, wire_length};
 use super::{
-    MAX_DESCRIPTORS, MAX_STRING, Malformed, NBD_REPLY_TYPE_BLOCK_STATUS, NBD_REPLY_TYPE_ERROR,
+    ExtendedChunkHeader, MAX_DESCRIPTORS, MAX_STRING, Malformed, NBD_EXTENDED_REPLY_MAGIC,
+    NBD_REPLY_TYPE_BLOCK_STATUS, NBD_REPLY_TYPE_BLOCK_STATUS_EXT, NBD_REPLY_TYPE_ERROR,
     NBD_REPLY_TYPE_ERROR_BIT, NBD_REPLY_TYPE_ERROR_OFFSET, NBD_REPLY_TYPE_NONE, NBD_REPLY_TYPE_OFFSET_DATA,
     NBD_REPLY_TYPE_OFFSET_HOLE, NBD_SIMPLE_REPLY_MAGIC, NBD_STRUCTURED_REPLY_MAGIC,
 };
@@ -94,6 +95,8 @@ pub enum ReplyHeader {
     Simple(SimpleReply),
     /// A chunk.
     Chunk(ChunkHeader),
+    /// A chunk after extended headers were agreed.
+    Extended(ExtendedChunkHeader),
 }
 
 impl ReplyHeader {
@@ -112,6 +115,10 @@ impl ReplyHeader {
                 let chunk = received.first_chunk().map(ChunkHeader::decode).transpose()?;
                 Ok(chunk.map(|header| (Self::Chunk(header), ChunkHeader::SIZE)))
             }
+            NBD_EXTENDED_REPLY_MAGIC => {
+                let chunk = received.first_chunk().map(ExtendedChunkHeader::decode).transpose()?;
+                Ok(chunk.map(|header| (Self::Extended(header), ExtendedChunkHeader::SIZE)))
+            }
             found => Err(Malformed::Magic {
                 what: "a reply",
                 expected: NBD_SIMPLE_REPLY_MAGIC.into(),
@@ -128,6 +135,21 @@ pub struct Descriptor {
     pub length: u32,
     /// Flags of the metadata context.
     pub flags: u32,
+}
+
+/// The same with 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtendedDescriptor {
+    /// Number of bytes.
+    pub length: u64,
+    /// Flags of the metadata context.
+    pub flags: u64,
+}
+
+impl From<Descriptor> for ExtendedDescriptor {
+    fn from(Descriptor { length, flags }: Descriptor) -> Self {
+        Self { length: length.into(), flags: flags.into() }
+    }
 }
 
 /// Payload of a chunk.
@@ -156,6 +178,13 @@ pub enum Chunk<'a> {
         context: u32,
         /// Extents from the request's offset, at least one.
         descriptors: Vec<Descriptor>,
+    },
+    /// `NBD_REPLY_TYPE_BLOCK_STATUS_EXT`.
+    BlockStatusExt {
+        /// The metadata context.
+        context: u32,
+        /// Extents from the request's offset, at least one.
+        descriptors: Vec<ExtendedDescriptor>,
     },
     /// `NBD_REPLY_TYPE_ERROR`, or an error of a kind that is not known here.
     Error {
@@ -187,6 +216,7 @@ impl<'a> Chunk<'a> {
             Self::OffsetData { .. } => NBD_REPLY_TYPE_OFFSET_DATA,
             Self::OffsetHole { .. } => NBD_REPLY_TYPE_OFFSET_HOLE,
             Self::BlockStatus { .. } => NBD_REPLY_TYPE_BLOCK_STATUS,
+            Self::BlockStatusExt { .. } => NBD_REPLY_TYPE_BLOCK_STATUS_EXT,
             Self::Error { .. } => NBD_REPLY_TYPE_ERROR,
             Self::ErrorOffset { .. } => NBD_REPLY_TYPE_ERROR_OFFSET,
         }
@@ -203,6 +233,7 @@ impl<'a> Chunk<'a> {
             Self::OffsetData { data, .. } => Self::OFFSET_SIZE + data.len(),
             Self::OffsetHole { .. } => 12,
             Self::BlockStatus { descriptors, .. } => 4 + descriptors.len() * 8,
+            Self::BlockStatusExt { descriptors, .. } => 8 + descriptors.len() * 16,
             Self::Error { message, .. } => 6 + message.len(),
             Self::ErrorOffset { message, .. } => 14 + message.len(),
         })
@@ -214,6 +245,20 @@ impl<'a> Chunk<'a> {
     /// When an error's message is longer than [`MAX_STRING`].
     pub fn encode(&self, flags: u16, cookie: u64, out: &mut impl BufMut) {
         out.put_slice(&ChunkHeader { flags, kind: self.kind(), cookie, length: self.length() }.encode());
+        self.put_payload(out);
+    }
+
+    /// Appends extended header and payload, for a request at `offset`.
+    ///
+    /// # Panics
+    /// When an error's message is longer than [`MAX_STRING`].
+    pub fn encode_extended(&self, flags: u16, cookie: u64, offset: u64, out: &mut impl BufMut) {
+        let (kind, length) = (self.kind(), self.length().into());
+        out.put_slice(&ExtendedChunkHeader { flags, kind, cookie, offset, length }.encode());
+        self.put_payload(out);
+    }
+
+    fn put_payload(&self, out: &mut impl BufMut) {
         match self {
             Self::None => {}
             Self::OffsetData { offset, data } => {
@@ -229,6 +274,14 @@ impl<'a> Chunk<'a> {
                 for descriptor in descriptors {
                     out.put_u32(descriptor.length);
                     out.put_u32(descriptor.flags);
+                }
+            }
+            Self::BlockStatusExt { context, descriptors } => {
+                out.put_u32(*context);
+                out.put_u32(wire_length(descriptors.len()));
+                for descriptor in descriptors {
+                    out.put_u64(descriptor.length);
+                    out.put_u64(descriptor.flags);
                 }
             }
             Self::Error { error, message } => put_error(out, *error, message),
@@ -250,7 +303,22 @@ impl<'a> Chunk<'a> {
             NBD_REPLY_TYPE_OFFSET_DATA => Self::OffsetData { offset: cursor.u64()?, data: cursor.rest() },
             NBD_REPLY_TYPE_OFFSET_HOLE => Self::OffsetHole { offset: cursor.u64()?, length: cursor.u32()? },
             NBD_REPLY_TYPE_BLOCK_STATUS => {
-                Self::BlockStatus { context: cursor.u32()?, descriptors: descriptors(&mut cursor)? }
+                let context = cursor.u32()?;
+                let count = descriptors(&cursor, 8)?;
+                let next = |_| Ok(Descriptor { length: cursor.u32()?, flags: cursor.u32()? });
+                Self::BlockStatus { context, descriptors: (0..count).map(next).collect::<Result<_, _>>()? }
+            }
+            NBD_REPLY_TYPE_BLOCK_STATUS_EXT => {
+                let (context, told) = (cursor.u32()?, cursor.u32()?);
+                if told == 0 {
+                    let what = "the number of extents of block status";
+                    return Err(Malformed::Value { what, value: 0 });
+                }
+                if told > wire_length(descriptors(&cursor, 16)?) {
+                    return Err(Malformed::Truncated { what: "block status" });
+                }
+                let next = |_| Ok(ExtendedDescriptor { length: cursor.u64()?, flags: cursor.u64()? });
+                Self::BlockStatusExt { context, descriptors: (0..told).map(next).collect::<Result<_, _>>()? }
             }
             NBD_REPLY_TYPE_ERROR_OFFSET => {
                 let (error, message) = error(&mut cursor)?;
@@ -270,15 +338,16 @@ impl<'a> Chunk<'a> {
     }
 }
 
-fn descriptors(cursor: &mut Cursor<'_>) -> Result<Vec<Descriptor>, Malformed> {
-    let count = cursor.remaining().div_ceil(8);
+/// How many extents of `size` bytes are left, the last one perhaps cut short.
+fn descriptors(cursor: &Cursor<'_>, size: usize) -> Result<usize, Malformed> {
+    let count = cursor.remaining().div_ceil(size);
     if count > MAX_DESCRIPTORS {
         return Err(Malformed::TooLong { what: "block status", length: count, limit: MAX_DESCRIPTORS });
     }
     if count == 0 {
         return Err(Malformed::Truncated { what: "block status" });
     }
-    (0..count).map(|_| Ok(Descriptor { length: cursor.u32()?, flags: cursor.u32()? })).collect()
+    Ok(count)
 }
 
 fn error<'a>(cursor: &mut Cursor<'a>) -> Result<(u32, Cow<'a, str>), Malformed> {

@@ -64,6 +64,33 @@ fn transmission_headers_are_the_bytes_of_the_document() {
     assert_eq!(ChunkHeader::decode(&array(&golden)), Ok(chunk));
 }
 
+#[test]
+fn extended_headers_are_the_bytes_of_the_document() {
+    let request = ExtendedRequest {
+        flags: NBD_CMD_FLAG_PAYLOAD_LEN,
+        command: NBD_CMD_WRITE,
+        cookie: 0x0102_0304_0506_0708,
+        offset: 1 << 32,
+        length: 1 << 33,
+    };
+    let golden = hex("21e41c71 0020 0001 0102030405060708 0000000100000000 0000000200000000");
+    assert_eq!(request.encode().as_slice(), golden);
+    assert_eq!(ExtendedRequest::decode(&array(&golden)), Ok(request));
+    assert!(request.has_payload());
+    let compact = Request { flags: 1, command: NBD_CMD_TRIM, cookie: 9, offset: 512, length: 1024 };
+    let wide = ExtendedRequest { flags: 1, command: NBD_CMD_TRIM, cookie: 9, offset: 512, length: 1024 };
+    assert_eq!(ExtendedRequest::from(compact), wide);
+    assert!(!wide.has_payload());
+    assert_eq!(wide.try_into(), Ok(compact));
+    assert!(Request::try_from(request).is_err(), "2^33 bytes are more than 32 bits tell");
+
+    let kind = NBD_REPLY_TYPE_BLOCK_STATUS_EXT;
+    let chunk = ExtendedChunkHeader { flags: 1, kind, cookie: 9, offset: 1 << 32, length: 24 };
+    let golden = hex("6e8a278c 0001 0006 0000000000000009 0000000100000000 0000000000000018");
+    assert_eq!(chunk.encode().as_slice(), golden);
+    assert_eq!(ExtendedChunkHeader::decode(&array(&golden)), Ok(chunk));
+}
+
 /// What a payload is decoded to, for tables.
 #[derive(Debug, PartialEq)]
 enum Payload<'a> {
@@ -72,6 +99,7 @@ enum Payload<'a> {
     List(ListReply<'a>),
     ContextRequest(MetaContextRequest<'a>),
     Context(MetaContextReply<'a>),
+    Status(StatusPayload),
     Chunk(Chunk<'a>),
 }
 
@@ -84,7 +112,15 @@ impl Payload<'_> {
             Self::List(value) => value.encode(&mut out),
             Self::ContextRequest(value) => value.encode(&mut out),
             Self::Context(value) => value.encode(&mut out),
+            Self::Status(value) => value.encode(&mut out),
             Self::Chunk(value) => {
+                let mut extended = Vec::new();
+                value.encode_extended(NBD_REPLY_FLAG_DONE, 7, 512, &mut extended);
+                let (head, payload) = extended.split_at(ExtendedChunkHeader::SIZE);
+                let header = ExtendedChunkHeader::decode(&array(head)).unwrap();
+                let length = payload.len().try_into().unwrap();
+                let (flags, kind) = (NBD_REPLY_FLAG_DONE, value.kind());
+                assert_eq!(header, ExtendedChunkHeader { flags, kind, cookie: 7, offset: 512, length });
                 value.encode(NBD_REPLY_FLAG_DONE, 7, &mut out);
                 let header = ChunkHeader::decode(&array(&out[..ChunkHeader::SIZE])).unwrap();
                 let length = u32::try_from(out.len() - ChunkHeader::SIZE).unwrap();
@@ -93,6 +129,7 @@ impl Payload<'_> {
                     ChunkHeader { flags: NBD_REPLY_FLAG_DONE, kind: value.kind(), cookie: 7, length }
                 );
                 out.drain(..ChunkHeader::SIZE);
+                assert_eq!(out, payload);
             }
         }
         out
@@ -106,6 +143,7 @@ impl Payload<'_> {
             Self::List(_) => Payload::List(ListReply::decode(bytes)?),
             Self::ContextRequest(_) => Payload::ContextRequest(MetaContextRequest::decode(bytes)?),
             Self::Context(_) => Payload::Context(MetaContextReply::decode(bytes)?),
+            Self::Status(_) => Payload::Status(StatusPayload::decode(bytes)?),
             Self::Chunk(chunk) => Payload::Chunk(Chunk::decode(chunk.kind(), bytes)?),
         })
     }
@@ -116,7 +154,7 @@ impl Payload<'_> {
             Self::Info(info) => {
                 matches!(info, InfoReply::Name(_) | InfoReply::Description(_) | InfoReply::Unknown(_))
             }
-            Self::List(_) | Self::Context(_) => true,
+            Self::List(_) | Self::Context(_) | Self::Status(_) => true,
             Self::Chunk(chunk) => matches!(chunk, Chunk::OffsetData { .. } | Chunk::BlockStatus { .. }),
             Self::InfoRequest(_) | Self::ContextRequest(_) => false,
         }
@@ -127,6 +165,10 @@ fn golden_payloads() -> Vec<(Payload<'static>, &'static str)> {
     let message = Cow::Borrowed("no");
     let queries = vec!["base:allocation"];
     let descriptors = vec![Descriptor { length: 4096, flags: 3 }, Descriptor { length: 512, flags: 0 }];
+    let wide = vec![
+        ExtendedDescriptor { length: 1 << 33, flags: (1 << 32) + 3 },
+        Descriptor { length: 512, flags: 0 }.into(),
+    ];
     vec![
         (
             Payload::InfoRequest(InfoRequest {
@@ -159,6 +201,14 @@ fn golden_payloads() -> Vec<(Payload<'static>, &'static str)> {
         (
             Payload::Chunk(Chunk::BlockStatus { context: 1, descriptors }),
             "00000001 00001000 00000003 00000200 00000000",
+        ),
+        (
+            Payload::Chunk(Chunk::BlockStatusExt { context: 1, descriptors: wide }),
+            "00000001 00000002 0000000200000000 0000000100000003 0000000000000200 0000000000000000",
+        ),
+        (
+            Payload::Status(StatusPayload { length: 1 << 33, contexts: vec![7, 1] }),
+            "0000000200000000 00000007 00000001",
         ),
         (Payload::Chunk(Chunk::Error { error: NBD_EIO, message: message.clone() }), "00000005 0002 6e6f"),
         (
@@ -219,6 +269,23 @@ fn lengths_that_lie_are_refused() {
         Chunk::decode(NBD_REPLY_TYPE_BLOCK_STATUS, &no_extents),
         Err(Malformed::Truncated { .. })
     ));
+    assert!(matches!(StatusPayload::decode(&[0; 8]), Err(Malformed::Truncated { .. })), "of no context");
+}
+
+#[test]
+fn extents_that_are_not_as_many_as_told_are_refused() {
+    let one = "0000000000000200 0000000000000000";
+    let decode = |told: &str| Chunk::decode(6, &hex(&format!("00000001 {told} {one}"))).map(|_| ());
+    assert_eq!(decode("00000001"), Ok(()));
+    assert!(matches!(decode("00000000"), Err(Malformed::Value { value: 0, .. })));
+    for more in ["00000002", "00100001", "ffffffff"] {
+        assert!(matches!(decode(more), Err(Malformed::Truncated { .. })), "{more}");
+    }
+    let two = hex(&format!("00000001 00000001 {one} {one}"));
+    assert!(matches!(Chunk::decode(6, &two), Err(Malformed::Trailing { extra: 16, .. })));
+    let many = vec![0; 8 + 16 * (MAX_DESCRIPTORS + 1)];
+    let counted = [&hex("00000001 00100001")[..], &many[8..]].concat();
+    assert!(matches!(Chunk::decode(6, &counted), Err(Malformed::TooLong { .. })));
 }
 
 #[test]
@@ -247,8 +314,10 @@ fn chunks_of_unknown_type_are_refused_unless_they_are_errors() {
 fn a_reply_header_waits_for_its_last_byte() {
     let simple = SimpleReply { error: 0, cookie: 3 };
     let chunk = ChunkHeader { flags: 1, kind: 0, cookie: 3, length: 0 };
-    let replies: [(ReplyHeader, Vec<u8>); 2] = [
+    let extended = ExtendedChunkHeader { flags: 1, kind: 0, cookie: 3, offset: 9, length: 0 };
+    let replies: [(ReplyHeader, Vec<u8>); 3] = [
         (ReplyHeader::Simple(simple), simple.encode().into()),
+        (ReplyHeader::Extended(extended), extended.encode().into()),
         (ReplyHeader::Chunk(chunk), chunk.encode().into()),
     ];
     for (header, mut bytes) in replies {
@@ -271,6 +340,8 @@ fn other_magic_numbers_are_refused() {
     assert!(matches!(OptionHeader::decode(b"GET / HTTP/1.1\r\n"), Err(Malformed::Magic { .. })));
     assert!(matches!(OptionReplyHeader::decode(&[0; 20]), Err(Malformed::Magic { .. })));
     assert!(matches!(Request::decode(&[0; 28]), Err(Malformed::Magic { .. })));
+    assert!(matches!(ExtendedRequest::decode(&[0; 32]), Err(Malformed::Magic { .. })));
+    assert!(matches!(ExtendedChunkHeader::decode(&[0; 32]), Err(Malformed::Magic { .. })));
 }
 
 proptest! {
@@ -280,6 +351,20 @@ proptest! {
     ) {
         let request = Request { flags, command, cookie, offset, length };
         prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
+    }
+
+    #[test]
+    fn extended_headers_survive_the_wire(
+        flags: u16, kind: u16, cookie: u64, offset: u64, length: u64, contexts in prop::collection::vec(0u32.., 1..20)
+    ) {
+        let request = ExtendedRequest { flags, command: kind, cookie, offset, length };
+        prop_assert_eq!(ExtendedRequest::decode(&request.encode()), Ok(request));
+        let chunk = ExtendedChunkHeader { flags, kind, cookie, offset, length };
+        prop_assert_eq!(ExtendedChunkHeader::decode(&chunk.encode()), Ok(chunk));
+        let value = Payload::Status(StatusPayload { length, contexts });
+        let bytes = value.encode();
+        let decoded = value.decode(&bytes);
+        prop_assert_eq!(decoded.as_ref(), Ok(&value));
     }
 
     #[test]
@@ -302,14 +387,17 @@ proptest! {
     #[test]
     fn chunks_survive_the_wire(
         offset: u64, length: u32, data: Vec<u8>, error in 1u32.., message in "\\PC{0,80}",
-        extents in prop::collection::vec((0u32.., 0u32..), 1..20)
+        extents in prop::collection::vec((0u32.., 0u32..), 1..20),
+        wide in prop::collection::vec((0u64.., 0u64..), 1..20)
     ) {
         let message = Cow::Borrowed(message.as_str());
         let descriptors = extents.into_iter().map(|(length, flags)| Descriptor { length, flags }).collect();
+        let wide = wide.into_iter().map(|(length, flags)| ExtendedDescriptor { length, flags }).collect();
         for value in [
             Payload::Chunk(Chunk::OffsetData { offset, data: &data }),
             Payload::Chunk(Chunk::OffsetHole { offset, length }),
             Payload::Chunk(Chunk::BlockStatus { context: length, descriptors }),
+            Payload::Chunk(Chunk::BlockStatusExt { context: length, descriptors: wide }),
             Payload::Chunk(Chunk::Error { error, message: message.clone() }),
             Payload::Chunk(Chunk::ErrorOffset { error, message, offset }),
         ] {
@@ -327,6 +415,7 @@ proptest! {
         let _ = MetaContextRequest::decode(&bytes);
         let _ = MetaContextReply::decode(&bytes);
         let _ = ReplyHeader::decode(&bytes);
+        let _ = StatusPayload::decode(&bytes);
         if let Ok(chunk) = Chunk::decode(kind, &bytes) {
             let copy = Payload::Chunk(chunk).encode();
             prop_assert!(copy.len() <= bytes.len() * 3);
