@@ -17,6 +17,8 @@ pub struct ClientConfig {
     pub access: Access,
     /// Metadata contexts to ask for besides `base:allocation`, e.g. `qemu:dirty-bitmap:b0`.
     pub contexts: Vec<String>,
+    /// Whether to ask for headers with 64 bits of length; a server that does not know them is used without.
+    pub extended_headers: bool,
 }
 
 impl Default for ClientConfig {
@@ -28,6 +30,7 @@ impl Default for ClientConfig {
             request_timeout: Duration::from_secs(60),
             access: Access::ReadWrite,
             contexts: Vec::new(),
+            extended_headers: true,
         }
     }
 }

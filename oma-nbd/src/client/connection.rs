@@ -19,9 +19,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::decoder::{Answer, Decoder, Expected, Finished, ServerError};
 use super::error::Failure;
-use super::export::Export;
+use super::export::{Export, Headers};
 use super::socket::{Socket, is_passing};
-use crate::protocol::{self, NBD_CMD_DISC};
+use crate::protocol::{self, ExtendedRequest, NBD_CMD_DISC, NBD_CMD_FLAG_PAYLOAD_LEN};
 
 /// Bytes received besides data that goes straight to its buffer: a batch of headers and small replies.
 const INPUT: usize = 16 << 10;
@@ -36,14 +36,15 @@ pub(super) struct Request {
     pub(super) command: u16,
     pub(super) flags: u16,
     pub(super) offset: u64,
-    pub(super) length: u32,
+    /// Bytes of the export.
+    pub(super) length: u64,
     pub(super) payload: Bytes,
     pub(super) expected: Expected,
 }
 
 impl Request {
     /// A request without flags and payload that expects success.
-    pub(super) const fn new(command: u16, offset: u64, length: u32) -> Self {
+    pub(super) const fn new(command: u16, offset: u64, length: u64) -> Self {
         Self { command, flags: 0, offset, length, payload: Bytes::new(), expected: Expected::Done }
     }
 
@@ -84,7 +85,8 @@ impl Connection {
         let ended = Arc::new(OnceLock::new());
         let driver = Driver {
             socket,
-            decoder: Decoder::new(export.structured),
+            decoder: Decoder::new(export.headers),
+            extended: export.headers == Headers::Extended,
             requests: incoming,
             outbox: VecDeque::new(),
             headers: BytesMut::new(),
@@ -145,6 +147,8 @@ impl Connection {
 
 struct Driver {
     socket: Socket,
+    /// Whether requests have extended headers.
+    extended: bool,
     decoder: Decoder<Token>,
     requests: mpsc::Receiver<Outgoing>,
     /// What is still to be sent, in order.
@@ -197,13 +201,28 @@ impl Driver {
         // Counted up, so that none is used twice; a server that answers an old one is found out.
         self.cookie += 1;
         let Request { command, flags, offset, length, payload, expected } = request;
-        let header = protocol::Request { flags, command, cookie: self.cookie, offset, length };
-        self.headers.extend_from_slice(&header.encode());
+        let header = ExtendedRequest { flags, command, cookie: self.cookie, offset, length };
+        self.push(header, payload);
+        self.decoder.begin(self.cookie, offset, expected, token);
+    }
+
+    /// Adds a request to what is to be sent.
+    fn push(&mut self, mut header: ExtendedRequest, payload: Bytes) {
+        if self.extended {
+            if !payload.is_empty() {
+                header.flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
+                header.length = u64::try_from(payload.len()).expect("a length fits 64 bits");
+            }
+            self.headers.extend_from_slice(&header.encode());
+        } else {
+            let compact = protocol::Request::try_from(header);
+            let compact = compact.expect("requests are cut to what their headers tell");
+            self.headers.extend_from_slice(&compact.encode());
+        }
         self.outbox.push_back(self.headers.split().freeze());
         if !payload.is_empty() {
             self.outbox.push_back(payload);
         }
-        self.decoder.begin(self.cookie, expected, token);
     }
 
     /// Sends what the socket takes now.
@@ -265,8 +284,8 @@ impl Driver {
     }
 
     async fn goodbye(&mut self) -> Result<(), Failure> {
-        let header = protocol::Request { flags: 0, command: NBD_CMD_DISC, cookie: 0, offset: 0, length: 0 };
-        self.outbox.push_back(Bytes::copy_from_slice(&header.encode()));
+        let header = ExtendedRequest { flags: 0, command: NBD_CMD_DISC, cookie: 0, offset: 0, length: 0 };
+        self.push(header, Bytes::new());
         self.send()?;
         while !self.outbox.is_empty() {
             self.socket.writer.ready().await?;

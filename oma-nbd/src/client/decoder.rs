@@ -14,10 +14,12 @@ use bytes::BytesMut;
 use oma_core::{Extent, ExtentSet};
 
 use super::error::Violation;
+use super::export::Headers;
 use crate::protocol::{
-    Chunk, ChunkHeader, Descriptor, MAX_DESCRIPTORS, MAX_STRING, NBD_REPLY_FLAG_DONE,
-    NBD_REPLY_TYPE_BLOCK_STATUS, NBD_REPLY_TYPE_ERROR_BIT, NBD_REPLY_TYPE_NONE, NBD_REPLY_TYPE_OFFSET_DATA,
-    NBD_REPLY_TYPE_OFFSET_HOLE, ReplyHeader, SimpleReply,
+    Chunk, ChunkHeader, ExtendedChunkHeader, ExtendedDescriptor, MAX_DESCRIPTORS, MAX_STRING,
+    NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_BLOCK_STATUS, NBD_REPLY_TYPE_BLOCK_STATUS_EXT,
+    NBD_REPLY_TYPE_ERROR_BIT, NBD_REPLY_TYPE_NONE, NBD_REPLY_TYPE_OFFSET_DATA, NBD_REPLY_TYPE_OFFSET_HOLE,
+    ReplyHeader, SimpleReply,
 };
 
 /// What a request waits for.
@@ -43,7 +45,7 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct ContextStatus {
     pub(super) context: u32,
-    pub(super) descriptors: Vec<Descriptor>,
+    pub(super) descriptors: Vec<ExtendedDescriptor>,
 }
 
 /// An error that the server told.
@@ -63,6 +65,8 @@ pub(super) struct Finished<T> {
 #[derive(Debug)]
 struct Pending<T> {
     token: T,
+    /// The request's.
+    offset: u64,
     expected: Expected,
     /// What of a read has come.
     covered: ExtentSet,
@@ -75,7 +79,7 @@ struct Pending<T> {
 enum State<T> {
     Header,
     /// The header of a chunk was read; its payload, or the offset before its data, is next.
-    Chunk(ChunkHeader),
+    Chunk(ExtendedChunkHeader),
     /// Data goes to `buffer[at..end]` of a read.
     Data {
         cookie: u64,
@@ -89,22 +93,22 @@ enum State<T> {
 /// Replies of one connection.
 #[derive(Debug)]
 pub(super) struct Decoder<T> {
-    structured: bool,
+    headers: Headers,
     pending: HashMap<u64, Box<Pending<T>>>,
     state: State<T>,
     finished: VecDeque<Finished<T>>,
 }
 
 impl<T> Decoder<T> {
-    /// `structured`: whether structured replies were negotiated.
-    pub(super) fn new(structured: bool) -> Self {
-        Self { structured, pending: HashMap::new(), state: State::Header, finished: VecDeque::new() }
+    /// A connection without requests, with headers as agreed.
+    pub(super) fn new(headers: Headers) -> Self {
+        Self { headers, pending: HashMap::new(), state: State::Header, finished: VecDeque::new() }
     }
 
-    /// Adds a request; the cookie must not be pending.
-    pub(super) fn begin(&mut self, cookie: u64, expected: Expected, token: T) {
-        let pending =
-            Pending { token, expected, covered: ExtentSet::new(), statuses: Vec::new(), error: None };
+    /// Adds a request at an offset; the cookie must not be pending.
+    pub(super) fn begin(&mut self, cookie: u64, offset: u64, expected: Expected, token: T) {
+        let (covered, statuses) = (ExtentSet::new(), Vec::new());
+        let pending = Pending { token, offset, expected, covered, statuses, error: None };
         let earlier = self.pending.insert(cookie, Box::new(pending));
         debug_assert!(earlier.is_none(), "cookies are counted up");
     }
@@ -152,6 +156,7 @@ impl<T> Decoder<T> {
     /// How many bytes [`Decoder::feed`] needs at once for its next step.
     pub(super) fn needed(&self) -> usize {
         match &self.state {
+            State::Header if self.headers == Headers::Extended => ExtendedChunkHeader::SIZE,
             State::Header => ChunkHeader::SIZE,
             State::Chunk(header) => payload_size(header),
             State::Data { .. } => 1,
@@ -192,7 +197,13 @@ impl<T> Decoder<T> {
                 let Some((header, size)) = ReplyHeader::decode(bytes)? else { return Ok(0) };
                 match header {
                     ReplyHeader::Simple(reply) => self.simple(&reply)?,
-                    ReplyHeader::Chunk(header) => self.header(&header)?,
+                    ReplyHeader::Chunk(header) => self.structured(&header)?,
+                    ReplyHeader::Extended(header) if self.headers == Headers::Extended => {
+                        self.header(&header)?;
+                    }
+                    ReplyHeader::Extended(_) => {
+                        return Err(Violation::Unfit("an extended header that was not agreed"));
+                    }
                 }
                 Ok(size)
             }
@@ -205,10 +216,16 @@ impl<T> Decoder<T> {
 
     fn simple(&mut self, reply: &SimpleReply) -> Result<(), Violation> {
         let mut pending = self.take(reply.cookie)?;
-        if self.structured && !matches!(pending.expected, Expected::Done) {
-            return Err(Violation::Unfit(
-                "a simple reply to a read or block status after structured replies were agreed",
-            ));
+        match (self.headers, &pending.expected) {
+            (Headers::Simple, _) | (Headers::Structured, Expected::Done) => {}
+            (Headers::Structured, Expected::Data { .. } | Expected::Status { .. }) => {
+                return Err(Violation::Unfit(
+                    "a simple reply to a read or block status after structured replies were agreed",
+                ));
+            }
+            (Headers::Extended, _) => {
+                return Err(Violation::Unfit("a simple reply after extended headers were agreed"));
+            }
         }
         if !pending.covered.is_empty() || !pending.statuses.is_empty() || pending.error.is_some() {
             return Err(Violation::Unfit("a simple reply after chunks"));
@@ -228,15 +245,25 @@ impl<T> Decoder<T> {
         }
     }
 
-    /// Refuses a chunk by its header, before any room is made for its payload.
-    fn header(&mut self, header: &ChunkHeader) -> Result<(), Violation> {
-        if !self.structured {
-            return Err(Violation::Unfit("a chunk though structured replies were not agreed"));
+    /// A chunk with a compact header, which leaves out the request's offset.
+    fn structured(&mut self, header: &ChunkHeader) -> Result<(), Violation> {
+        if self.headers != Headers::Structured {
+            return Err(Violation::Unfit("a chunk whose header was not agreed"));
         }
+        let ChunkHeader { flags, kind, cookie, length } = *header;
+        let offset = self.pending.get(&cookie).map_or(0, |pending| pending.offset);
+        self.header(&ExtendedChunkHeader { flags, kind, cookie, offset, length: length.into() })
+    }
+
+    /// Refuses a chunk by its header, before any room is made for its payload.
+    fn header(&mut self, header: &ExtendedChunkHeader) -> Result<(), Violation> {
         let Some(pending) = self.pending.get(&header.cookie) else {
             return Err(Violation::UnknownCookie(header.cookie));
         };
-        let length = u64::from(header.length);
+        if header.offset != pending.offset {
+            return Err(Violation::Unfit("a chunk with another offset than its request"));
+        }
+        let length = header.length;
         let at_most = |what, limit: usize| {
             let limit = wide(limit);
             if length > limit { Err(Violation::TooLong { what, length, limit }) } else { Ok(()) }
@@ -255,8 +282,13 @@ impl<T> Decoder<T> {
                 }
             }
             (NBD_REPLY_TYPE_OFFSET_HOLE, Expected::Data { .. }) => at_most("a hole", 12)?,
-            (NBD_REPLY_TYPE_BLOCK_STATUS, Expected::Status { .. }) => {
+            (NBD_REPLY_TYPE_BLOCK_STATUS, Expected::Status { .. }) if self.headers != Headers::Extended => {
                 at_most("block status", 4 + 8 * MAX_DESCRIPTORS)?;
+            }
+            (NBD_REPLY_TYPE_BLOCK_STATUS_EXT, Expected::Status { .. })
+                if self.headers == Headers::Extended =>
+            {
+                at_most("block status", 8 + 16 * MAX_DESCRIPTORS)?;
             }
             (kind, _) if kind & NBD_REPLY_TYPE_ERROR_BIT != 0 => at_most("an error", 64 + MAX_STRING)?,
             _ => return Err(Violation::Unfit("a chunk of a kind that this request does not have")),
@@ -265,13 +297,13 @@ impl<T> Decoder<T> {
         Ok(())
     }
 
-    fn chunk(&mut self, header: &ChunkHeader, payload: &[u8]) -> Result<(), Violation> {
+    fn chunk(&mut self, header: &ExtendedChunkHeader, payload: &[u8]) -> Result<(), Violation> {
         let last = header.flags & NBD_REPLY_FLAG_DONE != 0;
         let mut pending = self.take(header.cookie)?;
         match Chunk::decode(header.kind, payload)? {
             Chunk::None => {}
             Chunk::OffsetData { offset, .. } => {
-                let length = u64::from(header.length) - wide(Chunk::OFFSET_SIZE);
+                let length = header.length - wide(Chunk::OFFSET_SIZE);
                 let place = pending.cover(offset, length)?;
                 return self.receive(header.cookie, pending, place, last);
             }
@@ -282,6 +314,10 @@ impl<T> Decoder<T> {
                 }
             }
             Chunk::BlockStatus { context, descriptors } => {
+                let descriptors = descriptors.into_iter().map(ExtendedDescriptor::from).collect();
+                pending.add_status(ContextStatus { context, descriptors })?;
+            }
+            Chunk::BlockStatusExt { context, descriptors } => {
                 pending.add_status(ContextStatus { context, descriptors })?;
             }
             Chunk::Error { error, message } => pending.fail(error, &message),
@@ -384,10 +420,10 @@ impl<T> Pending<T> {
 }
 
 /// Bytes of a chunk's payload that are taken at once: all, or only the offset where data follows.
-fn payload_size(header: &ChunkHeader) -> usize {
+fn payload_size(header: &ExtendedChunkHeader) -> usize {
     match header.kind {
         NBD_REPLY_TYPE_OFFSET_DATA => Chunk::OFFSET_SIZE,
-        _ => usize::try_from(header.length).expect("a length of 32 bits fits usize"),
+        _ => usize::try_from(header.length).expect("the length was checked with the header"),
     }
 }
 
@@ -398,13 +434,17 @@ fn wide(length: usize) -> u64 {
 /// Feeds bytes as from a hostile server to a decoder with one request of each kind.
 pub(super) fn fuzz(bytes: &[u8]) {
     const LENGTH: usize = 4096;
-    let (structured, bytes) =
-        bytes.split_first().map_or((true, bytes), |(first, rest)| (first & 1 == 0, rest));
-    let mut decoder = Decoder::new(structured);
-    decoder.begin(1, Expected::Done, ());
-    decoder.begin(2, Expected::Data { offset: 512, buffer: BytesMut::zeroed(LENGTH) }, ());
-    if structured {
-        decoder.begin(3, Expected::Status { contexts: vec![1, 2] }, ());
+    let (headers, bytes) = match bytes.split_first() {
+        Some((first, rest)) if first & 1 == 1 => (Headers::Simple, rest),
+        Some((first, rest)) if first & 2 == 2 => (Headers::Extended, rest),
+        Some((_, rest)) => (Headers::Structured, rest),
+        None => (Headers::Structured, bytes),
+    };
+    let mut decoder = Decoder::new(headers);
+    decoder.begin(1, 0, Expected::Done, ());
+    decoder.begin(2, 512, Expected::Data { offset: 512, buffer: BytesMut::zeroed(LENGTH) }, ());
+    if headers != Headers::Simple {
+        decoder.begin(3, 1 << 40, Expected::Status { contexts: vec![1, 2] }, ());
     }
     let mut rest = bytes;
     while let Ok(used) = decoder.feed(rest) {

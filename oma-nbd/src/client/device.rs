@@ -12,21 +12,29 @@ use super::Client;
 use super::connection::Request;
 use super::decoder::{Answer, Expected};
 use super::error::{Failure, Violation};
+use super::export::Headers;
 use super::status::allocation;
 use crate::protocol::{
     BASE_ALLOCATION, NBD_CMD_CACHE, NBD_CMD_FLAG_FAST_ZERO, NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE,
-    NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_FLAG_SEND_FLUSH,
-    NBD_FLAG_SEND_FUA, NBD_FLAG_SEND_WRITE_ZEROES,
+    NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_ENOTSUP,
+    NBD_FLAG_SEND_FLUSH, NBD_FLAG_SEND_FUA, NBD_FLAG_SEND_WRITE_ZEROES,
 };
 
-/// No request without data is longer: a multiple of every block size, and short enough that a server that has to write
-/// zeroes one by one answers within the time of a request.
-const LONGEST: u32 = 1 << 30;
+/// No request without data is longer, unless it has extended headers and is sure to be quick: a multiple of every block
+/// size, and short enough that a server that has to write zeroes one by one answers within the time of a request.
+const LONGEST: u64 = 1 << 30;
 
-/// The beginning of an extent that one request without data can cover, and its length.
-pub(super) fn head(extent: Extent) -> (Extent, u32) {
-    let length = u32::try_from(extent.length()).map_or(LONGEST, |length| length.min(LONGEST));
-    (Extent::new(extent.offset(), length.into()).unwrap_or(extent), length)
+/// The beginning of an extent that one quick request without data can cover.
+pub(super) fn head(headers: Headers, extent: Extent) -> Extent {
+    match headers {
+        Headers::Extended => extent,
+        Headers::Simple | Headers::Structured => start(extent),
+    }
+}
+
+/// The beginning of an extent, no longer than [`LONGEST`].
+fn start(extent: Extent) -> Extent {
+    Extent::new(extent.offset(), extent.length().min(LONGEST)).unwrap_or(extent)
 }
 
 #[async_trait]
@@ -65,7 +73,7 @@ impl BlockDevice for Client {
         if !self.info.can_trim {
             return Ok(());
         }
-        self.each_head(NBD_CMD_TRIM, 0, extent).await.map_err(|failure| self.failed("trim", failure))
+        self.trim_all(extent).await.map_err(|failure| self.failed("trim", failure))
     }
 
     async fn flush(&self) -> Result<()> {
@@ -119,7 +127,7 @@ impl Client {
     }
 
     async fn read_piece(&self, offset: u64, buffer: BytesMut) -> Result<BytesMut, Failure> {
-        let request = Request::new(NBD_CMD_READ, offset, narrow(buffer.len()));
+        let request = Request::new(NBD_CMD_READ, offset, wide(buffer.len()));
         match self.pool.request(request.expecting(Expected::Data { offset, buffer })).await? {
             Answer::Data(buffer) => Ok(buffer),
             Answer::Done | Answer::Status(_) => Err(Violation::Unfit("a read without data").into()),
@@ -132,10 +140,10 @@ impl Client {
         let mut at = offset;
         while !data.is_empty() {
             let payload = data.split_to(maximum.min(data.len()));
-            let length = payload.len();
-            let request = Request::new(NBD_CMD_WRITE, at, narrow(length));
+            let length = wide(payload.len());
+            let request = Request::new(NBD_CMD_WRITE, at, length);
             pieces.push(self.change(Request { flags: plan.flags, payload, ..request }));
-            at += wide(length);
+            at += length;
         }
         try_join_all(pieces).await?;
         self.finish(&plan).await
@@ -146,8 +154,36 @@ impl Client {
             return self.write_zeroes_as_data(extent, durability).await;
         }
         let plan = self.durably(durability)?;
-        self.each_head(NBD_CMD_WRITE_ZEROES, plan.flags | keeping(zeroing), extent).await?;
+        let flags = plan.flags | keeping(zeroing);
+        if !self.zero_far(flags, extent).await? {
+            self.zero_in_steps(flags, Some(extent)).await?;
+        }
         self.finish(&plan).await
+    }
+
+    /// Zeroes what is too long for a request that may be slow by one that is quick; false when the server has none.
+    async fn zero_far(&self, flags: u16, extent: Extent) -> Result<bool, Failure> {
+        let far = head(self.pool.export().headers, extent).length() > LONGEST;
+        if !far || !self.info.can_zero_fast {
+            return Ok(false);
+        }
+        let request = Request::new(NBD_CMD_WRITE_ZEROES, extent.offset(), extent.length());
+        match self.change(Request { flags: flags | NBD_CMD_FLAG_FAST_ZERO, ..request }).await {
+            Ok(()) => Ok(true),
+            Err(Failure::Server { errno: NBD_ENOTSUP, .. }) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn zero_in_steps(&self, flags: u16, extent: Option<Extent>) -> Result<(), Failure> {
+        let mut rest = extent;
+        while let Some(extent) = rest {
+            let piece = start(extent);
+            let request = Request::new(NBD_CMD_WRITE_ZEROES, piece.offset(), piece.length());
+            self.change(Request { flags, ..request }).await?;
+            rest = Extent::between(piece.end(), extent.end());
+        }
+        Ok(())
     }
 
     async fn zero_only_fast(
@@ -160,21 +196,19 @@ impl Client {
             return Err(Failure::Cannot("zero faster than write"));
         }
         let plan = self.durably(durability)?;
-        let flags = plan.flags | keeping(zeroing) | NBD_CMD_FLAG_FAST_ZERO;
-        let (first, length) = head(extent);
-        self.change(Request { flags, ..Request::new(NBD_CMD_WRITE_ZEROES, first.offset(), length) }).await?;
-        if let Some(rest) = Extent::between(first.end(), extent.end()) {
-            // Something has changed, so it must not be refused any more.
-            self.each_head(NBD_CMD_WRITE_ZEROES, plan.flags | keeping(zeroing), rest).await?;
-        }
+        let flags = plan.flags | keeping(zeroing);
+        let first = head(self.pool.export().headers, extent);
+        let request = Request::new(NBD_CMD_WRITE_ZEROES, first.offset(), first.length());
+        self.change(Request { flags: flags | NBD_CMD_FLAG_FAST_ZERO, ..request }).await?;
+        // Something has changed, so the rest must not be refused any more.
+        self.zero_in_steps(flags, Extent::between(first.end(), extent.end())).await?;
         self.finish(&plan).await
     }
 
     /// Asks for an extent to be cached, in pieces no larger than a read: a server may do it by reading.
     async fn read_ahead(&self, extent: Extent) -> Result<(), Failure> {
         for piece in extent.pieces(self.info.block_sizes.maximum.into()) {
-            let length = u32::try_from(piece.length()).expect("a piece is no longer than 32 bits tell");
-            self.pool.request(Request::new(NBD_CMD_CACHE, piece.offset(), length)).await?;
+            self.pool.request(Request::new(NBD_CMD_CACHE, piece.offset(), piece.length())).await?;
         }
         Ok(())
     }
@@ -190,13 +224,11 @@ impl Client {
         Ok(())
     }
 
-    /// A request without data over an extent of any length, one piece after the other.
-    async fn each_head(&self, command: u16, flags: u16, extent: Extent) -> Result<(), Failure> {
+    async fn trim_all(&self, extent: Extent) -> Result<(), Failure> {
         let mut rest = Some(extent);
         while let Some(extent) = rest {
-            let (piece, length) = head(extent);
-            let request = Request::new(command, piece.offset(), length);
-            self.change(Request { flags, ..request }).await?;
+            let piece = head(self.pool.export().headers, extent);
+            self.change(Request::new(NBD_CMD_TRIM, piece.offset(), piece.length())).await?;
             rest = Extent::between(piece.end(), extent.end());
         }
         Ok(())
@@ -258,8 +290,4 @@ const fn keeping(zeroing: Zeroing) -> u16 {
 
 fn wide(length: usize) -> u64 {
     u64::try_from(length).expect("a length fits 64 bits")
-}
-
-fn narrow(length: usize) -> u32 {
-    u32::try_from(length).expect("a payload is no longer than the server's maximum")
 }

@@ -12,14 +12,25 @@ const MAX_PAYLOAD: u32 = 64 << 20;
 /// No smallest block is larger; the protocol says so.
 const MAX_MINIMUM: u32 = 64 << 10;
 
+/// What requests and replies look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Headers {
+    /// Each reply is simple.
+    #[default]
+    Simple,
+    /// Replies may come in chunks.
+    Structured,
+    /// All headers have 64 bits of length, and all replies come in chunks.
+    Extended,
+}
+
 /// An export, as one connection found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Export {
     pub(super) size: u64,
     pub(super) flags: u16,
     pub(super) block_sizes: BlockSizes,
-    /// Whether replies are structured.
-    pub(super) structured: bool,
+    pub(super) headers: Headers,
     /// Names and ids of the metadata contexts.
     pub(super) contexts: Vec<(String, u32)>,
 }
@@ -27,7 +38,8 @@ pub(super) struct Export {
 impl Default for Export {
     fn default() -> Self {
         let block_sizes = BlockSizes { minimum: 1, preferred: 4096, maximum: DEFAULT_MAX_PAYLOAD };
-        Self { size: 0, flags: NBD_FLAG_HAS_FLAGS, block_sizes, structured: false, contexts: Vec::new() }
+        let (flags, headers) = (NBD_FLAG_HAS_FLAGS, Headers::Simple);
+        Self { size: 0, flags, block_sizes, headers, contexts: Vec::new() }
     }
 }
 
@@ -73,7 +85,7 @@ impl Export {
         let same = self.size == before.size
             && self.flags == before.flags
             && self.block_sizes == before.block_sizes
-            && self.structured == before.structured
+            && self.headers == before.headers
             && names(self) == names(before);
         if same {
             return Ok(());
@@ -88,8 +100,11 @@ impl fmt::Display for Export {
         let several =
             if self.has(NBD_FLAG_CAN_MULTI_CONN) { "several connections" } else { "one connection" };
         let contexts: Vec<_> = self.contexts.iter().map(|(name, _)| name.as_str()).collect();
-        let (size, flags) = (self.size, self.flags);
-        write!(f, "{size} bytes, {access}, {several}, flags {flags:#x}, contexts [{}]", contexts.join(", "))
+        let (size, flags, headers, contexts) = (self.size, self.flags, self.headers, contexts.join(", "));
+        write!(
+            f,
+            "{size} bytes, {access}, {several}, {headers:?} headers, flags {flags:#x}, contexts [{contexts}]"
+        )
     }
 }
 

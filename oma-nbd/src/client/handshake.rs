@@ -1,25 +1,27 @@
 //! The client's side of the handshake.
 //!
 //! ```text
-//!  greeting → STRUCTURED_REPLY → SET_META_CONTEXT → GO ─────────────► transmission
-//!                (refused: without)                  └ unknown option ► EXPORT_NAME
+//!  greeting → EXTENDED_HEADERS ───────────► SET_META_CONTEXT → GO ─────────────► transmission
+//!               └ refused: STRUCTURED_REPLY ┘                  └ unknown option ► EXPORT_NAME
+//!                            └ refused: without
 //! ```
 
 use std::io;
 
 use bytes::BufMut;
 
+use super::ClientConfig;
 use super::error::{Failure, Offer, Violation};
-use super::export::{Export, block_sizes};
+use super::export::{Export, Headers, block_sizes};
 use super::socket::Socket;
 use crate::protocol::{
     BASE_ALLOCATION, ExportNameReply, Greeting, InfoReply, InfoRequest, ListReply, MAX_STRING,
     MetaContextReply, MetaContextRequest, NBD_CLISERV_MAGIC, NBD_FLAG_C_FIXED_NEWSTYLE, NBD_FLAG_C_NO_ZEROES,
     NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES, NBD_INFO_BLOCK_SIZE, NBD_MAGIC, NBD_OPT_ABORT,
-    NBD_OPT_EXPORT_NAME, NBD_OPT_GO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT,
-    NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NBD_REP_ERR_PLATFORM, NBD_REP_ERR_POLICY, NBD_REP_ERR_SHUTDOWN,
-    NBD_REP_ERR_TLS_REQD, NBD_REP_ERR_UNKNOWN, NBD_REP_ERR_UNSUP, NBD_REP_FLAG_ERROR, NBD_REP_INFO,
-    NBD_REP_META_CONTEXT, NBD_REP_SERVER, OptionHeader, OptionReplyHeader,
+    NBD_OPT_EXPORT_NAME, NBD_OPT_EXTENDED_HEADERS, NBD_OPT_GO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT,
+    NBD_OPT_SET_META_CONTEXT, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NBD_REP_ERR_PLATFORM,
+    NBD_REP_ERR_POLICY, NBD_REP_ERR_SHUTDOWN, NBD_REP_ERR_TLS_REQD, NBD_REP_ERR_UNKNOWN, NBD_REP_ERR_UNSUP,
+    NBD_REP_FLAG_ERROR, NBD_REP_INFO, NBD_REP_META_CONTEXT, NBD_REP_SERVER, OptionHeader, OptionReplyHeader,
 };
 
 /// No reply to an option has more payload: two texts of the protocol and their lengths, with room to spare.
@@ -79,16 +81,23 @@ impl Handshake {
     }
 
     /// Opens an export and enters transmission.
-    pub(super) async fn open(mut self, name: &str, contexts: &[String]) -> Result<(Socket, Export), Failure> {
+    pub(super) async fn open(
+        mut self,
+        name: &str,
+        config: &ClientConfig,
+    ) -> Result<(Socket, Export), Failure> {
         if !self.fixed {
             return self.export_name(name, Export::default()).await;
         }
-        let mut export = Export { structured: self.structured_replies().await?, ..Export::default() };
-        if export.structured {
-            export.contexts = self.set_contexts(name, contexts).await?;
+        let mut export = Export { headers: self.headers(config).await?, ..Export::default() };
+        if export.headers != Headers::Simple {
+            export.contexts = self.set_contexts(name, &config.contexts).await?;
         }
         match self.go(name, &mut export).await? {
             Outcome::Acknowledged => Ok((self.socket, export)),
+            Outcome::Refused { reply: NBD_REP_ERR_UNSUP, .. } if export.headers == Headers::Extended => {
+                Err(Violation::Handshake("extended headers without the option to use them").into())
+            }
             Outcome::Refused { reply: NBD_REP_ERR_UNSUP, .. } => self.export_name(name, export).await,
             Outcome::Refused { reply: NBD_REP_ERR_UNKNOWN, .. } => {
                 let offer = self.offer().await;
@@ -113,7 +122,7 @@ impl Handshake {
     /// The names of an export's metadata contexts that fit a query.
     pub(super) async fn list_contexts(mut self, name: &str, query: &str) -> Result<Vec<String>, Failure> {
         self.only_fixed("list metadata contexts")?;
-        if !self.structured_replies().await? {
+        if !self.agree(NBD_OPT_STRUCTURED_REPLY).await? {
             self.abort().await;
             return Ok(Vec::new());
         }
@@ -150,12 +159,22 @@ impl Handshake {
         if self.fixed { Ok(()) } else { Err(Failure::Cannot(what)) }
     }
 
-    async fn structured_replies(&mut self) -> Result<bool, Failure> {
-        match self.option(NBD_OPT_STRUCTURED_REPLY, &[], NBD_REP_ACK, |_| Ok(())).await? {
+    /// The best headers that both sides know.
+    async fn headers(&mut self, config: &ClientConfig) -> Result<Headers, Failure> {
+        if config.extended_headers && self.agree(NBD_OPT_EXTENDED_HEADERS).await? {
+            return Ok(Headers::Extended);
+        }
+        let structured = self.agree(NBD_OPT_STRUCTURED_REPLY).await?;
+        Ok(if structured { Headers::Structured } else { Headers::Simple })
+    }
+
+    /// Whether the server takes an option without a payload.
+    async fn agree(&mut self, option: u32) -> Result<bool, Failure> {
+        match self.option(option, &[], NBD_REP_ACK, |_| Ok(())).await? {
             Outcome::Acknowledged => Ok(true),
             Outcome::Refused { reply: reply @ (NBD_REP_ERR_TLS_REQD | NBD_REP_ERR_SHUTDOWN), text } => {
                 self.abort().await;
-                Err(refusal("structured replies", reply, text))
+                Err(refusal("replies in chunks", reply, text))
             }
             Outcome::Refused { .. } => Ok(false),
         }

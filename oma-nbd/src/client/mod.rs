@@ -26,6 +26,7 @@ use crate::protocol::{
 };
 use crate::uri::Uri;
 use error::Failure;
+use export::Headers;
 use pool::Pool;
 
 pub use config::ClientConfig;
@@ -103,18 +104,29 @@ impl Client {
     /// # Errors
     /// As [`Client::meta_status`].
     pub async fn dirty_extents(&self, bitmap: &str, extent: Extent) -> Result<ExtentSet> {
-        let context = format!("{QEMU_DIRTY_BITMAP}{bitmap}");
-        let mut dirty = ExtentSet::new();
+        self.marked_extents(&format!("{QEMU_DIRTY_BITMAP}{bitmap}"), NBD_STATE_DIRTY.into(), extent).await
+    }
+
+    /// The parts of an extent where a metadata context sets any of these flags, asked for in bounded requests.
+    ///
+    /// # Errors
+    /// As [`Client::meta_status`].
+    pub async fn marked_extents(&self, context: &str, flags: u64, extent: Extent) -> Result<ExtentSet> {
+        let mut marked = ExtentSet::new();
         let mut rest = Some(extent);
         while let Some(ask) = rest {
-            let found = self.meta_status(&context, ask).await?;
+            let found = self.meta_status(context, ask).await?;
             let end = found.last().map_or(ask.offset(), |last| last.extent.end());
-            dirty.extend(
-                found.iter().filter(|part| part.flags & NBD_STATE_DIRTY != 0).map(|part| part.extent),
-            );
+            marked.extend(found.iter().filter(|part| part.flags & flags != 0).map(|part| part.extent));
             rest = Extent::between(end, ask.end());
         }
-        Ok(dirty)
+        Ok(marked)
+    }
+
+    /// Whether requests and replies have 64 bits of length, so that trims and block status go far in one request.
+    #[must_use]
+    pub fn has_extended_headers(&self) -> bool {
+        self.pool.export().headers == Headers::Extended
     }
 
     /// Tells the server goodbye and closes the connections.

@@ -185,7 +185,7 @@ impl Slot {
 async fn connect(uri: &Uri, config: &ClientConfig) -> Result<Connection, Failure> {
     let (socket, export) = within(config, async {
         let handshake = begin(uri).await?;
-        handshake.open(uri.export(), &config.contexts).await
+        handshake.open(uri.export(), config).await
     })
     .await?;
     Ok(Connection::start(socket, export, config.requests_in_flight, config.request_timeout))

@@ -1,5 +1,6 @@
 //! Block status: from descriptors of the server to extents that can be trusted.
 
+use bytes::BytesMut;
 use oma_core::Extent;
 use oma_core::traits::{BlockStatus, BlockStatusKind};
 
@@ -8,7 +9,11 @@ use super::connection::Request;
 use super::decoder::{Answer, Expected};
 use super::device::head;
 use super::error::{Failure, Violation};
-use crate::protocol::{Descriptor, NBD_CMD_BLOCK_STATUS, NBD_STATE_HOLE, NBD_STATE_ZERO};
+use super::export::Headers;
+use crate::protocol::{
+    ExtendedDescriptor, NBD_CMD_BLOCK_STATUS, NBD_FLAG_BLOCK_STAT_PAYLOAD, NBD_STATE_HOLE, NBD_STATE_ZERO,
+    StatusPayload,
+};
 
 /// Flags of a metadata context for one extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +21,7 @@ pub struct MetaStatus {
     /// The extent.
     pub extent: Extent,
     /// What the context says of it.
-    pub flags: u32,
+    pub flags: u64,
 }
 
 impl Client {
@@ -26,10 +31,20 @@ impl Client {
         let export = &connection.export;
         // Ids belong to a connection, names to the export.
         let id = export.context(context).ok_or_else(|| Failure::NoContext(context.to_owned()))?;
-        let contexts = export.contexts.iter().map(|(_, id)| *id).collect();
-        let (asked, length) = head(extent);
-        let request = Request::new(NBD_CMD_BLOCK_STATUS, asked.offset(), length)
-            .expecting(Expected::Status { contexts });
+        let asked = head(export.headers, extent);
+        let mut request = Request::new(NBD_CMD_BLOCK_STATUS, asked.offset(), asked.length());
+        let mut contexts: Vec<_> = export.contexts.iter().map(|(_, id)| *id).collect();
+        if contexts.len() > 1
+            && export.headers == Headers::Extended
+            && export.has(NBD_FLAG_BLOCK_STAT_PAYLOAD)
+        {
+            // The others would be told too, and cost the server as much.
+            contexts = vec![id];
+            let mut payload = BytesMut::new();
+            StatusPayload { length: asked.length(), contexts: vec![id] }.encode(&mut payload);
+            request.payload = payload.freeze();
+        }
+        let request = request.expecting(Expected::Status { contexts });
         let found = match connection.request(request).await? {
             Answer::Status(found) => found.into_iter().find(|status| status.context == id),
             Answer::Done | Answer::Data(_) => None,
@@ -40,11 +55,11 @@ impl Client {
 }
 
 /// Extents from the start of `asked`, clipped to it: the last one may be longer than what was asked for.
-pub(super) fn extents(asked: Extent, descriptors: &[Descriptor]) -> Vec<MetaStatus> {
+pub(super) fn extents(asked: Extent, descriptors: &[ExtendedDescriptor]) -> Vec<MetaStatus> {
     let mut found: Vec<MetaStatus> = Vec::with_capacity(descriptors.len());
     let mut at = asked.offset();
     for descriptor in descriptors {
-        let end = at.saturating_add(descriptor.length.into()).min(asked.end());
+        let end = at.saturating_add(descriptor.length).min(asked.end());
         let Some(extent) = Extent::between(at, end) else { break };
         at = end;
         match found.last_mut() {
@@ -58,9 +73,8 @@ pub(super) fn extents(asked: Extent, descriptors: &[Descriptor]) -> Vec<MetaStat
 }
 
 /// What `base:allocation` says: two bits, two promises (L10).
-pub(super) const fn allocation(status: MetaStatus) -> BlockStatus {
-    let hole = status.flags & NBD_STATE_HOLE != 0;
-    let zero = status.flags & NBD_STATE_ZERO != 0;
+pub(super) fn allocation(status: MetaStatus) -> BlockStatus {
+    let [hole, zero] = [NBD_STATE_HOLE, NBD_STATE_ZERO].map(|flag| status.flags & u64::from(flag) != 0);
     let kind = match (hole, zero) {
         (false, false) => BlockStatusKind::Data,
         (false, true) => BlockStatusKind::Zero,
@@ -79,31 +93,35 @@ mod tests {
         Extent::new(4096, 8192).unwrap()
     }
 
-    fn found(descriptors: &[(u32, u32)]) -> Vec<(u64, u64, u32)> {
-        let list: Vec<_> = descriptors.iter().map(|&(length, flags)| Descriptor { length, flags }).collect();
+    fn found(descriptors: &[(u64, u64)]) -> Vec<(u64, u64, u64)> {
+        let list: Vec<_> =
+            descriptors.iter().map(|&(length, flags)| ExtendedDescriptor { length, flags }).collect();
         extents(asked(), &list).iter().map(|s| (s.extent.offset(), s.extent.length(), s.flags)).collect()
     }
 
     #[test]
     fn an_overlong_end_is_clipped_and_neighbours_are_merged() {
-        assert_eq!(found(&[(4096, 0), (u32::MAX, 1)]), [(4096, 4096, 0), (8192, 4096, 1)]);
+        assert_eq!(found(&[(4096, 0), (u64::MAX, 1)]), [(4096, 4096, 0), (8192, 4096, 1)]);
         assert_eq!(found(&[(4096, 3), (1024, 3), (512, 0)]), [(4096, 5120, 3), (9216, 512, 0)]);
         assert_eq!(found(&[(8192, 0), (4096, 1)]), [(4096, 8192, 0)]);
     }
 
     #[test]
     fn l10_hole_and_zero_are_two_promises() {
-        let kind = |flags| allocation(MetaStatus { extent: asked(), flags }).kind;
+        let kind = |flags: u32| allocation(MetaStatus { extent: asked(), flags: flags.into() }).kind;
         assert_eq!(kind(0), BlockStatusKind::Data);
         assert_eq!(kind(NBD_STATE_HOLE), BlockStatusKind::Unallocated);
         assert_eq!(kind(NBD_STATE_ZERO), BlockStatusKind::Zero);
         assert_eq!(kind(NBD_STATE_HOLE | NBD_STATE_ZERO), BlockStatusKind::Hole);
-        assert_eq!(kind(1 << 31), BlockStatusKind::Data, "unknown flags promise nothing");
+        for flags in [1 << 31, 1 << 32, u64::MAX << 2] {
+            let unknown = allocation(MetaStatus { extent: asked(), flags });
+            assert_eq!(unknown.kind, BlockStatusKind::Data, "unknown flags promise nothing");
+        }
     }
 
     proptest! {
         #[test]
-        fn extents_are_in_order_without_gaps_within_what_was_asked(list in prop::collection::vec((1u32.., 0u32..4), 1..20)) {
+        fn extents_are_in_order_without_gaps_within_what_was_asked(list in prop::collection::vec((1u64.., 0u64..4), 1..20)) {
             let found = found(&list);
             prop_assert_eq!(found[0].0, asked().offset());
             prop_assert!(found.windows(2).all(|pair| pair[0].0 + pair[0].1 == pair[1].0 && pair[0].2 != pair[1].2));

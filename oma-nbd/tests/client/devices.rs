@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use oma_core::conformance::{DeviceSubject, Requirement, Trial, block_device_cases, cases};
+use oma_nbd::{Client, ClientConfig};
 
 use crate::fixture::{NBD_SERVER, NBDKIT, Peer, QEMU_NBD, text};
 
@@ -34,6 +35,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         peer.start_qemu_nbd(&["--format=raw", "--discard=unmap", &image]).await;
         subject(peer).await
     };
+    let compact = || async {
+        let mut peer = Peer::new();
+        let image = image(&peer);
+        peer.start_qemu_nbd(&["--format=raw", "--discard=unmap", &image]).await;
+        let config = ClientConfig { extended_headers: false, ..crate::fixture::config() };
+        with(peer, "", config).await
+    };
     let server = || async {
         let mut peer = Peer::new();
         let export = format!("[]\nexportname = {}\nflush = true\nfua = true\ntrim = true\n", image(&peer));
@@ -46,6 +54,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         suite(NBDKIT, "nbdkit_with_simple_replies", simple),
         suite(NBDKIT, "nbdkit_without_options", oldest),
         suite(QEMU_NBD, "qemu_nbd", qemu),
+        suite(QEMU_NBD, "qemu_nbd_with_compact_headers", compact),
         suite(NBD_SERVER, "nbd_server", server),
     ]
     .into_iter()
@@ -76,6 +85,10 @@ async fn subject(peer: Peer) -> DeviceSubject {
 }
 
 async fn named(peer: Peer, export: &str) -> DeviceSubject {
-    let client = oma_nbd::Client::connect(&peer.uri(export), crate::fixture::config()).await.unwrap();
+    with(peer, export, crate::fixture::config()).await
+}
+
+async fn with(peer: Peer, export: &str, config: ClientConfig) -> DeviceSubject {
+    let client = Client::connect(&peer.uri(export), config).await.unwrap();
     DeviceSubject { device: Arc::new(client), guard: Box::new(peer) }
 }

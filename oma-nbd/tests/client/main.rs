@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test panics when its setup fails")]
 
 mod devices;
+mod extended;
 mod fixture;
 mod peers;
 mod sources;
@@ -10,6 +11,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     oma_core::conformance::run(
-        devices::trials().into_iter().chain(peers::trials()).chain(sources::trials()).collect(),
+        [devices::trials(), extended::trials(), peers::trials(), sources::trials()]
+            .into_iter()
+            .flatten()
+            .collect(),
     )
 }

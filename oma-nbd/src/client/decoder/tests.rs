@@ -2,19 +2,23 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 
+use super::Headers::{Extended, Simple, Structured};
 use super::*;
-use crate::protocol::{NBD_EIO, NBD_ENOSPC};
+use crate::protocol::{Descriptor, NBD_EIO, NBD_ENOSPC};
 
 const READ: u64 = 2;
 const OFFSET: u64 = 4096;
 const LENGTH: usize = 1024;
+/// Where block status is asked for.
+const ASKED: u64 = 1 << 40;
 
 /// A decoder that waits for a change (1), a read (2) and a block status (3).
-fn decoder(structured: bool) -> Decoder<u64> {
-    let mut decoder = Decoder::new(structured);
-    decoder.begin(1, Expected::Done, 1);
-    decoder.begin(READ, Expected::Data { offset: OFFSET, buffer: BytesMut::from(&[0xee; LENGTH][..]) }, READ);
-    decoder.begin(3, Expected::Status { contexts: vec![5, 6] }, 3);
+fn decoder(headers: Headers) -> Decoder<u64> {
+    let mut decoder = Decoder::new(headers);
+    let buffer = BytesMut::from(&[0xee; LENGTH][..]);
+    decoder.begin(1, 0, Expected::Done, 1);
+    decoder.begin(READ, OFFSET, Expected::Data { offset: OFFSET, buffer }, READ);
+    decoder.begin(3, ASKED, Expected::Status { contexts: vec![5, 6] }, 3);
     decoder
 }
 
@@ -49,8 +53,8 @@ fn header(cookie: u64, kind: u16, length: u32) -> Vec<u8> {
     ChunkHeader { flags: NBD_REPLY_FLAG_DONE, kind, cookie, length }.encode().to_vec()
 }
 
-fn refused(structured: bool, parts: &[Vec<u8>]) -> Violation {
-    let mut decoder = decoder(structured);
+fn refused(headers: Headers, parts: &[Vec<u8>]) -> Violation {
+    let mut decoder = decoder(headers);
     let bytes = parts.concat();
     decoder.feed(&bytes).expect_err("a violation")
 }
@@ -84,7 +88,7 @@ fn feed(decoder: &mut Decoder<u64>, bytes: &[u8], sizes: &[usize]) -> Vec<(u64, 
 
 #[test]
 fn simple_replies_come_in_any_order() {
-    let mut decoder = decoder(false);
+    let mut decoder = decoder(Simple);
     let bytes = [simple(READ, 0), vec![7; LENGTH], simple(1, NBD_ENOSPC)].concat();
     let ended = feed(&mut decoder, &bytes, &[]);
     assert_eq!(ended, [(READ, Ok(vec![7; LENGTH])), (1, Err(NBD_ENOSPC))]);
@@ -102,7 +106,7 @@ fn fragments_come_in_any_order_between_other_replies() {
         data(OFFSET, &[1; 100], false),
         chunk(READ, true, &Chunk::None),
     ];
-    let ended = feed(&mut decoder(true), &bytes.concat(), &[]);
+    let ended = feed(&mut decoder(Structured), &bytes.concat(), &[]);
     let expected = [vec![1; 100], vec![0; 412], vec![2; 512]].concat();
     assert_eq!(ended, [(1, Ok(vec![])), (3, Ok(vec![])), (READ, Ok(expected))]);
 }
@@ -114,15 +118,15 @@ fn l11_an_error_chunk_fails_the_whole_read() {
         [data(OFFSET, &[1; LENGTH], false), error(READ, false), chunk(READ, true, &Chunk::None)],
         [error(READ, false), error(READ, false), error(READ, true)],
     ] {
-        assert_eq!(feed(&mut decoder(true), &parts.concat(), &[]), [(READ, Err(NBD_EIO))]);
+        assert_eq!(feed(&mut decoder(Structured), &parts.concat(), &[]), [(READ, Err(NBD_EIO))]);
     }
 }
 
 #[test]
 fn reads_that_lack_or_repeat_bytes_are_violations() {
     let end = OFFSET + 1024;
-    assert_eq!(refused(true, &[data(OFFSET, &[1; 512], true)]), Violation::Short { missing: 512 });
-    assert_eq!(refused(true, &[chunk(READ, true, &Chunk::None)]), Violation::Short { missing: 1024 });
+    assert_eq!(refused(Structured, &[data(OFFSET, &[1; 512], true)]), Violation::Short { missing: 512 });
+    assert_eq!(refused(Structured, &[chunk(READ, true, &Chunk::None)]), Violation::Short { missing: 1024 });
     let misplaced = |offset, length| Violation::Misplaced { offset, length };
     for (parts, violation) in [
         (vec![data(OFFSET - 1, &[1; 2], true)], misplaced(OFFSET - 1, 2)),
@@ -134,31 +138,31 @@ fn reads_that_lack_or_repeat_bytes_are_violations() {
         (vec![data(OFFSET, &[1; 8], false), data(OFFSET + 7, &[1; 8], true)], misplaced(OFFSET + 7, 8)),
         (vec![hole(OFFSET, 8, false), data(OFFSET, &[1; 8], true)], misplaced(OFFSET, 8)),
     ] {
-        assert_eq!(refused(true, &parts), violation);
+        assert_eq!(refused(Structured, &parts), violation);
     }
 }
 
 #[test]
 fn replies_that_belong_to_nothing_are_violations() {
-    assert_eq!(refused(false, &[simple(9, 0)]), Violation::UnknownCookie(9));
-    assert_eq!(refused(true, &[data_of(9)]), Violation::UnknownCookie(9));
+    assert_eq!(refused(Simple, &[simple(9, 0)]), Violation::UnknownCookie(9));
+    assert_eq!(refused(Structured, &[data_of(9)]), Violation::UnknownCookie(9));
     let twice = [simple(1, 0), simple(1, 0)];
-    assert_eq!(refused(true, &twice), Violation::UnknownCookie(1), "a reply that comes twice");
-    assert!(matches!(refused(true, &[b"HTTP/1.1 400 Bad".to_vec()]), Violation::Malformed(_)));
-    for (structured, parts) in [
-        (true, vec![simple(READ, 0)]),
-        (true, vec![simple(3, 0)]),
-        (false, vec![simple(3, 0)]),
-        (false, vec![data(OFFSET, &[1; LENGTH], true)]),
-        (true, vec![error(1, false), simple(1, 0)]),
-        (true, vec![header(1, NBD_REPLY_TYPE_OFFSET_DATA, 9)]),
-        (true, vec![header(1, NBD_REPLY_TYPE_BLOCK_STATUS, 12)]),
-        (true, vec![header(READ, NBD_REPLY_TYPE_BLOCK_STATUS, 12)]),
-        (true, vec![header(READ, NBD_REPLY_TYPE_OFFSET_DATA, 8)]),
-        (true, vec![header(READ, 99, 0)]),
-        (true, vec![chunk(READ, false, &Chunk::None)]),
+    assert_eq!(refused(Structured, &twice), Violation::UnknownCookie(1), "a reply that comes twice");
+    assert!(matches!(refused(Structured, &[b"HTTP/1.1 400 Bad".to_vec()]), Violation::Malformed(_)));
+    for (headers, parts) in [
+        (Structured, vec![simple(READ, 0)]),
+        (Structured, vec![simple(3, 0)]),
+        (Simple, vec![simple(3, 0)]),
+        (Simple, vec![data(OFFSET, &[1; LENGTH], true)]),
+        (Structured, vec![error(1, false), simple(1, 0)]),
+        (Structured, vec![header(1, NBD_REPLY_TYPE_OFFSET_DATA, 9)]),
+        (Structured, vec![header(1, NBD_REPLY_TYPE_BLOCK_STATUS, 12)]),
+        (Structured, vec![header(READ, NBD_REPLY_TYPE_BLOCK_STATUS, 12)]),
+        (Structured, vec![header(READ, NBD_REPLY_TYPE_OFFSET_DATA, 8)]),
+        (Structured, vec![header(READ, 99, 0)]),
+        (Structured, vec![chunk(READ, false, &Chunk::None)]),
     ] {
-        assert!(matches!(refused(structured, &parts), Violation::Unfit(_)), "{structured} {parts:?}");
+        assert!(matches!(refused(headers, &parts), Violation::Unfit(_)), "{headers:?} {parts:?}");
     }
 }
 
@@ -176,7 +180,7 @@ fn lengths_are_refused_before_room_is_made() {
         (1, NBD_REPLY_TYPE_ERROR_BIT + 1),
         (1, NBD_REPLY_TYPE_ERROR_BIT + 77),
     ] {
-        let violation = refused(true, &[header(cookie, kind, u32::MAX)]);
+        let violation = refused(Structured, &[header(cookie, kind, u32::MAX)]);
         assert!(matches!(violation, Violation::TooLong { length: 0xffff_ffff, .. }), "{kind}: {violation:?}");
     }
 }
@@ -191,10 +195,10 @@ fn block_status_that_cannot_be_is_a_violation() {
         vec![status(5, &[512], true)],
         vec![chunk(3, true, &Chunk::None)],
     ] {
-        assert!(matches!(refused(true, &parts), Violation::Status(_)), "{parts:?}");
+        assert!(matches!(refused(Structured, &parts), Violation::Status(_)), "{parts:?}");
     }
     assert!(matches!(
-        refused(true, &[header(3, NBD_REPLY_TYPE_BLOCK_STATUS, 4), vec![0; 4]]),
+        refused(Structured, &[header(3, NBD_REPLY_TYPE_BLOCK_STATUS, 4), vec![0; 4]]),
         Violation::Malformed(_)
     ));
 }
@@ -202,10 +206,13 @@ fn block_status_that_cannot_be_is_a_violation() {
 #[test]
 fn an_error_outside_its_read_is_a_violation() {
     let at = |offset| Chunk::ErrorOffset { error: NBD_EIO, message: Cow::Borrowed(""), offset };
-    assert_eq!(feed(&mut decoder(true), &chunk(READ, true, &at(OFFSET + 1023)), &[]), [(READ, Err(NBD_EIO))]);
+    assert_eq!(
+        feed(&mut decoder(Structured), &chunk(READ, true, &at(OFFSET + 1023)), &[]),
+        [(READ, Err(NBD_EIO))]
+    );
     for offset in [OFFSET - 1, OFFSET + 1024, u64::MAX] {
         assert_eq!(
-            refused(true, &[chunk(READ, true, &at(offset))]),
+            refused(Structured, &[chunk(READ, true, &at(offset))]),
             Violation::Misplaced { offset, length: 1 }
         );
     }
@@ -215,7 +222,7 @@ fn an_error_outside_its_read_is_a_violation() {
 fn requests_under_way_are_abandoned_in_every_state() {
     let whole = [simple(1, 0), data(OFFSET, &[1; LENGTH], false)].concat();
     for length in 0..whole.len() {
-        let mut decoder = decoder(true);
+        let mut decoder = decoder(Structured);
         let ended = feed_some(&mut decoder, &whole[..length]);
         assert_eq!(ended + decoder.abandon().count(), 3, "after {length} bytes");
     }
@@ -227,6 +234,8 @@ fn feed_some(decoder: &mut Decoder<u64>, bytes: &[u8]) -> usize {
     std::iter::from_fn(|| decoder.next_finished()).count()
 }
 
+mod extended;
+
 proptest! {
     #[test]
     fn any_split_of_the_bytes_gives_the_same(sizes in prop::collection::vec(1usize..600, 1..20), cut in 1usize..LENGTH) {
@@ -236,7 +245,7 @@ proptest! {
             data(at, &content[cut..], false), status(5, &[9; 40], false), simple(1, 0),
             status(6, &[9], true), data(OFFSET, &content[..cut], true),
         ];
-        let ended = feed(&mut decoder(true), &parts.concat(), &sizes);
+        let ended = feed(&mut decoder(Structured), &parts.concat(), &sizes);
         prop_assert_eq!(ended, [(1, Ok(vec![])), (3, Ok(vec![])), (READ, Ok(content))]);
     }
 

@@ -37,12 +37,19 @@ fn size() -> Vec<u8> {
 
 /// A server that says these bytes and leaves; answers how the client took it, and what the client said.
 async fn session(bytes: &[u8]) -> (Result<Export, Failure>, Vec<u8>) {
+    session_with(bytes, false).await
+}
+
+/// The same for a client that asks for extended headers or not.
+async fn session_with(bytes: &[u8], extended_headers: bool) -> (Result<Export, Failure>, Vec<u8>) {
+    let contexts = vec!["qemu:dirty-bitmap:b0".to_owned()];
+    let config = ClientConfig { contexts, extended_headers, ..ClientConfig::default() };
     let (near, mut far) = UnixStream::pair().unwrap();
     far.write_all(bytes).await.unwrap();
     far.shutdown().await.unwrap();
     let opened = async {
         let handshake = Handshake::begin(Socket::from(near)).await?;
-        Ok(handshake.open("disk", &["qemu:dirty-bitmap:b0".to_owned()]).await?.1)
+        Ok(handshake.open("disk", &config).await?.1)
     };
     let opened = opened.await;
     let mut said = Vec::new();
@@ -69,7 +76,10 @@ fn good() -> Vec<Vec<u8>> {
 async fn an_export_is_opened_with_all_it_offers() {
     let (export, said) = session(&good().concat()).await;
     let export = export.unwrap();
-    assert_eq!((export.size, export.structured, export.block_sizes.minimum), (1 << 20, true, 512));
+    assert_eq!(
+        (export.size, export.headers, export.block_sizes.minimum),
+        (1 << 20, Headers::Structured, 512)
+    );
     assert_eq!((export.context(BASE_ALLOCATION), export.context("qemu:dirty-bitmap:b0")), (Some(3), Some(7)));
     assert_eq!(said[..4], (NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES).to_be_bytes());
     assert_eq!(said[4..20], OptionHeader { option: NBD_OPT_STRUCTURED_REPLY, length: 0 }.encode());
@@ -81,6 +91,91 @@ async fn a_server_may_leave_after_any_byte() {
     for length in 0..whole.len() {
         let failure = session(&whole[..length]).await.0.unwrap_err();
         assert!(matches!(failure, Failure::ClosedInHandshake), "after {length} bytes: {failure:?}");
+    }
+}
+
+/// The best way in, with extended headers.
+fn extended() -> Vec<Vec<u8>> {
+    let mut script = good();
+    script[1] = ack(NBD_OPT_EXTENDED_HEADERS);
+    script
+}
+
+#[tokio::test]
+async fn extended_headers_are_asked_for_first_and_done_without_when_refused() {
+    let (export, said) = session_with(&extended().concat(), true).await;
+    let export = export.unwrap();
+    assert_eq!((export.headers, export.context(BASE_ALLOCATION)), (Headers::Extended, Some(3)));
+    assert_eq!(said[4..20], OptionHeader { option: NBD_OPT_EXTENDED_HEADERS, length: 0 }.encode());
+    let structured = OptionHeader { option: NBD_OPT_STRUCTURED_REPLY, length: 0 }.encode();
+    assert!(said.windows(16).all(|bytes| bytes != structured), "one takes the place of the other");
+    for code in [NBD_REP_ERR_UNSUP, NBD_REP_ERR_INVALID, NBD_REP_ERR_POLICY] {
+        let mut script = good();
+        script.insert(1, reply(NBD_OPT_EXTENDED_HEADERS, code, b""));
+        let export = session_with(&script.concat(), true).await.0.unwrap();
+        assert_eq!((export.headers, export.context(BASE_ALLOCATION)), (Headers::Structured, Some(3)));
+        script[2] = reply(NBD_OPT_STRUCTURED_REPLY, code, b"");
+        script.drain(3..6);
+        let export = session_with(&script.concat(), true).await.0.unwrap();
+        assert_eq!((export.headers, export.contexts), (Headers::Simple, vec![]));
+    }
+}
+
+#[tokio::test]
+async fn extended_headers_are_never_followed_by_export_name() {
+    let script = [
+        greeting(FIXED),
+        ack(NBD_OPT_EXTENDED_HEADERS),
+        ack(NBD_OPT_SET_META_CONTEXT),
+        reply(NBD_OPT_GO, NBD_REP_ERR_UNSUP, b""),
+        ExportNameReply { size: 4096, flags: NBD_FLAG_HAS_FLAGS }.encode().to_vec(),
+    ];
+    let (opened, said) = session_with(&script.concat(), true).await;
+    assert!(matches!(opened, Err(Failure::Violation(_))), "{opened:?}");
+    let export_name = OptionHeader { option: NBD_OPT_EXPORT_NAME, length: 4 }.encode();
+    assert!(said.windows(16).all(|bytes| bytes != export_name));
+}
+
+#[tokio::test]
+async fn cve_2021_20286_a_server_may_leave_after_any_byte_of_extended_headers() {
+    let whole = extended().concat();
+    for length in 0..whole.len() {
+        let failure = session_with(&whole[..length], true).await.0.unwrap_err();
+        assert!(matches!(failure, Failure::ClosedInHandshake), "after {length} bytes: {failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn cve_2023_5215_a_size_that_would_be_negative_is_refused() {
+    for size in [1 << 63, (1 << 63) + 512, u64::MAX - 511, u64::MAX] {
+        let told = |script: Vec<Vec<u8>>| {
+            let mut script = script;
+            script[5] = info(&InfoReply::Export { size, flags: NBD_FLAG_HAS_FLAGS });
+            script.concat()
+        };
+        for (script, extended) in [(told(good()), false), (told(extended()), true)] {
+            let failure = session_with(&script, extended).await.0.unwrap_err();
+            assert!(matches!(failure, Failure::Violation(_)), "{size}: {failure:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn cve_2017_2630_a_reply_to_an_option_longer_than_any_is_refused_unread() {
+    for (place, option, kind) in [
+        (1, NBD_OPT_EXTENDED_HEADERS, NBD_REP_ACK),
+        (1, NBD_OPT_EXTENDED_HEADERS, NBD_REP_ERR_UNSUP),
+        (2, NBD_OPT_SET_META_CONTEXT, NBD_REP_META_CONTEXT),
+        (5, NBD_OPT_GO, NBD_REP_INFO),
+        (5, NBD_OPT_GO, NBD_REP_ERR_UNKNOWN),
+    ] {
+        for length in [u32::MAX, 1 << 31, MAX_REPLY + 1] {
+            let mut script = extended();
+            script[place] = OptionReplyHeader { option, reply: kind, length }.encode().to_vec();
+            let failure = session_with(&script[..=place].concat(), true).await.0.unwrap_err();
+            let refused = matches!(failure, Failure::Violation(Violation::TooLong { .. }));
+            assert!(refused, "{option} {kind:#x} {length}: {failure:?}");
+        }
     }
 }
 
@@ -102,7 +197,7 @@ async fn servers_before_go_are_opened_by_export_name() {
     ] {
         let (opened, said) = session(&script.concat()).await;
         let opened = opened.unwrap();
-        assert_eq!((opened.size, opened.structured), (4096, false));
+        assert_eq!((opened.size, opened.headers), (4096, Headers::Simple));
         let last = [&OptionHeader { option: NBD_OPT_EXPORT_NAME, length: 4 }.encode()[..], b"disk"].concat();
         assert!(said.ends_with(&last));
     }
@@ -202,7 +297,7 @@ async fn replies_without_end_are_a_violation() {
         }
     });
     let mut handshake = Handshake::begin(Socket::from(near)).await.unwrap();
-    assert!(handshake.structured_replies().await.unwrap());
+    assert!(handshake.agree(NBD_OPT_STRUCTURED_REPLY).await.unwrap());
     let failure = handshake.go("disk", &mut Export::default()).await.err().unwrap();
     assert!(
         matches!(failure, Failure::Violation(Violation::Handshake("replies without end"))),
