@@ -19,9 +19,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::decoder::{Answer, Decoder, Expected, Finished, ServerError};
 use super::error::Failure;
-use super::export::{Export, Headers};
+use super::export::Export;
 use super::socket::{Socket, is_passing};
-use crate::protocol::{self, ExtendedRequest, NBD_CMD_DISC, NBD_CMD_FLAG_PAYLOAD_LEN};
+use crate::protocol::{self, ExtendedRequest, Headers, NBD_CMD_DISC, NBD_CMD_FLAG_PAYLOAD_LEN};
 
 /// Bytes received besides data that goes straight to its buffer: a batch of headers and small replies.
 const INPUT: usize = 16 << 10;

@@ -14,9 +14,8 @@ use bytes::BytesMut;
 use oma_core::{Extent, ExtentSet};
 
 use super::error::Violation;
-use super::export::Headers;
 use crate::protocol::{
-    Chunk, ChunkHeader, ExtendedChunkHeader, ExtendedDescriptor, MAX_DESCRIPTORS, MAX_STRING,
+    Chunk, ChunkHeader, ExtendedChunkHeader, ExtendedDescriptor, Headers, MAX_DESCRIPTORS, MAX_STRING,
     NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_BLOCK_STATUS, NBD_REPLY_TYPE_BLOCK_STATUS_EXT,
     NBD_REPLY_TYPE_ERROR_BIT, NBD_REPLY_TYPE_NONE, NBD_REPLY_TYPE_OFFSET_DATA, NBD_REPLY_TYPE_OFFSET_HOLE,
     ReplyHeader, SimpleReply,
@@ -166,35 +165,33 @@ impl<T> Decoder<T> {
     /// Takes bytes from the wire; answers how many were used. What is left over begins the next call.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
         let mut used = 0;
-        loop {
-            let step = self.step(&bytes[used..])?;
-            if step == 0 {
-                return Ok(used);
-            }
+        while let Some(step) = self.step(&bytes[used..])? {
             used += step;
         }
+        Ok(used)
     }
 
-    /// One header, payload or run of data; 0 when more bytes are needed.
-    fn step(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+    /// One header, payload or run of data, and its bytes, of which an empty payload has none; `None` when more are needed.
+    fn step(&mut self, bytes: &[u8]) -> Result<Option<usize>, Violation> {
         if let Some(space) = self.space() {
             let count = space.len().min(bytes.len());
             space[..count].copy_from_slice(&bytes[..count]);
-            if count > 0 {
-                self.advance(count)?;
+            if count == 0 {
+                return Ok(None);
             }
-            return Ok(count);
+            self.advance(count)?;
+            return Ok(Some(count));
         }
         match &self.state {
             State::Chunk(header) => {
                 let header = *header;
-                let Some(payload) = bytes.get(..payload_size(&header)) else { return Ok(0) };
+                let Some(payload) = bytes.get(..payload_size(&header)) else { return Ok(None) };
                 self.state = State::Header;
                 self.chunk(&header, payload)?;
-                Ok(payload.len())
+                Ok(Some(payload.len()))
             }
             State::Header | State::Data { .. } => {
-                let Some((header, size)) = ReplyHeader::decode(bytes)? else { return Ok(0) };
+                let Some((header, size)) = ReplyHeader::decode(bytes)? else { return Ok(None) };
                 match header {
                     ReplyHeader::Simple(reply) => self.simple(&reply)?,
                     ReplyHeader::Chunk(header) => self.structured(&header)?,
@@ -205,7 +202,7 @@ impl<T> Decoder<T> {
                         return Err(Violation::Unfit("an extended header that was not agreed"));
                     }
                 }
-                Ok(size)
+                Ok(Some(size))
             }
         }
     }

@@ -12,10 +12,9 @@ use super::Client;
 use super::connection::Request;
 use super::decoder::{Answer, Expected};
 use super::error::{Failure, Violation};
-use super::export::Headers;
 use super::status::allocation;
 use crate::protocol::{
-    BASE_ALLOCATION, NBD_CMD_CACHE, NBD_CMD_FLAG_FAST_ZERO, NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE,
+    BASE_ALLOCATION, Headers, NBD_CMD_CACHE, NBD_CMD_FLAG_FAST_ZERO, NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE,
     NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_ENOTSUP,
     NBD_FLAG_SEND_FLUSH, NBD_FLAG_SEND_FUA, NBD_FLAG_SEND_WRITE_ZEROES,
 };

@@ -5,24 +5,14 @@ use std::fmt;
 use oma_core::traits::BlockSizes;
 
 use super::error::{Failure, Violation};
-use crate::protocol::{DEFAULT_MAX_PAYLOAD, NBD_FLAG_CAN_MULTI_CONN, NBD_FLAG_HAS_FLAGS, NBD_FLAG_READ_ONLY};
+use crate::protocol::{
+    DEFAULT_MAX_PAYLOAD, Headers, NBD_FLAG_CAN_MULTI_CONN, NBD_FLAG_HAS_FLAGS, NBD_FLAG_READ_ONLY,
+};
 
 /// No payload is larger, whatever the server allows.
 const MAX_PAYLOAD: u32 = 64 << 20;
 /// No smallest block is larger; the protocol says so.
 const MAX_MINIMUM: u32 = 64 << 10;
-
-/// What requests and replies look like.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Headers {
-    /// Each reply is simple.
-    #[default]
-    Simple,
-    /// Replies may come in chunks.
-    Structured,
-    /// All headers have 64 bits of length, and all replies come in chunks.
-    Extended,
-}
 
 /// An export, as one connection found it.
 #[derive(Clone, Debug, PartialEq, Eq)]

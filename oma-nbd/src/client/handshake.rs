@@ -12,10 +12,10 @@ use bytes::BufMut;
 
 use super::ClientConfig;
 use super::error::{Failure, Offer, Violation};
-use super::export::{Export, Headers, block_sizes};
+use super::export::{Export, block_sizes};
 use super::socket::Socket;
 use crate::protocol::{
-    BASE_ALLOCATION, ExportNameReply, Greeting, InfoReply, InfoRequest, ListReply, MAX_STRING,
+    BASE_ALLOCATION, ExportNameReply, Greeting, Headers, InfoReply, InfoRequest, ListReply, MAX_STRING,
     MetaContextReply, MetaContextRequest, NBD_CLISERV_MAGIC, NBD_FLAG_C_FIXED_NEWSTYLE, NBD_FLAG_C_NO_ZEROES,
     NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES, NBD_INFO_BLOCK_SIZE, NBD_MAGIC, NBD_OPT_ABORT,
     NBD_OPT_EXPORT_NAME, NBD_OPT_EXTENDED_HEADERS, NBD_OPT_GO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT,

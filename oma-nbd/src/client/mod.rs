@@ -21,12 +21,12 @@ use oma_core::traits::{Access, DeviceIdentity, DeviceInfo};
 use oma_core::{ByteSize, Extent, ExtentSet, Result};
 
 use crate::protocol::{
-    BASE_ALLOCATION, NBD_FLAG_READ_ONLY, NBD_FLAG_ROTATIONAL, NBD_FLAG_SEND_CACHE, NBD_FLAG_SEND_FAST_ZERO,
-    NBD_FLAG_SEND_TRIM, NBD_FLAG_SEND_WRITE_ZEROES, NBD_STATE_DIRTY, QEMU_DIRTY_BITMAP,
+    BASE_ALLOCATION, Headers, NBD_FLAG_READ_ONLY, NBD_FLAG_ROTATIONAL, NBD_FLAG_SEND_CACHE,
+    NBD_FLAG_SEND_FAST_ZERO, NBD_FLAG_SEND_TRIM, NBD_FLAG_SEND_WRITE_ZEROES, NBD_STATE_DIRTY,
+    QEMU_DIRTY_BITMAP,
 };
 use crate::uri::Uri;
 use error::Failure;
-use export::Headers;
 use pool::Pool;
 
 pub use config::ClientConfig;

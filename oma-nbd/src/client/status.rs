@@ -9,10 +9,9 @@ use super::connection::Request;
 use super::decoder::{Answer, Expected};
 use super::device::head;
 use super::error::{Failure, Violation};
-use super::export::Headers;
 use crate::protocol::{
-    ExtendedDescriptor, NBD_CMD_BLOCK_STATUS, NBD_FLAG_BLOCK_STAT_PAYLOAD, NBD_STATE_HOLE, NBD_STATE_ZERO,
-    StatusPayload,
+    ExtendedDescriptor, Headers, NBD_CMD_BLOCK_STATUS, NBD_FLAG_BLOCK_STAT_PAYLOAD, NBD_STATE_HOLE,
+    NBD_STATE_ZERO, StatusPayload,
 };
 
 /// Flags of a metadata context for one extent.

@@ -9,6 +9,18 @@ use super::{
     Malformed, NBD_CMD_FLAG_PAYLOAD_LEN, NBD_EXTENDED_REPLY_MAGIC, NBD_EXTENDED_REQUEST_MAGIC, Request,
 };
 
+/// What requests and replies look like, as agreed in the handshake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Headers {
+    /// Each reply is simple.
+    #[default]
+    Simple,
+    /// Replies may come in chunks, those to reads and block status always do.
+    Structured,
+    /// All headers have 64 bits of length, and all replies come in chunks.
+    Extended,
+}
+
 /// Header of a request. With `NBD_CMD_FLAG_PAYLOAD_LEN` as many bytes as its length follow, else none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExtendedRequest {

@@ -26,7 +26,7 @@ mod tests;
 
 pub use constants::*;
 pub use error::Malformed;
-pub use extended::{ExtendedChunkHeader, ExtendedRequest, StatusPayload};
+pub use extended::{ExtendedChunkHeader, ExtendedRequest, Headers, StatusPayload};
 pub use handshake::{ExportNameReply, Greeting, OptionHeader, OptionReplyHeader};
 pub use option::{InfoReply, InfoRequest, ListReply, MetaContextReply, MetaContextRequest};
 pub use reply::{Chunk, ChunkHeader, Descriptor, ExtendedDescriptor, ReplyHeader, SimpleReply};

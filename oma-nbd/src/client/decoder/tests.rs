@@ -2,8 +2,8 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 
-use super::Headers::{Extended, Simple, Structured};
 use super::*;
+use crate::protocol::Headers::{Extended, Simple, Structured};
 use crate::protocol::{Descriptor, NBD_EIO, NBD_ENOSPC};
 
 const READ: u64 = 2;

@@ -47,6 +47,21 @@ fn replies_of_every_kind_come_in_any_order() {
 }
 
 #[test]
+fn replies_behind_an_empty_chunk_are_not_left_waiting() {
+    for (headers, none) in
+        [(Extended, wide(1, true, &Chunk::None)), (Structured, chunk(1, true, &Chunk::None))]
+    {
+        let mut decoder = decoder(headers);
+        decoder.begin(7, 0, Expected::Done, 7);
+        let mut second = none.clone();
+        second[8..16].copy_from_slice(&7u64.to_be_bytes());
+        let both = [none, second].concat();
+        assert_eq!(decoder.feed(&both), Ok(both.len()), "{headers:?}");
+        assert_eq!(std::iter::from_fn(|| decoder.next_finished()).count(), 2);
+    }
+}
+
+#[test]
 fn an_error_with_a_part_of_the_data_fails_the_read() {
     let error = Chunk::ErrorOffset { error: NBD_EIO, message: Cow::Borrowed(""), offset: OFFSET + 512 };
     let data = Chunk::OffsetData { offset: OFFSET, data: &[1; 512] };
