@@ -130,12 +130,20 @@ impl BlockDevice for Forgetful {
         self.inner.write_zeroes(extent, zeroing, durability).await
     }
 
+    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.inner.zero_fast(extent, zeroing, durability).await
+    }
+
     async fn trim(&self, extent: Extent) -> Result<()> {
         self.inner.trim(extent).await
     }
 
     async fn flush(&self) -> Result<()> {
         self.inner.flush().await
+    }
+
+    async fn cache(&self, extent: Extent) -> Result<()> {
+        self.inner.cache(extent).await
     }
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
