@@ -8,14 +8,22 @@ pub mod client;
 mod server;
 #[cfg(feature = "client")]
 mod source;
+#[cfg(any(feature = "client", feature = "server"))]
+mod tls;
 #[cfg(feature = "client")]
 mod uri;
 
 #[cfg(feature = "client")]
 pub use client::{Client, ClientConfig};
 #[cfg(feature = "server")]
-pub use server::{ContextStatus, DirtyBitmap, MetaContext, Server, ServerConfig};
+pub use server::{ContextStatus, DirtyBitmap, ExportOptions, MetaContext, Server, ServerConfig};
 #[cfg(feature = "client")]
 pub use source::NbdSource;
+#[cfg(feature = "server")]
+pub use tls::{ClientCertificates, TlsFiles, TlsPolicy, TlsServer};
+#[cfg(any(feature = "client", feature = "server"))]
+pub use tls::{ClientName, Clients, Principal};
 #[cfg(feature = "client")]
-pub use uri::{Address, DEFAULT_PORT, Uri};
+pub use tls::{TlsClientConfig, TlsIdentity, Trust};
+#[cfg(feature = "client")]
+pub use uri::{Address, DEFAULT_PORT, Uri, UriTls};

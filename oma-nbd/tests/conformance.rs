@@ -1,12 +1,15 @@
 //! The promises of devices and export servers, kept by this server and this client together.
 #![allow(clippy::unwrap_used, reason = "a subject that cannot be made is a failed test")]
 
+#[cfg(feature = "tls")]
+mod pki;
+
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use oma_core::conformance::{
-    self, Connect, DEVICE_CAPACITY, DeviceSubject, ExportSubject, Trial, block_device_cases, cases,
+    self, Connect, DEVICE_CAPACITY, DeviceSubject, ExportSubject, Guard, Trial, block_device_cases, cases,
     export_server_cases, read_only_device_cases, sample,
 };
 use oma_core::memory::MemoryDevice;
@@ -21,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 fn main() -> ExitCode {
     let mut trials = devices();
     trials.extend(cases("nbd_server", &export_server_cases(), exports));
+    #[cfg(feature = "tls")]
+    trials.extend(through_tls::trials());
     conformance::run(trials)
 }
 
@@ -38,23 +43,30 @@ fn devices() -> Vec<Trial> {
 }
 
 async fn over_unix(device: MemoryDevice, access: Access) -> DeviceSubject {
-    let (server, folder) = (serve(device, access).await, tempfile::tempdir().unwrap());
+    over_unix_from(serve(device, access).await, ClientConfig::default()).await
+}
+
+async fn over_unix_from(server: Server, config: ClientConfig) -> DeviceSubject {
+    let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
     let mut serving = JoinSet::new();
     serving.spawn(async move { server.serve_unix(listener, CancellationToken::new()).await });
     let uri = Uri::unix(&socket, "disk").unwrap();
-    let client = Client::connect(&uri, ClientConfig::default()).await.unwrap();
+    let client = Client::connect(&uri, config).await.unwrap();
     DeviceSubject { device: Arc::new(client), guard: Box::new((folder, serving)) }
 }
 
 async fn over_tcp(device: MemoryDevice) -> DeviceSubject {
-    let server = serve(device, Access::ReadWrite).await;
+    over_tcp_from(serve(device, Access::ReadWrite).await, ClientConfig::default()).await
+}
+
+async fn over_tcp_from(server: Server, config: ClientConfig) -> DeviceSubject {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri = Uri::tcp("127.0.0.1", listener.local_addr().unwrap().port(), "disk").unwrap();
     let mut serving = JoinSet::new();
     serving.spawn(async move { server.serve_tcp(listener, CancellationToken::new()).await });
-    let client = Client::connect(&uri, ClientConfig::default()).await.unwrap();
+    let client = Client::connect(&uri, config).await.unwrap();
     DeviceSubject { device: Arc::new(client), guard: Box::new(serving) }
 }
 
@@ -73,6 +85,7 @@ struct Doors {
     folder: TempDir,
     opened: AtomicU64,
     serving: Mutex<JoinSet<()>>,
+    config: ClientConfig,
 }
 
 impl Doors {
@@ -87,24 +100,62 @@ impl Doors {
             // How it ended is the client's to tell.
             let _ = server.serve_stream(stream, CancellationToken::new()).await;
         });
-        let config = ClientConfig { connections: 1, ..ClientConfig::default() };
+        let config = ClientConfig { connections: 1, ..self.config.clone() };
         let client = Client::connect(&Uri::unix(&socket, name.as_str())?, config).await?;
         Ok(Arc::new(client))
     }
 }
 
 async fn exports() -> ExportSubject {
-    let server = Server::new(ServerConfig::default());
+    exports_of(Server::new(ServerConfig::default()), ClientConfig::default(), Box::new(())).await
+}
+
+async fn exports_of(server: Server, config: ClientConfig, more: Guard) -> ExportSubject {
     let doors = Arc::new(Doors {
         server: server.clone(),
         folder: tempfile::tempdir().unwrap(),
         opened: AtomicU64::new(0),
         serving: Mutex::default(),
+        config,
     });
     let door = doors.clone();
     let connect: Connect = Arc::new(move |name| {
         let door = door.clone();
         Box::pin(async move { door.connect(&name).await })
     });
-    ExportSubject { server: Arc::new(server), connect, guard: Box::new(doors) }
+    ExportSubject { server: Arc::new(server), connect, guard: Box::new((doors, more)) }
+}
+
+#[cfg(feature = "tls")]
+mod through_tls {
+    use super::*;
+    use crate::pki::Pki;
+
+    /// All of it once more, with certificates on both sides.
+    pub(super) fn trials() -> Vec<Trial> {
+        let fresh = || MemoryDevice::new("memory", DEVICE_CAPACITY);
+        let mut trials = cases("over_unix_through_tls", &block_device_cases(), move || async move {
+            let (server, config, pki) = secure(serve(fresh(), Access::ReadWrite).await).await;
+            keeping(over_unix_from(server, config).await, pki)
+        });
+        trials.extend(cases("over_tcp_through_tls", &block_device_cases(), move || async move {
+            let (server, config, pki) = secure(serve(fresh(), Access::ReadWrite).await).await;
+            keeping(over_tcp_from(server, config).await, pki)
+        }));
+        trials.extend(cases("nbd_server_through_tls", &export_server_cases(), || async {
+            let (server, config, pki) = secure(Server::new(ServerConfig::default())).await;
+            exports_of(server, config, Box::new(pki)).await
+        }));
+        trials
+    }
+
+    async fn secure(server: Server) -> (Server, ClientConfig, Pki) {
+        let pki = Pki::new();
+        let config = ClientConfig { tls: Some(pki.client("client")), ..ClientConfig::default() };
+        (server.with_tls(pki.mutual().await), config, pki)
+    }
+
+    fn keeping(subject: DeviceSubject, pki: Pki) -> DeviceSubject {
+        DeviceSubject { guard: Box::new((subject.guard, pki)), ..subject }
+    }
 }

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use oma_core::traits::Access;
 
+use crate::tls::TlsClientConfig;
+
 /// How a [`Client`](super::Client) uses its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientConfig {
@@ -19,6 +21,8 @@ pub struct ClientConfig {
     pub contexts: Vec<String>,
     /// Whether to ask for headers with 64 bits of length; a server that does not know them is used without.
     pub extended_headers: bool,
+    /// TLS and whom to trust, also for URIs that do not demand it. What a URI says goes before.
+    pub tls: Option<TlsClientConfig>,
 }
 
 impl Default for ClientConfig {
@@ -31,6 +35,7 @@ impl Default for ClientConfig {
             access: Access::ReadWrite,
             contexts: Vec::new(),
             extended_headers: true,
+            tls: None,
         }
     }
 }

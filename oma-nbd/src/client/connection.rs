@@ -181,11 +181,11 @@ impl Driver {
         loop {
             self.send()?;
             tokio::select! {
-                ready = self.socket.reader.ready() => {
+                ready = self.socket.readable() => {
                     ready?;
                     self.receive()?;
                 }
-                ready = self.socket.writer.ready(), if !self.outbox.is_empty() => ready?,
+                ready = self.socket.writable(), if !self.outbox.is_empty() || self.socket.owes() => ready?,
                 request = self.requests.recv() => {
                     let Some(first) = request else { return self.goodbye().await };
                     self.accept(first);
@@ -227,9 +227,14 @@ impl Driver {
 
     /// Sends what the socket takes now.
     fn send(&mut self) -> Result<(), Failure> {
-        while !self.outbox.is_empty() {
+        while !self.outbox.is_empty() || self.socket.owes() {
             let pieces: Vec<_> = self.outbox.iter().take(BATCH).map(|piece| IoSlice::new(piece)).collect();
-            let mut sent = match self.socket.writer.try_send(&pieces) {
+            let sent = if pieces.is_empty() {
+                self.socket.try_flush().map(|()| 0)
+            } else {
+                self.socket.try_send(&pieces)
+            };
+            let mut sent = match sent {
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if is_passing(&error) => continue,
@@ -267,7 +272,7 @@ impl Driver {
         let space = self.decoder.space().unwrap_or_default();
         let room = space.len();
         let buffers = &mut [IoSliceMut::new(space), IoSliceMut::new(spare)];
-        let total = self.socket.reader.try_receive(buffers)?;
+        let total = self.socket.try_receive(buffers)?;
         let data = total.min(room);
         self.input.filled(total - data);
         Ok(Received { total, data })
@@ -287,10 +292,11 @@ impl Driver {
         let header = ExtendedRequest { flags: 0, command: NBD_CMD_DISC, cookie: 0, offset: 0, length: 0 };
         self.push(header, Bytes::new());
         self.send()?;
-        while !self.outbox.is_empty() {
-            self.socket.writer.ready().await?;
+        while !self.outbox.is_empty() || self.socket.owes() {
+            self.socket.writable().await?;
             self.send()?;
         }
+        self.socket.close();
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use crate::protocol::{
     Malformed, NBD_EINVAL, NBD_EIO, NBD_ENOMEM, NBD_ENOSPC, NBD_ENOTSUP, NBD_EOVERFLOW, NBD_EPERM,
     NBD_ESHUTDOWN,
 };
+use crate::tls::TlsFailure;
 
 /// What went wrong between this client and its server. One failure may end many requests, so it can be cloned.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -36,9 +37,15 @@ pub(crate) enum Failure {
     #[error("the server speaks only the oldstyle protocol; use a server from after 2011")]
     Oldstyle,
     #[error(
-        "the server demands TLS, which is not supported yet; let it serve this export without TLS, over a way that you trust"
+        "the server demands TLS; write nbds:// (nbds+unix://) and name its authority with tls-certificates=DIRECTORY"
     )]
     TlsRequired,
+    #[error(
+        "the server does not offer TLS ({0}), and TLS was demanded, so nothing more was said; turn TLS on in the server"
+    )]
+    TlsNotOffered(String),
+    #[error("there is no TLS with the server")]
+    Tls(#[source] TlsFailure),
     #[error("the server has no export {name:?}; it {offer}")]
     UnknownExport { name: String, offer: Offer },
     #[error("the server refused {what}: {text}")]
@@ -127,10 +134,10 @@ impl From<Malformed> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Closed,
-            _ => Self::Lost(Arc::new(error)),
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Self::Closed;
         }
+        error.downcast::<TlsFailure>().map_or_else(|error| Self::Lost(Arc::new(error)), Self::Tls)
     }
 }
 
@@ -149,9 +156,12 @@ impl Failure {
             | Self::RequestTimeout(_)
             | Self::ShuttingDown => (ErrorKind::Unavailable, Retry::Later),
             Self::NotNbd(_) => (ErrorKind::Invalid, Retry::Never),
-            Self::Oldstyle | Self::TlsRequired | Self::Cannot(_) => (ErrorKind::Unsupported, Retry::Never),
+            Self::Oldstyle | Self::TlsRequired | Self::TlsNotOffered(_) | Self::Cannot(_) => {
+                (ErrorKind::Unsupported, Retry::Never)
+            }
             Self::UnknownExport { .. } | Self::NoContext(_) => (ErrorKind::NotFound, Retry::Never),
             Self::Refused { .. } => (ErrorKind::PermissionDenied, Retry::Never),
+            Self::Tls(failure) => failure.kind(),
             Self::Violation(_) => (ErrorKind::Corrupt, Retry::Never),
             Self::Server { errno, .. } => of_errno(*errno),
             Self::Changed { .. } => (ErrorKind::Conflict, Retry::Never),

@@ -1,9 +1,9 @@
 //! The client's side of the handshake.
 //!
 //! ```text
-//!  greeting → EXTENDED_HEADERS ───────────► SET_META_CONTEXT → GO ─────────────► transmission
-//!               └ refused: STRUCTURED_REPLY ┘                  └ unknown option ► EXPORT_NAME
-//!                            └ refused: without
+//!  greeting → [STARTTLS →] EXTENDED_HEADERS ───────────► SET_META_CONTEXT → GO ─────────────► transmission
+//!                            └ refused: STRUCTURED_REPLY ┘                  └ unknown option ► EXPORT_NAME
+//!                                         └ refused: without
 //! ```
 
 use std::io;
@@ -19,10 +19,11 @@ use crate::protocol::{
     MetaContextReply, MetaContextRequest, NBD_CLISERV_MAGIC, NBD_FLAG_C_FIXED_NEWSTYLE, NBD_FLAG_C_NO_ZEROES,
     NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES, NBD_INFO_BLOCK_SIZE, NBD_MAGIC, NBD_OPT_ABORT,
     NBD_OPT_EXPORT_NAME, NBD_OPT_EXTENDED_HEADERS, NBD_OPT_GO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT,
-    NBD_OPT_SET_META_CONTEXT, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NBD_REP_ERR_PLATFORM,
+    NBD_OPT_SET_META_CONTEXT, NBD_OPT_STARTTLS, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NBD_REP_ERR_PLATFORM,
     NBD_REP_ERR_POLICY, NBD_REP_ERR_SHUTDOWN, NBD_REP_ERR_TLS_REQD, NBD_REP_ERR_UNKNOWN, NBD_REP_ERR_UNSUP,
     NBD_REP_FLAG_ERROR, NBD_REP_INFO, NBD_REP_META_CONTEXT, NBD_REP_SERVER, OptionHeader, OptionReplyHeader,
 };
+use crate::tls::Session;
 
 /// No reply to an option has more payload: two texts of the protocol and their lengths, with room to spare.
 const MAX_REPLY: u32 = 64 << 10;
@@ -78,6 +79,23 @@ impl Handshake {
         }
         send(&socket, &flags.to_be_bytes()).await?;
         Ok(Self { socket, fixed, no_zeroes })
+    }
+
+    /// Puts TLS under all that follows. Without it nothing more is said.
+    pub(super) async fn secure(mut self, session: Session) -> Result<Self, Failure> {
+        if !self.fixed {
+            return Err(Failure::TlsNotOffered("it is older than TLS in NBD".to_owned()));
+        }
+        match self.option(NBD_OPT_STARTTLS, &[], NBD_REP_ACK, |_| Ok(())).await? {
+            Outcome::Acknowledged => {}
+            Outcome::Refused { reply, text } => {
+                self.abort().await;
+                let reason = if text.is_empty() { format!("it answered {reply:#x}") } else { text };
+                return Err(Failure::TlsNotOffered(reason));
+            }
+        }
+        let socket = self.socket.secure(session).await.map_err(Failure::Tls)?;
+        Ok(Self { socket, ..self })
     }
 
     /// Opens an export and enters transmission.
@@ -351,11 +369,11 @@ fn refusal(what: &'static str, reply: u32, text: String) -> Failure {
 }
 
 async fn receive(socket: &Socket, buffer: &mut [u8]) -> Result<(), Failure> {
-    socket.reader.fill(buffer).await.map_err(in_handshake)
+    socket.fill(buffer).await.map_err(in_handshake)
 }
 
 async fn send(socket: &Socket, bytes: &[u8]) -> Result<(), Failure> {
-    socket.writer.send(bytes).await.map_err(in_handshake)
+    socket.send(bytes).await.map_err(in_handshake)
 }
 
 fn in_handshake(error: io::Error) -> Failure {

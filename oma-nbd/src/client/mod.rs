@@ -57,8 +57,9 @@ impl Client {
     ///
     /// # Errors
     /// `Unavailable` when the server cannot be reached or does not answer in time; `NotFound` when it has no such export,
-    /// with those that it has; `Unsupported` when it demands TLS; `Invalid` when it is no NBD server; `PermissionDenied`
-    /// when it refuses; `Corrupt` when it breaks the protocol.
+    /// with those that it has; `Unsupported` when only one side demands TLS; `Invalid` when it is no NBD server;
+    /// `PermissionDenied` when it refuses, or when it or this client is not who the other one trusts; `Corrupt` when it
+    /// breaks the protocol.
     pub async fn connect(uri: &Uri, config: ClientConfig) -> Result<Self> {
         let access = config.access;
         let pool = Pool::open(uri, config).await.map_err(|failure| failure.at("open the export", uri))?;
@@ -144,7 +145,7 @@ impl Client {
 /// # Errors
 /// As [`Client::connect`]; `PermissionDenied` when the server does not tell.
 pub async fn list(uri: &Uri, config: &ClientConfig) -> Result<Vec<ListedExport>> {
-    pool::within(config, async { pool::begin(uri).await?.list().await })
+    pool::within(config, async { pool::begin(uri, config).await?.list().await })
         .await
         .map_err(|failure| failure.at("list the exports", uri))
 }
@@ -154,7 +155,7 @@ pub async fn list(uri: &Uri, config: &ClientConfig) -> Result<Vec<ListedExport>>
 /// # Errors
 /// As [`Client::connect`].
 pub async fn list_contexts(uri: &Uri, query: &str, config: &ClientConfig) -> Result<Vec<String>> {
-    pool::within(config, async { pool::begin(uri).await?.list_contexts(uri.export(), query).await })
+    pool::within(config, async { pool::begin(uri, config).await?.list_contexts(uri.export(), query).await })
         .await
         .map_err(|failure| failure.at("list the metadata contexts", uri))
 }

@@ -13,7 +13,8 @@ use super::export::Export;
 use super::handshake::Handshake;
 use super::socket::Socket;
 use crate::protocol::NBD_FLAG_CAN_MULTI_CONN;
-use crate::uri::Uri;
+use crate::tls::{Session, TlsClientConfig, connector};
+use crate::uri::{Address, Uri, UriTls};
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -184,16 +185,46 @@ impl Slot {
 
 async fn connect(uri: &Uri, config: &ClientConfig) -> Result<Connection, Failure> {
     let (socket, export) = within(config, async {
-        let handshake = begin(uri).await?;
+        let handshake = begin(uri, config).await?;
         handshake.open(uri.export(), config).await
     })
     .await?;
     Ok(Connection::start(socket, export, config.requests_in_flight, config.request_timeout))
 }
 
-/// Connects and exchanges greetings.
-pub(super) async fn begin(uri: &Uri) -> Result<Handshake, Failure> {
-    Handshake::begin(Socket::connect(uri.address()).await?).await
+/// Connects, exchanges greetings, and makes the way safe if that is demanded.
+pub(super) async fn begin(uri: &Uri, config: &ClientConfig) -> Result<Handshake, Failure> {
+    let session = session(uri, config).await?;
+    let handshake = Handshake::begin(Socket::connect(uri.address()).await?).await?;
+    match session {
+        Some(session) => handshake.secure(session).await,
+        None => Ok(handshake),
+    }
+}
+
+/// A session of TLS that has not begun, if the URI or the configuration demands one.
+async fn session(uri: &Uri, config: &ClientConfig) -> Result<Option<Session>, Failure> {
+    let demanded = match (uri.tls(), &config.tls) {
+        (None, None) => return Ok(None),
+        (Some(UriTls { certificates, hostname }), configured) => {
+            let configured = configured.clone().unwrap_or_default();
+            let files = certificates.as_ref().map(TlsClientConfig::in_directory);
+            let server_name = hostname.clone().or(configured.server_name.clone());
+            TlsClientConfig { server_name, ..files.unwrap_or(configured) }
+        }
+        (None, Some(configured)) => configured.clone(),
+    };
+    // A unix socket leads to this machine.
+    let host = match uri.address() {
+        Address::Tcp { host, .. } => host.clone(),
+        Address::Unix(_) => "localhost".to_owned(),
+    };
+    // It reads files.
+    let made = tokio::task::spawn_blocking(move || connector(&demanded, &host)).await;
+    match made {
+        Ok(session) => session.map(Some).map_err(Failure::Tls),
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
 }
 
 /// Bounds a handshake in time.

@@ -5,6 +5,7 @@ use std::io;
 use oma_core::{Error, ErrorKind, Retry};
 
 use crate::protocol::Malformed;
+use crate::tls::TlsFailure;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,10 @@ pub(super) enum Closed {
     OptionTooLong { option: u32, length: u32 },
     #[error("the client asked for an export that is not served, by the option that cannot be refused")]
     UnknownExport,
+    #[error("the client asked for an export before TLS, by the option that cannot be refused")]
+    TlsDemanded,
+    #[error("there is no TLS with the client")]
+    Tls(#[source] TlsFailure),
     #[error("a write of {0} bytes is larger than allowed")]
     PayloadTooLong(u32),
     #[error("the client neither read its replies nor finished its request for too long")]
@@ -57,6 +62,8 @@ impl From<Closed> for Error {
             Closed::Shrunk => (ErrorKind::Corrupt, Retry::Never),
             Closed::Panicked => (ErrorKind::Internal, Retry::Never),
             Closed::Cut => (ErrorKind::Cancelled, Retry::Later),
+            Closed::Tls(failure) => failure.kind(),
+            Closed::TlsDemanded => (ErrorKind::PermissionDenied, Retry::Never),
             Closed::UnknownExport => (ErrorKind::NotFound, Retry::Never),
             Closed::Malformed(_)
             | Closed::ClientFlags(_)

@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inner;
 use super::error::Closed;
-use super::handshake::negotiate;
+use super::handshake::shake_hands;
 use super::stop::Stop;
 use super::thread;
 use super::transmission::Connection;
 use super::transport::Transport;
+use crate::tls::{ClientName, Principal, TlsPolicy};
 
 /// Pause after a failed accept: mostly there are too many open files, and trying again at once only burns a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -25,26 +26,34 @@ const CUT_GRACE: Duration = Duration::from_millis(500);
 /// A socket that takes connections.
 pub(super) trait Listener: Send {
     /// Waits for a connection.
-    fn accept(&self) -> impl Future<Output = io::Result<Transport>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<(Transport, Principal)>> + Send;
 }
 
 impl Listener for UnixListener {
-    async fn accept(&self) -> io::Result<Transport> {
-        Ok(Self::accept(self).await?.0.into())
+    async fn accept(&self) -> io::Result<(Transport, Principal)> {
+        let (stream, _) = Self::accept(self).await?;
+        // It fails only for a client that is gone; nobody it is then.
+        let user = stream.peer_cred().map(|peer| ClientName::uid(peer.uid()));
+        Ok((stream.into(), user.into_iter().collect()))
     }
 }
 
 impl Listener for TcpListener {
-    async fn accept(&self) -> io::Result<Transport> {
+    async fn accept(&self) -> io::Result<(Transport, Principal)> {
         let (stream, _) = Self::accept(self).await?;
         // A reply must not wait for the acknowledgement of the one before. It fails only for a client that is gone.
         let _ = stream.set_nodelay(true);
-        Ok(stream.into())
+        Ok((stream.into(), Principal::default()))
     }
 }
 
 /// Serves every connection of a listener until `shutdown`, then lets them finish.
-pub(super) async fn serve<L: Listener>(server: Arc<Inner>, listener: L, shutdown: CancellationToken) {
+pub(super) async fn serve<L: Listener>(
+    server: Arc<Inner>,
+    policy: TlsPolicy,
+    listener: L,
+    shutdown: CancellationToken,
+) {
     let stop = Stop { drain: shutdown, cut: CancellationToken::new() };
     let mut connections = JoinSet::new();
     loop {
@@ -53,8 +62,9 @@ pub(super) async fn serve<L: Listener>(server: Arc<Inner>, listener: L, shutdown
             () = stop.drain.cancelled() => break,
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
-                Ok(transport) => {
-                    connections.spawn(converse(server.clone(), transport, stop.clone()));
+                Ok((transport, principal)) => {
+                    let (server, policy) = (server.clone(), policy.clone());
+                    connections.spawn(converse(server, policy, transport, principal, stop.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection; trying again");
@@ -78,17 +88,23 @@ pub(super) async fn serve<L: Listener>(server: Arc<Inner>, listener: L, shutdown
 }
 
 /// Serves one connection from its first byte to its last.
-pub(super) async fn converse(server: Arc<Inner>, mut transport: Transport, stop: Stop) -> Result<(), Closed> {
+pub(super) async fn converse(
+    server: Arc<Inner>,
+    policy: TlsPolicy,
+    transport: Transport,
+    principal: Principal,
+    stop: Stop,
+) -> Result<(), Closed> {
     let _seat = server.seats.clone().try_acquire_owned().map_err(|_| Closed::TooManyConnections)?;
-    let handshake = timeout(server.config.handshake_timeout, negotiate(&server, &mut transport));
+    let handshake = shake_hands(&server, &policy, transport, principal);
+    let handshake = timeout(server.config.handshake_timeout, handshake);
     let agreed = tokio::select! {
         biased;
         () = stop.drain.cancelled() => return Err(Closed::Cut),
         agreed = handshake => agreed.map_err(|_| Closed::HandshakeTimeout)??,
     };
-    let Some(agreed) = agreed else { return Ok(()) };
+    let Some((transport, agreed)) = agreed else { return Ok(()) };
     let served = &agreed.export.served;
-    tracing::debug!(export = %served.export.name, "a client opened an export");
     if transport.moves() && served.device.in_place().is_some() {
         return thread::serve(server, transport, agreed, stop).await;
     }

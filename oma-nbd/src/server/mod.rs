@@ -35,12 +35,23 @@ pub use config::ServerConfig;
 pub use context::{ContextStatus, MetaContext};
 pub use dirty::DirtyBitmap;
 
+use crate::tls::{Clients, Principal, TlsPolicy};
+
+/// What an export may have besides its [`ExportSpec`].
+#[derive(Clone, Debug, Default)]
+pub struct ExportOptions {
+    /// Metadata contexts besides `base:allocation`.
+    pub contexts: Vec<Arc<dyn MetaContext>>,
+    /// Who may open it.
+    pub clients: Clients,
+}
+
 /// Serves block devices over NBD. A clone is another handle on the same server.
 ///
 /// Exports and listeners are independent: exports may be published before, after or without any listener, and every
 /// listener serves all of them.
 #[derive(Clone, Debug)]
-pub struct Server(Arc<Inner>);
+pub struct Server(Arc<Inner>, TlsPolicy);
 
 #[derive(Debug)]
 struct Inner {
@@ -56,7 +67,17 @@ impl Server {
     #[must_use]
     pub fn new(config: ServerConfig) -> Self {
         let seats = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
-        Self(Arc::new(Inner { config, table: Table::default(), buffers: Buffers::default(), seats }))
+        Self(
+            Arc::new(Inner { config, table: Table::default(), buffers: Buffers::default(), seats }),
+            TlsPolicy::Off,
+        )
+    }
+
+    /// Another handle on the same server, through which clients may or must speak TLS. What it serves and what this one
+    /// serves are the same exports; [`ExportOptions::clients`] says who may open which.
+    #[must_use]
+    pub fn with_tls(&self, policy: TlsPolicy) -> Self {
+        Self(self.0.clone(), policy)
     }
 
     /// As [`ExportServer::publish`], with metadata contexts besides `base:allocation`.
@@ -68,32 +89,41 @@ impl Server {
         spec: ExportSpec,
         contexts: Vec<Arc<dyn MetaContext>>,
     ) -> Result<Export> {
-        self.0.table.publish(&spec, contexts).await
+        self.publish_to(spec, ExportOptions { contexts, ..ExportOptions::default() }).await
+    }
+
+    /// As [`ExportServer::publish`], with all that this server can do besides.
+    ///
+    /// # Errors
+    /// As [`ExportServer::publish`]; `AlreadyExists` also for the same token with other clients.
+    pub async fn publish_to(&self, spec: ExportSpec, options: ExportOptions) -> Result<Export> {
+        self.0.table.publish(&spec, &options).await
     }
 
     /// Serves the connections of a unix socket until `shutdown`; then they finish what is in flight, for no longer than
     /// [`ServerConfig::drain_timeout`]. The socket's file is its owner's to remove.
     pub async fn serve_unix(&self, listener: UnixListener, shutdown: CancellationToken) {
-        listen::serve(self.0.clone(), listener, shutdown).await;
+        listen::serve(self.0.clone(), self.1.clone(), listener, shutdown).await;
     }
 
     /// Serves the connections of a TCP socket until `shutdown`; then they finish what is in flight, for no longer than
     /// [`ServerConfig::drain_timeout`].
     pub async fn serve_tcp(&self, listener: TcpListener, shutdown: CancellationToken) {
-        listen::serve(self.0.clone(), listener, shutdown).await;
+        listen::serve(self.0.clone(), self.1.clone(), listener, shutdown).await;
     }
 
     /// Serves one connection that is made already, until it ends or `shutdown`.
     ///
     /// # Errors
     /// `Unavailable` when the client vanished or stalled, `Invalid` when it broke the protocol, `NotFound` when it asked
-    /// for an export that is not served, `Busy` when there are too many connections, `Cancelled` when it was cut off.
+    /// for an export that is not served, `PermissionDenied` when it must speak TLS or could not show who it is, `Busy` when there are too many connections, `Cancelled` when it was cut off.
     pub async fn serve_stream<S>(&self, stream: S, shutdown: CancellationToken) -> Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stop = Stop { drain: shutdown, cut: CancellationToken::new() };
-        Ok(listen::converse(self.0.clone(), Transport::Other(Box::new(stream)), stop).await?)
+        let transport = Transport::Other(Box::new(stream));
+        Ok(listen::converse(self.0.clone(), self.1.clone(), transport, Principal::default(), stop).await?)
     }
 }
 

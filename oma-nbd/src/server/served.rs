@@ -10,13 +10,15 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::MetaContext;
 use super::context::Allocation;
 use super::stop::Stop;
+use super::{ExportOptions, MetaContext};
 use crate::protocol::{
     NBD_FLAG_CAN_MULTI_CONN, NBD_FLAG_HAS_FLAGS, NBD_FLAG_READ_ONLY, NBD_FLAG_SEND_DF, NBD_FLAG_SEND_FLUSH,
     NBD_FLAG_SEND_FUA, NBD_FLAG_SEND_TRIM, NBD_FLAG_SEND_WRITE_ZEROES,
 };
+
+use crate::tls::Clients;
 
 /// How long connections get to notice that they were cut.
 const CUT_GRACE: Duration = Duration::from_millis(500);
@@ -27,6 +29,7 @@ pub(super) struct Served {
     pub(super) export: Export,
     pub(super) device: Arc<dyn BlockDevice>,
     pub(super) contexts: Vec<Arc<dyn MetaContext>>,
+    pub(super) clients: Clients,
     pub(super) stop: Stop,
     pub(super) counters: Counters,
     connections: TaskTracker,
@@ -51,12 +54,13 @@ pub(super) struct Attachment {
 }
 
 impl Served {
-    pub(super) fn new(spec: &ExportSpec, more: Vec<Arc<dyn MetaContext>>) -> Self {
+    pub(super) fn new(spec: &ExportSpec, options: &ExportOptions) -> Self {
         let allocation: Arc<dyn MetaContext> = Arc::new(Allocation(spec.device.clone()));
         Self {
             export: spec.export(),
             device: spec.device.clone(),
-            contexts: std::iter::once(allocation).chain(more).collect(),
+            contexts: std::iter::once(allocation).chain(options.contexts.iter().cloned()).collect(),
+            clients: options.clients.clone(),
             stop: Stop::default(),
             counters: Counters::default(),
             connections: TaskTracker::new(),

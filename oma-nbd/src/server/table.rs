@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oma_core::traits::{Admission, Drained, Export, ExportSpec};
-use oma_core::{ExportName, Result};
+use oma_core::{Error, ErrorKind, ExportName, Result};
 
-use super::MetaContext;
+use super::ExportOptions;
 use super::served::{Attachment, Served};
 
 /// Exports by name. One that is being withdrawn stays until its last connection is gone, so that its device is not
@@ -16,12 +16,8 @@ use super::served::{Attachment, Served};
 pub(super) struct Table(Mutex<BTreeMap<ExportName, Arc<Served>>>);
 
 impl Table {
-    pub(super) async fn publish(
-        &self,
-        spec: &ExportSpec,
-        contexts: Vec<Arc<dyn MetaContext>>,
-    ) -> Result<Export> {
-        while let Some(old) = self.try_publish(spec, &contexts)? {
+    pub(super) async fn publish(&self, spec: &ExportSpec, options: &ExportOptions) -> Result<Export> {
+        while let Some(old) = self.try_publish(spec, options)? {
             tracing::info!(export = %spec.name, "replacing an export");
             old.cut().await;
             self.remove(&old);
@@ -57,19 +53,20 @@ impl Table {
     }
 
     /// Serves a spec, or tells which export must be gone first.
-    fn try_publish(
-        &self,
-        spec: &ExportSpec,
-        contexts: &[Arc<dyn MetaContext>],
-    ) -> Result<Option<Arc<Served>>> {
+    fn try_publish(&self, spec: &ExportSpec, options: &ExportOptions) -> Result<Option<Arc<Served>>> {
         let mut exports = self.exports();
         let admission = spec.admit(exports.values().map(|served| &served.export))?;
         let old = exports.get(&spec.name).cloned();
-        if admission == Admission::Keep && old.as_ref().is_some_and(|old| old.is_open()) {
-            return Ok(None);
+        if let Some(old) = old.as_ref().filter(|old| admission == Admission::Keep && old.is_open()) {
+            if old.clients == options.clients {
+                return Ok(None);
+            }
+            return Err(Error::new(ErrorKind::AlreadyExists, "publish export", &spec.name).because(
+                "it is open to other clients; publish it with a newer token, or withdraw it first",
+            ));
         }
         if old.is_none() {
-            exports.insert(spec.name.clone(), Arc::new(Served::new(spec, contexts.to_vec())));
+            exports.insert(spec.name.clone(), Arc::new(Served::new(spec, options)));
             tracing::info!(export = %spec.name, device = %spec.device.info().identity, "published an export");
         }
         Ok(old)

@@ -11,6 +11,8 @@ use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::tls::TlsStream;
+
 /// Bytes from somewhere and to there.
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -20,6 +22,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 pub(super) enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// One of the others, through TLS.
+    Tls(Box<TlsStream<Transport>>),
     /// Something that an embedder made.
     Other(Box<dyn Duplex>),
 }
@@ -31,8 +35,12 @@ impl Transport {
     }
 
     /// Whether it can be served by another runtime than the one that it was made in.
-    pub(super) const fn moves(&self) -> bool {
-        matches!(self, Self::Tcp(_) | Self::Unix(_))
+    pub(super) fn moves(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Tls(stream) => stream.inner().moves(),
+            Self::Other(_) => false,
+        }
     }
 
     /// The same stream, known to the runtime that this is called in.
@@ -40,6 +48,7 @@ impl Transport {
         Ok(match self {
             Self::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream.into_std()?)?),
             Self::Unix(stream) => Self::Unix(UnixStream::from_std(stream.into_std()?)?),
+            Self::Tls(stream) => Self::Tls(Box::new(stream.map(Self::moved)?)),
             Self::Other(stream) => Self::Other(stream),
         })
     }
@@ -76,7 +85,7 @@ impl Transport {
                     ready!(stream.poll_write_ready(cx))?;
                     stream.try_io(Interest::WRITABLE, || send(stream.as_fd()))
                 }
-                Self::Other(_) => Err(io::ErrorKind::Unsupported.into()),
+                Self::Tls(_) | Self::Other(_) => Err(io::ErrorKind::Unsupported.into()),
             };
             if !is_passing(&sent) {
                 return Poll::Ready(sent);
@@ -100,6 +109,7 @@ impl AsyncRead for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
             Self::Other(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
@@ -118,6 +128,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
             Self::Other(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
@@ -126,6 +137,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             // The kernel sends what it has.
             Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
             Self::Other(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -134,6 +146,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Self::Other(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -156,6 +169,7 @@ impl fmt::Debug for Transport {
         f.write_str(match self {
             Self::Tcp(_) => "Tcp",
             Self::Unix(_) => "Unix",
+            Self::Tls(_) => "Tls",
             Self::Other(_) => "Other",
         })
     }

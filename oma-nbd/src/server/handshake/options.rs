@@ -7,23 +7,27 @@ use oma_core::traits::Export;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::wire::Wire;
-use super::{Agreed, Chosen, Selected};
+use super::{Agreed, Chosen, Selected, Tls, Visitor};
 use crate::protocol::{
     ExportNameReply, InfoReply, InfoRequest, ListReply, MAX_STRING, Malformed, MetaContextReply,
     MetaContextRequest, NBD_INFO_DESCRIPTION, NBD_INFO_NAME, NBD_OPT_ABORT, NBD_OPT_EXPORT_NAME, NBD_OPT_GO,
-    NBD_OPT_INFO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT,
-    NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NBD_REP_ERR_INVALID, NBD_REP_ERR_TOO_BIG, NBD_REP_ERR_UNKNOWN,
-    NBD_REP_ERR_UNSUP, NBD_REP_INFO, NBD_REP_META_CONTEXT, NBD_REP_SERVER,
+    NBD_OPT_INFO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT, NBD_OPT_STARTTLS,
+    NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NBD_REP_ERR_INVALID, NBD_REP_ERR_TLS_REQD, NBD_REP_ERR_TOO_BIG,
+    NBD_REP_ERR_UNKNOWN, NBD_REP_ERR_UNSUP, NBD_REP_INFO, NBD_REP_META_CONTEXT, NBD_REP_SERVER,
 };
 use crate::server::Inner;
 use crate::server::error::Closed;
 use crate::server::served::Served;
+
+/// All that may be asked where TLS is demanded and not started.
+const WITHOUT_TLS: [u32; 2] = [NBD_OPT_STARTTLS, NBD_OPT_ABORT];
 
 /// How the handshake goes on.
 #[derive(Debug)]
 pub(super) enum Step {
     Next,
     Open(Agreed),
+    Secure,
     Leave,
 }
 
@@ -40,13 +44,14 @@ impl From<Malformed> for Refused {
 pub(super) struct Options<'a> {
     server: &'a Inner,
     no_zeroes: bool,
+    visitor: &'a Visitor,
     structured: bool,
     chosen: Chosen,
 }
 
 impl<'a> Options<'a> {
-    pub(super) fn new(server: &'a Inner, no_zeroes: bool) -> Self {
-        Self { server, no_zeroes, structured: false, chosen: None }
+    pub(super) fn new(server: &'a Inner, no_zeroes: bool, visitor: &'a Visitor) -> Self {
+        Self { server, no_zeroes, visitor, structured: false, chosen: None }
     }
 
     /// Answers an option. Without a payload it was too long.
@@ -56,10 +61,12 @@ impl<'a> Options<'a> {
         payload: Option<&[u8]>,
         wire: &mut Wire<'_, S>,
     ) -> Result<Step, Closed> {
+        let unsafe_yet = self.visitor.tls == Tls::Demanded && !WITHOUT_TLS.contains(&option);
         if option == NBD_OPT_EXPORT_NAME {
-            return self.export_name(payload, wire);
+            return if unsafe_yet { Err(Closed::TlsDemanded) } else { self.export_name(payload, wire) };
         }
         let answered = match payload {
+            _ if unsafe_yet => Err(Refused(NBD_REP_ERR_TLS_REQD, "TLS must be started first".to_owned())),
             Some(payload) => self.dispatch(option, payload, wire),
             None => Err(Refused(NBD_REP_ERR_TOO_BIG, "the option is too long".to_owned())),
         };
@@ -83,6 +90,7 @@ impl<'a> Options<'a> {
     ) -> Result<Step, Refused> {
         match option {
             NBD_OPT_ABORT => return Ok(Step::Leave),
+            NBD_OPT_STARTTLS => return self.start_tls(payload),
             NBD_OPT_LIST => self.list(payload, wire)?,
             NBD_OPT_INFO | NBD_OPT_GO => return self.info(option, payload, wire),
             NBD_OPT_STRUCTURED_REPLY => {
@@ -95,6 +103,15 @@ impl<'a> Options<'a> {
             _ => return Err(Refused(NBD_REP_ERR_UNSUP, "the option is not supported".to_owned())),
         }
         Ok(Step::Next)
+    }
+
+    fn start_tls(&self, payload: &[u8]) -> Result<Step, Refused> {
+        let refused = |reply, reason: &str| Err(Refused(reply, reason.to_owned()));
+        match self.visitor.tls {
+            Tls::Absent => refused(NBD_REP_ERR_UNSUP, "TLS is not served here"),
+            Tls::Done => refused(NBD_REP_ERR_INVALID, "TLS was started already"),
+            Tls::Possible | Tls::Demanded => nothing_in(payload).map(|()| Step::Secure),
+        }
     }
 
     /// The option that cannot be refused but by closing the connection.
@@ -121,6 +138,9 @@ impl<'a> Options<'a> {
     ) -> Result<(), Refused> {
         nothing_in(payload)?;
         for served in self.server.table.list().iter().filter(|served| served.is_open()) {
+            if !served.clients.admit(&self.visitor.principal) {
+                continue;
+            }
             let Export { name, description, .. } = &served.export;
             let mut reply = Vec::new();
             ListReply { name: name.as_str(), description: text(description) }.encode(&mut reply);
@@ -211,6 +231,7 @@ impl<'a> Options<'a> {
 
     fn open(&mut self, name: &str) -> Option<Agreed> {
         let export = self.server.table.open(&self.resolve(name)?)?;
+        self.admit(&export.served)?;
         // Contexts chosen for another export, or for one that was replaced since, are void.
         let chosen = self.chosen.take().filter(|(served, _)| Arc::ptr_eq(served, &export.served));
         let contexts = chosen.map(|(_, selected)| selected).unwrap_or_default();
@@ -218,7 +239,18 @@ impl<'a> Options<'a> {
     }
 
     fn find(&self, name: &str) -> Result<Arc<Served>, Refused> {
-        self.resolve(name).and_then(|name| self.server.table.find(&name)).ok_or_else(unknown)
+        let served = self.resolve(name).and_then(|name| self.server.table.find(&name));
+        served.filter(|served| self.admit(served).is_some()).ok_or_else(unknown)
+    }
+
+    /// Lets a client have an export, or has it know nothing of it.
+    fn admit(&self, served: &Served) -> Option<()> {
+        let principal = &self.visitor.principal;
+        if served.clients.admit(principal) {
+            return Some(());
+        }
+        tracing::info!(export = %served.export.name, client = %principal, "a client may not open an export");
+        None
     }
 
     fn resolve(&self, name: &str) -> Option<ExportName> {

@@ -1,14 +1,17 @@
-//! NBD URIs: where a server listens and which export is meant.
+//! NBD URIs: where a server listens, which export is meant, and whether TLS is demanded.
 
-use std::ffi::OsString;
+mod parameters;
+
 use std::fmt;
 use std::net::Ipv6Addr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use oma_core::{Error, ErrorKind, Result};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+
+use self::parameters::Parameters;
 
 /// The port of NBD servers (IANA).
 pub const DEFAULT_PORT: u16 = 10809;
@@ -43,6 +46,10 @@ pub enum Address {
 
 /// `nbd://HOST[:PORT]/EXPORT` or `nbd+unix:///EXPORT?socket=PATH`, as the document "NBD URI" of the protocol has them.
 ///
+/// `nbds://` and `nbds+unix://` demand TLS. Of libnbd's parameters they take `tls-certificates=DIRECTORY` and
+/// `tls-hostname=NAME`; the server is always verified (`tls-verify-peer`), and keys that are shared beforehand (`tls-psk…`)
+/// are refused.
+///
 /// The export's name may be empty: the server's default export. `Display` writes the shortest form, which parses to the
 /// same value again. A URI holds no secret: user information and unknown parameters are refused.
 ///
@@ -58,15 +65,41 @@ pub enum Address {
 pub struct Uri {
     address: Address,
     export: String,
+    tls: Option<UriTls>,
+}
+
+/// What a URI says of TLS; what it leaves out is [`ClientConfig::tls`](crate::ClientConfig::tls)'s to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct UriTls {
+    /// A directory as [`TlsClientConfig::in_directory`](crate::TlsClientConfig::in_directory) has it.
+    pub certificates: Option<PathBuf>,
+    /// The name that must stand in the server's certificate.
+    pub hostname: Option<String>,
 }
 
 /// Why a text is not a URI that can be used.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
-    #[error("TLS is not supported yet; use {0} over a network that you trust, or a tunnel")]
-    Tls(&'static str),
     #[error(
-        "only nbd:// and nbd+unix:// are supported; write nbd://HOST/EXPORT or nbd+unix:///EXPORT?socket=PATH"
+        "the parameter {0:?} means TLS, which this URI does not demand; write nbds://HOST/EXPORT or nbds+unix:///…"
+    )]
+    TlsInPlain(String),
+    #[error(
+        "keys that are shared beforehand are not supported; use certificates: tls-certificates=DIRECTORY"
+    )]
+    SharedKey,
+    #[error(
+        "a server that is not verified may be anybody; leave tls-verify-peer out and name its authority with tls-certificates=DIRECTORY"
+    )]
+    Unverified,
+    #[error("the directory of certificates is empty or has a zero byte; write tls-certificates=DIRECTORY")]
+    Certificates,
+    #[error("the name of the server is neither a host name nor an address; write tls-hostname=NAME")]
+    Hostname,
+    #[error("the parameter {0:?} stands there twice; write it once")]
+    Twice(&'static str),
+    #[error(
+        "only nbd:// and nbd+unix://, and nbds:// and nbds+unix:// with TLS, are supported; write nbd://HOST/EXPORT or nbd+unix:///EXPORT?socket=PATH"
     )]
     Transport,
     #[error("it is not an NBD URI; write nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH")]
@@ -85,15 +118,15 @@ enum Refusal {
     HostAndSocket,
     #[error("the path of the socket is missing; write nbd+unix:///EXPORT?socket=PATH")]
     NoSocket,
-    #[error("the path of the socket stands there twice; name it once")]
-    TwoSockets,
     #[error(
         "the path of the socket is empty, has a zero byte or more than {MAX_SOCKET} bytes; a shorter link to it may help"
     )]
     Socket,
     #[error("a TCP address takes no socket; write nbd+unix:///EXPORT?socket=PATH")]
     SocketOverTcp,
-    #[error("the parameter {0:?} is not known; only socket=PATH of nbd+unix:// is")]
+    #[error(
+        "the parameter {0:?} is not known; socket=PATH of nbd+unix:// is, tls-certificates=DIRECTORY and tls-hostname=NAME of nbds:// are"
+    )]
     Parameter(String),
     #[error("a fragment (#…) means nothing here; write # in a name as %23")]
     Fragment,
@@ -106,7 +139,7 @@ enum Refusal {
 impl Refusal {
     fn about(self, text: &str) -> Error {
         let kind = match self {
-            Self::Tls(_) | Self::Transport => ErrorKind::Unsupported,
+            Self::SharedKey | Self::Unverified | Self::Transport => ErrorKind::Unsupported,
             _ => ErrorKind::Invalid,
         };
         Error::new(kind, "read the NBD URI", without_secrets(text)).with_source(self)
@@ -127,8 +160,8 @@ impl Uri {
     /// Reads a URI.
     ///
     /// # Errors
-    /// `Unsupported` for `nbds://` and other transports; `Invalid` for everything else that is not a URI of NBD. Each says
-    /// what to write instead.
+    /// `Unsupported` for other transports, shared keys and servers that are not to be verified; `Invalid` for everything
+    /// else that is not a URI of NBD. Each says what to write instead.
     pub fn parse(text: &str) -> Result<Self> {
         parse(text).map_err(|refusal| refusal.about(text))
     }
@@ -140,7 +173,7 @@ impl Uri {
     pub fn tcp(host: &str, port: u16, export: &str) -> Result<Self> {
         let checked = || {
             let address = Address::Tcp { host: check_host(host)?, port: check_port(port)? };
-            Ok(Self { address, export: check_export(export.to_owned())? })
+            Ok(Self { address, export: check_export(export.to_owned())?, tls: None })
         };
         checked().map_err(|refusal: Refusal| refusal.about(host))
     }
@@ -153,7 +186,7 @@ impl Uri {
         let socket = socket.as_ref();
         let checked = || {
             let address = Address::Unix(check_socket(socket.to_owned())?);
-            Ok(Self { address, export: check_export(export.to_owned())? })
+            Ok(Self { address, export: check_export(export.to_owned())?, tls: None })
         };
         checked().map_err(|refusal: Refusal| refusal.about(&socket.to_string_lossy()))
     }
@@ -169,6 +202,26 @@ impl Uri {
     pub fn export(&self) -> &str {
         &self.export
     }
+
+    /// What is said of TLS; `None` when it is not demanded.
+    #[must_use]
+    pub const fn tls(&self) -> Option<&UriTls> {
+        self.tls.as_ref()
+    }
+
+    /// The same export, with TLS.
+    ///
+    /// # Errors
+    /// `Invalid` when the directory is no path or the name is neither a host name nor an address.
+    pub fn with_tls(self, tls: UriTls) -> Result<Self> {
+        let checked = || {
+            let UriTls { certificates, hostname } = tls;
+            let certificates = certificates.map(check_certificates).transpose()?;
+            Ok(UriTls { certificates, hostname: hostname.as_deref().map(check_hostname).transpose()? })
+        };
+        let tls = checked().map_err(|refusal: Refusal| refusal.about(&self.to_string()))?;
+        Ok(Self { tls: Some(tls), ..self })
+    }
 }
 
 fn parse(text: &str) -> Result<Uri, Refusal> {
@@ -178,23 +231,24 @@ fn parse(text: &str) -> Result<Uri, Refusal> {
     }
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let socket = socket_of(query)?;
-    let address = match scheme.to_ascii_lowercase().as_str() {
-        "nbd" => {
-            if socket.is_some() {
-                return Err(Refusal::SocketOverTcp);
-            }
-            tcp_address(authority)?
-        }
-        "nbd+unix" if authority.is_empty() => Address::Unix(socket.ok_or(Refusal::NoSocket)?),
-        "nbd+unix" => return Err(Refusal::HostAndSocket),
-        "nbds" => return Err(Refusal::Tls("nbd://")),
-        "nbds+unix" => return Err(Refusal::Tls("nbd+unix://")),
-        other if other.starts_with("nbd") => return Err(Refusal::Transport),
-        _ => return Err(Refusal::Scheme),
+    let Parameters { socket, tls, says_tls } = Parameters::read(query)?;
+    let scheme = scheme.to_ascii_lowercase();
+    let (transport, secure) = match scheme.strip_prefix("nbds") {
+        Some(rest) => (rest, true),
+        None => (scheme.strip_prefix("nbd").ok_or(Refusal::Scheme)?, false),
     };
+    let address = match transport {
+        "" if socket.is_some() => return Err(Refusal::SocketOverTcp),
+        "" => tcp_address(authority)?,
+        "+unix" if authority.is_empty() => Address::Unix(socket.ok_or(Refusal::NoSocket)?),
+        "+unix" => return Err(Refusal::HostAndSocket),
+        _ => return Err(Refusal::Transport),
+    };
+    if let (false, Some(parameter)) = (secure, says_tls) {
+        return Err(Refusal::TlsInPlain(parameter));
+    }
     let export = String::from_utf8(decode(path)?).map_err(|_| Refusal::Export)?;
-    Ok(Uri { address, export: check_export(export)? })
+    Ok(Uri { address, export: check_export(export)?, tls: secure.then_some(tls) })
 }
 
 fn tcp_address(authority: &str) -> Result<Address, Refusal> {
@@ -225,21 +279,6 @@ fn tcp_address(authority: &str) -> Result<Address, Refusal> {
         Some(_) => return Err(Refusal::Port),
     };
     Ok(Address::Tcp { host: check_host(&host)?, port: check_port(port)? })
-}
-
-fn socket_of(query: Option<&str>) -> Result<Option<PathBuf>, Refusal> {
-    let mut socket = None;
-    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if name != "socket" {
-            return Err(Refusal::Parameter(name.to_owned()));
-        }
-        let path = check_socket(PathBuf::from(OsString::from_vec(decode(value)?)))?;
-        if socket.replace(path).is_some() {
-            return Err(Refusal::TwoSockets);
-        }
-    }
-    Ok(socket)
 }
 
 fn decode(text: &str) -> Result<Vec<u8>, Refusal> {
@@ -276,6 +315,15 @@ fn check_socket(path: PathBuf) -> Result<PathBuf, Refusal> {
     Ok(path)
 }
 
+fn check_certificates(directory: PathBuf) -> Result<PathBuf, Refusal> {
+    let bytes = directory.as_os_str().as_bytes();
+    if bytes.is_empty() || bytes.contains(&0) { Err(Refusal::Certificates) } else { Ok(directory) }
+}
+
+fn check_hostname(name: &str) -> Result<String, Refusal> {
+    check_host(name).map_err(|_| Refusal::Hostname)
+}
+
 fn check_export(name: String) -> Result<String, Refusal> {
     if name.len() > MAX_EXPORT || name.contains('\0') { Err(Refusal::Export) } else { Ok(name) }
 }
@@ -283,23 +331,32 @@ fn check_export(name: String) -> Result<String, Refusal> {
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let export = percent_encode(self.export.as_bytes(), ENCODED);
+        let secure = if self.tls.is_some() { "s" } else { "" };
+        let mut parameters = Vec::new();
         match &self.address {
             Address::Unix(path) => {
-                write!(
-                    f,
-                    "nbd+unix:///{export}?socket={}",
-                    percent_encode(path.as_os_str().as_bytes(), ENCODED)
-                )
+                write!(f, "nbd{secure}+unix:///{export}")?;
+                parameters.push(("socket", path.as_os_str().as_bytes()));
             }
             Address::Tcp { host, port } => {
                 let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
-                write!(f, "nbd://{open}{host}{close}")?;
+                write!(f, "nbd{secure}://{open}{host}{close}")?;
                 if *port != DEFAULT_PORT {
                     write!(f, ":{port}")?;
                 }
-                write!(f, "/{export}")
+                write!(f, "/{export}")?;
             }
         }
+        if let Some(UriTls { certificates, hostname }) = &self.tls {
+            let certificates = certificates.as_ref().map(|path| path.as_os_str().as_bytes());
+            parameters.extend(certificates.map(|path| ("tls-certificates", path)));
+            parameters.extend(hostname.as_ref().map(|name| ("tls-hostname", name.as_bytes())));
+        }
+        for (number, (name, value)) in parameters.into_iter().enumerate() {
+            let mark = if number == 0 { '?' } else { '&' };
+            write!(f, "{mark}{name}={}", percent_encode(value, ENCODED))?;
+        }
+        Ok(())
     }
 }
 
@@ -311,92 +368,4 @@ impl FromStr for Uri {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn addresses_and_names_are_read() {
-        let tcp = |host: &str, port, export: &str| Uri::tcp(host, port, export).unwrap();
-        let unix = |path: &str, export: &str| Uri::unix(path, export).unwrap();
-        for (text, expected) in [
-            ("nbd://example.com", tcp("example.com", 10809, "")),
-            ("nbd://Example.com:/", tcp("example.com", 10809, "")),
-            ("NBD://10.0.0.1:99/disk-2000", tcp("10.0.0.1", 99, "disk-2000")),
-            ("nbd://[::1]/a/b", tcp("::1", 10809, "a/b")),
-            ("nbd://[0:0::2]:7/%C3%A9%20?", tcp("::2", 7, "é ")),
-            ("nbd://h//a", tcp("h", 10809, "/a")),
-            ("nbd+unix:///?socket=/run/a.sock", unix("/run/a.sock", "")),
-            ("nbd+unix://?socket=rel%2Bative", unix("rel+ative", "")),
-            ("nbd+unix:///x%3Fy?socket=/a%20b%26", unix("/a b&", "x?y")),
-        ] {
-            assert_eq!(Uri::parse(text).unwrap(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn refusals_say_what_to_write_instead() {
-        for (text, kind, hint) in [
-            ("nbds://h/a", ErrorKind::Unsupported, "TLS"),
-            ("nbds+unix:///a?socket=/s", ErrorKind::Unsupported, "TLS"),
-            ("nbd+vsock://2/a", ErrorKind::Unsupported, "nbd+unix://"),
-            ("http://h/a", ErrorKind::Invalid, "not an NBD URI"),
-            ("/some/file", ErrorKind::Invalid, "not an NBD URI"),
-            ("nbd:///a", ErrorKind::Invalid, "localhost"),
-            ("nbd://h:0/", ErrorKind::Invalid, "port"),
-            ("nbd://h:65536/", ErrorKind::Invalid, "port"),
-            ("nbd://h:+1/", ErrorKind::Invalid, "port"),
-            ("nbd://::1/", ErrorKind::Invalid, "port"),
-            ("nbd://[::1/", ErrorKind::Invalid, "brackets"),
-            ("nbd://[::1]x/", ErrorKind::Invalid, "brackets"),
-            ("nbd://-oProxyCommand=x/", ErrorKind::Invalid, "host"),
-            ("nbd://h/a?socket=/s", ErrorKind::Invalid, "nbd+unix://"),
-            ("nbd://h/a?tls-psk=k", ErrorKind::Invalid, "\"tls-psk\" is not known"),
-            ("nbd+unix:///a", ErrorKind::Invalid, "socket=PATH"),
-            ("nbd+unix:///a?socket=", ErrorKind::Invalid, "empty"),
-            ("nbd+unix:///a?socket=/s&socket=/t", ErrorKind::Invalid, "once"),
-            ("nbd+unix://host/a?socket=/s", ErrorKind::Invalid, "three slashes"),
-            ("nbd://h/%zz", ErrorKind::Invalid, "%25"),
-            ("nbd://h/%ff", ErrorKind::Invalid, "UTF-8"),
-            ("nbd://h/%00", ErrorKind::Invalid, "zero byte"),
-            ("nbd://h/a#b", ErrorKind::Invalid, "%23"),
-        ] {
-            let error = Uri::parse(text).unwrap_err();
-            assert_eq!(error.kind(), kind, "{text}");
-            assert!(error.chain().contains(hint), "{text}: {}", error.chain());
-        }
-        assert!(Uri::unix("/".repeat(108), "").is_err());
-        assert!(Uri::tcp("h", 1, &"x".repeat(4097)).is_err());
-    }
-
-    #[test]
-    fn l29_refused_secrets_are_not_repeated() {
-        for text in ["nbd://me:hunter2@h/a", "nbd://me:hunt/hunter2@h/", "nbd://h/a?password=hunter2"] {
-            let error = Uri::parse(text).unwrap_err();
-            assert!(!error.chain().contains("hunter2"), "{}", error.chain());
-            assert!(!format!("{error:?}").contains("hunter2"));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_displayed_parses_to_the_same(
-            host in prop_oneof!["[a-z0-9][a-z0-9.-]{0,20}", any::<Ipv6Addr>().prop_map(|a| a.to_string())],
-            port in 1u16.., export in "[^\0]{0,60}", socket in prop::collection::vec(1u8.., 1..100), tcp: bool
-        ) {
-            let uri = if tcp {
-                Uri::tcp(&host, port, &export).unwrap()
-            } else {
-                Uri::unix(OsString::from_vec(socket), &export).unwrap()
-            };
-            let text = uri.to_string();
-            prop_assert!(text.is_ascii());
-            prop_assert_eq!(Uri::parse(&text).unwrap(), uri);
-        }
-
-        #[test]
-        fn no_text_panics(text in "(nbd(\\+unix)?://)?.{0,60}") {
-            let _ = Uri::parse(&text);
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,169 @@
+//! How rustls is set up.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{Error, InconsistentKeys};
+
+use super::explain::explain;
+use super::pem;
+use super::session::{Session, Side};
+use crate::tls::TlsFailure;
+
+/// Ciphers in the order of this side: AES-128-GCM costs least, and nothing is known against it.
+fn provider() -> Arc<CryptoProvider> {
+    use ring::cipher_suite as suite;
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    let make = || {
+        let cipher_suites = vec![
+            suite::TLS13_AES_128_GCM_SHA256,
+            suite::TLS13_AES_256_GCM_SHA384,
+            suite::TLS13_CHACHA20_POLY1305_SHA256,
+            suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        ];
+        Arc::new(CryptoProvider { cipher_suites, ..ring::default_provider() })
+    };
+    PROVIDER.get_or_init(make).clone()
+}
+
+/// What rustls says of a certificate and a key of this side.
+fn unfit(error: &Error, certificate: &Path, key: &Path) -> TlsFailure {
+    match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => pem::problem(
+            certificate,
+            "does not belong to the private key; put both of the same pair in place",
+        ),
+        Error::InvalidCertificate(_) => {
+            pem::problem(certificate, "has a certificate that cannot be read; make it again")
+        }
+        _ => pem::problem(
+            key,
+            "has a private key of a kind that is not supported; make an ECDSA P-256 or RSA key",
+        ),
+    }
+}
+
+/// Refuses a certificate that nobody will take.
+fn check_time(path: &Path, chain: &[CertificateDer<'_>]) -> Result<(), TlsFailure> {
+    let good_until = chain.first().and_then(|certificate| super::names::good_until(certificate));
+    match good_until {
+        Some(last) if last < UnixTime::now().as_secs() => {
+            Err(pem::problem(path, "is out of date; renew it, or mend this machine's clock"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(feature = "server")]
+mod server {
+    use rustls::ServerConfig;
+    use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, WebPkiClientVerifier};
+
+    use super::{Arc, Session, Side, TlsFailure, check_time, explain, pem, provider, unfit};
+    use crate::tls::{ClientCertificates, TlsFiles};
+
+    /// Makes the server's side of sessions.
+    #[derive(Debug)]
+    pub(crate) struct Acceptor(Arc<ServerConfig>);
+
+    impl Acceptor {
+        pub(crate) fn load(files: &TlsFiles) -> Result<Self, TlsFailure> {
+            let TlsFiles { certificate, key, clients } = files;
+            let chain = pem::certificates(certificate)?;
+            check_time(certificate, &chain)?;
+            let builder = ServerConfig::builder_with_provider(provider());
+            let builder = builder.with_safe_default_protocol_versions().map_err(|error| explain(&error))?;
+            let verifying = |path| -> Result<_, TlsFailure> {
+                let authorities = Arc::new(pem::authorities(path)?);
+                Ok(WebPkiClientVerifier::builder_with_provider(authorities, provider()))
+            };
+            let builder = match clients {
+                ClientCertificates::NotAsked => builder.with_no_client_auth(),
+                ClientCertificates::Optional(path) => {
+                    let verifier = verifying(path)?.allow_unauthenticated().build();
+                    builder.with_client_cert_verifier(verifier.map_err(|_| unusable(path))?)
+                }
+                ClientCertificates::Required(path) => {
+                    let verifier = verifying(path)?.build();
+                    builder.with_client_cert_verifier(verifier.map_err(|_| unusable(path))?)
+                }
+            };
+            let made = builder.with_single_cert(chain, pem::key(key)?);
+            let mut config = made.map_err(|error| unfit(&error, certificate, key))?;
+            config.ignore_client_order = true;
+            // A session that is taken up again would not look at the client's certificate again.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+            Ok(Self(Arc::new(config)))
+        }
+
+        pub(crate) fn session(&self) -> Result<Session, TlsFailure> {
+            let side = UnbufferedServerConnection::new(self.0.clone()).map_err(|error| explain(&error))?;
+            Ok(Session::new(Side::Server(side)))
+        }
+    }
+
+    fn unusable(path: &std::path::Path) -> TlsFailure {
+        pem::problem(path, "has no authority that clients could be verified with; make it again")
+    }
+}
+
+#[cfg(feature = "client")]
+mod client {
+    use rustls::client::{Resumption, UnbufferedClientConnection};
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, RootCertStore};
+
+    use super::{Arc, Session, Side, TlsFailure, check_time, explain, pem, provider, unfit};
+    use crate::tls::{TlsClientConfig, TlsIdentity, Trust};
+
+    /// The client's side of a session with a server that must have the configured name, else `host`. It reads files.
+    pub(crate) fn connector(config: &TlsClientConfig, host: &str) -> Result<Session, TlsFailure> {
+        let name = config.server_name.as_deref().unwrap_or(host);
+        let server = ServerName::try_from(name.to_owned());
+        let server = server.map_err(|_| TlsFailure::Name { name: name.to_owned() })?;
+        let authorities = match &config.trust {
+            Trust::System => system()?,
+            Trust::Authorities(path) => pem::authorities(path)?,
+        };
+        let builder = ClientConfig::builder_with_provider(provider());
+        let builder = builder.with_safe_default_protocol_versions().map_err(|error| explain(&error))?;
+        let builder = builder.with_root_certificates(authorities);
+        let mut settings = match &config.identity {
+            None => builder.with_no_client_auth(),
+            Some(TlsIdentity { certificate, key }) => {
+                let chain = pem::certificates(certificate)?;
+                check_time(certificate, &chain)?;
+                let made = builder.with_client_auth_cert(chain, pem::key(key)?);
+                made.map_err(|error| unfit(&error, certificate, key))?
+            }
+        };
+        settings.resumption = Resumption::disabled();
+        let side = UnbufferedClientConnection::new(Arc::new(settings), server);
+        Ok(Session::new(Side::Client(side.map_err(|error| explain(&error))?)))
+    }
+
+    fn system() -> Result<RootCertStore, TlsFailure> {
+        let found = rustls_native_certs::load_native_certs();
+        let mut store = RootCertStore::empty();
+        let (added, _) = store.add_parsable_certificates(found.certs);
+        if added > 0 {
+            return Ok(store);
+        }
+        let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+        let none = || "there are none".to_owned();
+        Err(TlsFailure::SystemTrust(errors.first().cloned().unwrap_or_else(none)))
+    }
+}
+
+#[cfg(feature = "client")]
+pub(crate) use client::connector;
+#[cfg(feature = "server")]
+pub(crate) use server::Acceptor;
