@@ -1,13 +1,44 @@
-//! A server that is spoken to over memory.
+//! A server that is spoken to over memory, and servers that lie.
+
+pub mod dice;
+pub mod liar;
+pub mod session;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use oma_core::memory::MemoryDevice;
-use oma_core::traits::{Access, BlockDevice, ExportSpec};
+use oma_core::traits::{Access, BlockDevice, ExportServer, ExportSpec};
 use oma_core::{ByteSize, ExportName, Fence, Result};
 use oma_nbd::{DirtyBitmap, MetaContext, Server, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
 use tokio_util::sync::CancellationToken;
+
+/// Lets a client that makes these choices use a server.
+///
+/// # Panics
+/// When the server breaks the protocol, hangs, or keeps a connection that ended.
+pub fn use_server(choices: &[u8]) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts");
+    runtime.block_on(async {
+        let config = ServerConfig {
+            max_payload: session::PAYLOAD,
+            advertised_payload: session::PAYLOAD,
+            max_buffered: ByteSize::kib(256),
+            ..ServerConfig::default()
+        };
+        let server = serve_with(config, ByteSize::new(session::SIZE)).await;
+        let (near, far) = duplex(1 << 15);
+        let session = session::Session::new(near, dice::Dice::new(choices));
+        let both = async { tokio::join!(server.serve_stream(far, CancellationToken::new()), session.talk()) };
+        // How the server saw it is its own business; that both came to an end is not.
+        let _ = tokio::time::timeout(Duration::from_secs(10), both).await.expect("nobody hangs");
+        let name = ExportName::parse("disk").expect("it is a name");
+        let statistics = server.statistics(&name).await.expect("it is told").expect("it is served");
+        assert_eq!(statistics.connections, 0);
+    });
+}
 
 /// Says `bytes` to a server with the export `disk` (1 MiB, bitmap `b0`) and hangs up; all that it answered, and how the
 /// connection ended.
@@ -36,8 +67,12 @@ pub fn converse(bytes: &[u8]) -> (Vec<u8>, Result<()>) {
 }
 
 async fn serve() -> Server {
-    let server = Server::new(ServerConfig::default());
-    let bitmap = DirtyBitmap::new("b0", Arc::new(MemoryDevice::new("memory", ByteSize::mib(1))));
+    serve_with(ServerConfig::default(), ByteSize::mib(1)).await
+}
+
+async fn serve_with(config: ServerConfig, size: ByteSize) -> Server {
+    let server = Server::new(config);
+    let bitmap = DirtyBitmap::new("b0", Arc::new(MemoryDevice::new("memory", size)));
     let (context, device): (Arc<dyn MetaContext>, Arc<dyn BlockDevice>) = (bitmap.clone(), bitmap);
     let name = ExportName::parse("disk").expect("it is a name");
     let spec = ExportSpec {
