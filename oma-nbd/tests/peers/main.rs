@@ -3,10 +3,13 @@
 
 mod fixture;
 mod reading;
+mod scripts;
+mod tester;
 mod writing;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    oma_core::conformance::run(reading::trials().into_iter().chain(writing::trials()).collect())
+    let trials = [reading::trials(), writing::trials(), scripts::trials(), tester::trials()];
+    oma_core::conformance::run(trials.into_iter().flatten().collect())
 }

@@ -8,6 +8,7 @@ use crate::fixture::{Fixture, SIZE, outcome, run, text};
 const NBDINFO: &[Requirement] = &[Requirement::Program("nbdinfo")];
 const NBDCOPY: &[Requirement] = &[Requirement::Program("nbdcopy")];
 const QEMU_IMG: &[Requirement] = &[Requirement::Program("qemu-img")];
+const NBD_CLIENT: &[Requirement] = &[Requirement::Program("nbd-client")];
 const NBDKIT: &[Requirement] = &[Requirement::Program("nbdkit"), Requirement::Program("nbdcopy")];
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -17,6 +18,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("nbdinfo_sees_what_an_export_can", NBDINFO, nbdinfo_sees_what_an_export_can),
         trial("nbdinfo_maps_the_allocation", NBDINFO, nbdinfo_maps_the_allocation),
         trial("nbdinfo_maps_a_dirty_bitmap", NBDINFO, nbdinfo_maps_a_dirty_bitmap),
+        trial("nbd_client_lists_all_exports", NBD_CLIENT, nbd_client_lists_all_exports),
+        trial("nbdcopy_reads_into_a_pipe_and_in_its_other_ways", NBDCOPY, nbdcopy_in_other_ways),
+        trial("qemu_img_converts_from_an_export", QEMU_IMG, qemu_img_converts_from_an_export),
+        trial("qemu_img_reads_with_many_requests_under_way", QEMU_IMG, qemu_img_bench),
         trial("nbdinfo_is_refused_an_unknown_export", NBDINFO, nbdinfo_is_refused_an_unknown_export),
         trial("nbdcopy_reads_the_same_bytes", NBDCOPY, nbdcopy_reads_the_same_bytes),
         trial("nbdcopy_reads_with_its_largest_requests", NBDCOPY, nbdcopy_reads_with_its_largest_requests),
@@ -129,6 +134,66 @@ async fn nbdcopy_reads_with_its_largest_requests() {
     let sizes = ["--no-extents", "--request-size=33554432", "--queue-size=134217728"];
     run("nbdcopy", &[sizes.as_slice(), &[&fixture.unix("disk"), text(&copy)]].concat()).await;
     assert!(std::fs::read(&copy).unwrap() == std::fs::read(&image).unwrap());
+    fixture.close().await;
+}
+
+async fn nbdcopy_in_other_ways() {
+    let fixture = Fixture::new().await;
+    let image = fixture.fill().await;
+    let expected = std::fs::read(&image).unwrap();
+    let (unix, tcp, copy) = (fixture.unix("disk"), fixture.tcp("disk"), fixture.path("copy"));
+    let shell = format!("nbdcopy '{unix}' - | cmp - '{}'", image.display());
+    run("bash", &["-o", "pipefail", "-c", &shell]).await;
+    for (uri, options) in [
+        (&unix, &["--allocated"][..]),
+        (&tcp, &["--connections=4", "--requests=16", "--threads=2"]),
+        (&unix, &["--sparse=65536", "--request-size=65536"]),
+        (&tcp, &["--sparse=0", "--synchronous", "--no-extents"]),
+    ] {
+        run("nbdcopy", &[options, &[uri, text(&copy)]].concat()).await;
+        assert!(std::fs::read(&copy).unwrap() == expected, "{options:?}");
+        std::fs::remove_file(&copy).unwrap();
+    }
+    // From one export into another place of the same server, over both sockets.
+    run("nbdcopy", &["--flush", &tcp, &unix]).await;
+    assert!(fixture.device.bytes() == expected);
+    fixture.close().await;
+}
+
+async fn nbd_client_lists_all_exports() {
+    let fixture = Fixture::new().await;
+    let said = run("nbd-client", &["-l", "127.0.0.1", "-p", &fixture.port.to_string()]).await;
+    for name in ["disk", "locked"] {
+        assert!(said.lines().any(|line| line.trim().starts_with(name)), "no {name} in {said}");
+    }
+    fixture.close().await;
+}
+
+async fn qemu_img_converts_from_an_export() {
+    let fixture = Fixture::new().await;
+    let image = fixture.fill().await;
+    for (uri, options) in
+        [(fixture.unix("disk"), &["-m", "8", "-W"][..]), (fixture.tcp("disk"), &["-S", "0"])]
+    {
+        let copy = fixture.path("copy.qcow2");
+        let ends = ["-f", "raw", "-O", "qcow2", &uri, text(&copy)];
+        run("qemu-img", &[&["convert"], options, &ends].concat()).await;
+        run("qemu-img", &["compare", "-f", "raw", "-F", "qcow2", text(&image), text(&copy)]).await;
+    }
+    fixture.close().await;
+}
+
+async fn qemu_img_bench() {
+    let fixture = Fixture::new().await;
+    for (uri, options) in [
+        (fixture.unix("disk"), &["-c", "2000", "-d", "64", "-s", "4096"][..]),
+        (fixture.tcp("disk"), &["-c", "200", "-d", "16", "-s", "1048576"]),
+        (fixture.unix("disk"), &["-w", "-c", "1000", "-d", "32", "-s", "4096", "--flush-interval=100"]),
+    ] {
+        let said = run("qemu-img", &[&["bench", "-f", "raw"], options, &[&uri]].concat()).await;
+        assert!(said.contains("Run completed"), "{said}");
+    }
+    assert!(fixture.device.calls().flushes > 0);
     fixture.close().await;
 }
 
