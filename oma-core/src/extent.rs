@@ -70,6 +70,12 @@ impl Extent {
         self.offset + self.length
     }
 
+    /// Whether the byte at an offset is in it.
+    #[must_use]
+    pub const fn contains(self, offset: u64) -> bool {
+        self.offset <= offset && offset < self.end()
+    }
+
     /// The bytes in both.
     #[must_use]
     pub fn intersection(self, other: Self) -> Option<Self> {

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -18,6 +19,8 @@ use super::transmission::Connection;
 use super::transport::Transport;
 use crate::tls::{ClientName, Principal, TlsPolicy};
 
+/// What a unix socket is to hold: a few replies.
+const SEND_BUFFER: usize = 1 << 20;
 /// Pause after a failed accept: mostly there are too many open files, and trying again at once only burns a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long connections get to notice that they were cut.
@@ -32,6 +35,8 @@ pub(super) trait Listener: Send {
 impl Listener for UnixListener {
     async fn accept(&self) -> io::Result<(Transport, Principal)> {
         let (stream, _) = Self::accept(self).await?;
+        // The kernel's usual 208 KiB are less than one reply of a copy; it gives as much as the system allows.
+        let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER);
         // It fails only for a client that is gone; nobody it is then.
         let user = stream.peer_cred().map(|peer| ClientName::uid(peer.uid()));
         Ok((stream.into(), user.into_iter().collect()))

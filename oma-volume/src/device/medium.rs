@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -40,6 +41,8 @@ pub(super) struct Medium {
     pub(super) sort: Sort,
     pub(super) home: Home,
     pub(super) queue: Queue,
+    /// A run of data that was found last.
+    pub(super) data_run: Mutex<Option<Extent>>,
     ranges: Ranges,
     flushes: Flushes,
     /// The file system refused `RWF_NOWAIT`.
@@ -109,7 +112,6 @@ impl Medium {
         }
         let home = Home::of(&file, sort)?;
         let [waits, untold, changed, lost] = [false; 4].map(AtomicBool::new);
-        let (queue, ranges, flushes) = (Queue::of(&about, sort), Ranges::default(), Flushes::default());
         Ok(Self {
             file,
             path,
@@ -117,9 +119,10 @@ impl Medium {
             capacity,
             sort,
             home,
-            queue,
-            ranges,
-            flushes,
+            queue: Queue::of(&about, sort),
+            data_run: Mutex::default(),
+            ranges: Ranges::default(),
+            flushes: Flushes::default(),
             waits,
             untold,
             changed,
@@ -342,7 +345,9 @@ impl Medium {
     /// Whether the file system or the device could do it.
     fn allocate(&self, extent: Extent, mode: FallocateFlags) -> Result<bool> {
         let mode = mode | FallocateFlags::KEEP_SIZE;
-        match retry_on_intr(|| fallocate(&self.file, mode, extent.offset(), extent.length())) {
+        let done = retry_on_intr(|| fallocate(&self.file, mode, extent.offset(), extent.length()));
+        self.forget_data_run();
+        match done {
             Ok(()) => Ok(true),
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
             Err(error) => Err(error.into()),

@@ -1,5 +1,7 @@
 //! Block status of a file, as its file system tells it.
 
+use std::sync::PoisonError;
+
 use oma_core::Extent;
 use oma_core::traits::{BlockStatus, BlockStatusKind};
 use rustix::fs::{SeekFrom, seek};
@@ -29,20 +31,43 @@ impl Medium {
     }
 
     /// The first run of an extent; `None` when the file system does not tell.
+    ///
+    /// The last run of data is remembered: tmpfs walks page by page to the end of a run, and whoever copies asks for it part
+    /// by part. That data is a hole by now does no harm, the other way round would (L10).
     fn next(&self, asked: Extent) -> Option<BlockStatus> {
-        let (start, kind) = match seek(&self.file, SeekFrom::Data(asked.offset())) {
+        let mut known = self.data_run.lock().unwrap_or_else(PoisonError::into_inner);
+        let (end, kind) = match *known {
+            Some(run) if run.contains(asked.offset()) => (run.end(), BlockStatusKind::Data),
+            _ => {
+                let (end, kind) = self.seek(asked)?;
+                if kind == BlockStatusKind::Data {
+                    *known = Extent::between(asked.offset(), end);
+                }
+                (end, kind)
+            }
+        };
+        let extent = Extent::between(asked.offset(), end.min(asked.end()))?;
+        Some(BlockStatus { extent, kind })
+    }
+
+    /// Forgets what was known of data, because some of it may go.
+    pub(super) fn forget_data_run(&self) {
+        *self.data_run.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Where the run at the start of an extent ends, and what it is.
+    fn seek(&self, asked: Extent) -> Option<(u64, BlockStatusKind)> {
+        match seek(&self.file, SeekFrom::Data(asked.offset())) {
             Ok(data) if data <= asked.offset() => {
                 let hole = seek(&self.file, SeekFrom::Hole(asked.offset())).ok()?;
-                (hole, BlockStatusKind::Data)
+                Some((hole, BlockStatusKind::Data))
             }
-            Ok(data) => (data, BlockStatusKind::Hole),
+            Ok(data) => Some((data, BlockStatusKind::Hole)),
             // Nothing but a hole up to the end of the file; a file that was cut off ends too early to say so.
             Err(Errno::NXIO) if self.file.metadata().ok()?.len() >= asked.end() => {
-                (asked.end(), BlockStatusKind::Hole)
+                Some((asked.end(), BlockStatusKind::Hole))
             }
-            Err(_) => return None,
-        };
-        let extent = Extent::between(asked.offset(), start.min(asked.end()))?;
-        Some(BlockStatus { extent, kind })
+            Err(_) => None,
+        }
     }
 }
