@@ -197,6 +197,15 @@ impl Uri {
         &self.address
     }
 
+    /// Another export of the same server.
+    ///
+    /// # Errors
+    /// `Invalid` when the name is none.
+    pub fn with_export(&self, export: &str) -> Result<Self> {
+        let export = check_export(export.to_owned()).map_err(|refusal| refusal.about(export))?;
+        Ok(Self { export, ..self.clone() })
+    }
+
     /// The export's name, empty for the default export.
     #[must_use]
     pub fn export(&self) -> &str {
