@@ -66,14 +66,18 @@ impl ExtentSet {
     /// The parts of `extent` that are not in the set, in order.
     #[must_use]
     pub fn gaps(&self, extent: Extent) -> Vec<Extent> {
-        let mut gaps = Vec::new();
+        self.runs(extent).filter(|(_, inside)| !inside).map(|(part, _)| part).collect()
+    }
+
+    /// The whole of `extent` in order, cut where the set begins and ends, and whether each part is in the set.
+    pub fn runs(&self, extent: Extent) -> impl Iterator<Item = (Extent, bool)> {
         let mut at = extent.offset();
-        for found in self.overlapping(extent) {
-            gaps.extend(Extent::between(at, found.offset()));
-            at = found.end();
-        }
-        gaps.extend(Extent::between(at, extent.end()));
-        gaps
+        self.overlapping(extent).map(Some).chain([None]).flat_map(move |found| {
+            let inside = found.and_then(|found| found.intersection(extent));
+            let outside = Extent::between(at, inside.map_or(extent.end(), Extent::offset));
+            at = inside.map_or(extent.end(), Extent::end);
+            [outside.map(|part| (part, false)), inside.map(|part| (part, true))].into_iter().flatten()
+        })
     }
 
     fn overlapping(&self, extent: Extent) -> impl Iterator<Item = Extent> {

@@ -18,7 +18,9 @@ mod uri;
 #[cfg(feature = "client")]
 pub use client::{Client, ClientConfig};
 #[cfg(feature = "server")]
-pub use server::{ContextStatus, DirtyBitmap, ExportOptions, MetaContext, Server, ServerConfig};
+pub use server::{
+    ContextStatus, DirtyBitmap, ExportOptions, MarkedExtents, MetaContext, Server, ServerConfig,
+};
 #[cfg(feature = "client")]
 pub use source::NbdSource;
 #[cfg(feature = "server")]

@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex};
 
 use oma_core::conformance::{
     self, Connect, DEVICE_CAPACITY, DeviceSubject, ExportSubject, Guard, Trial, block_device_cases, cases,
-    export_server_cases, read_only_device_cases, sample,
+    export_server_cases, read_only_device_cases, sample, trial,
 };
 use oma_core::memory::MemoryDevice;
 use oma_core::traits::{Access, BlockDevice, Durability, ExportServer, ExportSpec};
-use oma_core::{ExportName, Fence, Result};
-use oma_nbd::{Client, ClientConfig, Server, ServerConfig, Uri};
+use oma_core::{ByteSize, ExportName, Extent, ExtentSet, Fence, Result};
+use oma_nbd::protocol::{OMA_EPOCH, OMA_STATE_DURABLE};
+use oma_nbd::{Client, ClientConfig, MarkedExtents, Server, ServerConfig, Uri};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
@@ -32,6 +33,11 @@ fn main() -> ExitCode {
 fn devices() -> Vec<Trial> {
     let fresh = || MemoryDevice::new("memory", DEVICE_CAPACITY);
     let mut trials = cases("over_unix", &block_device_cases(), move || over_unix(fresh(), Access::ReadWrite));
+    trials.extend(cases("with_compact_headers", &block_device_cases(), move || async move {
+        let compact = ClientConfig { extended_headers: false, ..ClientConfig::default() };
+        through(serve(fresh(), Access::ReadWrite).await, compact).await
+    }));
+    trials.push(trial("x_oma_epoch_tells_a_client_what_is_durable_in_the_epoch", &[], epoch));
     trials.extend(cases("over_tcp", &block_device_cases(), move || over_tcp(fresh())));
     trials.extend(cases("read_only_over_unix", &read_only_device_cases(), move || async move {
         let device = fresh();
@@ -43,18 +49,42 @@ fn devices() -> Vec<Trial> {
 }
 
 async fn over_unix(device: MemoryDevice, access: Access) -> DeviceSubject {
-    over_unix_from(serve(device, access).await, ClientConfig::default()).await
+    through(serve(device, access).await, ClientConfig::default()).await
 }
 
-async fn over_unix_from(server: Server, config: ClientConfig) -> DeviceSubject {
+async fn through(server: Server, config: ClientConfig) -> DeviceSubject {
+    let (client, guard) = connect(server, config).await;
+    DeviceSubject { device: Arc::new(client), guard }
+}
+
+/// A client of the server's `disk`, through a socket that lives as long as the guard.
+async fn connect(server: Server, config: ClientConfig) -> (Client, Guard) {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
     let mut serving = JoinSet::new();
     serving.spawn(async move { server.serve_unix(listener, CancellationToken::new()).await });
-    let uri = Uri::unix(&socket, "disk").unwrap();
-    let client = Client::connect(&uri, config).await.unwrap();
-    DeviceSubject { device: Arc::new(client), guard: Box::new((folder, serving)) }
+    let client = Client::connect(&Uri::unix(&socket, "disk").unwrap(), config).await.unwrap();
+    (client, Box::new((folder, serving)))
+}
+
+async fn epoch() {
+    let (durable, server) = (MarkedExtents::epoch(), Server::new(ServerConfig::default()));
+    let capacity = ByteSize::gib(1 << 20);
+    let (name, device) =
+        (ExportName::parse("disk").unwrap(), Arc::new(MemoryDevice::new("memory", capacity)));
+    let (description, access, fence) = (String::new(), Access::ReadWrite, Fence(1));
+    let spec = ExportSpec { name, description, access, fence, device };
+    server.publish_with(spec, vec![durable.clone()]).await.unwrap();
+    let config = ClientConfig { contexts: vec![OMA_EPOCH.to_owned()], ..ClientConfig::default() };
+    let (client, _guard) = connect(server, config).await;
+    let marked = [(0, 1 << 20), (1 << 33, 1 << 40)].map(|(at, length)| Extent::new(at, length).unwrap());
+    marked.into_iter().for_each(|extent| durable.mark(extent));
+    let whole = Extent::new(0, capacity.bytes()).unwrap();
+    let told = client.marked_extents(OMA_EPOCH, OMA_STATE_DURABLE.into(), whole).await.unwrap();
+    assert_eq!(told.iter().collect::<Vec<_>>(), marked);
+    durable.replace(ExtentSet::new());
+    assert!(client.marked_extents(OMA_EPOCH, OMA_STATE_DURABLE.into(), whole).await.unwrap().is_empty());
 }
 
 async fn over_tcp(device: MemoryDevice) -> DeviceSubject {
@@ -136,7 +166,7 @@ mod through_tls {
         let fresh = || MemoryDevice::new("memory", DEVICE_CAPACITY);
         let mut trials = cases("over_unix_through_tls", &block_device_cases(), move || async move {
             let (server, config, pki) = secure(serve(fresh(), Access::ReadWrite).await).await;
-            keeping(over_unix_from(server, config).await, pki)
+            keeping(through(server, config).await, pki)
         });
         trials.extend(cases("over_tcp_through_tls", &block_device_cases(), move || async move {
             let (server, config, pki) = secure(serve(fresh(), Access::ReadWrite).await).await;

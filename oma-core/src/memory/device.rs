@@ -83,11 +83,11 @@ impl MemoryDevice {
         other
     }
 
-    /// Another handle on the same content that neither zeroes fast nor caches.
+    /// Another handle on the same content that tells something else of itself, e.g. that it cannot zero fast, and is it.
     #[must_use]
-    pub fn without_hints(&self) -> Self {
+    pub fn with_info(&self, change: impl FnOnce(&mut DeviceInfo)) -> Self {
         let mut other = self.clone();
-        (other.info.can_zero_fast, other.info.can_cache) = (false, false);
+        change(&mut other.info);
         other
     }
 

@@ -1,54 +1,54 @@
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use oma_core::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, Zeroing};
 use oma_core::{Extent, ExtentSet, Result};
 
-use super::{ContextStatus, MetaContext};
-use crate::protocol::{NBD_STATE_DIRTY, QEMU_DIRTY_BITMAP};
+use super::{ContextStatus, MarkedExtents, MetaContext};
+use crate::protocol::{NBD_STATE_DIRTY, OMA_DIRTY, OMA_STATE_DIRTY, QEMU_DIRTY_BITMAP};
 
 /// Changes are recorded in units of so many bytes, as QEMU does by default.
 const UNIT: u64 = 64 << 10;
 
-/// A device that records what is changed through it, and tells as `qemu:dirty-bitmap:NAME`.
+/// A device that records what is changed through it, and tells as `qemu:dirty-bitmap:NAME` or `x-oma:dirty`.
 ///
 /// It stands in for a hypervisor where there is none. What was changed is forgotten with the value: it is no proof of
 /// anything after a restart. A write counts as a change even if it failed.
 #[derive(Debug)]
 pub struct DirtyBitmap {
-    name: String,
     device: Arc<dyn BlockDevice>,
-    dirty: Mutex<ExtentSet>,
+    changed: MarkedExtents,
 }
 
 impl DirtyBitmap {
     /// Records the changes of `device` from now on, under the bitmap's name.
     #[must_use]
     pub fn new(name: &str, device: Arc<dyn BlockDevice>) -> Arc<Self> {
-        let name = format!("{QEMU_DIRTY_BITMAP}{name}");
-        Arc::new(Self { name, device, dirty: Mutex::default() })
+        let changed = MarkedExtents::new(format!("{QEMU_DIRTY_BITMAP}{name}"), NBD_STATE_DIRTY);
+        Arc::new(Self { device, changed })
+    }
+
+    /// Records the changes of `device` from now on, as `x-oma:dirty`.
+    #[must_use]
+    pub fn of_epoch(device: Arc<dyn BlockDevice>) -> Arc<Self> {
+        Arc::new(Self { device, changed: MarkedExtents::new(OMA_DIRTY, OMA_STATE_DIRTY) })
     }
 
     /// What was changed since it was made or cleared.
     #[must_use]
     pub fn dirty(&self) -> ExtentSet {
-        self.set().clone()
+        self.changed.extents()
     }
 
     /// Forgets all changes and gives them back: the next ones count from here.
     pub fn clear(&self) -> ExtentSet {
-        std::mem::take(&mut *self.set())
+        self.changed.replace(ExtentSet::new())
     }
 
     fn inner(&self) -> &dyn InPlace {
         self.device.in_place().expect("it was there when this device's own was asked for")
-    }
-
-    fn set(&self) -> MutexGuard<'_, ExtentSet> {
-        // An insert that panicked half-way would lose a change; better to stop than to answer "unchanged".
-        self.dirty.lock().expect("nothing panics while the set of changes is held")
     }
 
     fn mark(&self, extent: Option<Extent>) {
@@ -56,7 +56,7 @@ impl DirtyBitmap {
         let start = extent.offset() / UNIT * UNIT;
         let end = extent.end().div_ceil(UNIT).saturating_mul(UNIT).min(self.info().capacity.bytes());
         if let Some(units) = Extent::between(start, end) {
-            self.set().insert(units);
+            self.changed.mark(units);
         }
     }
 
@@ -76,17 +76,11 @@ impl DirtyBitmap {
 #[async_trait]
 impl MetaContext for DirtyBitmap {
     fn name(&self) -> &str {
-        &self.name
+        self.changed.name()
     }
 
     async fn status(&self, extent: Extent) -> Result<Vec<ContextStatus>> {
-        let dirty = self.set();
-        let changed = dirty.within(extent).into_iter();
-        let unchanged = dirty.gaps(extent).into_iter().map(|extent| ContextStatus { extent, flags: 0 });
-        let mut all: Vec<_> =
-            changed.map(|extent| ContextStatus { extent, flags: NBD_STATE_DIRTY }).chain(unchanged).collect();
-        all.sort_unstable_by_key(|status| status.extent);
-        Ok(all)
+        self.changed.status(extent).await
     }
 }
 

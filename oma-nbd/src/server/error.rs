@@ -30,8 +30,10 @@ pub(super) enum Closed {
     TlsDemanded,
     #[error("there is no TLS with the client")]
     Tls(#[source] TlsFailure),
-    #[error("a write of {0} bytes is larger than allowed")]
-    PayloadTooLong(u32),
+    #[error("the client agreed on extended headers, then used the option that does not go with them")]
+    ExportName,
+    #[error("a payload of {0} bytes is larger than allowed")]
+    PayloadTooLong(u64),
     #[error("the client neither read its replies nor finished its request for too long")]
     Stalled,
     #[error("the export was withdrawn or the server shut down")]
@@ -68,6 +70,7 @@ impl From<Closed> for Error {
             Closed::Malformed(_)
             | Closed::ClientFlags(_)
             | Closed::TooManyOptions
+            | Closed::ExportName
             | Closed::OptionTooLong { .. }
             | Closed::PayloadTooLong(_) => (ErrorKind::Invalid, Retry::Never),
         };

@@ -7,6 +7,7 @@ mod dirty;
 mod error;
 mod handshake;
 mod listen;
+mod marks;
 mod served;
 mod stop;
 mod table;
@@ -34,6 +35,7 @@ use self::transport::Transport;
 pub use config::ServerConfig;
 pub use context::{ContextStatus, MetaContext};
 pub use dirty::DirtyBitmap;
+pub use marks::MarkedExtents;
 
 use crate::tls::{Clients, Principal, TlsPolicy};
 

@@ -14,7 +14,8 @@ use super::context::Allocation;
 use super::stop::Stop;
 use super::{ExportOptions, MetaContext};
 use crate::protocol::{
-    NBD_FLAG_CAN_MULTI_CONN, NBD_FLAG_HAS_FLAGS, NBD_FLAG_READ_ONLY, NBD_FLAG_SEND_DF, NBD_FLAG_SEND_FLUSH,
+    Headers, NBD_FLAG_BLOCK_STAT_PAYLOAD, NBD_FLAG_CAN_MULTI_CONN, NBD_FLAG_HAS_FLAGS, NBD_FLAG_READ_ONLY,
+    NBD_FLAG_ROTATIONAL, NBD_FLAG_SEND_CACHE, NBD_FLAG_SEND_DF, NBD_FLAG_SEND_FAST_ZERO, NBD_FLAG_SEND_FLUSH,
     NBD_FLAG_SEND_FUA, NBD_FLAG_SEND_TRIM, NBD_FLAG_SEND_WRITE_ZEROES,
 };
 
@@ -126,21 +127,22 @@ impl Served {
         }
     }
 
-    /// What clients may count on. Several connections are always possible: a device's flush covers the writes that came
+    /// What clients may count on; `contexts`: whether this one has chosen some. Several connections are always possible: a device's flush covers the writes that came
     /// through any handle.
-    pub(super) fn transmission_flags(&self, structured: bool) -> u16 {
+    pub(super) fn transmission_flags(&self, headers: Headers, contexts: bool) -> u16 {
         let mut flags =
             NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN;
-        if structured {
-            flags |= NBD_FLAG_SEND_DF;
-        }
-        if self.is_read_only() {
-            return flags | NBD_FLAG_READ_ONLY;
-        }
-        if self.device.info().can_trim {
-            flags |= NBD_FLAG_SEND_TRIM;
-        }
-        flags | NBD_FLAG_SEND_WRITE_ZEROES
+        let info = self.device.info();
+        let mut set = |wanted: bool, flag: u16| flags |= if wanted { flag } else { 0 };
+        set(headers != Headers::Simple, NBD_FLAG_SEND_DF);
+        set(headers == Headers::Extended && contexts, NBD_FLAG_BLOCK_STAT_PAYLOAD);
+        set(info.is_rotational, NBD_FLAG_ROTATIONAL);
+        set(info.can_cache, NBD_FLAG_SEND_CACHE);
+        set(info.can_trim && !self.is_read_only(), NBD_FLAG_SEND_TRIM);
+        set(info.can_zero_fast && !self.is_read_only(), NBD_FLAG_SEND_FAST_ZERO);
+        set(!self.is_read_only(), NBD_FLAG_SEND_WRITE_ZEROES);
+        set(self.is_read_only(), NBD_FLAG_READ_ONLY);
+        flags
     }
 }
 

@@ -12,9 +12,10 @@ use std::time::Duration;
 use oma_core::traits::{Access, BlockDevice, ExportServer, ExportSpec};
 use oma_core::{ExportName, Fence, Result};
 use oma_nbd::protocol::{
-    Chunk, ExportNameReply, Greeting, InfoReply, InfoRequest, MetaContextRequest, NBD_OPT_GO,
-    NBD_OPT_SET_META_CONTEXT, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NBD_REP_FLAG_ERROR, NBD_REP_INFO,
-    NBD_REPLY_FLAG_DONE, OptionHeader, OptionReplyHeader, ReplyHeader, Request, SimpleReply,
+    Chunk, ExportNameReply, ExtendedChunkHeader, ExtendedRequest, Greeting, InfoReply, InfoRequest,
+    MetaContextRequest, NBD_OPT_EXTENDED_HEADERS, NBD_OPT_GO, NBD_OPT_SET_META_CONTEXT,
+    NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NBD_REP_FLAG_ERROR, NBD_REP_INFO, NBD_REPLY_FLAG_DONE,
+    OptionHeader, OptionReplyHeader, ReplyHeader, Request, SimpleReply,
 };
 use oma_nbd::{Server, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
@@ -159,6 +160,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         self
     }
 
+    /// Goes on from the greeting to an export, with extended headers and the contexts asked for; its transmission flags.
+    pub(crate) async fn with_extended(mut self, name: &str, contexts: &[&str]) -> (Self, u16) {
+        assert_eq!(self.option(NBD_OPT_EXTENDED_HEADERS, &[]).await, [(NBD_REP_ACK, vec![])]);
+        if !contexts.is_empty() {
+            let mut payload = Vec::new();
+            MetaContextRequest { name, queries: contexts.to_vec() }.encode(&mut payload);
+            let replies = self.option(NBD_OPT_SET_META_CONTEXT, &payload).await;
+            assert_eq!(replies.len(), contexts.len() + 1);
+        }
+        let flags = self.go(name).await;
+        (self, flags)
+    }
+
     pub(crate) async fn say(&mut self, bytes: &[u8]) {
         timeout(SOON, self.stream.write_all(bytes)).await.unwrap().unwrap();
     }
@@ -246,6 +260,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
             match Chunk::decode(header.kind, &payload).unwrap() {
                 Chunk::None => {}
                 Chunk::OffsetData { data: bytes, .. } => data = Some(Reply::Data(bytes.to_vec())),
+                Chunk::OffsetHole { length, .. } => {
+                    data = Some(Reply::Data(vec![0; length.try_into().unwrap()]));
+                }
                 Chunk::BlockStatus { descriptors, .. } => counts.push(descriptors.len()),
                 Chunk::Error { error, .. } => data = Some(Reply::Error(error)),
                 other => panic!("{other:?} is not expected"),
@@ -264,6 +281,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         let (cookie, reply) = self.reply(length).await;
         assert_eq!(cookie, request.cookie);
         reply
+    }
+
+    /// Sends an extended request and receives its reply: kind and payload of each chunk.
+    pub(crate) async fn ask_extended(
+        &mut self,
+        request: ExtendedRequest,
+        payload: &[u8],
+    ) -> Vec<(u16, Vec<u8>)> {
+        self.say(&request.encode()).await;
+        self.say(payload).await;
+        let mut chunks = Vec::new();
+        loop {
+            let header = ExtendedChunkHeader::decode(&self.receive().await).unwrap();
+            assert_eq!((header.cookie, header.offset), (request.cookie, request.offset), "{chunks:?}");
+            let payload = self.payload(header.length.try_into().unwrap()).await;
+            Chunk::decode(header.kind, &payload).unwrap();
+            chunks.push((header.kind, payload));
+            if header.flags & NBD_REPLY_FLAG_DONE != 0 {
+                return chunks;
+            }
+        }
     }
 
     /// Waits until the server has closed the connection; how that ended.

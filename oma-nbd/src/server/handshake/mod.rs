@@ -17,7 +17,8 @@ use self::wire::Wire;
 use super::served::{Attachment, Served};
 use super::{Inner, MetaContext};
 use crate::protocol::{
-    Greeting, NBD_FLAG_C_FIXED_NEWSTYLE, NBD_FLAG_C_NO_ZEROES, NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES,
+    Greeting, Headers, NBD_FLAG_C_FIXED_NEWSTYLE, NBD_FLAG_C_NO_ZEROES, NBD_FLAG_FIXED_NEWSTYLE,
+    NBD_FLAG_NO_ZEROES,
 };
 use crate::server::error::Closed;
 use crate::server::transport::Transport;
@@ -27,8 +28,7 @@ use crate::tls::{Principal, TlsPolicy, TlsStream};
 #[derive(Debug)]
 pub(super) struct Agreed {
     pub(super) export: Attachment,
-    /// Whether replies are structured.
-    pub(super) structured: bool,
+    pub(super) headers: Headers,
     /// Metadata contexts for block status.
     pub(super) contexts: Vec<Selected>,
 }

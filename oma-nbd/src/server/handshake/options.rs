@@ -9,10 +9,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::wire::Wire;
 use super::{Agreed, Chosen, Selected, Tls, Visitor};
 use crate::protocol::{
-    ExportNameReply, InfoReply, InfoRequest, ListReply, MAX_STRING, Malformed, MetaContextReply,
-    MetaContextRequest, NBD_INFO_DESCRIPTION, NBD_INFO_NAME, NBD_OPT_ABORT, NBD_OPT_EXPORT_NAME, NBD_OPT_GO,
-    NBD_OPT_INFO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT, NBD_OPT_STARTTLS,
-    NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NBD_REP_ERR_INVALID, NBD_REP_ERR_TLS_REQD, NBD_REP_ERR_TOO_BIG,
+    ExportNameReply, Headers, InfoReply, InfoRequest, ListReply, MAX_STRING, Malformed, MetaContextReply,
+    MetaContextRequest, NBD_INFO_DESCRIPTION, NBD_INFO_NAME, NBD_OPT_ABORT, NBD_OPT_EXPORT_NAME,
+    NBD_OPT_EXTENDED_HEADERS, NBD_OPT_GO, NBD_OPT_INFO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT,
+    NBD_OPT_SET_META_CONTEXT, NBD_OPT_STARTTLS, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK,
+    NBD_REP_ERR_EXT_HEADER_REQD, NBD_REP_ERR_INVALID, NBD_REP_ERR_TLS_REQD, NBD_REP_ERR_TOO_BIG,
     NBD_REP_ERR_UNKNOWN, NBD_REP_ERR_UNSUP, NBD_REP_INFO, NBD_REP_META_CONTEXT, NBD_REP_SERVER,
 };
 use crate::server::Inner;
@@ -45,13 +46,13 @@ pub(super) struct Options<'a> {
     server: &'a Inner,
     no_zeroes: bool,
     visitor: &'a Visitor,
-    structured: bool,
+    headers: Headers,
     chosen: Chosen,
 }
 
 impl<'a> Options<'a> {
     pub(super) fn new(server: &'a Inner, no_zeroes: bool, visitor: &'a Visitor) -> Self {
-        Self { server, no_zeroes, visitor, structured: false, chosen: None }
+        Self { server, no_zeroes, visitor, headers: Headers::Simple, chosen: None }
     }
 
     /// Answers an option. Without a payload it was too long.
@@ -95,7 +96,15 @@ impl<'a> Options<'a> {
             NBD_OPT_INFO | NBD_OPT_GO => return self.info(option, payload, wire),
             NBD_OPT_STRUCTURED_REPLY => {
                 nothing_in(payload)?;
-                self.structured = true;
+                if self.headers == Headers::Extended {
+                    let reason = "extended headers are agreed, and stay".to_owned();
+                    return Err(Refused(NBD_REP_ERR_EXT_HEADER_REQD, reason));
+                }
+                self.headers = Headers::Structured;
+            }
+            NBD_OPT_EXTENDED_HEADERS => {
+                nothing_in(payload)?;
+                self.headers = Headers::Extended;
             }
             NBD_OPT_LIST_META_CONTEXT | NBD_OPT_SET_META_CONTEXT => {
                 self.meta_context(option, payload, wire)?;
@@ -120,10 +129,13 @@ impl<'a> Options<'a> {
         payload: Option<&[u8]>,
         wire: &mut Wire<'_, S>,
     ) -> Result<Step, Closed> {
+        if self.headers == Headers::Extended {
+            return Err(Closed::ExportName);
+        }
         let name = payload.and_then(|payload| std::str::from_utf8(payload).ok());
         let agreed = name.and_then(|name| self.open(name)).ok_or(Closed::UnknownExport)?;
         let served = &agreed.export.served;
-        let flags = served.transmission_flags(agreed.structured);
+        let flags = served.transmission_flags(agreed.headers, !agreed.contexts.is_empty());
         wire.put(&ExportNameReply { size: served.export.capacity.bytes(), flags }.encode());
         if !self.no_zeroes {
             wire.put(&[0; ExportNameReply::ZEROES]);
@@ -164,10 +176,17 @@ impl<'a> Options<'a> {
             }
             _ => (self.find(request.name)?, Step::Next),
         };
+        let contexts = match &step {
+            Step::Open(agreed) => !agreed.contexts.is_empty(),
+            Step::Next | Step::Leave => self
+                .chosen
+                .as_ref()
+                .is_some_and(|(of, chosen)| Arc::ptr_eq(of, &served) && !chosen.is_empty()),
+        };
         let mut told = vec![
             InfoReply::Export {
                 size: served.export.capacity.bytes(),
-                flags: served.transmission_flags(self.structured),
+                flags: served.transmission_flags(self.headers, contexts),
             },
             self.block_size(&served),
         ];
@@ -203,8 +222,8 @@ impl<'a> Options<'a> {
         if setting {
             self.chosen = None;
         }
-        if !self.structured {
-            let reason = "structured replies must be asked for first".to_owned();
+        if self.headers == Headers::Simple {
+            let reason = "structured replies or extended headers must be asked for first".to_owned();
             return Err(Refused(NBD_REP_ERR_INVALID, reason));
         }
         let request = MetaContextRequest::decode(payload)?;
@@ -235,7 +254,7 @@ impl<'a> Options<'a> {
         // Contexts chosen for another export, or for one that was replaced since, are void.
         let chosen = self.chosen.take().filter(|(served, _)| Arc::ptr_eq(served, &export.served));
         let contexts = chosen.map(|(_, selected)| selected).unwrap_or_default();
-        Some(Agreed { export, structured: self.structured, contexts })
+        Some(Agreed { export, headers: self.headers, contexts })
     }
 
     fn find(&self, name: &str) -> Result<Arc<Served>, Refused> {

@@ -13,12 +13,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::command::{Command, Refusal};
+use super::command::{Command, Refusal, Terms};
 use super::perform::{Answer, perform};
 use super::receive::{Next, Receiver};
 use super::replies::{COPIED, Replies};
 use crate::protocol::{
-    NBD_CMD_BLOCK_STATUS, NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_WRITE, NBD_ESHUTDOWN, Request,
+    ExtendedRequest, NBD_CMD_BLOCK_STATUS, NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_WRITE, NBD_ESHUTDOWN,
 };
 use crate::server::error::Closed;
 use crate::server::handshake::Agreed;
@@ -37,7 +37,7 @@ const STATUS_ROOM: usize = 64 << 10;
 /// A request that was answered.
 #[derive(Debug)]
 struct Answered {
-    request: Request,
+    request: ExtendedRequest,
     result: Result<Answer, Refusal>,
 }
 
@@ -90,8 +90,8 @@ impl Connection {
         Self {
             transport,
             in_place: false,
-            receiver: Receiver::new(server.config.max_payload, buffers.clone()),
-            replies: Replies::new(agreed.structured, buffers),
+            receiver: Receiver::new(agreed.headers, server.config.max_payload, buffers.clone()),
+            replies: Replies::new(agreed.headers, buffers),
             server,
             agreed: Arc::new(agreed),
             in_flight: FuturesUnordered::new(),
@@ -214,7 +214,7 @@ impl Connection {
             let (held, in_flight, config) =
                 (self.held + self.replies.waiting(), self.in_flight.len(), &self.server.config);
             match self.receiver.next(|request| admits(config, in_flight, held, request))? {
-                Next::Request(Request { command: NBD_CMD_DISC, .. }) => self.receiving = false,
+                Next::Request(ExtendedRequest { command: NBD_CMD_DISC, .. }) => self.receiving = false,
                 Next::Request(request) => self.start(request),
                 Next::Incomplete => {
                     self.receiving = !self.ended;
@@ -226,13 +226,15 @@ impl Connection {
         Ok(())
     }
 
-    fn start(&mut self, request: Request) {
+    fn start(&mut self, request: ExtendedRequest) {
         self.begun += 1;
         if self.draining {
             let refusal = Refusal::new(NBD_ESHUTDOWN, "the export is going away");
             return self.finish(Answered { request, result: Err(refusal) });
         }
-        let command = match Command::check(self.served(), self.server.config.max_payload, &request) {
+        let (headers, max_payload) = (self.agreed.headers, self.server.config.max_payload);
+        let terms = Terms { served: self.served(), headers, max_payload };
+        let command = match Command::check(terms, &request, self.receiver.data()) {
             Ok(command) => command,
             Err(refusal) => return self.finish(Answered { request, result: Err(refusal) }),
         };
@@ -256,7 +258,7 @@ impl Connection {
     }
 
     /// Does a request on this thread and adds its reply, if that is possible.
-    fn done_in_place(&mut self, request: &Request, command: Command) -> bool {
+    fn done_in_place(&mut self, request: &ExtendedRequest, command: Command) -> bool {
         let agreed = self.agreed.clone();
         let served = &agreed.export.served;
         let Some(device) = served.device.in_place() else { return false };
@@ -283,7 +285,7 @@ impl Connection {
 
     fn read_in_place(
         &mut self,
-        request: &Request,
+        request: &ExtendedRequest,
         device: &dyn InPlace,
         offset: u64,
         length: usize,
@@ -293,14 +295,14 @@ impl Connection {
         }
         if self.transport.sends_files() {
             let served = self.served();
-            let extent = Extent::new(offset, request.length.into()).ok().filter(|_| served.lends());
+            let extent = Extent::new(offset, request.length).ok().filter(|_| served.lends());
             let lent = extent.and_then(|extent| device.lend(extent));
             return Ok(lent.is_some_and(|file| self.replies.push_file(request, length, file).is_ok()));
         }
         let mut data = self.server.buffers.take(length);
         let read = device.read(offset, &mut data);
         match read {
-            Ok(true) => self.replies.push(request, Ok(Answer::Data { offset, data })),
+            Ok(true) => self.replies.push(request, Ok(Answer::Data(data))),
             Ok(false) | Err(_) => self.server.buffers.give(data),
         }
         read
@@ -349,27 +351,30 @@ async fn either(one: &CancellationToken, other: &CancellationToken) {
 }
 
 /// Whether a request may be started with so much in flight and held already. One alone always may.
-fn admits(config: &ServerConfig, in_flight: usize, held: usize, request: &Request) -> bool {
+fn admits(config: &ServerConfig, in_flight: usize, held: usize, request: &ExtendedRequest) -> bool {
     let limit = usize::try_from(config.max_buffered.bytes()).unwrap_or(usize::MAX);
     in_flight < config.max_requests.max(1) && (held == 0 || held.saturating_add(room(request)) <= limit)
 }
 
 /// Bytes that a request holds, for its data or its reply.
-fn room(request: &Request) -> usize {
+fn room(request: &ExtendedRequest) -> usize {
+    let length = usize::try_from(request.length).unwrap_or(usize::MAX);
     match request.command {
-        NBD_CMD_READ | NBD_CMD_WRITE => usize::try_from(request.length).unwrap_or(usize::MAX),
+        NBD_CMD_READ | NBD_CMD_WRITE => length,
+        NBD_CMD_BLOCK_STATUS if request.has_payload() => length.saturating_add(STATUS_ROOM),
         NBD_CMD_BLOCK_STATUS => STATUS_ROOM,
+        _ if request.has_payload() => length,
         _ => 0,
     }
 }
 
-fn count(served: &Served, request: &Request, success: bool) {
+fn count(served: &Served, request: &ExtendedRequest, success: bool) {
     let counters = &served.counters;
     Counters::add(&counters.requests, 1);
     match (success, request.command) {
         (false, _) => Counters::add(&counters.errors, 1),
-        (true, NBD_CMD_READ) => Counters::add(&counters.bytes_read, request.length.into()),
-        (true, NBD_CMD_WRITE) => Counters::add(&counters.bytes_written, request.length.into()),
+        (true, NBD_CMD_READ) => Counters::add(&counters.bytes_read, request.length),
+        (true, NBD_CMD_WRITE) => Counters::add(&counters.bytes_written, request.length),
         (true, _) => {}
     }
 }

@@ -1,11 +1,13 @@
 //! Does what a command says.
 
 use bytes::{Bytes, BytesMut};
-use oma_core::traits::{BlockDevice, Durability};
+use oma_core::traits::{BlockDevice, Durability, Zeroing};
 use oma_core::{Error, ErrorKind, Extent};
 
-use super::command::{Command, Refusal};
-use crate::protocol::{Chunk, Descriptor, MAX_STRING, NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_EPERM};
+use super::command::{Command, Refusal, filter};
+use crate::protocol::{
+    ExtendedDescriptor, MAX_STRING, NBD_EINVAL, NBD_EIO, NBD_ENOSPC, NBD_ENOTSUP, NBD_EPERM, NBD_ESHUTDOWN,
+};
 use crate::server::MetaContext;
 use crate::server::buffers::Buffers;
 use crate::server::handshake::Selected;
@@ -13,22 +15,33 @@ use crate::server::served::Served;
 
 /// One reply tells no more extents: the client asks again from where it ends.
 const MAX_TOLD: usize = 8192;
+/// Zeroes that may have to be written are written in steps of so many bytes, so that they can be stopped between two.
+const STEP: u64 = 1 << 30;
+/// A request to cache more is done in part: it is a hint, and nobody shall wait for a whole disk to be read.
+const MOST_CACHED: u64 = 1 << 30;
 
 /// What a request is answered with.
 #[derive(Debug)]
 pub(super) enum Answer {
     Done,
-    Data { offset: u64, data: BytesMut },
-    Status(Vec<Chunk<'static>>),
+    Data(BytesMut),
+    Status(Vec<Told>),
 }
 
-/// Does a command, with the data of a write, and waits for its end.
+/// The extents of one metadata context, from the request's offset.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) context: u32,
+    pub(super) extents: Vec<ExtendedDescriptor>,
+}
+
+/// Does a command, with its payload, and waits for its end.
 pub(super) async fn perform(
     served: &Served,
     contexts: &[Selected],
     buffers: &Buffers,
     command: Command,
-    data: Bytes,
+    payload: Bytes,
 ) -> Result<Answer, Refusal> {
     let device = &*served.device;
     match command {
@@ -39,9 +52,9 @@ pub(super) async fn perform(
                 // Sent as it is, it would shift every byte behind it (L11).
                 return Err(Refusal::new(NBD_EIO, "the device answered another number of bytes"));
             }
-            return Ok(Answer::Data { offset, data });
+            return Ok(Answer::Data(data));
         }
-        Command::Write { offset, durability } => write(device, offset, data, durability).await?,
+        Command::Write { offset, durability } => write(device, offset, payload, durability).await?,
         Command::Flush => device.flush().await?,
         Command::Trim { extent, durability } => {
             if let Some(extent) = extent {
@@ -51,12 +64,23 @@ pub(super) async fn perform(
                 device.flush().await?;
             }
         }
-        Command::WriteZeroes { extent, zeroing, durability } => {
-            if let Some(extent) = extent {
-                device.write_zeroes(extent, zeroing, durability).await?;
+        Command::WriteZeroes { extent: Some(extent), zeroing, durability, fast: true } => {
+            if !zero_fast(device, extent, zeroing, durability).await? {
+                return Err(Refusal::new(NBD_ENOTSUP, "zeroing is no faster than writing here"));
             }
         }
-        Command::BlockStatus { extent, one } => return status(contexts, extent, one).await,
+        Command::WriteZeroes { extent: Some(extent), zeroing, durability, fast: false } => {
+            write_zeroes(served, extent, zeroing, durability).await?;
+        }
+        Command::Cache { extent: Some(extent) } => {
+            let part = Extent::new(extent.offset(), extent.length().min(MOST_CACHED));
+            device.cache(part.unwrap_or(extent)).await?;
+        }
+        Command::WriteZeroes { extent: None, .. } | Command::Cache { extent: None } => {}
+        Command::BlockStatus { extent, one, filtered } => {
+            let named = if filtered { Some(filter(&payload)?.contexts) } else { None };
+            return status(contexts, named.as_deref(), extent, one).await;
+        }
     }
     Ok(Answer::Done)
 }
@@ -99,16 +123,60 @@ fn largest(device: &dyn BlockDevice) -> usize {
     usize::try_from(device.info().block_sizes.maximum.max(1)).unwrap_or(usize::MAX)
 }
 
-async fn status(contexts: &[Selected], extent: Extent, one: bool) -> Result<Answer, Refusal> {
-    if contexts.is_empty() {
+/// Whether the device zeroed an extent without writing it.
+async fn zero_fast(
+    device: &dyn BlockDevice,
+    extent: Extent,
+    zeroing: Zeroing,
+    durability: Durability,
+) -> Result<bool, Refusal> {
+    match device.zero_fast(extent, zeroing, durability).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn write_zeroes(
+    served: &Served,
+    extent: Extent,
+    zeroing: Zeroing,
+    durability: Durability,
+) -> Result<(), Refusal> {
+    let device = &*served.device;
+    let far = extent.length() > STEP && device.info().can_zero_fast;
+    if far && zero_fast(device, extent, zeroing, durability).await? {
+        return Ok(());
+    }
+    for step in extent.pieces(STEP) {
+        if served.stop.cut.is_cancelled() {
+            return Err(Refusal::new(NBD_ESHUTDOWN, "the export went away before all was zeroed"));
+        }
+        device.write_zeroes(step, zeroing, durability).await?;
+    }
+    Ok(())
+}
+
+/// The status of an extent in the contexts that were agreed on, or in those of them that the request names.
+async fn status(
+    agreed: &[Selected],
+    named: Option<&[u32]>,
+    extent: Extent,
+    one: bool,
+) -> Result<Answer, Refusal> {
+    let wanted: Vec<_> =
+        agreed.iter().filter(|known| named.is_none_or(|ids| ids.contains(&known.id))).collect();
+    if named.is_some_and(|ids| ids.len() != wanted.len()) {
+        return Err(Refusal::new(NBD_EINVAL, "a metadata context is named twice, or was not chosen"));
+    }
+    if wanted.is_empty() {
         return Err(Refusal::new(NBD_EINVAL, "no metadata context was chosen"));
     }
-    let mut chunks = Vec::with_capacity(contexts.len());
-    for Selected { id, context } in contexts {
-        let descriptors = descriptors(&**context, extent, one).await?;
-        chunks.push(Chunk::BlockStatus { context: *id, descriptors });
+    let mut told = Vec::with_capacity(wanted.len());
+    for Selected { id, context } in wanted {
+        told.push(Told { context: *id, extents: descriptors(&**context, extent, one).await? });
     }
-    Ok(Answer::Status(chunks))
+    Ok(Answer::Status(told))
 }
 
 /// The extents of one context: neighbours with equal flags are one, the last one ends within the request.
@@ -116,8 +184,8 @@ async fn descriptors(
     context: &dyn MetaContext,
     extent: Extent,
     one: bool,
-) -> Result<Vec<Descriptor>, Refusal> {
-    let mut found: Vec<Descriptor> = Vec::new();
+) -> Result<Vec<ExtendedDescriptor>, Refusal> {
+    let mut found: Vec<ExtendedDescriptor> = Vec::new();
     let mut rest = Some(extent);
     while let Some(asked) = rest {
         let answer = context.status(asked).await?;
@@ -125,12 +193,12 @@ async fn descriptors(
             return Err(Refusal::new(NBD_EIO, "the metadata context told nothing of what was asked"));
         }
         for (part, flags) in answer.iter().filter_map(|s| Some((s.extent.intersection(asked)?, s.flags))) {
-            let length = u32::try_from(part.length()).expect("a request is no longer than 32 bits tell");
+            let (length, flags) = (part.length(), flags.into());
             let enough = found.len() == if one { 1 } else { MAX_TOLD };
             match found.last_mut() {
                 Some(last) if last.flags == flags => last.length = last.length.saturating_add(length),
                 Some(_) if enough => return Ok(found),
-                _ => found.push(Descriptor { length, flags }),
+                _ => found.push(ExtendedDescriptor { length, flags }),
             }
             rest = Extent::between(part.end(), extent.end());
         }

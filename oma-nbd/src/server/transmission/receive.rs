@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-use crate::protocol::{NBD_CMD_WRITE, Request};
+use crate::protocol::{ExtendedRequest, Headers, Malformed, NBD_CMD_WRITE, Request};
 use crate::server::buffers::Buffers;
 use crate::server::error::Closed;
 
@@ -19,8 +19,8 @@ const LARGEST_WINDOW: usize = 64 << 10;
 /// What comes next in the byte stream.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// A request; [`Receiver::data`] has the data of a write.
-    Request(Request),
+    /// A request; [`Receiver::data`] has its payload.
+    Request(ExtendedRequest),
     /// More bytes are needed.
     Incomplete,
     /// A request that must wait for room.
@@ -39,18 +39,20 @@ enum Payload {
 /// Receives many requests at once; the data of a large write goes straight into a buffer of its own.
 #[derive(Debug)]
 pub(super) struct Receiver {
+    headers: Headers,
     received: BytesMut,
     window: usize,
     /// A write whose data is on its way: the buffer, and how much of it is filled.
-    writing: Option<(Request, BytesMut, usize)>,
+    writing: Option<(ExtendedRequest, BytesMut, usize)>,
     payload: Payload,
     max_payload: u32,
     buffers: Buffers,
 }
 
 impl Receiver {
-    pub(super) fn new(max_payload: u32, buffers: Buffers) -> Self {
+    pub(super) fn new(headers: Headers, max_payload: u32, buffers: Buffers) -> Self {
         Self {
+            headers,
             received: BytesMut::new(),
             window: FIRST_WINDOW,
             writing: None,
@@ -61,7 +63,7 @@ impl Receiver {
     }
 
     /// The next request, if it is there and `admits` it. The data of the one before is gone then.
-    pub(super) fn next(&mut self, admits: impl Fn(&Request) -> bool) -> Result<Next, Closed> {
+    pub(super) fn next(&mut self, admits: impl Fn(&ExtendedRequest) -> bool) -> Result<Next, Closed> {
         self.drop_data();
         if let Some((request, buffer, filled)) = self.writing.take() {
             if filled == buffer.len() {
@@ -71,19 +73,19 @@ impl Receiver {
             self.writing = Some((request, buffer, filled));
             return Ok(Next::Incomplete);
         }
-        let Some(header) = self.received.first_chunk() else { return Ok(Next::Incomplete) };
-        let request = Request::decode(header)?;
-        if request.command == NBD_CMD_WRITE && request.length > self.max_payload {
-            return Err(Closed::PayloadTooLong(request.length));
+        let Some((request, size)) = self.header()? else { return Ok(Next::Incomplete) };
+        let length = self.payload_of(&request);
+        if length > self.max_payload.into() {
+            return Err(Closed::PayloadTooLong(length));
         }
         if !admits(&request) {
             return Ok(Next::Full);
         }
-        self.received.advance(Request::SIZE);
-        if request.command != NBD_CMD_WRITE {
+        self.received.advance(size);
+        if length == 0 {
             return Ok(Next::Request(request));
         }
-        let length = usize::try_from(request.length).expect("a payload fits memory");
+        let length = usize::try_from(length).expect("a payload fits memory");
         if length <= self.received.len() {
             self.payload = Payload::Received(length);
             return Ok(Next::Request(request));
@@ -98,6 +100,29 @@ impl Receiver {
         }
         self.writing = Some((request, buffer, filled));
         Ok(Next::Incomplete)
+    }
+
+    /// The header that begins what was received, and its size.
+    fn header(&self) -> Result<Option<(ExtendedRequest, usize)>, Malformed> {
+        Ok(match self.headers {
+            Headers::Extended => {
+                let request = self.received.first_chunk().map(ExtendedRequest::decode).transpose()?;
+                request.map(|request| (request, ExtendedRequest::SIZE))
+            }
+            Headers::Simple | Headers::Structured => {
+                let request = self.received.first_chunk().map(Request::decode).transpose()?;
+                request.map(|request| (request.into(), Request::SIZE))
+            }
+        })
+    }
+
+    /// Bytes that follow the header of a request, whether or not its command has a use for them.
+    const fn payload_of(&self, request: &ExtendedRequest) -> u64 {
+        let follows = match self.headers {
+            Headers::Extended => request.has_payload(),
+            Headers::Simple | Headers::Structured => request.command == NBD_CMD_WRITE,
+        };
+        if follows { request.length } else { 0 }
     }
 
     /// The data that came with the request.
