@@ -63,13 +63,25 @@ async fn nbdinfo_tells_the_size() {
 async fn nbdinfo_sees_what_an_export_can() {
     let fixture = Fixture::new().await;
     let (disk, locked) = (fixture.unix("disk"), fixture.unix("locked"));
-    for ability in
-        ["connect", "read", "write", "zero", "flush", "fua", "trim", "df", "multi-conn", "structured-reply"]
-    {
+    for ability in [
+        "connect",
+        "read",
+        "write",
+        "zero",
+        "fast-zero",
+        "flush",
+        "fua",
+        "trim",
+        "cache",
+        "df",
+        "multi-conn",
+        "structured-reply",
+    ] {
         assert!(outcome("nbdinfo", &["--can", ability, &disk]).await.1, "disk cannot {ability}");
     }
     assert!(outcome("nbdinfo", &["--is", "read-only", &locked]).await.1);
-    for ability in ["write", "zero", "trim", "fast-zero", "cache"] {
+    assert!(outcome("nbdinfo", &["--can", "cache", &locked]).await.1);
+    for ability in ["write", "zero", "trim", "fast-zero"] {
         assert!(!outcome("nbdinfo", &["--can", ability, &locked]).await.1, "locked can {ability}");
     }
     fixture.close().await;

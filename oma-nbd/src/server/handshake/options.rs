@@ -178,7 +178,7 @@ impl<'a> Options<'a> {
         };
         let contexts = match &step {
             Step::Open(agreed) => !agreed.contexts.is_empty(),
-            Step::Next | Step::Leave => self
+            Step::Next | Step::Secure | Step::Leave => self
                 .chosen
                 .as_ref()
                 .is_some_and(|(of, chosen)| Arc::ptr_eq(of, &served) && !chosen.is_empty()),

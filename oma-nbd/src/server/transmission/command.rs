@@ -89,9 +89,6 @@ impl Command {
             NBD_CMD_READ => terms.read(request)?,
             NBD_CMD_WRITE => {
                 flags(request, terms.payload_flag())?;
-                if request.flags & terms.payload_flag() != terms.payload_flag() {
-                    return Err(Refusal::new(NBD_EINVAL, "a write comes with its data"));
-                }
                 writable(served)?;
                 extent(served, request, NBD_ENOSPC)?;
                 Self::Write { offset, durability }

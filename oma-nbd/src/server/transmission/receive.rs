@@ -117,12 +117,11 @@ impl Receiver {
     }
 
     /// Bytes that follow the header of a request, whether or not its command has a use for them.
-    const fn payload_of(&self, request: &ExtendedRequest) -> u64 {
-        let follows = match self.headers {
-            Headers::Extended => request.has_payload(),
-            Headers::Simple | Headers::Structured => request.command == NBD_CMD_WRITE,
-        };
-        if follows { request.length } else { 0 }
+    ///
+    /// A write always has data: QEMU leaves its flag out.
+    fn payload_of(&self, request: &ExtendedRequest) -> u64 {
+        let flagged = self.headers == Headers::Extended && request.has_payload();
+        if flagged || request.command == NBD_CMD_WRITE { request.length } else { 0 }
     }
 
     /// The data that came with the request.

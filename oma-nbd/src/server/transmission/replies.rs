@@ -310,7 +310,8 @@ fn status(headers: Headers, context: u32, descriptors: Vec<ExtendedDescriptor>) 
     Chunk::BlockStatus { context, descriptors: descriptors.into_iter().map(compact).collect() }
 }
 
-/// Whether data reads as zero; in runs that are tested as a whole, so it costs a tenth of sending them.
+/// Whether all of it is zero. Comparing memory costs a tenth of sending it, and for most data ends with the first byte.
 fn is_zero(data: &[u8]) -> bool {
-    data.chunks(256).all(|run| run.iter().fold(0, |all, byte| all | byte) == 0)
+    static ZEROES: [u8; 16 << 10] = [0; 16 << 10];
+    data.chunks(ZEROES.len()).all(|run| *run == ZEROES[..run.len()])
 }
