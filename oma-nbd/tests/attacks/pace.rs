@@ -1,15 +1,18 @@
 //! Clients that are slow, silent or too many.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use oma_core::traits::ExportServer;
+use bytes::Bytes;
+use oma_core::memory::MemoryDevice;
+use oma_core::traits::{BlockDevice, Durability, ExportServer};
 use oma_core::{ByteSize, ErrorKind};
 use oma_nbd::ServerConfig;
 use oma_nbd::protocol::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::raw::{Raw, Reply, Sockets, name, request};
-use crate::{MIB, is_left, is_well, server, server_with};
+use crate::raw::{self, Raw, Reply, Sockets, name, request};
+use crate::{MIB, SIZE, is_left, is_well, server, server_with};
 
 #[tokio::test(start_paused = true)]
 async fn a_byte_a_second_in_the_handshake_lasts_no_longer_than_the_handshakes_time() {
@@ -50,7 +53,10 @@ async fn a_byte_a_second_in_a_request_keeps_nobody_else_waiting() {
 #[tokio::test]
 async fn readers_that_never_read_keep_nobody_else_waiting() {
     let config = ServerConfig { max_buffered: ByteSize::mib(1), ..ServerConfig::default() };
-    let server = server_with(config).await;
+    let device = MemoryDevice::new("m", SIZE);
+    // Zeroes would be told in a few bytes.
+    device.write_at(0, Bytes::from_static(b"data"), Durability::Cached).await.unwrap();
+    let server = raw::server(config, Arc::new(device)).await;
     let sockets = Sockets::new(&server).await;
     let many: Vec<u8> = (0..1000).flat_map(|_| request(NBD_CMD_READ, 0, MIB).encode()).collect();
     let mut deaf = Vec::new();
@@ -66,7 +72,7 @@ async fn readers_that_never_read_keep_nobody_else_waiting() {
     other.greet().await;
     let mut other = other.with_simple("disk").await;
     for _ in 0..20 {
-        assert_eq!(other.ask(request(NBD_CMD_READ, 0, 4), &[]).await, Reply::Data(vec![0; 4]));
+        assert_eq!(other.ask(request(NBD_CMD_READ, 0, 4), &[]).await, Reply::Data(b"data".to_vec()));
     }
     let statistics = server.statistics(&name("disk")).await.unwrap().unwrap();
     // What the sockets hold counts as sent, so no exact number is possible.
@@ -93,7 +99,7 @@ async fn cve_2024_7409_a_server_stops_while_clients_come_and_negotiate() {
     for mut raw in idle {
         let mut rest = Vec::new();
         // Closed or reset: some have bytes that nobody read.
-        let _ = tokio::time::timeout(crate::raw::SOON, raw.stream.read_to_end(&mut rest)).await.unwrap();
+        let _ = tokio::time::timeout(raw::SOON, raw.stream.read_to_end(&mut rest)).await.unwrap();
         assert!(rest.len() <= Greeting::SIZE + OptionReplyHeader::SIZE + 200, "{} bytes", rest.len());
     }
 }
@@ -117,7 +123,7 @@ async fn a_seat_is_free_again_however_its_client_left() {
             }
         }
         drop(raw.stream);
-        let _ = tokio::time::timeout(crate::raw::SOON, raw.served).await.unwrap().unwrap();
+        let _ = tokio::time::timeout(raw::SOON, raw.served).await.unwrap().unwrap();
     }
     is_well(&server).await;
 }
