@@ -19,7 +19,8 @@ mod uri;
 pub use client::{Client, ClientConfig};
 #[cfg(feature = "server")]
 pub use server::{
-    ContextStatus, DirtyBitmap, ExportOptions, MarkedExtents, MetaContext, Server, ServerConfig,
+    ConnectionStatistics, ContextStatus, DirtyBitmap, ExportLimits, ExportOptions, ExportReport, Latencies,
+    Latency, MarkedExtents, MetaContext, Server, ServerConfig,
 };
 #[cfg(feature = "client")]
 pub use source::NbdSource;

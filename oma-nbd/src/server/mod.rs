@@ -6,9 +6,12 @@ mod context;
 mod dirty;
 mod error;
 mod handshake;
+mod limits;
 mod listen;
 mod marks;
+mod meter;
 mod served;
+mod statistics;
 mod stop;
 mod table;
 mod thread;
@@ -35,7 +38,9 @@ use self::transport::Transport;
 pub use config::ServerConfig;
 pub use context::{ContextStatus, MetaContext};
 pub use dirty::DirtyBitmap;
+pub use limits::ExportLimits;
 pub use marks::MarkedExtents;
+pub use statistics::{ConnectionStatistics, ExportReport, Latencies, Latency};
 
 use crate::tls::{Clients, Principal, TlsPolicy};
 
@@ -46,6 +51,8 @@ pub struct ExportOptions {
     pub contexts: Vec<Arc<dyn MetaContext>>,
     /// Who may open it.
     pub clients: Clients,
+    /// How much of the server it may take.
+    pub limits: ExportLimits,
 }
 
 /// Serves block devices over NBD. A clone is another handle on the same server.
@@ -102,6 +109,12 @@ impl Server {
         self.0.table.publish(&spec, &options).await
     }
 
+    /// What went through an export, by connection too; `None` when it is not served.
+    #[must_use]
+    pub fn report(&self, name: &ExportName) -> Option<ExportReport> {
+        self.0.table.any(name).map(|served| served.meters.report())
+    }
+
     /// Serves the connections of a unix socket until `shutdown`; then they finish what is in flight, for no longer than
     /// [`ServerConfig::drain_timeout`]. The socket's file is its owner's to remove.
     pub async fn serve_unix(&self, listener: UnixListener, shutdown: CancellationToken) {
@@ -145,6 +158,6 @@ impl ExportServer for Server {
     }
 
     async fn statistics(&self, name: &ExportName) -> Result<Option<ExportStatistics>> {
-        Ok(self.0.table.any(name).map(|served| served.statistics()))
+        Ok(self.0.table.any(name).map(|served| served.meters.statistics()))
     }
 }

@@ -1,16 +1,18 @@
 //! An export while it is served.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use oma_core::traits::{Access, BlockDevice, Drained, Export, ExportSpec, ExportStatistics};
+use oma_core::traits::{Access, BlockDevice, Drained, Export, ExportSpec};
 use oma_core::{Error, ErrorKind, Result, Retry};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::context::Allocation;
+use super::limits::{ExportLimits, Pace};
+use super::meter::{Meter, Meters};
 use super::stop::Stop;
 use super::{ExportOptions, MetaContext};
 use crate::protocol::{
@@ -32,26 +34,26 @@ pub(super) struct Served {
     pub(super) contexts: Vec<Arc<dyn MetaContext>>,
     pub(super) clients: Clients,
     pub(super) stop: Stop,
-    pub(super) counters: Counters,
+    pub(super) meters: Meters,
+    limits: ExportLimits,
+    pace: Pace,
     connections: TaskTracker,
     /// Sending from the device's file failed once.
     never_lend: AtomicBool,
-}
-
-/// What went through an export.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) requests: AtomicU64,
-    pub(super) errors: AtomicU64,
-    pub(super) bytes_read: AtomicU64,
-    pub(super) bytes_written: AtomicU64,
 }
 
 /// A connection's use of an export. While one is there, a request may be in the device.
 #[derive(Debug)]
 pub(super) struct Attachment {
     pub(super) served: Arc<Served>,
+    pub(super) meter: Arc<Meter>,
     _connection: TaskTrackerToken,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.served.meters.end(&self.meter);
+    }
 }
 
 impl Served {
@@ -63,15 +65,27 @@ impl Served {
             contexts: std::iter::once(allocation).chain(options.contexts.iter().cloned()).collect(),
             clients: options.clients.clone(),
             stop: Stop::default(),
-            counters: Counters::default(),
+            meters: Meters::default(),
+            limits: options.limits,
+            pace: Pace::default(),
             connections: TaskTracker::new(),
             never_lend: AtomicBool::new(false),
         }
     }
 
-    /// Attaches a connection. The caller holds the table, so nobody waits for the last connection meanwhile.
-    pub(super) fn attach(self: &Arc<Self>) -> Attachment {
-        Attachment { served: self.clone(), _connection: self.connections.token() }
+    /// Attaches a connection, if the export takes one more. The caller holds the table, so nobody waits for the last
+    /// connection meanwhile.
+    pub(super) fn attach(self: &Arc<Self>) -> Option<Attachment> {
+        (self.meters.connections() < self.limits.connections).then(|| Attachment {
+            served: self.clone(),
+            meter: self.meters.start(),
+            _connection: self.connections.token(),
+        })
+    }
+
+    /// Until when whoever moves so many bytes now must wait before it moves more.
+    pub(super) fn pace(&self, bytes: u64) -> Option<Instant> {
+        self.limits.bytes_per_second.and_then(|rate| self.pace.spend(bytes, rate))
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -116,17 +130,6 @@ impl Served {
         self.connections.wait().await;
     }
 
-    pub(super) fn statistics(&self) -> ExportStatistics {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        ExportStatistics {
-            connections: u64::try_from(self.connections.len()).unwrap_or(u64::MAX),
-            requests: count(&self.counters.requests),
-            errors: count(&self.counters.errors),
-            bytes_read: count(&self.counters.bytes_read),
-            bytes_written: count(&self.counters.bytes_written),
-        }
-    }
-
     /// What clients may count on; `contexts`: whether this one has chosen some. Several connections are always possible: a device's flush covers the writes that came
     /// through any handle.
     pub(super) fn transmission_flags(&self, headers: Headers, contexts: bool) -> u16 {
@@ -143,11 +146,5 @@ impl Served {
         set(!self.is_read_only(), NBD_FLAG_SEND_WRITE_ZEROES);
         set(self.is_read_only(), NBD_FLAG_READ_ONLY);
         flags
-    }
-}
-
-impl Counters {
-    pub(super) fn add(counter: &AtomicU64, amount: u64) {
-        counter.fetch_add(amount, Ordering::Relaxed);
     }
 }

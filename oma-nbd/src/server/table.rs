@@ -5,15 +5,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oma_core::traits::{Admission, Drained, Export, ExportSpec};
-use oma_core::{Error, ErrorKind, ExportName, Result};
+use oma_core::{Error, ErrorKind, ExportName};
 
 use super::ExportOptions;
 use super::served::{Attachment, Served};
+
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Exports by name. One that is being withdrawn stays until its last connection is gone, so that its device is not
 /// given to anybody else before (L06).
 #[derive(Debug, Default)]
 pub(super) struct Table(Mutex<BTreeMap<ExportName, Arc<Served>>>);
+
+/// Why a connection was not attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotOpened {
+    /// There is no such export.
+    Absent,
+    /// It has as many connections as it may.
+    Full,
+}
 
 impl Table {
     pub(super) async fn publish(&self, spec: &ExportSpec, options: &ExportOptions) -> Result<Export> {
@@ -39,8 +50,10 @@ impl Table {
     }
 
     /// Attaches a connection to an export.
-    pub(super) fn open(&self, name: &ExportName) -> Option<Attachment> {
-        self.exports().get(name).filter(|served| served.is_open()).map(Served::attach)
+    pub(super) fn open(&self, name: &ExportName) -> Result<Attachment, NotOpened> {
+        let exports = self.exports();
+        let served = exports.get(name).filter(|served| served.is_open()).ok_or(NotOpened::Absent)?;
+        served.attach().ok_or(NotOpened::Full)
     }
 
     /// Everything through which a write may land, by name.

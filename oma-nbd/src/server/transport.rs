@@ -164,6 +164,21 @@ impl From<UnixStream> for Transport {
     }
 }
 
+/// From where and how, for readers.
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(stream) => match stream.peer_addr() {
+                Ok(address) => write!(f, "from {address}"),
+                Err(_) => f.write_str("from somewhere"),
+            },
+            Self::Unix(_) => f.write_str("by a unix socket"),
+            Self::Tls(stream) => write!(f, "{} through {}", stream.inner(), stream.session().agreed()),
+            Self::Other(_) => f.write_str("within the program"),
+        }
+    }
+}
+
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

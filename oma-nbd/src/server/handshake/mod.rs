@@ -103,8 +103,9 @@ pub(super) async fn shake_hands(
         outcome = negotiate(server, &mut transport, flags, &visitor).await?;
     }
     let Outcome::Open(agreed) = outcome else { return Ok(None) };
-    let export = &agreed.export.served.export.name;
-    tracing::debug!(%export, client = %visitor.principal, "a client opened an export");
+    let (export, client) = (&agreed.export.served.export.name, format!("{} {transport}", visitor.principal));
+    tracing::debug!(%export, client, "a client opened an export");
+    agreed.export.meter.identify(client);
     Ok(Some((transport, agreed)))
 }
 

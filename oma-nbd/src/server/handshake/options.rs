@@ -13,12 +13,14 @@ use crate::protocol::{
     MetaContextRequest, NBD_INFO_DESCRIPTION, NBD_INFO_NAME, NBD_OPT_ABORT, NBD_OPT_EXPORT_NAME,
     NBD_OPT_EXTENDED_HEADERS, NBD_OPT_GO, NBD_OPT_INFO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT,
     NBD_OPT_SET_META_CONTEXT, NBD_OPT_STARTTLS, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK,
-    NBD_REP_ERR_EXT_HEADER_REQD, NBD_REP_ERR_INVALID, NBD_REP_ERR_TLS_REQD, NBD_REP_ERR_TOO_BIG,
-    NBD_REP_ERR_UNKNOWN, NBD_REP_ERR_UNSUP, NBD_REP_INFO, NBD_REP_META_CONTEXT, NBD_REP_SERVER,
+    NBD_REP_ERR_EXT_HEADER_REQD, NBD_REP_ERR_INVALID, NBD_REP_ERR_POLICY, NBD_REP_ERR_TLS_REQD,
+    NBD_REP_ERR_TOO_BIG, NBD_REP_ERR_UNKNOWN, NBD_REP_ERR_UNSUP, NBD_REP_INFO, NBD_REP_META_CONTEXT,
+    NBD_REP_SERVER,
 };
 use crate::server::Inner;
 use crate::server::error::Closed;
 use crate::server::served::Served;
+use crate::server::table::NotOpened;
 
 /// All that may be asked where TLS is demanded and not started.
 const WITHOUT_TLS: [u32; 2] = [NBD_OPT_STARTTLS, NBD_OPT_ABORT];
@@ -38,6 +40,18 @@ struct Refused(u32, String);
 impl From<Malformed> for Refused {
     fn from(malformed: Malformed) -> Self {
         Self(NBD_REP_ERR_INVALID, malformed.to_string())
+    }
+}
+
+impl From<NotOpened> for Refused {
+    fn from(not: NotOpened) -> Self {
+        match not {
+            NotOpened::Absent => unknown(),
+            NotOpened::Full => Self(
+                NBD_REP_ERR_POLICY,
+                "the export has as many connections as it may; come again".to_owned(),
+            ),
+        }
     }
 }
 
@@ -133,7 +147,7 @@ impl<'a> Options<'a> {
             return Err(Closed::ExportName);
         }
         let name = payload.and_then(|payload| std::str::from_utf8(payload).ok());
-        let agreed = name.and_then(|name| self.open(name)).ok_or(Closed::UnknownExport)?;
+        let agreed = name.and_then(|name| self.open(name).ok()).ok_or(Closed::UnknownExport)?;
         let served = &agreed.export.served;
         let flags = served.transmission_flags(agreed.headers, !agreed.contexts.is_empty());
         wire.put(&ExportNameReply { size: served.export.capacity.bytes(), flags }.encode());
@@ -171,7 +185,7 @@ impl<'a> Options<'a> {
         // The export is attached before anything is told about it, so that it cannot go in between.
         let (served, step) = match option {
             NBD_OPT_GO => {
-                let agreed = self.open(request.name).ok_or_else(unknown)?;
+                let agreed = self.open(request.name)?;
                 (agreed.export.served.clone(), Step::Open(agreed))
             }
             _ => (self.find(request.name)?, Step::Next),
@@ -248,13 +262,13 @@ impl<'a> Options<'a> {
         Ok(())
     }
 
-    fn open(&mut self, name: &str) -> Option<Agreed> {
-        let export = self.server.table.open(&self.resolve(name)?)?;
-        self.admit(&export.served)?;
+    fn open(&mut self, name: &str) -> Result<Agreed, Refused> {
+        let export = self.server.table.open(&self.find(name)?.export.name)?;
+        self.admit(&export.served).ok_or_else(unknown)?;
         // Contexts chosen for another export, or for one that was replaced since, are void.
         let chosen = self.chosen.take().filter(|(served, _)| Arc::ptr_eq(served, &export.served));
         let contexts = chosen.map(|(_, selected)| selected).unwrap_or_default();
-        Some(Agreed { export, headers: self.headers, contexts })
+        Ok(Agreed { export, headers: self.headers, contexts })
     }
 
     fn find(&self, name: &str) -> Result<Arc<Served>, Refused> {

@@ -1,6 +1,6 @@
 //! One connection, from the end of the handshake to its own.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use oma_core::Extent;
 use oma_core::traits::{Durability, InPlace};
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::command::{Command, Refusal, Terms};
@@ -22,7 +22,7 @@ use crate::protocol::{
 };
 use crate::server::error::Closed;
 use crate::server::handshake::Agreed;
-use crate::server::served::{Counters, Served};
+use crate::server::served::Served;
 use crate::server::stop::Stop;
 use crate::server::transport::Transport;
 use crate::server::{Inner, ServerConfig};
@@ -38,6 +38,7 @@ const STATUS_ROOM: usize = 64 << 10;
 #[derive(Debug)]
 struct Answered {
     request: ExtendedRequest,
+    begun: Instant,
     result: Result<Answer, Refusal>,
 }
 
@@ -68,6 +69,8 @@ pub(crate) struct Connection {
     receiving: bool,
     /// Whether the client sends nothing more.
     ended: bool,
+    /// Until when the export's rate lets nothing more through.
+    pause: Option<Pin<Box<Sleep>>>,
     /// Whether received requests wait until the replies before them are sent.
     backlog: bool,
     /// Whether the next request waits for room.
@@ -98,6 +101,7 @@ impl Connection {
             held: 0,
             receiving: true,
             ended: false,
+            pause: None,
             backlog: false,
             full: false,
             blocked: false,
@@ -172,7 +176,7 @@ impl Connection {
                 self.finish(answered);
                 more = true;
             }
-            self.start_requests()?;
+            self.start_requests(cx)?;
             self.blocked = false;
             while !self.replies.is_empty() {
                 if self.replies.poll_send(&mut self.transport, cx)?.is_pending() {
@@ -204,9 +208,14 @@ impl Connection {
 
     /// Starts requests that were received and fit: all of them while replies wait for the client anyway, else as many as make
     /// enough replies for one send, so that client and server work at the same time.
-    fn start_requests(&mut self) -> Result<(), Closed> {
+    fn start_requests(&mut self, cx: &mut Context<'_>) -> Result<(), Closed> {
         (self.full, self.backlog) = (false, false);
         while self.receiving && !self.full {
+            if self.pause.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_pending()) {
+                self.full = true;
+                break;
+            }
+            self.pause = None;
             if !self.blocked && self.replies.waiting() >= BATCH {
                 self.backlog = true;
                 break;
@@ -215,7 +224,11 @@ impl Connection {
                 (self.held + self.replies.waiting(), self.in_flight.len(), &self.server.config);
             match self.receiver.next(|request| admits(config, in_flight, held, request))? {
                 Next::Request(ExtendedRequest { command: NBD_CMD_DISC, .. }) => self.receiving = false,
-                Next::Request(request) => self.start(request),
+                Next::Request(request) => {
+                    self.pause =
+                        self.served().pace(carried(&request)).map(|until| Box::pin(sleep_until(until)));
+                    self.start(request);
+                }
                 Next::Incomplete => {
                     self.receiving = !self.ended;
                     break;
@@ -228,24 +241,25 @@ impl Connection {
 
     fn start(&mut self, request: ExtendedRequest) {
         self.begun += 1;
+        let begun = Instant::now();
         if self.draining {
             let refusal = Refusal::new(NBD_ESHUTDOWN, "the export is going away");
-            return self.finish(Answered { request, result: Err(refusal) });
+            return self.finish(Answered { request, begun, result: Err(refusal) });
         }
         let (headers, max_payload) = (self.agreed.headers, self.server.config.max_payload);
         let terms = Terms { served: self.served(), headers, max_payload };
         let command = match Command::check(terms, &request, self.receiver.data()) {
             Ok(command) => command,
-            Err(refusal) => return self.finish(Answered { request, result: Err(refusal) }),
+            Err(refusal) => return self.finish(Answered { request, begun, result: Err(refusal) }),
         };
-        if self.in_place && self.done_in_place(&request, command) {
+        if self.in_place && self.done_in_place(&request, begun, command) {
             return;
         }
         let (agreed, buffers) = (self.agreed.clone(), self.server.buffers.clone());
         let data = self.receiver.take_data();
         let mut call: BoxFuture<'static, Answered> = Box::pin(async move {
             let result = perform(&agreed.export.served, &agreed.contexts, &buffers, command, data).await;
-            Answered { request, result }
+            Answered { request, begun, result }
         });
         // Many calls return at once. The others are polled again with a real waker.
         match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -258,7 +272,7 @@ impl Connection {
     }
 
     /// Does a request on this thread and adds its reply, if that is possible.
-    fn done_in_place(&mut self, request: &ExtendedRequest, command: Command) -> bool {
+    fn done_in_place(&mut self, request: &ExtendedRequest, begun: Instant, command: Command) -> bool {
         let agreed = self.agreed.clone();
         let served = &agreed.export.served;
         let Some(device) = served.device.in_place() else { return false };
@@ -276,9 +290,9 @@ impl Connection {
             _ => Ok(false),
         };
         match done {
-            Ok(true) => count(served, request, true),
+            Ok(true) => agreed.export.meter.count(request, true, begun.elapsed()),
             Ok(false) => return false,
-            Err(error) => self.finish(Answered { request: *request, result: Err(error.into()) }),
+            Err(error) => self.finish(Answered { request: *request, begun, result: Err(error.into()) }),
         }
         true
     }
@@ -308,8 +322,8 @@ impl Connection {
         read
     }
 
-    fn finish(&mut self, Answered { request, result }: Answered) {
-        count(self.served(), &request, result.is_ok());
+    fn finish(&mut self, Answered { request, begun, result }: Answered) {
+        self.agreed.export.meter.count(&request, result.is_ok(), begun.elapsed());
         self.replies.push(&request, result);
     }
 
@@ -368,13 +382,10 @@ fn room(request: &ExtendedRequest) -> usize {
     }
 }
 
-fn count(served: &Served, request: &ExtendedRequest, success: bool) {
-    let counters = &served.counters;
-    Counters::add(&counters.requests, 1);
-    match (success, request.command) {
-        (false, _) => Counters::add(&counters.errors, 1),
-        (true, NBD_CMD_READ) => Counters::add(&counters.bytes_read, request.length),
-        (true, NBD_CMD_WRITE) => Counters::add(&counters.bytes_written, request.length),
-        (true, _) => {}
+/// Bytes that a request carries, one way or the other.
+fn carried(request: &ExtendedRequest) -> u64 {
+    match request.command {
+        NBD_CMD_READ | NBD_CMD_WRITE => request.length,
+        _ => 0,
     }
 }
