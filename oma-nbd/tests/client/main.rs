@@ -3,6 +3,7 @@
 
 mod devices;
 mod extended;
+mod filters;
 mod fixture;
 mod peers;
 mod sources;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     oma_core::conformance::run(
-        [devices::trials(), extended::trials(), peers::trials(), sources::trials()]
+        [devices::trials(), extended::trials(), filters::trials(), peers::trials(), sources::trials()]
             .into_iter()
             .flatten()
             .collect(),
