@@ -4,7 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use oma_nbd::protocol::{
-    Chunk, ChunkHeader, Greeting, InfoReply, ListReply, MetaContextReply, OptionReplyHeader, ReplyHeader,
+    Chunk, ChunkHeader, ExtendedChunkHeader, Greeting, InfoReply, ListReply, MetaContextReply,
+    OptionReplyHeader, ReplyHeader,
 };
 
 fuzz_target!(|bytes: &[u8]| {
@@ -36,12 +37,18 @@ fn options(bytes: &[u8]) {
 fn transmission(mut bytes: &[u8]) {
     while let Ok(Some((header, size))) = ReplyHeader::decode(bytes) {
         bytes = &bytes[size..];
-        let ReplyHeader::Chunk(header) = header else { continue };
-        let length = usize::try_from(header.length).expect("32 bits fit");
+        let (kind, length) = match header {
+            ReplyHeader::Simple(_) => continue,
+            ReplyHeader::Chunk(header) => (header.kind, header.length.into()),
+            ReplyHeader::Extended(header) => (header.kind, header.length),
+        };
+        let length = usize::try_from(length).expect("64 bits fit");
         let (payload, rest) = bytes.split_at(length.min(bytes.len()));
-        if let Ok(chunk) = Chunk::decode(header.kind, payload) {
-            let mut copy = Vec::new();
-            chunk.encode(header.flags, header.cookie, &mut copy);
+        if let Ok(chunk) = Chunk::decode(kind, payload) {
+            let (mut copy, mut wide) = (Vec::new(), Vec::new());
+            chunk.encode(0, 1, &mut copy);
+            chunk.encode_extended(0, 1, 2, &mut wide);
+            assert_eq!(copy[ChunkHeader::SIZE..], wide[ExtendedChunkHeader::SIZE..]);
             assert_eq!(Chunk::decode(chunk.kind(), &copy[ChunkHeader::SIZE..]).as_ref(), Ok(&chunk));
         }
         bytes = rest;

@@ -9,12 +9,13 @@ use bytes::{Bytes, BytesMut};
 use oma_core::Extent;
 use oma_core::traits::{BlockDevice, Durability, Zeroing};
 use oma_nbd::protocol::{
-    BASE_ALLOCATION, Chunk, ChunkHeader, Descriptor, ExportNameReply, Greeting, InfoReply, ListReply,
-    MetaContextReply, NBD_CMD_BLOCK_STATUS, NBD_CMD_READ, NBD_CMD_WRITE, NBD_FLAG_HAS_FLAGS, NBD_OPT_ABORT,
-    NBD_OPT_EXPORT_NAME, NBD_OPT_GO, NBD_OPT_INFO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT,
-    NBD_OPT_SET_META_CONTEXT, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NBD_REP_ERR_UNKNOWN, NBD_REP_ERR_UNSUP,
-    NBD_REP_INFO, NBD_REP_META_CONTEXT, NBD_REP_SERVER, NBD_REPLY_FLAG_DONE, OptionHeader, OptionReplyHeader,
-    Request, SimpleReply,
+    BASE_ALLOCATION, Chunk, ChunkHeader, Descriptor, ExportNameReply, ExtendedChunkHeader,
+    ExtendedDescriptor, ExtendedRequest, Greeting, Headers, InfoReply, ListReply, MetaContextReply,
+    NBD_CMD_BLOCK_STATUS, NBD_CMD_READ, NBD_CMD_WRITE, NBD_FLAG_HAS_FLAGS, NBD_OPT_ABORT,
+    NBD_OPT_EXPORT_NAME, NBD_OPT_EXTENDED_HEADERS, NBD_OPT_GO, NBD_OPT_INFO, NBD_OPT_LIST,
+    NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK,
+    NBD_REP_ERR_UNKNOWN, NBD_REP_ERR_UNSUP, NBD_REP_INFO, NBD_REP_META_CONTEXT, NBD_REP_SERVER,
+    NBD_REPLY_FLAG_DONE, OptionHeader, OptionReplyHeader, Request, SimpleReply,
 };
 use oma_nbd::{Client, ClientConfig, Uri, client};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,7 +56,7 @@ pub fn use_client(choices: &[u8]) {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
                 // The client may hang up at any time.
-                let _ = Liar { stream, dice: &mut dice, structured: false }.serve().await;
+                let _ = Liar { stream, dice: &mut dice, headers: Headers::Simple }.serve().await;
             }
         };
         tokio::select! {
@@ -80,7 +81,9 @@ async fn calls() {
         let extent = Extent::new(round * 512, 8192).expect("it is no extent without bytes");
         let _ = client.write_at(4096, Bytes::from_static(&[7; LENGTH]), Durability::Durable).await;
         let _ = client.write_zeroes(extent, Zeroing::Punch, Durability::Cached).await;
+        let _ = client.zero_fast(extent, Zeroing::Allocate, Durability::Cached).await;
         let _ = client.trim(extent).await;
+        let _ = client.cache(extent).await;
         let _ = client.flush().await;
         if let Ok(found) = client.block_status(extent).await {
             assert!(found.first().is_some_and(|first| first.extent.offset() == extent.offset()));
@@ -97,7 +100,7 @@ async fn calls() {
 struct Liar<'a, 'b> {
     stream: UnixStream,
     dice: &'a mut Dice<'b>,
-    structured: bool,
+    headers: Headers,
 }
 
 impl Liar<'_, '_> {
@@ -107,21 +110,16 @@ impl Liar<'_, '_> {
         self.stream.read_exact(&mut [0; 4]).await?;
         while self.option().await? {}
         loop {
-            // Compact requests and extended ones differ by four bytes.
-            let mut header = [0; 32];
-            self.stream.read_exact(&mut header[..Request::SIZE]).await?;
-            let request = match Request::decode(header.first_chunk().expect("it has this size")) {
-                Ok(request) => request,
-                Err(_) => {
-                    self.stream.read_exact(&mut header[Request::SIZE..]).await?;
-                    let (command, cookie) = ([header[6], header[7]], header[8..].first_chunk());
-                    let length = header[28..].first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
-                    let offset = header[16..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-                    let cookie = cookie.map_or(0, |bytes| u64::from_be_bytes(*bytes));
-                    Request { flags: 0, command: u16::from_be_bytes(command), cookie, offset, length }
-                }
+            let request = if self.headers == Headers::Extended {
+                let mut header = [0; ExtendedRequest::SIZE];
+                self.stream.read_exact(&mut header).await?;
+                ExtendedRequest::decode(&header).map_err(io::Error::other)?
+            } else {
+                let mut header = [0; Request::SIZE];
+                self.stream.read_exact(&mut header).await?;
+                Request::decode(&header).map_err(io::Error::other)?.into()
             };
-            if request.command == NBD_CMD_WRITE {
+            if request.command == NBD_CMD_WRITE || request.has_payload() {
                 let length = usize::try_from(request.length).expect("payloads are short");
                 self.stream.read_exact(&mut vec![0; length]).await?;
             }
@@ -161,20 +159,37 @@ impl Liar<'_, '_> {
             self.say(&ExportNameReply { size, flags }.encode()).await?;
             return Ok(false);
         }
-        let known = [NBD_OPT_STRUCTURED_REPLY, NBD_OPT_GO, NBD_OPT_INFO, NBD_OPT_LIST, NBD_OPT_ABORT];
+        let known = [
+            NBD_OPT_STRUCTURED_REPLY,
+            NBD_OPT_EXTENDED_HEADERS,
+            NBD_OPT_GO,
+            NBD_OPT_INFO,
+            NBD_OPT_LIST,
+            NBD_OPT_ABORT,
+        ];
         let meta = [NBD_OPT_SET_META_CONTEXT, NBD_OPT_LIST_META_CONTEXT].contains(&option);
         if self.dice.once_in(12) || !(meta || known.contains(&option)) {
             let reply = self.dice.one_of(&[NBD_REP_ERR_UNSUP, NBD_REP_ERR_UNKNOWN, NBD_REP_ACK, 1 << 31, 9]);
             let text = self.dice.bytes(20);
             self.reply(option, reply, text).await?;
+            self.agree(option, reply);
             return Ok(true);
         }
         for (kind, payload) in self.items(option) {
             self.reply(option, kind, &payload).await?;
         }
-        self.structured |= option == NBD_OPT_STRUCTURED_REPLY;
+        self.agree(option, NBD_REP_ACK);
         self.reply(option, NBD_REP_ACK, &[]).await?;
         Ok(option != NBD_OPT_GO)
+    }
+
+    /// Notes what the client takes for agreed, unless the reply is spoilt on its way.
+    fn agree(&mut self, option: u32, reply: u32) {
+        match (option, reply) {
+            (NBD_OPT_EXTENDED_HEADERS, NBD_REP_ACK) => self.headers = Headers::Extended,
+            (NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK) => self.headers = Headers::Structured,
+            _ => {}
+        }
     }
 
     /// What an option is told before its end.
@@ -187,7 +202,9 @@ impl Liar<'_, '_> {
         };
         match option {
             NBD_OPT_GO | NBD_OPT_INFO => {
-                let (size, flags) = (self.size(), u16::from(self.dice.byte()) << 2 | NBD_FLAG_HAS_FLAGS);
+                let high = u16::from(self.dice.byte()) << 5;
+                let (size, flags) =
+                    (self.size(), u16::from(self.dice.byte()) << 2 | high | NBD_FLAG_HAS_FLAGS);
                 item(NBD_REP_INFO, &|out| InfoReply::Export { size, flags }.encode(out));
                 if self.dice.once_in(2) {
                     let minimum = self.dice.one_of(&[1, 512, 4096, 0, 3, u32::MAX]);
@@ -227,11 +244,16 @@ impl Liar<'_, '_> {
         self.say(&[&OptionReplyHeader { option, reply, length }.encode()[..], payload].concat()).await
     }
 
-    async fn answer(&mut self, request: Request) -> io::Result<()> {
+    async fn answer(&mut self, request: ExtendedRequest) -> io::Result<()> {
         let cookie = request.cookie.wrapping_add(u64::from(self.dice.once_in(32)));
         let mut bytes = Vec::new();
-        let simple = if self.structured { self.dice.once_in(16) } else { !self.dice.once_in(32) };
-        if request.command != NBD_CMD_READ && request.command != NBD_CMD_BLOCK_STATUS || simple {
+        let told = request.command == NBD_CMD_READ || request.command == NBD_CMD_BLOCK_STATUS;
+        let simple = match self.headers {
+            Headers::Simple => !self.dice.once_in(32),
+            Headers::Structured => !told || self.dice.once_in(16),
+            Headers::Extended => self.dice.once_in(64),
+        };
+        if simple {
             let error = if self.dice.once_in(8) { u32::from(self.dice.byte()) } else { 0 };
             bytes.extend(SimpleReply { error, cookie }.encode());
             if request.command == NBD_CMD_READ && error == 0 {
@@ -239,24 +261,49 @@ impl Liar<'_, '_> {
             }
             return self.say(&bytes).await;
         }
+        if !told {
+            let done =
+                if self.dice.once_in(8) { self.chunk(&request, request.offset, 1) } else { Chunk::None };
+            self.put(&request, &done, NBD_REPLY_FLAG_DONE, cookie, &mut bytes);
+            return self.say(&bytes).await;
+        }
         let mut at = 0;
         for last in [false, false, true] {
             let rest = request.length.saturating_sub(at);
-            let length = if last { rest } else { u32::from(self.dice.byte()).min(rest) };
-            let offset = request.offset + u64::from(at) + u64::from(self.dice.once_in(32));
+            let length = if last { rest } else { u64::from(self.dice.byte()).min(rest) };
+            let offset = request.offset + at + u64::from(self.dice.once_in(32));
             at += length;
             let flags = if last { NBD_REPLY_FLAG_DONE } else { 0 };
-            self.chunk(&request, offset, length).encode(flags, cookie, &mut bytes);
+            let chunk = self.chunk(&request, offset, u32::try_from(length).unwrap_or(u32::MAX));
+            self.put(&request, &chunk, flags, cookie, &mut bytes);
         }
         if self.dice.once_in(32) {
             let (kind, length) = (self.dice.number() as u16, u32::from(self.dice.byte()));
             bytes.extend(ChunkHeader { flags: 0, kind, cookie, length }.encode());
+            let (offset, length) = (request.offset, self.dice.number());
+            bytes.extend(ExtendedChunkHeader { flags: 0, kind, cookie, offset, length }.encode());
         }
         self.say(&bytes).await
     }
 
+    /// Adds a chunk with the headers that were agreed, nearly always.
+    fn put(
+        &mut self,
+        request: &ExtendedRequest,
+        chunk: &Chunk<'_>,
+        flags: u16,
+        cookie: u64,
+        bytes: &mut Vec<u8>,
+    ) {
+        if (self.headers == Headers::Extended) == self.dice.once_in(64) {
+            return chunk.encode(flags, cookie, bytes);
+        }
+        let offset = request.offset ^ u64::from(self.dice.once_in(64));
+        chunk.encode_extended(flags, cookie, offset, bytes);
+    }
+
     /// A chunk of an answer.
-    fn chunk(&mut self, request: &Request, offset: u64, length: u32) -> Chunk<'static> {
+    fn chunk(&mut self, request: &ExtendedRequest, offset: u64, length: u32) -> Chunk<'static> {
         const DATA: &[u8] = &[7; 8192];
         let message = "broken".into();
         match self.dice.below(16) {
@@ -264,13 +311,21 @@ impl Liar<'_, '_> {
             1 => Chunk::ErrorOffset { error: 5, message, offset },
             2 => Chunk::None,
             _ if request.command == NBD_CMD_BLOCK_STATUS => {
-                let descriptors = (0..1 + self.dice.below(4))
-                    .map(|_| Descriptor {
-                        length: u32::from(self.dice.byte()) * 512,
-                        flags: u32::from(self.dice.below(5)),
-                    })
-                    .collect();
-                Chunk::BlockStatus { context: self.dice.one_of(&[1, 2, 1, 2, 3]), descriptors }
+                let descriptors = (0..1 + self.dice.below(4)).map(|_| Descriptor {
+                    length: u32::from(self.dice.byte()) * 512,
+                    flags: u32::from(self.dice.below(5)),
+                });
+                let descriptors: Vec<_> = descriptors.collect();
+                let context = self.dice.one_of(&[1, 2, 1, 2, 3]);
+                if (self.headers == Headers::Extended) == self.dice.once_in(16) {
+                    return Chunk::BlockStatus { context, descriptors };
+                }
+                let far = if self.dice.once_in(4) { self.dice.number() } else { 0 };
+                let wide = |found: Descriptor| ExtendedDescriptor {
+                    length: far | u64::from(found.length),
+                    flags: far ^ u64::from(found.flags),
+                };
+                Chunk::BlockStatusExt { context, descriptors: descriptors.into_iter().map(wide).collect() }
             }
             3..6 => Chunk::OffsetHole { offset, length },
             _ => Chunk::OffsetData {

@@ -1,13 +1,13 @@
 //! A client that follows the protocol, or nearly, and knows what the disk must hold.
 
 use oma_nbd::protocol::{
-    BASE_ALLOCATION, Chunk, ExportNameReply, Greeting, InfoRequest, MetaContextRequest, NBD_CMD_BLOCK_STATUS,
-    NBD_CMD_CACHE, NBD_CMD_DISC, NBD_CMD_FLAG_DF, NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE,
-    NBD_CMD_FLAG_REQ_ONE, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES,
-    NBD_OPT_EXPORT_NAME, NBD_OPT_EXTENDED_HEADERS, NBD_OPT_GO, NBD_OPT_INFO, NBD_OPT_LIST,
-    NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK,
-    NBD_REP_FLAG_ERROR, NBD_REPLY_FLAG_DONE, OptionHeader, OptionReplyHeader, ReplyHeader, Request,
-    SimpleReply,
+    BASE_ALLOCATION, Chunk, ExportNameReply, ExtendedRequest, Greeting, Headers, InfoRequest,
+    MetaContextRequest, NBD_CMD_BLOCK_STATUS, NBD_CMD_CACHE, NBD_CMD_DISC, NBD_CMD_FLAG_DF, NBD_CMD_FLAG_FUA,
+    NBD_CMD_FLAG_NO_HOLE, NBD_CMD_FLAG_PAYLOAD_LEN, NBD_CMD_FLAG_REQ_ONE, NBD_CMD_FLUSH, NBD_CMD_READ,
+    NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_OPT_EXPORT_NAME, NBD_OPT_EXTENDED_HEADERS,
+    NBD_OPT_GO, NBD_OPT_INFO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT,
+    NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NBD_REP_FLAG_ERROR, NBD_REPLY_FLAG_DONE, OptionHeader,
+    OptionReplyHeader, ReplyHeader, Request, SimpleReply,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -30,7 +30,7 @@ pub struct Session<'a> {
     dice: Dice<'a>,
     /// Whether everything said so far was right, so that the server has no reason to hang up.
     polite: bool,
-    structured: bool,
+    headers: Headers,
     contexts: usize,
     disk: Vec<u8>,
     cookie: u64,
@@ -48,7 +48,7 @@ impl<'a> Session<'a> {
     #[must_use]
     pub fn new(stream: DuplexStream, dice: Dice<'a>) -> Self {
         let disk = vec![0; usize::try_from(SIZE).expect("the disk is small")];
-        Self { stream, dice, polite: true, structured: false, contexts: 0, disk, cookie: 0 }
+        Self { stream, dice, polite: true, headers: Headers::Simple, contexts: 0, disk, cookie: 0 }
     }
 
     /// Talks until the choices are used up or the server hangs up, then leaves in one of several ways.
@@ -74,8 +74,9 @@ impl<'a> Session<'a> {
         }
         match self.dice.below(3) {
             0 => {
-                let goodbye = Request { command: NBD_CMD_DISC, ..self.request() };
-                self.say(&goodbye.encode()).await
+                // Without a payload, which would have to follow.
+                let goodbye = ExtendedRequest { flags: 0, command: NBD_CMD_DISC, ..self.request() };
+                self.say(&self.header(&goodbye)).await
             }
             1 => self.stream.shutdown().await.map_err(|_| Closed),
             _ => Ok(()),
@@ -105,6 +106,7 @@ impl<'a> Session<'a> {
             NBD_OPT_LIST,
             NBD_OPT_INFO,
             77,
+            NBD_OPT_EXTENDED_HEADERS,
         ]);
         match option {
             NBD_OPT_INFO => {
@@ -126,7 +128,11 @@ impl<'a> Session<'a> {
         }
         let (reply, items) = self.option(option, &payload).await?;
         match (option, reply) {
-            (NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK) => self.structured = true,
+            (NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK) => {
+                assert_ne!(self.headers, Headers::Extended, "extended headers stay");
+                self.headers = Headers::Structured;
+            }
+            (NBD_OPT_EXTENDED_HEADERS, NBD_REP_ACK) => self.headers = Headers::Extended,
             (NBD_OPT_SET_META_CONTEXT, NBD_REP_ACK) if name == "disk" => self.contexts = items,
             // The choice is void, or is one for another export.
             (NBD_OPT_SET_META_CONTEXT, _) => self.contexts = 0,
@@ -167,7 +173,7 @@ impl<'a> Session<'a> {
 
     /// Opens the export.
     async fn enter(&mut self) -> Result<(), Closed> {
-        if self.dice.once_in(8) {
+        if self.headers != Headers::Extended && self.dice.once_in(8) {
             self.say(&OptionHeader { option: NBD_OPT_EXPORT_NAME, length: 4 }.encode()).await?;
             self.say(b"disk").await?;
             let reply = self.receive(ExportNameReply::SIZE).await?;
@@ -193,7 +199,7 @@ impl<'a> Session<'a> {
     }
 
     /// A request with fields that are right, nearly right or wrong.
-    fn request(&mut self) -> Request {
+    fn request(&mut self) -> ExtendedRequest {
         self.cookie = if self.dice.once_in(16) { self.dice.number() } else { self.cookie.wrapping_add(1) };
         let command = self.dice.one_of(&[
             NBD_CMD_READ,
@@ -226,22 +232,41 @@ impl<'a> Session<'a> {
             6 => PAYLOAD,
             _ => self.dice.one_of(&[u32::MAX, PAYLOAD + 1, 1 << 18, (1 << 18) + 1, 1 << 31]),
         };
-        Request { flags, command, cookie: self.cookie, offset, length }
+        let mut length = u64::from(length);
+        if self.headers == Headers::Extended && self.dice.once_in(16) {
+            length = self.dice.one_of(&[1 << 32, u64::MAX, 1 << 63, SIZE]) | length;
+        }
+        ExtendedRequest { flags, command, cookie: self.cookie, offset, length }
+    }
+
+    /// A request as the bytes that were agreed on.
+    fn header(&self, request: &ExtendedRequest) -> Vec<u8> {
+        if self.headers == Headers::Extended {
+            return request.encode().to_vec();
+        }
+        let compact = Request::try_from(*request);
+        compact.expect("lengths of 64 bits are only for extended headers").encode().to_vec()
+    }
+
+    /// Whether data follows a request.
+    fn has_payload(&self, request: &ExtendedRequest) -> bool {
+        request.command == NBD_CMD_WRITE || (self.headers == Headers::Extended && request.has_payload())
     }
 
     async fn any_request(&mut self) -> Result<(), Closed> {
         let request = self.request();
         if self.dice.once_in(64) {
             self.polite = false;
-            let mut header = request.encode();
-            header[usize::from(self.dice.below(28))] ^= 1 << self.dice.below(8);
+            let mut header = self.header(&request);
+            let at = usize::from(self.dice.byte()) % header.len();
+            header[at] ^= 1 << self.dice.below(8);
             self.say(&header).await?;
             return self.leave().await;
         }
-        self.say(&request.encode()).await?;
+        self.say(&self.header(&request)).await?;
         let mut data = Vec::new();
-        if request.command == NBD_CMD_WRITE {
-            if request.length > PAYLOAD {
+        if self.has_payload(&request) {
+            if request.length > PAYLOAD.into() {
                 self.polite = false;
                 return self.leave().await;
             }
@@ -266,19 +291,21 @@ impl<'a> Session<'a> {
         Err(Closed)
     }
 
-    async fn answer(&mut self, request: &Request) -> Result<Answer, Closed> {
+    async fn answer(&mut self, request: &ExtendedRequest) -> Result<Answer, Closed> {
         let (mut data, mut failed) = (Vec::new(), false);
         loop {
             let mut header = self.receive(SimpleReply::SIZE).await?;
             if ReplyHeader::decode(&header).expect("replies are well formed").is_none() {
-                header.extend(self.receive(4).await?);
+                let rest = if self.headers == Headers::Extended { 16 } else { 4 };
+                header.extend(self.receive(rest).await?);
             }
             let (header, _) = ReplyHeader::decode(&header).expect("well formed").expect("it is whole");
             match header {
                 ReplyHeader::Simple(reply) => {
                     assert_eq!(reply.cookie, request.cookie);
                     let is_read = request.command == NBD_CMD_READ;
-                    assert!(!(is_read && self.structured), "a read is answered in chunks");
+                    assert!(!is_read || self.headers == Headers::Simple, "a read is answered in chunks");
+                    assert_ne!(self.headers, Headers::Extended, "everything is");
                     if reply.error != 0 {
                         return Ok(Answer::Error);
                     }
@@ -287,29 +314,16 @@ impl<'a> Session<'a> {
                     return Ok(Answer::Done(data));
                 }
                 ReplyHeader::Chunk(chunk) => {
-                    assert!(self.structured && chunk.cookie == request.cookie);
-                    let payload = self.receive(usize::try_from(chunk.length).expect("it fits")).await?;
-                    match Chunk::decode(chunk.kind, &payload).expect("chunks are well formed") {
-                        Chunk::OffsetData { offset, data: part } => {
-                            assert_eq!(offset, request.offset + data.len() as u64, "data comes in order");
-                            data.extend(part);
-                        }
-                        Chunk::OffsetHole { offset, length } => {
-                            assert_eq!(offset, request.offset + data.len() as u64, "data comes in order");
-                            data.resize(data.len() + usize::try_from(length).expect("it fits"), 0);
-                        }
-                        Chunk::BlockStatus { descriptors, .. } => {
-                            assert_eq!(request.command, NBD_CMD_BLOCK_STATUS);
-                            assert!(!descriptors.is_empty() && descriptors.iter().all(|d| d.length > 0));
-                            let one = request.flags & NBD_CMD_FLAG_REQ_ONE != 0;
-                            assert!(
-                                !one || (descriptors.len() == 1 && descriptors[0].length <= request.length)
-                            );
-                            data.push(1);
-                        }
-                        Chunk::Error { .. } | Chunk::ErrorOffset { .. } => failed = true,
-                        _ => {}
+                    assert!(self.headers == Headers::Structured && chunk.cookie == request.cookie);
+                    self.chunk(request, chunk.kind, chunk.length.into(), &mut data, &mut failed).await?;
+                    if chunk.flags & NBD_REPLY_FLAG_DONE != 0 {
+                        return Ok(if failed { Answer::Error } else { Answer::Done(data) });
                     }
+                }
+                ReplyHeader::Extended(chunk) => {
+                    assert!(self.headers == Headers::Extended && chunk.cookie == request.cookie);
+                    assert_eq!(chunk.offset, request.offset);
+                    self.chunk(request, chunk.kind, chunk.length, &mut data, &mut failed).await?;
                     if chunk.flags & NBD_REPLY_FLAG_DONE != 0 {
                         return Ok(if failed { Answer::Error } else { Answer::Done(data) });
                     }
@@ -318,18 +332,62 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Takes the payload of a chunk.
+    async fn chunk(
+        &mut self,
+        request: &ExtendedRequest,
+        kind: u16,
+        length: u64,
+        data: &mut Vec<u8>,
+        failed: &mut bool,
+    ) -> Result<(), Closed> {
+        let payload = self.receive(usize::try_from(length).expect("it fits")).await?;
+        let lengths: Vec<u64> = match Chunk::decode(kind, &payload).expect("chunks are well formed") {
+            Chunk::OffsetData { offset, data: part } => {
+                assert_eq!(offset, request.offset + data.len() as u64, "data comes in order");
+                data.extend(part);
+                return Ok(());
+            }
+            Chunk::OffsetHole { offset, length } => {
+                assert_eq!(offset, request.offset + data.len() as u64, "data comes in order");
+                data.resize(data.len() + usize::try_from(length).expect("it fits"), 0);
+                return Ok(());
+            }
+            Chunk::BlockStatus { descriptors, .. } if self.headers == Headers::Structured => {
+                descriptors.iter().map(|found| found.length.into()).collect()
+            }
+            Chunk::BlockStatusExt { descriptors, .. } if self.headers == Headers::Extended => {
+                descriptors.iter().map(|found| found.length).collect()
+            }
+            Chunk::Error { .. } | Chunk::ErrorOffset { .. } => {
+                *failed = true;
+                return Ok(());
+            }
+            Chunk::None => return Ok(()),
+            other => panic!("{other:?} was not agreed"),
+        };
+        assert_eq!(request.command, NBD_CMD_BLOCK_STATUS);
+        assert!(!lengths.is_empty() && lengths.iter().all(|length| *length > 0));
+        let one = request.flags & NBD_CMD_FLAG_REQ_ONE != 0;
+        assert!(!one || (lengths.len() == 1 && lengths[0] <= request.length));
+        data.push(1);
+        Ok(())
+    }
+
     /// Compares an answer with what the disk must hold, and notes what the request changed.
-    fn judge(&mut self, request: &Request, data: &[u8], answer: Answer) {
-        let end = request.offset.checked_add(request.length.into()).filter(|end| *end <= SIZE);
+    fn judge(&mut self, request: &ExtendedRequest, data: &[u8], answer: Answer) {
+        let end = request.offset.checked_add(request.length).filter(|end| *end <= SIZE);
         let harmless = match request.command {
             NBD_CMD_READ => NBD_CMD_FLAG_DF,
             NBD_CMD_WRITE_ZEROES => NBD_CMD_FLAG_NO_HOLE,
             NBD_CMD_BLOCK_STATUS => NBD_CMD_FLAG_REQ_ONE,
             _ => 0,
         };
+        let payload = if self.headers == Headers::Extended { NBD_CMD_FLAG_PAYLOAD_LEN } else { 0 };
+        let harmless = if request.command == NBD_CMD_WRITE { payload } else { harmless };
         let known = request.flags & !(harmless | NBD_CMD_FLAG_FUA) == 0;
         let possible = match request.command {
-            NBD_CMD_READ => end.is_some() && request.length <= PAYLOAD,
+            NBD_CMD_READ => end.is_some() && request.length <= PAYLOAD.into(),
             NBD_CMD_WRITE | NBD_CMD_WRITE_ZEROES | NBD_CMD_TRIM => end.is_some(),
             NBD_CMD_FLUSH => true,
             NBD_CMD_BLOCK_STATUS => end.is_some() && request.length > 0 && self.contexts > 0,
