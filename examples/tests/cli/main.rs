@@ -6,6 +6,8 @@ mod basics;
 mod crash;
 mod db;
 mod demo;
+#[path = "../../../oma-nbd/tests/pki/mod.rs"]
+mod pki;
 mod qemu;
 mod serve;
 mod world;

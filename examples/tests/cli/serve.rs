@@ -2,11 +2,14 @@
 
 use std::process::Stdio;
 
+use oma_core::ErrorKind;
 use oma_core::conformance::{Requirement, Trial, trial};
+use oma_nbd::{Client, ClientConfig, TlsClientConfig, Uri};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 
-use crate::world::{MIB, World, finish, signal};
+use crate::pki::{self, Pki};
+use crate::world::{LIMIT, MIB, VM, World, finish, signal};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let qemu = [Requirement::Program("qemu-img"), Requirement::Program("qemu-io")];
@@ -14,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("serve_exports_a_file_until_a_signal", &qemu, exports_a_file),
         trial("serve_read_only_refuses_writes", &qemu, read_only),
         trial("serve_listens_on_tcp", &qemu, listens_on_tcp),
+        trial("serve_demands_tls_and_a_certificate_of_one_client", &[], demands_tls),
         trial("serve_tells_what_is_wrong", &[], tells_what_is_wrong),
     ]
 }
@@ -67,6 +71,44 @@ async fn listens_on_tcp() {
     world.raw("other.raw", MIB, 2);
     let second = world.run(&["serve", &world.text("other.raw"), "--listen", &address]).await;
     second.refused(4, &[&address]);
+    signal(&child, "TERM").await;
+    finish(child).await.ok();
+}
+
+async fn demands_tls() {
+    let (world, pki) = (World::new(), Pki::new());
+    pki.issue("other", &pki::client("other"));
+    world.raw("disk.raw", MIB, 1);
+    let (file, socket, directory) =
+        (world.text("disk.raw"), world.text("serve.sock"), pki.folder().display().to_string());
+    let args = [&file, "--socket", &socket, "--tls-certificates", &directory, "--client", "cn:agent"]
+        .map(String::from);
+    let (child, uri) = start(&world, &args.each_ref().map(String::as_str)).await;
+    assert_eq!(uri, format!("nbds+unix:///disk?socket={socket}"));
+    let plain = format!("nbd+unix:///disk?socket={socket}");
+    let replicate = async |source: &str| {
+        world.run(&["replicate", "--vm-path", VM, "--source", source, "--verify", "full"]).await
+    };
+    replicate(&plain).await.refused(2, &["nbds://"]);
+    replicate(&format!("{uri}&tls-certificates={directory}")).await.ok();
+    let uri: Uri = uri.parse().unwrap();
+    let open = async |tls| {
+        let config = ClientConfig { tls: Some(tls), ..ClientConfig::default() };
+        Client::connect(&uri, config).await.map(drop)
+    };
+    assert_eq!(open(pki.client("other")).await.unwrap_err().kind(), ErrorKind::NotFound);
+    // Another certificate, once it is told.
+    pki.issue("server", &pki::server(&["renewed.example"]));
+    let renewed = TlsClientConfig { server_name: Some("renewed.example".to_owned()), ..pki.client("client") };
+    assert_eq!(open(renewed.clone()).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    signal(&child, "HUP").await;
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
+    let read_again = async {
+        while open(renewed.clone()).await.is_err() {
+            tick.tick().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, read_again).await.expect("the certificates are read again");
     signal(&child, "TERM").await;
     finish(child).await.ok();
 }

@@ -134,10 +134,17 @@ impl Socket {
             match sent {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if is_passing(&error) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.reason().unwrap_or(error)),
             }
         }
         Ok(())
+    }
+
+    /// Why the server ended the connection, if it said so before it closed it.
+    fn reason(&self) -> Option<io::Error> {
+        self.session.as_ref()?;
+        let said = self.try_receive(&mut [IoSliceMut::new(&mut [0])]).err()?;
+        (said.kind() == io::ErrorKind::InvalidData).then_some(said)
     }
 
     /// Says that nothing more is sent. Whether the server hears it does not matter.

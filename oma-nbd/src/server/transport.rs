@@ -29,9 +29,9 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// Whether a file can be sent without passing through our memory.
+    /// Whether a part of a file can be sent that nobody read before.
     pub(super) const fn sends_files(&self) -> bool {
-        matches!(self, Self::Tcp(_) | Self::Unix(_))
+        matches!(self, Self::Tcp(_) | Self::Unix(_) | Self::Tls(_))
     }
 
     /// Whether it can be served by another runtime than the one that it was made in.
@@ -55,7 +55,11 @@ impl Transport {
 
     /// Sends bytes that others follow at once, so that the kernel may put them into one packet.
     pub(super) fn poll_send_head(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Self::Tcp(stream) = self else { return Pin::new(self).poll_write(cx, bytes) };
+        let stream = match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => return Poll::Ready(Ok(stream.hold(bytes))),
+            Self::Unix(_) | Self::Other(_) => return Pin::new(self).poll_write(cx, bytes),
+        };
         loop {
             ready!(stream.poll_write_ready(cx))?;
             let more = SendFlags::MORE | SendFlags::NOSIGNAL;
@@ -85,7 +89,8 @@ impl Transport {
                     ready!(stream.poll_write_ready(cx))?;
                     stream.try_io(Interest::WRITABLE, || send(stream.as_fd()))
                 }
-                Self::Tls(_) | Self::Other(_) => Err(io::ErrorKind::Unsupported.into()),
+                Self::Tls(stream) => return stream.poll_send_file(cx, file, offset, length),
+                Self::Other(_) => Err(io::ErrorKind::Unsupported.into()),
             };
             if !is_passing(&sent) {
                 return Poll::Ready(sent);

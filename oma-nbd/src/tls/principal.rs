@@ -60,6 +60,12 @@ impl ClientName {
         &self.0
     }
 
+    /// Whether it is a user of this machine, not a name in a certificate.
+    #[must_use]
+    pub fn is_user(&self) -> bool {
+        self.0.starts_with("uid:")
+    }
+
     pub(crate) fn uid(uid: u32) -> Self {
         Self(format!("uid:{uid}"))
     }

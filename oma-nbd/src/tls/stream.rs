@@ -1,18 +1,33 @@
 //! A byte stream through a TLS session, for the server.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use rustix::io::pread;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy, sink};
+use tokio::time::timeout;
 
 use super::{Need, Session, TlsFailure};
+
+/// So much of a file is read and sealed at once: what comes of it fits the cache of one core.
+const PART: usize = 64 << 10;
+
+/// How much a client may say, and how long, before it hears why there is no TLS.
+const UNREAD: u64 = 64 << 10;
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A stream whose bytes are sealed on their way.
 #[derive(Debug)]
 pub(crate) struct TlsStream<S> {
     inner: S,
     session: Box<Session>,
+    /// Data that shares a record with what is sent next.
+    held: Vec<u8>,
+    /// A part of a file on its way into records.
+    part: Vec<u8>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
@@ -24,9 +39,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             // The other side is told why, as far as it listens.
             let _ = send(&mut inner, &mut session).await;
             let _ = inner.shutdown().await;
+            // What is closed with something unread takes back what it sent.
+            let mut unread = inner.take(UNREAD);
+            let _ = timeout(PATIENCE, copy(&mut unread, &mut sink())).await;
             return Err(failure);
         }
-        Ok(Self { inner, session })
+        Ok(Self { inner, session, held: Vec::new(), part: Vec::new() })
+    }
+
+    /// Keeps data that others follow at once, so that they share a record.
+    pub(crate) fn hold(&mut self, bytes: &[u8]) -> usize {
+        self.held.extend_from_slice(bytes);
+        bytes.len()
+    }
+
+    /// Sends a part of a file from `offset`; 0 bytes mean that the file ends before. No more is read than is sealed at once,
+    /// so that it is still in the processor's cache then.
+    pub(crate) fn poll_send_file(
+        &mut self,
+        cx: &mut Context<'_>,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        length: usize,
+    ) -> Poll<io::Result<usize>> {
+        let Self { inner, session, held, part } = self;
+        ready!(poll(session.flush(&mut Now(inner, cx))))?;
+        part.resize(length.min(PART), 0);
+        let read = pread(file, part.as_mut_slice(), offset)?;
+        if read == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let slices = [IoSlice::new(held), IoSlice::new(&part[..read])];
+        let sent = ready!(poll(session.send(&mut Now(inner, cx), &slices)))?;
+        let sent = sent.saturating_sub(held.len());
+        held.clear();
+        Poll::Ready(Ok(sent))
+    }
+
+    /// Sends what was held back.
+    fn poll_send_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { inner, session, held, .. } = self;
+        while !held.is_empty() {
+            let sent = ready!(poll(session.send(&mut Now(inner, cx), &[IoSlice::new(held)])))?;
+            held.drain(..sent);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -41,7 +98,8 @@ impl<S> TlsStream<S> {
 
     /// The same session over the stream that `change` makes of this one's.
     pub(crate) fn map<T, E>(self, change: impl FnOnce(S) -> Result<T, E>) -> Result<TlsStream<T>, E> {
-        Ok(TlsStream { inner: change(self.inner)?, session: self.session })
+        let Self { inner, session, held, part } = self;
+        Ok(TlsStream { inner: change(inner)?, session, held, part })
     }
 }
 
@@ -107,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { inner, session } = self.get_mut();
+        let Self { inner, session, .. } = self.get_mut();
         let mut into = [IoSliceMut::new(buffer.initialize_unfilled())];
         let outcome = session.receive(&mut Now(inner, cx), &mut into);
         if session.owes() {
@@ -135,7 +193,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let Self { inner, session } = self.get_mut();
+        let this = self.get_mut();
+        ready!(this.poll_send_held(cx))?;
+        let Self { inner, session, .. } = this;
         poll(session.send(&mut Now(inner, cx), slices))
     }
 
@@ -144,13 +204,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { inner, session } = self.get_mut();
+        let this = self.get_mut();
+        ready!(this.poll_send_held(cx))?;
+        let Self { inner, session, .. } = this;
         ready!(poll(session.flush(&mut Now(inner, cx))))?;
         Pin::new(inner).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { inner, session } = self.get_mut();
+        let Self { inner, session, .. } = self.get_mut();
         session.close();
         ready!(poll(session.flush(&mut Now(inner, cx))))?;
         Pin::new(inner).poll_shutdown(cx)

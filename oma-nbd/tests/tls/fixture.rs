@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oma_core::memory::MemoryDevice;
-use oma_core::traits::{Access, ExportSpec};
+use oma_core::traits::{Access, BlockDevice, ExportSpec};
 use oma_core::{ByteSize, Error, ErrorKind, ExportName, Fence, Result};
 use oma_nbd::{
     Client, ClientConfig, ClientName, Clients, ExportOptions, Server, ServerConfig, TlsClientConfig,
@@ -51,6 +51,11 @@ impl Fixture {
         let spec = spec(name, device);
         let options = ExportOptions { clients, ..ExportOptions::default() };
         self.server.publish_to(spec, options).await.unwrap();
+    }
+
+    pub(crate) async fn publish_device(&self, name: &str, device: Arc<dyn BlockDevice>) {
+        let spec = ExportSpec { device, ..spec(name, self.device.clone()) };
+        self.server.publish_to(spec, ExportOptions::default()).await.unwrap();
     }
 
     pub(crate) fn unix(&self, export: &str) -> Uri {

@@ -1,16 +1,18 @@
 //! Whom a client trusts, and that it never goes on in plain text.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use oma_core::conformance::{Trial, trial};
-use oma_core::traits::BlockDevice;
+use oma_core::traits::{Access, BlockDevice, Durability};
 use oma_core::{ErrorKind, Retry};
 use oma_nbd::protocol::{
     Greeting, NBD_FLAG_FIXED_NEWSTYLE, NBD_OPT_STARTTLS, NBD_REP_ACK, NBD_REP_ERR_POLICY, NBD_REP_ERR_UNSUP,
     OptionReplyHeader,
 };
 use oma_nbd::{TlsClientConfig, TlsPolicy, TlsServer, Trust, Uri, UriTls};
+use oma_volume::device::FileDevice;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
@@ -27,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("cve_2019_14842_a_server_without_tls_is_told_nothing", &[], no_tls),
         trial("cve_2019_14842_a_server_that_goes_on_in_plain_is_left", &[], goes_on_in_plain),
         trial("a_server_that_wants_tls_is_told_apart", &[], tls_wanted),
+        trial("a_file_is_read_through_tls_at_any_offset", &[], file_at_any_offset),
         trial("a_connection_that_is_cut_under_tls_fails_what_is_under_way", &[], cut_under_tls),
     ]
 }
@@ -185,6 +188,39 @@ async fn tls_wanted() {
     }
     let listed = oma_nbd::client::list(&fixture.tcp(""), &oma_nbd::ClientConfig::default()).await;
     assert_error(&listed.unwrap_err(), ErrorKind::Unsupported, "nbds://");
+    fixture.close().await;
+}
+
+/// Reads of a file are sealed part by part; others are under way with them.
+async fn file_at_any_offset() {
+    let pki = Pki::new();
+    let fixture = Fixture::new(pki.required().await).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let content: Vec<u8> = (1u32..400_000).flat_map(u32::to_le_bytes).collect();
+    let content = &content[..1_536_000];
+    std::fs::write(file.path(), content).unwrap();
+    let device = FileDevice::open(file.path(), Access::ReadWrite).await.unwrap();
+    fixture.publish_device("file", Arc::new(device)).await;
+    for uri in [fixture.tcp("file"), fixture.unix("file")] {
+        let client = connect(&uri, pki.nobody()).await.unwrap();
+        let read = async |offset: usize, length: usize| {
+            let found = client.read_at(offset.try_into().unwrap(), BytesMut::zeroed(length)).await.unwrap();
+            assert!(found == content[offset..offset + length], "{length} bytes at {offset}");
+        };
+        let lengths = [8193, 16_356, 16_384, 65_535, 65_536, 65_537, 131_072, 700_001, 1 << 20];
+        let reads =
+            lengths.into_iter().flat_map(|length| [0, 1, 4095, 300_007].map(|offset| (offset, length)));
+        let all: Vec<_> = reads.map(|(offset, length)| read(offset, length)).collect();
+        futures_util::future::join_all(all).await;
+        client.write_at(4096, Bytes::from_static(&[7; 4096]), Durability::Durable).await.unwrap();
+        let found = client.read_at(0, BytesMut::zeroed(20_000)).await.unwrap();
+        assert!(found[4096..8192] == [7; 4096] && found[..4096] == content[..4096]);
+        client
+            .write_at(4096, Bytes::copy_from_slice(&content[4096..8192]), Durability::Cached)
+            .await
+            .unwrap();
+        client.close().await;
+    }
     fixture.close().await;
 }
 

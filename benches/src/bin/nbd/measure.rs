@@ -75,7 +75,7 @@ impl<'a> Servers<'a> {
             if tls && missing.is_none() { Some(certificates::make(disks.folder()).await?) } else { None };
         let mut started = Vec::new();
         for kind in kinds {
-            if let Some(reason) = missing.clone().or_else(|| kind.missing(transport)) {
+            if let Some(reason) = missing.clone().or_else(|| kind.missing()) {
                 started.push((*kind, Err(reason)));
                 continue;
             }

@@ -49,7 +49,7 @@ pub(crate) async fn connections(kinds: &[Kind], disks: &Disks, effort: Effort) -
         Table::new(format!("### connections: {CONNECTIONS} at once, 4 KiB random read"), &COLUMNS);
     for kind in kinds {
         let name = kind.to_string().into();
-        let measured = match kind.missing(Transport::Unix) {
+        let measured = match kind.missing() {
             Some(reason) => Err(reason.into()),
             None => crowd(*kind, disks, effort).await,
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use oma_core::traits::{Access, ExportServer, ExportSpec};
 use oma_core::{ExportName, Fence};
-use oma_nbd::{Server, ServerConfig};
+use oma_nbd::{Server, ServerConfig, TlsFiles, TlsPolicy, TlsServer};
 use oma_volume::device::FileDevice;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UnixListener};
@@ -20,6 +20,9 @@ pub(crate) struct ServeArgs {
     /// Listen on a unix socket; else on a TCP port, which is told
     #[arg(long)]
     socket: Option<PathBuf>,
+    /// Demand TLS, with the certificates of a directory
+    #[arg(long)]
+    tls: Option<PathBuf>,
     /// Files to serve as disk, disk-1, disk-2 …
     files: Vec<PathBuf>,
 }
@@ -40,6 +43,12 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<()> {
         };
         server.publish(spec).await?;
     }
+    let server = match &args.tls {
+        Some(dir) => {
+            server.with_tls(TlsPolicy::Required(TlsServer::open(TlsFiles::in_directory(dir)).await?))
+        }
+        None => server,
+    };
     let shutdown = CancellationToken::new();
     let token = shutdown.clone();
     let serving = if let Some(socket) = &args.socket {

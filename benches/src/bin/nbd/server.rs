@@ -75,9 +75,8 @@ impl Plan<'_> {
 
 impl Kind {
     /// Why it cannot be measured here; nothing when it can.
-    pub(crate) fn missing(self, transport: Transport) -> Option<String> {
+    pub(crate) fn missing(self) -> Option<String> {
         let program = match self {
-            Self::Oma if transport == Transport::Tls => return Some("it has no TLS yet".to_owned()),
             Self::Oma => return None,
             Self::QemuNbd => "qemu-nbd",
             Self::Nbdkit => "nbdkit",
@@ -214,6 +213,9 @@ fn ours(plan: Plan<'_>, socket: &Path) -> io::Result<Child> {
     command.arg("serve");
     if plan.transport != Transport::Tcp {
         command.arg("--socket").arg(socket);
+    }
+    if let Some(dir) = plan.certificates {
+        command.arg("--tls").arg(dir);
     }
     command.args(plan.files).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()
 }

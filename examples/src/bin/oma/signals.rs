@@ -48,6 +48,30 @@ impl Drop for Signals {
     }
 }
 
+/// Does something at each SIGHUP until it is dropped.
+#[derive(Debug)]
+pub(crate) struct HangUps(JoinHandle<()>);
+
+impl HangUps {
+    pub(crate) fn listen<F: Future<Output = ()> + Send>(
+        mut act: impl FnMut() -> F + Send + 'static,
+    ) -> Result<Self> {
+        let mut hang_ups =
+            signal(SignalKind::hangup()).map_err(|error| io_error("listen for", "signals", error))?;
+        Ok(Self(tokio::spawn(async move {
+            while hang_ups.recv().await.is_some() {
+                act().await;
+            }
+        })))
+    }
+}
+
+impl Drop for HangUps {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 async fn next(interrupt: &mut Signal, terminate: &mut Signal) {
     tokio::select! {
         _ = interrupt.recv() => {}
