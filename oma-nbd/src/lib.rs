@@ -4,6 +4,8 @@ pub mod protocol;
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "kernel")]
+pub mod kernel;
 #[cfg(feature = "nbd-server")]
 pub mod nbd_server;
 #[cfg(feature = "server")]
