@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod basics;
+mod broken_reads;
 mod crash;
 mod db;
 mod demo;
@@ -19,6 +20,7 @@ use oma_core::conformance;
 fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(basics::trials());
+    trials.extend(broken_reads::trials());
     trials.extend(demo::trials());
     trials.extend(qemu::trials());
     trials.extend(crash::trials());
