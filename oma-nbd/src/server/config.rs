@@ -21,6 +21,9 @@ pub struct ServerConfig {
     pub advertised_payload: u32,
     /// Largest payload that is taken: some clients send more than they were told.
     pub max_payload: u32,
+    /// How long a connection looks for the next small request before it sleeps, where the device's calls are done in place.
+    /// It costs processor time for latency, and gives up by itself when it finds nothing; zero switches it off.
+    pub busy_poll: Duration,
     /// A client that takes longer for the rest of one request, or to read one reply, is cut off, however many bytes came
     /// meanwhile: with the largest payload it is the least rate of a client.
     pub stall_timeout: Duration,
@@ -39,6 +42,7 @@ impl Default for ServerConfig {
             max_buffered: ByteSize::mib(64),
             advertised_payload: 32 << 20,
             max_payload: 64 << 20,
+            busy_poll: Duration::from_micros(50),
             stall_timeout: Duration::from_secs(120),
             drain_timeout: Duration::from_secs(10),
         }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::fs::sendfile;
-use rustix::net::{SendFlags, send};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -51,6 +51,17 @@ impl Transport {
             Self::Tls(stream) => Self::Tls(Box::new(stream.map(Self::moved)?)),
             Self::Other(stream) => Self::Other(stream),
         })
+    }
+
+    /// What has arrived, without waiting; `None` when nothing has. Only where files can be sent.
+    pub(super) fn try_receive(&self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        let received = match self {
+            Self::Tcp(stream) => recv(stream.as_fd(), buffer, RecvFlags::DONTWAIT),
+            Self::Unix(stream) => recv(stream.as_fd(), buffer, RecvFlags::DONTWAIT),
+            Self::Tls(_) | Self::Other(_) => return None,
+        };
+        let received = received.map(|(count, _)| count).map_err(io::Error::from);
+        (!is_passing(&received)).then_some(received)
     }
 
     /// Sends bytes that others follow at once, so that the kernel may put them into one packet.
@@ -122,7 +133,12 @@ impl AsyncRead for Transport {
 
 impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+            Self::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
     }
 
     fn poll_write_vectored(

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use oma_core::Extent;
 use oma_core::traits::{Access, Durability, Zeroing};
 use rustix::fs::{
-    Advice, FallocateFlags, FlockOperation, SeekFrom, fadvise, fallocate, flock, fstatfs, seek,
+    Advice, FallocateFlags, FlockOperation, SeekFrom, fadvise, fallocate, flock, fstat, fstatfs, seek,
 };
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
 
@@ -169,7 +169,7 @@ impl Medium {
 
     /// Whether the file reaches to the end of an extent.
     pub(super) fn has_all(&self, extent: Extent) -> Result<bool> {
-        Ok(self.sort == Sort::BlockDevice || self.file.metadata()?.len() >= extent.end())
+        Ok(self.sort == Sort::BlockDevice || self.end()? >= extent.end())
     }
 
     /// Whether an extent is in the page cache; `false` when nobody can tell.
@@ -324,11 +324,16 @@ impl Medium {
         if self.sort == Sort::BlockDevice {
             return Ok(());
         }
-        let end = self.file.metadata()?.len();
+        let end = self.end()?;
         if end < self.capacity {
             return Err(DeviceError::EndedEarly { end, capacity: self.capacity });
         }
         Ok(())
+    }
+
+    /// Where the file ends. It is asked for at every request: `fstat` takes half as long as `statx`.
+    fn end(&self) -> Result<u64> {
+        Ok(u64::try_from(fstat(&self.file)?.st_size).unwrap_or(0))
     }
 
     /// The part of an extent that the medium can zero without writing.

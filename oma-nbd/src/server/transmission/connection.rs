@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{Command, Refusal, Terms};
 use super::perform::{Answer, perform};
+use super::poller::Poller;
 use super::receive::{Next, Receiver};
 use super::replies::{COPIED, Replies};
 use crate::protocol::{
@@ -71,6 +72,10 @@ pub(crate) struct Connection {
     ended: bool,
     /// Until when the export's rate lets nothing more through.
     pause: Option<Pin<Box<Sleep>>>,
+    poller: Poller,
+    /// Requests that were started since bytes were received, and whether all were small.
+    started: usize,
+    small: bool,
     /// Whether received requests wait until the replies before them are sent.
     backlog: bool,
     /// Whether the next request waits for room.
@@ -90,6 +95,7 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(server: Arc<Inner>, transport: Transport, agreed: Agreed) -> Self {
         let buffers = server.buffers.clone();
+        let poller = Poller::new(server.config.busy_poll);
         Self {
             transport,
             in_place: false,
@@ -102,6 +108,9 @@ impl Connection {
             receiving: true,
             ended: false,
             pause: None,
+            poller,
+            started: 0,
+            small: false,
             backlog: false,
             full: false,
             blocked: false,
@@ -171,7 +180,9 @@ impl Connection {
         let mut moved = false;
         for _ in 0..ROUNDS {
             let mut more = false;
-            while let Poll::Ready(Some(answered)) = self.in_flight.poll_next_unpin(cx) {
+            while !self.in_flight.is_empty()
+                && let Poll::Ready(Some(answered)) = self.in_flight.poll_next_unpin(cx)
+            {
                 self.held -= room(&answered.request);
                 self.finish(answered);
                 more = true;
@@ -195,9 +206,20 @@ impl Connection {
             {
                 self.ended = received == 0;
                 more = true;
+                (self.started, self.small) = (0, true);
             }
             // Who sends much before it reads anything is served as far as there is room.
             more |= self.blocked && self.backlog;
+            if !more && self.is_asked_one_by_one() {
+                let transport = &self.transport;
+                if let Some(received) =
+                    self.receiver.look(&mut self.poller, |buffer| transport.try_receive(buffer))?
+                {
+                    self.ended = received == 0;
+                    more = true;
+                    (self.started, self.small) = (0, true);
+                }
+            }
             if !more {
                 return if moved { Poll::Ready(Ok(Turn::More)) } else { Poll::Pending };
             }
@@ -241,6 +263,8 @@ impl Connection {
 
     fn start(&mut self, request: ExtendedRequest) {
         self.begun += 1;
+        self.started += 1;
+        self.small &= room(&request) <= COPIED;
         let begun = Instant::now();
         if self.draining {
             let refusal = Refusal::new(NBD_ESHUTDOWN, "the export is going away");
@@ -329,6 +353,13 @@ impl Connection {
 
     fn served(&self) -> &Served {
         &self.agreed.export.served
+    }
+
+    /// Whether the client waits for each small reply before it asks again, and nothing else is to be done.
+    fn is_asked_one_by_one(&self) -> bool {
+        let open = self.receiving && !self.ended && !self.full && !self.draining;
+        let idle = self.in_flight.is_empty() && self.replies.is_empty() && !self.receiver.is_mid_request();
+        self.in_place && self.transport.sends_files() && open && idle && self.started == 1 && self.small
     }
 
     fn note_steps(&mut self) {

@@ -11,6 +11,7 @@
 mod command;
 mod connection;
 mod perform;
+mod poller;
 mod receive;
 mod replies;
 

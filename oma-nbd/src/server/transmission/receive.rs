@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
+use super::poller::Poller;
 use crate::protocol::{ExtendedRequest, Headers, Malformed, NBD_CMD_WRITE, Request};
 use crate::server::buffers::Buffers;
 use crate::server::error::Closed;
@@ -166,6 +167,19 @@ impl Receiver {
             self.window = (self.window * 2).min(LARGEST_WINDOW);
         }
         Poll::Ready(Ok(count))
+    }
+
+    /// As [`Receiver::poll_receive`], without waiting: `try_receive` is asked instead, as often as the poller likes.
+    pub(super) fn look(
+        &mut self,
+        poller: &mut Poller,
+        mut try_receive: impl FnMut(&mut [u8]) -> Option<io::Result<usize>>,
+    ) -> io::Result<Option<usize>> {
+        let had = self.received.len();
+        self.received.resize(had + FIRST_WINDOW, 0);
+        let count = poller.look(|| try_receive(&mut self.received[had..])).transpose();
+        self.received.truncate(had + count.as_ref().ok().copied().flatten().unwrap_or(0));
+        count
     }
 
     /// Whether a request has begun and not ended.

@@ -270,6 +270,7 @@ impl Replies {
         }
         let sent = match (&slices[..count], self.pieces.get(count)) {
             ([head], Some(Piece::File { .. })) => transport.poll_send_head(cx, head),
+            ([only], _) => Pin::new(transport).poll_write(cx, only),
             (slices, _) => Pin::new(transport).poll_write_vectored(cx, slices),
         };
         match ready!(sent)? {
