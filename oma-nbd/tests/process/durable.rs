@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("l15_what_was_flushed_is_in_the_file_after_kill_9", &[], flushed_is_kept),
         trial("what_the_disk_does_not_make_durable_is_not_acknowledged_as_durable", &strace, refused_is_told),
         trial("what_the_disk_makes_durable_is_acknowledged_after_that", &strace, order_is_kept),
+        trial("a_flush_while_another_runs_covers_the_writes_before_itself", &strace, flushes_at_once),
     ]
 }
 
@@ -164,4 +165,45 @@ async fn order_is_kept() {
             lines.join("\n")
         );
     }
+}
+
+async fn flushes_at_once() {
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let said = || std::fs::read_to_string(trace.path()).unwrap();
+    let begins = |line: &str| ["fsync(", "fdatasync("].iter().any(|call| line.contains(call));
+    let calls = "trace=fsync,fdatasync,pwrite64,pwritev,pwritev2";
+    // What a disk made durable, it takes its time to say.
+    let slow = "inject=fsync,fdatasync:delay_exit=400000";
+    let log = trace.path().to_str().unwrap();
+    let under = ["strace", "-f", "-qqq", "-o", log, "-e", calls, "-e", "signal=none", "-e", slow];
+    let server = Process::start(How { under: &under, ..How::default() }).await;
+    let mut clients = [
+        server.open("disk").await,
+        server.open("disk").await,
+        server.open("disk").await,
+        server.open("disk").await,
+    ];
+    let flush = request(NBD_CMD_FLUSH, 0, 0);
+    assert_eq!(clients[0].ask(request(NBD_CMD_WRITE, 0, 4096), &[1; 4096]).await, Reply::Done);
+    clients[0].send(flush, &[]).await;
+    let begun = async {
+        while !said().lines().any(begins) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(crate::raw::SOON, begun).await.expect("the first flush reaches the disk");
+    // Too late for the flush that runs, so it is the others that must cover it.
+    assert_eq!(clients[1].ask(request(NBD_CMD_WRITE, 4096, 4096), &[2; 4096]).await, Reply::Done);
+    for client in &mut clients[1..] {
+        client.send(flush, &[]).await;
+    }
+    for client in &mut clients {
+        assert_eq!(client.reply(0).await, (7, Reply::Done));
+    }
+    drop(clients);
+    server.stop().await;
+    let said = said();
+    let lines: Vec<_> = said.lines().collect();
+    let written = lines.iter().rposition(|line| line.contains("4096, 4096")).expect("the write is traced");
+    assert!(lines[written..].iter().any(|line| begins(line)), "nothing made the write durable:\n{said}");
 }
