@@ -112,8 +112,18 @@ async fn an_export_is_a_block_device_of_its_size() {
 async fn l23_what_was_written_is_flushed_before_an_export_is_detached() {
     let (exports, d) = (exports(), device("d"));
     let path = publish(&exports, spec("a", &d)).await;
-    write(&path, 4096, b"in the page cache").await.unwrap();
+    // Kept open: the last to close it would flush it.
+    let open = blocking({
+        let path = path.clone();
+        move || {
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            file.write_all_at(b"in the page cache", 4096).unwrap();
+            file
+        }
+    })
+    .await;
     assert_eq!(exports.withdraw(&name("a"), LONG).await.unwrap(), Drained::Graceful);
+    drop(open);
     assert_eq!(&d.bytes()[4096..4096 + 17], b"in the page cache");
     assert!(d.unflushed().is_empty());
     assert!(write(&path, 0, b"late").await.is_err() || d.bytes()[..4] == [0; 4]);
