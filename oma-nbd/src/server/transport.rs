@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::tls::TlsStream;
+use crate::tls::{KernelStream, TlsFailure, TlsStream};
 
 /// Bytes from somewhere and to there.
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -24,6 +24,8 @@ pub(super) enum Transport {
     Unix(UnixStream),
     /// One of the others, through TLS.
     Tls(Box<TlsStream<Transport>>),
+    /// TCP, through TLS that the kernel does.
+    Kernel(Box<KernelStream>),
     /// Something that an embedder made.
     Other(Box<dyn Duplex>),
 }
@@ -31,15 +33,34 @@ pub(super) enum Transport {
 impl Transport {
     /// Whether a part of a file can be sent that nobody read before.
     pub(super) const fn sends_files(&self) -> bool {
-        matches!(self, Self::Tcp(_) | Self::Unix(_) | Self::Tls(_))
+        matches!(self, Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) | Self::Kernel(_))
     }
 
     /// Whether it can be served by another runtime than the one that it was made in.
     pub(super) fn moves(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Tcp(_) | Self::Unix(_) | Self::Kernel(_) => true,
             Self::Tls(stream) => stream.inner().moves(),
             Self::Other(_) => false,
+        }
+    }
+
+    /// The same stream, with its TLS done by the kernel if that is possible for an export of this size.
+    pub(super) fn in_kernel(self, capacity: u64) -> Result<Self, TlsFailure> {
+        let Self::Tls(stream) = self else { return Ok(self) };
+        let (inner, mut session) = stream.apart();
+        match inner {
+            Self::Tcp(socket) => match session.into_kernel(socket.as_fd(), capacity)? {
+                Ok(session) => Ok(Self::Kernel(Box::new(KernelStream::new(socket, session)))),
+                Err(mut session) => {
+                    session.hurry();
+                    Ok(Self::Tls(Box::new(TlsStream::of(Self::Tcp(socket), session))))
+                }
+            },
+            inner => {
+                session.hurry();
+                Ok(Self::Tls(Box::new(TlsStream::of(inner, session))))
+            }
         }
     }
 
@@ -49,15 +70,22 @@ impl Transport {
             Self::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream.into_std()?)?),
             Self::Unix(stream) => Self::Unix(UnixStream::from_std(stream.into_std()?)?),
             Self::Tls(stream) => Self::Tls(Box::new(stream.map(Self::moved)?)),
+            Self::Kernel(stream) => Self::Kernel(Box::new(stream.moved()?)),
             Self::Other(stream) => Self::Other(stream),
         })
     }
 
-    /// What has arrived, without waiting; `None` when nothing has. Only where files can be sent.
+    /// Whether [`Transport::try_receive`] is of use.
+    pub(super) const fn looks(&self) -> bool {
+        matches!(self, Self::Tcp(_) | Self::Unix(_) | Self::Kernel(_))
+    }
+
+    /// What has arrived, without waiting; `None` when nothing has.
     pub(super) fn try_receive(&self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
         let received = match self {
             Self::Tcp(stream) => recv(stream.as_fd(), buffer, RecvFlags::DONTWAIT),
             Self::Unix(stream) => recv(stream.as_fd(), buffer, RecvFlags::DONTWAIT),
+            Self::Kernel(stream) => return stream.try_receive(buffer).map(Ok),
             Self::Tls(_) | Self::Other(_) => return None,
         };
         let received = received.map(|(count, _)| count).map_err(io::Error::from);
@@ -69,6 +97,7 @@ impl Transport {
         let stream = match self {
             Self::Tcp(stream) => stream,
             Self::Tls(stream) => return Poll::Ready(Ok(stream.hold(bytes))),
+            Self::Kernel(stream) => return stream.poll_send_head(cx, bytes),
             Self::Unix(_) | Self::Other(_) => return Pin::new(self).poll_write(cx, bytes),
         };
         loop {
@@ -101,6 +130,7 @@ impl Transport {
                     stream.try_io(Interest::WRITABLE, || send(stream.as_fd()))
                 }
                 Self::Tls(stream) => return stream.poll_send_file(cx, file, offset, length),
+                Self::Kernel(stream) => return stream.poll_send_file(cx, file, offset, length),
                 Self::Other(_) => Err(io::ErrorKind::Unsupported.into()),
             };
             if !is_passing(&sent) {
@@ -126,6 +156,7 @@ impl AsyncRead for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
+            Self::Kernel(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
             Self::Other(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
@@ -137,6 +168,7 @@ impl AsyncWrite for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+            Self::Kernel(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
             Self::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -150,6 +182,7 @@ impl AsyncWrite for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
+            Self::Kernel(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
             Self::Other(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
@@ -159,6 +192,7 @@ impl AsyncWrite for Transport {
             // The kernel sends what it has.
             Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::Kernel(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
             Self::Other(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -168,6 +202,7 @@ impl AsyncWrite for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::Kernel(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Self::Other(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -195,6 +230,10 @@ impl fmt::Display for Transport {
             },
             Self::Unix(_) => f.write_str("by a unix socket"),
             Self::Tls(stream) => write!(f, "{} through {}", stream.inner(), stream.session().agreed()),
+            Self::Kernel(stream) => match stream.peer() {
+                Ok(address) => write!(f, "from {address} through TLS of the kernel"),
+                Err(_) => f.write_str("from somewhere through TLS of the kernel"),
+            },
             Self::Other(_) => f.write_str("within the program"),
         }
     }
@@ -206,6 +245,7 @@ impl fmt::Debug for Transport {
             Self::Tcp(_) => "Tcp",
             Self::Unix(_) => "Unix",
             Self::Tls(_) => "Tls",
+            Self::Kernel(_) => "Kernel",
             Self::Other(_) => "Other",
         })
     }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::BorrowedFd;
 
 use super::{ClientName, TlsFailure};
 
@@ -51,10 +52,40 @@ impl Session {
     pub(crate) fn close(&mut self) {
         match self.0 {}
     }
+    pub(crate) fn hurry(&mut self) {
+        match self.0 {}
+    }
+    #[expect(clippy::boxed_local, reason = "it has the shape of what it stands in for")]
+    pub(crate) fn into_kernel(
+        self: Box<Self>,
+        _socket: BorrowedFd<'_>,
+        _capacity: u64,
+    ) -> Result<Result<KernelSession, Box<Self>>, TlsFailure> {
+        match self.0 {}
+    }
     pub(crate) fn names(&self) -> Vec<ClientName> {
         match self.0 {}
     }
     pub(crate) fn agreed(&self) -> String {
+        match self.0 {}
+    }
+}
+
+/// A session in the kernel that cannot be.
+#[derive(Debug)]
+pub(crate) struct KernelSession(Infallible);
+
+impl KernelSession {
+    pub(crate) fn sent(&mut self, _socket: BorrowedFd<'_>, _bytes: usize) -> Result<(), TlsFailure> {
+        match self.0 {}
+    }
+    pub(crate) fn take_control(&mut self, _socket: BorrowedFd<'_>) -> Result<(), TlsFailure> {
+        match self.0 {}
+    }
+    pub(crate) const fn is_ended(&self) -> bool {
+        match self.0 {}
+    }
+    pub(crate) fn close(&mut self, _socket: BorrowedFd<'_>) {
         match self.0 {}
     }
 }

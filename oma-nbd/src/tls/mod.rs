@@ -13,6 +13,8 @@ mod access;
 )]
 mod failure;
 mod files;
+#[cfg(feature = "server")]
+mod kernel_stream;
 mod principal;
 #[cfg(feature = "server")]
 mod stream;
@@ -40,9 +42,13 @@ pub use server::{TlsPolicy, TlsServer};
 #[cfg(feature = "server")]
 mod server;
 
+#[cfg(feature = "server")]
+pub(crate) use engine::KernelSession;
 #[cfg(feature = "client")]
 pub(crate) use engine::connector;
 pub(crate) use engine::{Need, Session};
 pub(crate) use failure::TlsFailure;
+#[cfg(feature = "server")]
+pub(crate) use kernel_stream::KernelStream;
 #[cfg(feature = "server")]
 pub(crate) use stream::TlsStream;

@@ -44,7 +44,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             let _ = timeout(PATIENCE, copy(&mut unread, &mut sink())).await;
             return Err(failure);
         }
-        Ok(Self { inner, session, held: Vec::new(), part: Vec::new() })
+        Ok(Self::of(inner, session))
     }
 
     /// Keeps data that others follow at once, so that they share a record.
@@ -90,6 +90,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
 impl<S> TlsStream<S> {
     pub(crate) fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// The stream and the session.
+    pub(crate) fn apart(self) -> (S, Box<Session>) {
+        (self.inner, self.session)
+    }
+
+    /// A stream through a session that is made.
+    pub(crate) const fn of(inner: S, session: Box<Session>) -> Self {
+        Self { inner, session, held: Vec::new(), part: Vec::new() }
     }
 
     pub(crate) const fn inner(&self) -> &S {

@@ -30,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("cve_2019_14842_a_server_that_goes_on_in_plain_is_left", &[], goes_on_in_plain),
         trial("a_server_that_wants_tls_is_told_apart", &[], tls_wanted),
         trial("a_file_is_read_through_tls_at_any_offset", &[], file_at_any_offset),
+        trial("tls_over_tcp_is_the_kernels_where_it_can", &[], tls_of_the_kernel),
         trial("a_connection_that_is_cut_under_tls_fails_what_is_under_way", &[], cut_under_tls),
     ]
 }
@@ -188,6 +189,29 @@ async fn tls_wanted() {
     }
     let listed = oma_nbd::client::list(&fixture.tcp(""), &oma_nbd::ClientConfig::default()).await;
     assert_error(&listed.unwrap_err(), ErrorKind::Unsupported, "nbds://");
+    fixture.close().await;
+}
+
+async fn tls_of_the_kernel() {
+    let pki = Pki::new();
+    let fixture = Fixture::new(pki.required().await).await;
+    let possible = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_ulp");
+    let possible = possible.is_ok_and(|names| names.split_whitespace().any(|name| name == "tls"));
+    for (uri, by_kernel) in [(fixture.tcp("disk"), possible), (fixture.unix("disk"), false)] {
+        let client = connect(&uri, pki.nobody()).await.unwrap();
+        let name = oma_core::ExportName::parse("disk").unwrap();
+        let report = fixture.server.report(&name).unwrap();
+        let [connection] = report.connections.as_slice() else { panic!("{report:?}") };
+        assert_eq!(connection.client.ends_with("through TLS of the kernel"), by_kernel, "{connection:?}");
+        assert!(by_kernel || connection.client.contains("TLSv1_3"), "{connection:?}");
+        client.close().await;
+        let gone = async {
+            while !fixture.server.report(&name).unwrap().connections.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the connection ends");
+    }
     fixture.close().await;
 }
 

@@ -103,6 +103,8 @@ pub(super) async fn shake_hands(
         outcome = negotiate(server, &mut transport, flags, &visitor).await?;
     }
     let Outcome::Open(agreed) = outcome else { return Ok(None) };
+    let capacity = agreed.export.served.export.capacity.bytes();
+    let transport = transport.in_kernel(capacity).map_err(Closed::Tls)?;
     let (export, client) = (&agreed.export.served.export.name, format!("{} {transport}", visitor.principal));
     tracing::debug!(%export, client, "a client opened an export");
     agreed.export.meter.identify(client);

@@ -359,7 +359,7 @@ impl Connection {
     fn is_asked_one_by_one(&self) -> bool {
         let open = self.receiving && !self.ended && !self.full && !self.draining;
         let idle = self.in_flight.is_empty() && self.replies.is_empty() && !self.receiver.is_mid_request();
-        self.in_place && self.transport.sends_files() && open && idle && self.started == 1 && self.small
+        self.in_place && self.transport.looks() && open && idle && self.started == 1 && self.small
     }
 
     fn note_steps(&mut self) {

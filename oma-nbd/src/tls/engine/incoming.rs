@@ -28,6 +28,9 @@ impl Incoming {
     pub(super) fn discard(&mut self, count: usize) {
         self.start += count;
         debug_assert!(self.start <= self.end, "no more is discarded than is there");
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
     }
 
     /// Room for a receive; empty only when a peer sent a message that is longer than any may be.

@@ -2,12 +2,16 @@
 
 mod explain;
 mod incoming;
+#[cfg(feature = "server")]
+mod kernel;
 mod names;
 mod outgoing;
 mod pem;
 mod session;
 mod settings;
 
+#[cfg(feature = "server")]
+pub(crate) use kernel::KernelSession;
 pub(crate) use session::{Need, Session};
 #[cfg(feature = "server")]
 pub(crate) use settings::Acceptor;

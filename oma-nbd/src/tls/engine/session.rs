@@ -1,5 +1,7 @@
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+#[cfg(feature = "server")]
+use std::os::fd::BorrowedFd;
 
 use rustls::CommonState;
 use rustls::client::UnbufferedClientConnection;
@@ -8,6 +10,8 @@ use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use super::explain::{explain, explain_end};
 use super::incoming::Incoming;
+#[cfg(feature = "server")]
+use super::kernel::{self, KernelSession};
 use super::names;
 use super::outgoing::Outgoing;
 use crate::tls::{ClientName, TlsFailure};
@@ -35,8 +39,10 @@ pub(crate) enum Need {
 pub(crate) struct Session {
     side: Side,
     incoming: Incoming,
-    /// How much of the incoming bytes is whole records; used during the handshake, which never receives beyond one.
+    /// How much of the incoming bytes is whole records; used while nothing beyond one is received.
     framed: usize,
+    /// Whether nothing beyond a record is received: the kernel may take over behind it.
+    careful: bool,
     /// Data that was opened and that nobody took yet.
     opened: Vec<u8>,
     taken: usize,
@@ -76,9 +82,10 @@ enum Wish<'a> {
 }
 
 impl Session {
-    pub(super) fn new(side: Side) -> Self {
+    pub(super) fn new(side: Side, careful: bool) -> Self {
         Self {
             side,
+            careful,
             incoming: Incoming::default(),
             framed: 0,
             opened: Vec::new(),
@@ -120,10 +127,10 @@ impl Session {
 
     /// Bytes that are missing until a record's header, then until the record, is whole.
     fn missing(&self) -> usize {
-        let record = &self.incoming.rest()[self.framed..];
+        let record = self.incoming.rest().get(self.framed..).unwrap_or_default();
         match record {
             [_, _, _, high, low, ..] => {
-                HEADER + usize::from(u16::from_be_bytes([*high, *low])) - record.len()
+                (HEADER + usize::from(u16::from_be_bytes([*high, *low]))).saturating_sub(record.len())
             }
             _ => HEADER - record.len(),
         }
@@ -175,7 +182,8 @@ impl Session {
             if self.ended {
                 return Ok(0);
             }
-            let spare = self.incoming.spare();
+            let missing = self.missing();
+            let spare = if self.careful { self.incoming.room(missing) } else { self.incoming.spare() };
             if spare.is_empty() {
                 return Err(TlsFailure::Broken("a message without end".to_owned()).into());
             }
@@ -185,8 +193,8 @@ impl Session {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
                 }
                 Ok(count) => {
-                    self.incoming.filled(count);
-                    self.needs_more = false;
+                    self.received(count);
+                    self.needs_more = self.careful && self.framed < self.incoming.len();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -288,6 +296,31 @@ impl Session {
         incoming.discard(discard);
         self.framed = self.framed.saturating_sub(discard);
         step
+    }
+
+    /// Receives as much at once as there is, from now on: the kernel does not take over.
+    pub(crate) fn hurry(&mut self) {
+        self.careful = false;
+    }
+
+    /// Hands the session to the kernel, from the next byte of the socket on, if that is possible: else it stays as it is.
+    #[cfg(feature = "server")]
+    pub(crate) fn into_kernel(
+        self: Box<Self>,
+        socket: BorrowedFd<'_>,
+        capacity: u64,
+    ) -> Result<Result<KernelSession, Box<Self>>, TlsFailure> {
+        let is_empty = self.incoming.len() == 0 && self.taken == self.opened.len() && !self.owes();
+        let is_open = !self.ended && !self.closed && self.failed.is_none();
+        let fits = self.careful && is_empty && is_open && kernel::serves(capacity);
+        let suite = self.common().negotiated_cipher_suite().map(|suite| suite.suite());
+        if !fits || !suite.is_some_and(kernel::knows) || !kernel::prepare(socket) {
+            return Ok(Err(self));
+        }
+        match self.side {
+            Side::Server(side) => KernelSession::begin(side, socket).map(Ok),
+            Side::Client(_) => Err(TlsFailure::Broken("a client's session in a server".to_owned())),
+        }
     }
 
     /// The names in the other side's certificate, which was verified; none when it showed none.

@@ -66,6 +66,7 @@ mod server {
     use rustls::ServerConfig;
     use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, WebPkiClientVerifier};
 
+    use super::super::kernel;
     use super::{Arc, Session, Side, TlsFailure, check_time, explain, pem, provider, unfit};
     use crate::tls::{ClientCertificates, TlsFiles};
 
@@ -101,12 +102,13 @@ mod server {
             // A session that is taken up again would not look at the client's certificate again.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
+            config.enable_secret_extraction = kernel::is_there();
             Ok(Self(Arc::new(config)))
         }
 
         pub(crate) fn session(&self) -> Result<Session, TlsFailure> {
             let side = UnbufferedServerConnection::new(self.0.clone()).map_err(|error| explain(&error))?;
-            Ok(Session::new(Side::Server(side)))
+            Ok(Session::new(Side::Server(side), kernel::is_there()))
         }
     }
 
@@ -147,7 +149,7 @@ mod client {
         };
         settings.resumption = Resumption::disabled();
         let side = UnbufferedClientConnection::new(Arc::new(settings), server);
-        Ok(Session::new(Side::Client(side.map_err(|error| explain(&error))?)))
+        Ok(Session::new(Side::Client(side.map_err(|error| explain(&error))?), false))
     }
 
     fn system() -> Result<RootCertStore, TlsFailure> {
