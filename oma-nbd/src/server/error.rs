@@ -38,10 +38,6 @@ pub(super) enum Closed {
     Stalled,
     #[error("the export was withdrawn or the server shut down")]
     Cut,
-    #[error(
-        "no thread could be started for the connection; raise the limit of processes, or lower that of connections"
-    )]
-    NoThread(#[source] io::Error),
     #[error("the thread of the connection panicked; this is a bug")]
     Panicked,
     #[error("the file could not be sent")]
@@ -60,7 +56,7 @@ impl From<Closed> for Error {
             | Closed::Vanished
             | Closed::Stalled
             | Closed::HandshakeTimeout => (ErrorKind::Unavailable, Retry::Later),
-            Closed::TooManyConnections | Closed::NoThread(_) => (ErrorKind::Busy, Retry::Later),
+            Closed::TooManyConnections => (ErrorKind::Busy, Retry::Later),
             Closed::Shrunk => (ErrorKind::Corrupt, Retry::Never),
             Closed::Panicked => (ErrorKind::Internal, Retry::Never),
             Closed::Cut => (ErrorKind::Cancelled, Retry::Later),

@@ -14,7 +14,7 @@ use super::Inner;
 use super::error::Closed;
 use super::handshake::shake_hands;
 use super::stop::Stop;
-use super::thread;
+use super::thread::Thread;
 use super::transmission::Connection;
 use super::transport::Transport;
 use crate::tls::{ClientName, Principal, TlsPolicy};
@@ -111,7 +111,13 @@ pub(super) async fn converse(
     let Some((transport, agreed)) = agreed else { return Ok(()) };
     let served = &agreed.export.served;
     if transport.moves() && served.device.in_place().is_some() {
-        return thread::serve(server, transport, agreed, stop).await;
+        match Thread::start(&served.export.name) {
+            Ok(thread) => return thread.serve(server, transport, agreed, stop).await,
+            // Slower, but served: it was told that it is.
+            Err(error) => {
+                tracing::warn!(%error, "no thread could be started for a connection; raise the limits");
+            }
+        }
     }
     Connection::new(server, transport, agreed).run(&stop).await
 }
