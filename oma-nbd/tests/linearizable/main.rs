@@ -76,7 +76,7 @@ async fn assert_linearizable(seed: u64, trims: bool, device: Arc<dyn BlockDevice
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_read_of_memory_is_explained_by_some_order() {
-    for seed in 1..=3 {
+    for seed in 1..=2 {
         assert_linearizable(seed, seed % 2 == 0, memory()).await;
     }
 }
@@ -88,7 +88,7 @@ async fn every_read_of_memory_is_explained_by_some_order_on_one_thread() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_read_of_a_file_is_explained_by_some_order() {
-    for seed in 21..=23 {
+    for seed in 21..=22 {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("disk.raw");
         std::fs::File::create(&path).unwrap().set_len(SIZE.bytes()).unwrap();

@@ -14,9 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::history::{Call, Clock, Effect, History};
 use crate::raw::{Raw, Reply};
 
-/// Bytes of a block. Its first and its last word are registers, judged apart: a read that overlaps a write may find one
-/// part of a block old and the other new, on a file as on any disk.
-pub(crate) const BLOCK: u64 = 512;
+/// Bytes of a block; reads of several are large enough to be sent straight from a file. The first and the last word of a block
+/// are registers, judged apart: a read that overlaps a write may find one part of a block old and the other new, on a file as
+/// on any disk.
+pub(crate) const BLOCK: u64 = 4096;
 pub(crate) const BLOCKS: u64 = 96;
 /// No call covers more blocks.
 const MOST: u64 = 24;
