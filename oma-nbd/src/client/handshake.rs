@@ -29,6 +29,8 @@ use crate::tls::Session;
 const MAX_REPLY: u32 = 64 << 10;
 /// No option has more replies: a list of that many exports is of no use to anybody.
 const MAX_REPLIES: usize = 64 << 10;
+/// Nor have they more bytes together: they are kept until the last one came.
+const MAX_REPLIED: usize = 16 << 20;
 
 /// One export of a server's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -312,8 +314,10 @@ impl Handshake {
         mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<Outcome, Failure> {
         self.request(option, payload).await?;
+        let mut replied = 0;
         for _ in 0..MAX_REPLIES {
             let (reply, payload) = self.reply(option).await?;
+            replied += payload.len();
             if reply == NBD_REP_ACK {
                 return Ok(Outcome::Acknowledged);
             }
@@ -324,6 +328,9 @@ impl Handshake {
             }
             if reply != item {
                 return Err(Violation::Handshake("a kind of reply that this option does not have").into());
+            }
+            if replied > MAX_REPLIED {
+                break;
             }
             each(&payload)?;
         }

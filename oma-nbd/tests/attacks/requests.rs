@@ -73,7 +73,7 @@ async fn status(raw: &mut Raw, offset: u64, length: u32) -> Vec<Descriptor> {
 }
 
 #[tokio::test]
-async fn cve_2025_47711_extents_that_end_at_the_32nd_bit_are_told_whole() {
+async fn cve_2025_47711_extents_that_end_at_4_gib_are_told_whole() {
     const EDGE: u64 = 1 << 32;
     let device = MemoryDevice::new("m", ByteSize::gib(16));
     // A hole that ends at 2^32 exactly, data, and holes longer than 32 bits tell.

@@ -2,8 +2,8 @@
 
 use oma_core::ErrorKind;
 use oma_core::traits::BlockDevice;
-use oma_nbd::client;
 use oma_nbd::protocol::*;
+use oma_nbd::{Uri, client};
 
 use crate::liar::{Liar, ack, config, go, reply};
 
@@ -64,6 +64,29 @@ async fn a_name_in_a_list_that_lies_about_its_length_is_refused() {
         let liar = Liar::negotiating(move |option| (option == NBD_OPT_LIST).then(|| listed.clone()));
         let error = client::list(&liar.uri(), &config()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{lie}: {}", error.chain());
+    }
+}
+
+#[tokio::test]
+async fn a_list_without_end_takes_no_memory_without_end() {
+    let text = "x".repeat(MAX_STRING);
+    let mut payload = Vec::new();
+    ListReply { name: &text, description: &text }.encode(&mut payload);
+    let item = reply(NBD_OPT_LIST, NBD_REP_SERVER, &payload);
+    // 64 MiB of names: far fewer than could be listed.
+    let listed = item.repeat((64 << 20) / item.len());
+    let liar = Liar::negotiating(move |option| (option == NBD_OPT_LIST).then(|| listed.clone()));
+    let error = client::list(&liar.uri(), &config()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", error.chain());
+}
+
+#[test]
+fn cve_2025_14946_hosts_that_look_like_options_are_no_hosts() {
+    for host in ["-oProxyCommand=reboot", "--help", "-"] {
+        let uri = Uri::parse(&format!("nbd://{host}/disk"));
+        assert_eq!(uri.unwrap_err().kind(), ErrorKind::Invalid, "{host}");
+        let ssh = Uri::parse(&format!("nbd+ssh://{host}/disk"));
+        assert_eq!(ssh.unwrap_err().kind(), ErrorKind::Unsupported, "{host}");
     }
 }
 
