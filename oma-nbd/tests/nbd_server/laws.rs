@@ -95,10 +95,10 @@ async fn l23_a_withdrawal_waits_for_clients_that_leave() {
     let server = site.server();
     server.publish(spec("a", "d")).await.unwrap();
     let client = site.connect("a").await.unwrap();
-    let withdrawing = tokio::spawn(async move { server.withdraw(&name("a"), LONG).await });
+    let mut withdrawing = tokio::spawn(async move { server.withdraw(&name("a"), LONG).await });
     while site.connect("a").await.is_ok() {}
     write(&client, "in time").await.unwrap();
-    assert!(!withdrawing.is_finished());
+    assert!(tokio::time::timeout(10 * SHORT, &mut withdrawing).await.is_err(), "a client is there");
     client.close().await;
     assert_eq!(withdrawing.await.unwrap().unwrap(), Drained::Graceful);
     assert_eq!(&site.bytes("d")[..7], b"in time");
