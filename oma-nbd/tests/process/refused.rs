@@ -9,6 +9,7 @@ use crate::child::{How, Process};
 use crate::raw::{Reply, request};
 
 const MIB: u32 = 1 << 20;
+const HANGS: Duration = Duration::from_secs(2);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let namespaces = std::process::Command::new("unshare").args(["-rm", "true"]).output();
@@ -18,10 +19,28 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_full_file_system_is_no_space_and_room_that_is_made_is_used", &mount, full),
         trial("a_limit_of_file_size_is_no_space_and_the_server_lives_on", &[], limited),
         trial("no_space_for_punching_holes_is_told", &strace, no_space_to_punch),
-        trial("a_disk_that_hangs_keeps_no_other_export_waiting", &strace, || hangs(false)),
-        trial("a_disk_that_hangs_keeps_no_other_export_waiting_on_one_thread", &strace, || hangs(true)),
+        trial("a_disk_that_hangs_in_flushes_keeps_nobody_else_waiting", &strace, || hangs(FLUSH, false)),
+        trial("a_disk_that_hangs_in_flushes_keeps_nobody_else_waiting_on_one_thread", &strace, || {
+            hangs(FLUSH, true)
+        }),
+        trial("a_disk_that_hangs_in_writes_keeps_nobody_else_waiting", &strace, || hangs(WRITE, false)),
+        trial("a_disk_that_hangs_in_writes_keeps_nobody_else_waiting_on_one_thread", &strace, || {
+            hangs(WRITE, true)
+        }),
+        trial("a_disk_that_hangs_in_zeroes_keeps_nobody_else_waiting", &strace, || hangs(ZEROES, false)),
+        trial("a_disk_that_hangs_in_reads_keeps_no_other_export_waiting", &strace, || hangs(READ, false)),
+        trial("a_disk_that_hangs_in_reads_keeps_no_other_export_waiting_on_one_thread", &strace, || {
+            hangs(READ, true)
+        }),
     ]
 }
+
+/// System calls that hang, and the command that makes them.
+type Hang = (&'static str, u16, u32);
+const FLUSH: Hang = ("fsync,fdatasync", NBD_CMD_FLUSH, 0);
+const WRITE: Hang = ("pwrite64,pwritev,pwritev2", NBD_CMD_WRITE, 4096);
+const ZEROES: Hang = ("fallocate", NBD_CMD_WRITE_ZEROES, 4096);
+const READ: Hang = ("pread64,preadv,preadv2,sendfile", NBD_CMD_READ, 65536);
 
 async fn full() {
     let (under, script) = (["unshare", "-rm"], "mount -t tmpfs -o size=8m none \"$1\"");
@@ -80,21 +99,25 @@ async fn no_space_to_punch() {
     server.stop().await;
 }
 
-async fn hangs(one_thread: bool) {
+async fn hangs((calls, command, length): Hang, one_thread: bool) {
     let folder = tempfile::TempDir::new().unwrap();
     std::fs::create_dir(folder.path().join("images")).unwrap();
     let disk = folder.path().join("images/disk");
-    std::fs::write(&disk, b"").unwrap();
-    // Only calls on this file: it takes two seconds to make anything durable.
-    let delay = "inject=fsync,fdatasync:delay_enter=2000000";
-    let under = ["strace", "-f", "-qqq", "-o", "/dev/null", "-P", disk.to_str().unwrap(), "-e", delay];
+    std::fs::write(&disk, b"abc").unwrap();
+    // Only calls on this file.
+    let delay = format!("inject={calls}:delay_enter=2000000");
+    let under = ["strace", "-f", "-qqq", "-o", "/dev/null", "-P", disk.to_str().unwrap(), "-e", &delay];
     let server = Process::start_in(folder, How { under: &under, one_thread, ..How::default() }).await;
-    let (mut raw, mut same) = (server.open("disk").await, server.open("disk").await);
+    let (mut stuck, mut same) = (server.open("disk").await, server.open("disk").await);
     let mut other = server.open("other").await;
-    assert_eq!(raw.ask(request(NBD_CMD_WRITE, 0, 3), b"abc").await, Reply::Done);
+    // A thread of its own has begun when the first answer came.
+    for raw in [&mut stuck, &mut same, &mut other] {
+        assert_eq!(raw.ask(request(99, 0, 0), &[]).await, Reply::Error(NBD_EINVAL));
+    }
     let begun = Instant::now();
-    raw.send(request(NBD_CMD_FLUSH, 0, 0), &[]).await;
-    for number in 0..30 {
+    let data = if command == NBD_CMD_WRITE { vec![1; 4096] } else { Vec::new() };
+    stuck.send(request(command, 0, length), &data).await;
+    for number in 0..15 {
         let data = [number; 512];
         let write = request(NBD_CMD_WRITE, u64::from(number) * 512, 512);
         assert_eq!(other.ask(write, &data).await, Reply::Done);
@@ -102,12 +125,15 @@ async fn hangs(one_thread: bool) {
             other.ask(Request { command: NBD_CMD_READ, ..write }, &[]).await,
             Reply::Data(data.to_vec())
         );
-        // Neither do reads of the same disk wait for it.
-        assert_eq!(same.ask(request(NBD_CMD_READ, 0, 3), &[]).await, Reply::Data(b"abc".to_vec()));
+        // Neither do reads of the same disk wait, unless it is reads that hang.
+        if command != NBD_CMD_READ {
+            let read = same.ask(request(NBD_CMD_READ, 1 << 20, 3), &[]).await;
+            assert_eq!(read, Reply::Data(vec![0; 3]));
+        }
     }
     let meanwhile = begun.elapsed();
-    assert_eq!(raw.reply(0).await, (7, Reply::Done));
-    let flushed = begun.elapsed();
-    assert!(flushed >= Duration::from_secs(2) && meanwhile < flushed, "{meanwhile:?} of {flushed:?}");
-    assert!(meanwhile < Duration::from_secs(2), "the others waited: {meanwhile:?}");
+    let (cookie, reply) = stuck.reply(0).await;
+    assert!(cookie == 7 && !matches!(reply, Reply::Error(_)), "{reply:?}");
+    let answered = begun.elapsed();
+    assert!(answered >= HANGS && meanwhile < HANGS, "{meanwhile:?} of {answered:?}");
 }
