@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oma_core::ByteSize;
 use oma_core::memory::MemoryDevice;
-use oma_core::traits::{Drained, ExportServer};
+use oma_core::traits::{Access, Drained, ExportServer, ExportSpec};
+use oma_core::{ByteSize, Fence};
 use oma_nbd::kernel::{KernelConfig, KernelExports, attached, sweep};
-use oma_nbd::{Server, ServerConfig};
+use oma_nbd::{Client, ClientConfig, Server, ServerConfig, Uri};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
         l22_nbd_client_does_not_notice_another_export,
         l23_a_withdrawn_export_fails_for_the_kernel,
         what_nbd_client_attached_is_never_touched,
+        an_export_of_another_server_is_attached_through_our_client,
     ]
 }
 
@@ -54,11 +55,15 @@ async fn served(socket: &str) -> Served {
 
 /// Writes random blocks through the kernel, and compares what the kernel reads and what the device has.
 async fn exercise(device: &MemoryDevice) {
-    well("dd if=/dev/urandom of=/tmp/data bs=64k count=64 2>/dev/null").await;
-    well(&format!("dd if=/tmp/data of={NODE} bs=64k seek=32 conv=fsync 2>/dev/null")).await;
+    exercise_at(NODE, device).await;
+}
+
+async fn exercise_at(node: &str, device: &MemoryDevice) {
+    well("dd if=/dev/urandom of=/tmp/data bs=64k count=16 2>/dev/null").await;
+    well(&format!("dd if=/tmp/data of={node} bs=64k seek=32 conv=fsync 2>/dev/null")).await;
     well("echo 3 > /proc/sys/vm/drop_caches").await;
     well(&format!(
-        "dd if={NODE} of=/tmp/back bs=64k skip=32 count=64 2>/dev/null && cmp /tmp/data /tmp/back"
+        "dd if={node} of=/tmp/back bs=64k skip=32 count=16 2>/dev/null && cmp /tmp/data /tmp/back"
     ))
     .await;
     let data = std::fs::read("/tmp/data").unwrap();
@@ -129,5 +134,28 @@ async fn what_nbd_client_attached_is_never_touched() {
     }
     exercise(&served.device).await;
     well(&format!("nbd-client -d {NODE}")).await;
-    drop(Arc::new(exports));
+}
+
+async fn an_export_of_another_server_is_attached_through_our_client() {
+    let served = served("/tmp/s7").await;
+    let uri = Uri::unix("/tmp/s7", "disk").unwrap();
+    let client = Client::connect(&uri, ClientConfig::default()).await.unwrap();
+    let exports = KernelExports::new(KernelConfig::default());
+    let remote = ExportSpec {
+        name: name("remote"),
+        description: String::new(),
+        access: Access::ReadWrite,
+        fence: Fence(1),
+        device: Arc::new(client),
+    };
+    exports.publish(remote).await.unwrap();
+    let node = exports.path(&name("remote")).await.unwrap();
+    exercise_at(node.to_str().unwrap(), &served.device).await;
+    // The other server ends it: the device fails, the machine and the withdrawal do not.
+    served.server.withdraw(&name("disk"), LONG).await.unwrap();
+    let (said, ended_well) =
+        program(&format!("dd if=/tmp/data of={} bs=64k conv=fsync", node.display())).await;
+    assert!(!ended_well, "{said}");
+    exports.withdraw(&name("remote"), LONG).await.unwrap();
+    assert!(attached().await.unwrap().is_empty());
 }

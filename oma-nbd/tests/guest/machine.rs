@@ -1,7 +1,8 @@
 //! A small machine: Debian's kernel, an initramfs, and this test program in it.
 //!
 //! Any test program can run a part of itself there: when [`IN_GUEST`] is set it is in the machine, and each line `case NAME ok` or
-//! `case NAME failed: TEXT` on its standard output is an outcome.
+//! `case NAME failed: TEXT` on its standard output is an outcome. Another test includes this file and names its modules, e.g. `tls` for
+//! TLS in the kernel.
 
 use std::collections::BTreeMap;
 use std::fs;
