@@ -223,6 +223,10 @@ impl Session {
     pub(crate) fn send(&mut self, socket: &mut impl Write, data: &[IoSlice<'_>]) -> io::Result<usize> {
         self.flush(socket)?;
         let sealed = self.seal(Wish::Seal(data))?;
+        if sealed == 0 && data.iter().any(|piece| !piece.is_empty()) {
+            // Both sides have said that nothing more comes.
+            return Err(io::ErrorKind::WriteZero.into());
+        }
         match self.flush(socket) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             _ => Ok(sealed),
