@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oma_core::ByteSize;
-use oma_core::memory::MemoryDevice;
+use oma_core::memory::{HeldDevice, Hold, MemoryDevice};
 use oma_core::traits::Access;
 use oma_nbd::protocol::*;
 use oma_nbd::{ExportLimits, ExportOptions, Server, ServerConfig};
@@ -85,4 +85,29 @@ async fn what_went_through_an_export_is_told_by_connection_and_outlives_it() {
     assert_eq!((left.requests, left.bytes_written), (1, 3));
     assert!(left.client.contains("within the program"), "{}", left.client);
     assert!(server.report(&name("other")).is_none());
+}
+
+#[tokio::test]
+async fn all_connections_together_hold_no_more_than_the_server_may() {
+    const PIECE: u32 = 256 << 10;
+    let config = ServerConfig { max_payload: PIECE, max_memory: ByteSize::mib(1), ..ServerConfig::default() };
+    let hold = Hold::default();
+    let held = HeldDevice::new(Arc::new(MemoryDevice::new("m", ByteSize::mib(4))), hold.clone());
+    let server = raw::server(config, Arc::new(held)).await;
+    hold.hold();
+    let mut raws = Vec::new();
+    for at in 0..8 {
+        let mut raw = Raw::simple(&server).await;
+        raw.send(request(NBD_CMD_READ, 0, PIECE), &[]).await;
+        hold.reached((at + 1).min(4)).await;
+        raws.push(raw);
+    }
+    // Small requests need nothing of it.
+    let mut other = Raw::simple(&server).await;
+    assert_eq!(other.ask(request(99, 0, 0), &[]).await, Reply::Error(NBD_EINVAL));
+    assert_eq!(hold.waiting(), 4, "the others wait for memory");
+    hold.release();
+    for raw in &mut raws {
+        assert_eq!(raw.reply(PIECE).await.1, Reply::Data(vec![0; usize::try_from(PIECE).unwrap()]));
+    }
 }

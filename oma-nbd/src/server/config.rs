@@ -17,6 +17,8 @@ pub struct ServerConfig {
     pub max_requests: usize,
     /// Bytes of requests and replies that one connection may hold at once; more wait in the socket.
     pub max_buffered: ByteSize,
+    /// Bytes that all connections together may hold so; more wait in their sockets. At least the largest payload.
+    pub max_memory: ByteSize,
     /// Largest payload that is told to clients. Clients that do not ask take 32 MiB for granted.
     pub advertised_payload: u32,
     /// Largest payload that is taken: some clients send more than they were told.
@@ -40,6 +42,7 @@ impl Default for ServerConfig {
             max_options: 64,
             max_requests: 128,
             max_buffered: ByteSize::mib(64),
+            max_memory: ByteSize::gib(1),
             advertised_payload: 32 << 20,
             max_payload: 64 << 20,
             busy_poll: Duration::from_micros(50),

@@ -9,6 +9,7 @@ mod handshake;
 mod limits;
 mod listen;
 mod marks;
+mod memory;
 mod meter;
 mod served;
 mod statistics;
@@ -31,6 +32,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::buffers::Buffers;
+use self::memory::Memory;
 use self::stop::Stop;
 use self::table::Table;
 use self::transport::Transport;
@@ -67,6 +69,7 @@ struct Inner {
     config: ServerConfig,
     table: Table,
     buffers: Buffers,
+    memory: Arc<Memory>,
     /// One for each connection that is possible.
     seats: Arc<Semaphore>,
 }
@@ -76,10 +79,10 @@ impl Server {
     #[must_use]
     pub fn new(config: ServerConfig) -> Self {
         let seats = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
-        Self(
-            Arc::new(Inner { config, table: Table::default(), buffers: Buffers::default(), seats }),
-            TlsPolicy::Off,
-        )
+        let [limit, least] = [config.max_memory.bytes(), config.max_payload.into()];
+        let memory = Memory::new(usize::try_from(limit.max(least)).unwrap_or(usize::MAX));
+        let (table, buffers) = (Table::default(), Buffers::default());
+        Self(Arc::new(Inner { config, table, buffers, memory, seats }), TlsPolicy::Off)
     }
 
     /// Another handle on the same server, through which clients may or must speak TLS. What it serves and what this one

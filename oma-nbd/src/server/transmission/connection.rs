@@ -23,6 +23,7 @@ use crate::protocol::{
 };
 use crate::server::error::Closed;
 use crate::server::handshake::Agreed;
+use crate::server::memory::Share;
 use crate::server::served::Served;
 use crate::server::stop::Stop;
 use crate::server::transport::Transport;
@@ -66,6 +67,8 @@ pub(crate) struct Connection {
     in_flight: FuturesUnordered<BoxFuture<'static, Answered>>,
     /// Bytes that requests in flight hold or will hold.
     held: usize,
+    /// What this connection has of the memory of all.
+    share: Share,
     /// Whether the client may still send requests, or has sent some that were not looked at.
     receiving: bool,
     /// Whether the client sends nothing more.
@@ -95,6 +98,7 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(server: Arc<Inner>, transport: Transport, agreed: Agreed) -> Self {
         let buffers = server.buffers.clone();
+        let share = Share::new(server.memory.clone());
         let poller = Poller::new(server.config.busy_poll);
         Self {
             transport,
@@ -105,6 +109,7 @@ impl Connection {
             agreed: Arc::new(agreed),
             in_flight: FuturesUnordered::new(),
             held: 0,
+            share,
             receiving: true,
             ended: false,
             pause: None,
@@ -196,6 +201,7 @@ impl Connection {
                 }
                 more = true;
             }
+            self.share.settle(self.receiver.held() + self.held + self.replies.held());
             if self.is_finished() {
                 return Poll::Ready(Ok(Turn::Finished));
             }
@@ -244,7 +250,14 @@ impl Connection {
             }
             let (held, in_flight, config) =
                 (self.held + self.replies.waiting(), self.in_flight.len(), &self.server.config);
-            match self.receiver.next(|request| admits(config, in_flight, held, request))? {
+            let (share, mut denied) = (&mut self.share, false);
+            let next = self.receiver.next(|request| {
+                admits(config, in_flight, held, request) && {
+                    denied = !share.claim(charge(config, request));
+                    !denied
+                }
+            })?;
+            match next {
                 Next::Request(ExtendedRequest { command: NBD_CMD_DISC, .. }) => self.receiving = false,
                 Next::Request(request) => {
                     self.pause =
@@ -255,6 +268,7 @@ impl Connection {
                     self.receiving = !self.ended;
                     break;
                 }
+                Next::Full if denied && self.share.poll_freed(cx).is_ready() => {}
                 Next::Full => self.full = true,
             }
         }
@@ -399,6 +413,13 @@ async fn either(one: &CancellationToken, other: &CancellationToken) {
 fn admits(config: &ServerConfig, in_flight: usize, held: usize, request: &ExtendedRequest) -> bool {
     let limit = usize::try_from(config.max_buffered.bytes()).unwrap_or(usize::MAX);
     in_flight < config.max_requests.max(1) && (held == 0 || held.saturating_add(room(request)) <= limit)
+}
+
+/// Bytes that a request takes of the memory of all connections: small ones are bounded by their number, and one beyond the
+/// largest payload is refused.
+fn charge(config: &ServerConfig, request: &ExtendedRequest) -> usize {
+    let most = usize::try_from(config.max_payload).unwrap_or(usize::MAX);
+    Some(room(request)).filter(|room| *room > COPIED).map_or(0, |room| room.min(most))
 }
 
 /// Bytes that a request holds, for its data or its reply.

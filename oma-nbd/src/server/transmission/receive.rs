@@ -64,7 +64,7 @@ impl Receiver {
     }
 
     /// The next request, if it is there and `admits` it. The data of the one before is gone then.
-    pub(super) fn next(&mut self, admits: impl Fn(&ExtendedRequest) -> bool) -> Result<Next, Closed> {
+    pub(super) fn next(&mut self, admits: impl FnOnce(&ExtendedRequest) -> bool) -> Result<Next, Closed> {
         self.drop_data();
         if let Some((request, buffer, filled)) = self.writing.take() {
             if filled == buffer.len() {
@@ -180,6 +180,15 @@ impl Receiver {
         let count = poller.look(|| try_receive(&mut self.received[had..])).transpose();
         self.received.truncate(had + count.as_ref().ok().copied().flatten().unwrap_or(0));
         count
+    }
+
+    /// Bytes of the buffers of its own that it holds.
+    pub(super) fn held(&self) -> usize {
+        let payload = match &self.payload {
+            Payload::Own(buffer) => buffer.len(),
+            Payload::Received(_) => 0,
+        };
+        payload + self.writing.as_ref().map_or(0, |(_, buffer, _)| buffer.len())
     }
 
     /// Whether a request has begun and not ended.

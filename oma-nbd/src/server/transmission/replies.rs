@@ -34,6 +34,8 @@ pub(super) struct Replies {
     sent: usize,
     /// Pieces that are sent.
     sent_pieces: u64,
+    /// Bytes of the file that wait; those of the first part may be sent in part.
+    in_file: usize,
     /// Bytes that wait.
     waiting: usize,
     /// An empty buffer for headers.
@@ -78,6 +80,7 @@ impl Replies {
             pieces: VecDeque::new(),
             sent: 0,
             sent_pieces: 0,
+            in_file: 0,
             waiting: 0,
             spare: BytesMut::new(),
             file: None,
@@ -90,6 +93,11 @@ impl Replies {
     /// Bytes that wait to be sent.
     pub(super) const fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// Bytes that wait in buffers of ours.
+    pub(super) const fn held(&self) -> usize {
+        self.waiting.saturating_sub(self.in_file)
     }
 
     /// How many pieces were sent, each as a whole.
@@ -164,6 +172,7 @@ impl Replies {
         }
         self.data_header(request, length);
         self.waiting += length;
+        self.in_file += length;
         self.pieces.push_back(Piece::File { offset: request.offset, length });
         Ok(())
     }
@@ -293,7 +302,8 @@ impl Replies {
                     bytes.clear();
                     self.spare = bytes;
                 }
-                Some(Piece::File { .. }) | None => {}
+                Some(Piece::File { length, .. }) => self.in_file -= length,
+                None => {}
             }
         }
     }
