@@ -16,7 +16,7 @@ use oma_core::traits::{Access, BlockDevice, Drained, Durability, ExportServer, E
 use oma_core::{ByteSize, Fence};
 use oma_nbd::protocol::*;
 use oma_nbd::{Server, ServerConfig};
-use raw::{Raw, Reply, SOON, Sockets, name, request, spec};
+use raw::{Raw, Reply, SOON, Sockets, left, name, request, spec};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
@@ -28,16 +28,6 @@ async fn server() -> Server {
 
 async fn connections(server: &Server, export: &str) -> u64 {
     server.statistics(&name(export)).await.unwrap().map_or(0, |statistics| statistics.connections)
-}
-
-/// Waits until an export has no connection.
-async fn left(server: &Server, export: &str) {
-    let left = async {
-        while connections(server, export).await > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(2 * SOON, left).await.expect("every connection ends");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,8 +6,8 @@ use oma_core::ErrorKind;
 use oma_nbd::protocol::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::raw::{Raw, Reply, SOON, Sockets, request};
-use crate::{Dice, MIB, is_left, is_well, server};
+use crate::raw::{Raw, Reply, SOON, Sockets, left, request};
+use crate::{Dice, MIB, is_well, server};
 
 fn info(name: &str, wanted: Vec<u16>) -> Vec<u8> {
     let mut payload = Vec::new();
@@ -54,7 +54,7 @@ async fn cve_2011_1925_clients_that_reset_their_socket_at_any_byte_hurt_nobody()
     }
     assert_eq!(witness.ask(request(NBD_CMD_READ, 0, 4), &[]).await, Reply::Data(vec![0; 4]));
     drop(witness.stream);
-    is_left(&server).await;
+    left(&server, "disk").await;
     is_well(&server).await;
     sockets.close().await;
 }
@@ -71,7 +71,7 @@ async fn cve_2017_10664_clients_that_leave_before_their_replies_are_written_hurt
         say_and_leave(unix.with_simple("disk").await, &many).await;
         say_and_leave(tcp.with_structured("disk", &[]).await, &many).await;
     }
-    is_left(&server).await;
+    left(&server, "disk").await;
     is_well(&server).await;
     sockets.close().await;
 }

@@ -12,10 +12,9 @@ use std::sync::Arc;
 
 use oma_core::ByteSize;
 use oma_core::memory::MemoryDevice;
-use oma_core::traits::ExportServer;
 use oma_nbd::protocol::NBD_CMD_READ;
 use oma_nbd::{Server, ServerConfig};
-use raw::{Raw, Reply, name, request};
+use raw::{Raw, Reply, request};
 
 const SIZE: ByteSize = ByteSize::mib(1);
 const MIB: u32 = 1 << 20;
@@ -32,16 +31,6 @@ async fn server_with(config: ServerConfig) -> Server {
 async fn is_well(server: &Server) {
     let mut raw = Raw::simple(server).await;
     assert_eq!(raw.ask(request(NBD_CMD_READ, SIZE.bytes() - 512, 512), &[]).await, Reply::Data(vec![0; 512]));
-}
-
-/// Waits until nobody is connected to an export.
-async fn is_left(server: &Server) {
-    let left = async {
-        while server.statistics(&name("disk")).await.unwrap().unwrap().connections > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(raw::SOON, left).await.expect("every connection ends");
 }
 
 /// Numbers that look random and are the same in each run (xorshift64).

@@ -11,8 +11,8 @@ use oma_nbd::ServerConfig;
 use oma_nbd::protocol::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::raw::{self, Raw, Reply, Sockets, name, request};
-use crate::{MIB, SIZE, is_left, is_well, server, server_with};
+use crate::raw::{self, Raw, Reply, Sockets, left, name, request};
+use crate::{MIB, SIZE, is_well, server, server_with};
 
 #[tokio::test(start_paused = true)]
 async fn a_byte_a_second_in_the_handshake_lasts_no_longer_than_the_handshakes_time() {
@@ -78,7 +78,7 @@ async fn readers_that_never_read_keep_nobody_else_waiting() {
     // What the sockets hold counts as sent, so no exact number is possible.
     assert!(statistics.bytes_read < 8 * 64 * u64::from(MIB), "{statistics:?}");
     drop((deaf, other));
-    is_left(&server).await;
+    left(&server, "disk").await;
     sockets.close().await;
 }
 

@@ -42,6 +42,16 @@ pub(crate) async fn server(config: ServerConfig, device: Arc<dyn BlockDevice>) -
     server
 }
 
+/// Waits until an export has no connection: a server notices that a client has gone, and tells nobody.
+pub(crate) async fn left(server: &Server, export: &str) {
+    let left = async {
+        while server.statistics(&name(export)).await.unwrap().is_some_and(|found| found.connections > 0) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(2 * SOON, left).await.expect("every connection ends");
+}
+
 /// A server behind real sockets: what it does with them is not what it does with memory.
 pub(crate) struct Sockets {
     pub(crate) server: Server,
