@@ -3,7 +3,10 @@
 
 mod raw;
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use oma_core::memory::{HeldDevice, Hold, MemoryDevice};
@@ -11,7 +14,8 @@ use oma_core::traits::{Access, Drained, ExportServer, ExportSpec};
 use oma_core::{ByteSize, ErrorKind, Fence};
 use oma_nbd::protocol::*;
 use oma_nbd::{Server, ServerConfig};
-use raw::{Raw, Reply, name, request, spec};
+use raw::{Raw, Reply, Sockets, name, request, spec};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 const SIZE: ByteSize = ByteSize::mib(1);
 const LONG: Duration = Duration::from_secs(60);
@@ -95,6 +99,93 @@ async fn l23_a_device_that_does_not_answer_keeps_its_export_until_it_does() {
     assert_eq!(server.withdraw(&name("disk"), Duration::from_secs(1)).await.unwrap(), Drained::Graceful);
     server.publish(taken).await.unwrap();
     let _ = raw.served.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn l23_a_connection_that_is_dropped_keeps_its_export_until_its_device_has_answered() {
+    let (server, device, hold) = held().await;
+    let mut raw = Raw::simple(&server).await;
+    hold.hold();
+    raw.send(request(NBD_CMD_WRITE, 0, 3), b"abc").await;
+    hold.reached(1).await;
+    raw.served.abort();
+    assert!((&mut raw.served).await.unwrap_err().is_cancelled());
+    let error = server.withdraw(&name("disk"), Duration::from_secs(1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "a write may land yet");
+    hold.release();
+    assert_eq!(server.withdraw(&name("disk"), LONG).await.unwrap(), Drained::Graceful);
+    assert_eq!(&device.bytes()[..3], b"abc");
+}
+
+#[tokio::test]
+async fn l23_a_listener_that_does_not_wait_for_a_device_leaves_its_export_busy() {
+    let (device, hold) = (MemoryDevice::new("m", SIZE), Hold::default());
+    let slow = HeldDevice::new(Arc::new(device.clone()), hold.clone());
+    let config = ServerConfig { drain_timeout: Duration::from_millis(10), ..ServerConfig::default() };
+    let server = raw::server(config, Arc::new(slow)).await;
+    let sockets = Sockets::new(&server).await;
+    let mut raw = sockets.unix().await;
+    raw.greet().await;
+    let mut raw = raw.with_simple("disk").await;
+    hold.hold();
+    raw.send(request(NBD_CMD_WRITE, 0, 3), b"abc").await;
+    hold.reached(1).await;
+    sockets.close().await;
+    let error = server.withdraw(&name("disk"), Duration::from_millis(10)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "a write may land yet");
+    hold.release();
+    assert_eq!(server.withdraw(&name("disk"), LONG).await.unwrap(), Drained::Graceful);
+    assert_eq!(&device.bytes()[..3], b"abc");
+}
+
+/// A stream that never ends: as TLS does whose goodbye finds no room, because nobody reads.
+struct Endless(DuplexStream);
+
+impl AsyncRead for Endless {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+async fn endless(server: &Server) -> Raw {
+    let (stream, far) = tokio::io::duplex(1 << 16);
+    let other = server.clone();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let served = tokio::spawn(async move { other.serve_stream(Endless(far), shutdown).await });
+    let mut raw = Raw { stream, served };
+    raw.greet().await;
+    raw.with_simple("disk").await
+}
+
+#[tokio::test(start_paused = true)]
+async fn l23_a_goodbye_that_nobody_reads_keeps_no_export() {
+    let (server, _, _) = held().await;
+    let raw = endless(&server).await;
+    assert_eq!(server.withdraw(&name("disk"), Duration::from_secs(1)).await.unwrap(), Drained::Cut);
+    raw.served.await.unwrap().unwrap();
+    // Nor does it keep a connection's place.
+    let (server, _, _) = held().await;
+    let mut raw = endless(&server).await;
+    raw.send(request(NBD_CMD_DISC, 0, 0), &[]).await;
+    raw.served.await.unwrap().unwrap();
 }
 
 #[tokio::test]

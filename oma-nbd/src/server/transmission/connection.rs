@@ -6,14 +6,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use oma_core::Extent;
 use oma_core::traits::{Durability, InPlace};
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::command::{Command, Refusal, Terms};
+use super::in_flight::InFlight;
 use super::perform::{Answer, perform};
 use super::poller::Poller;
 use super::receive::{Next, Receiver};
@@ -64,7 +64,7 @@ pub(crate) struct Connection {
     receiver: Receiver,
     replies: Replies,
     /// Requests whose device call did not return at once.
-    in_flight: FuturesUnordered<BoxFuture<'static, Answered>>,
+    in_flight: InFlight<Answered>,
     /// Bytes that requests in flight hold or will hold.
     held: usize,
     /// What this connection has of the memory of all.
@@ -107,7 +107,7 @@ impl Connection {
             replies: Replies::new(agreed.headers, buffers),
             server,
             agreed: Arc::new(agreed),
-            in_flight: FuturesUnordered::new(),
+            in_flight: InFlight::new(),
             held: 0,
             share,
             receiving: true,
@@ -136,16 +136,27 @@ impl Connection {
     pub(crate) async fn run(mut self, listener: &Stop) -> Result<(), Closed> {
         let outcome = self.serve(listener).await;
         match &outcome {
-            // The client may be gone already; nothing depends on it.
-            Ok(()) => drop(self.transport.shutdown().await),
+            Ok(()) => self.part(listener).await,
             // The reply was half sent, so this connection is lost. The next one reads, and can answer with the error.
             Err(Closed::File(_) | Closed::Shrunk) => self.served().never_lend(),
             Err(_) => {}
         }
-        let Self { transport, mut in_flight, .. } = self;
+        let Self { transport, in_flight, .. } = self;
         drop(transport);
-        while in_flight.next().await.is_some() {}
+        in_flight.end().await;
         outcome
+    }
+
+    /// Says goodbye. The client may be gone already, or not read it: nothing depends on it, and no withdrawal waits for it
+    /// beyond its deadline.
+    async fn part(&mut self, listener: &Stop) {
+        let export = self.served().stop.clone();
+        let patience = self.server.config.stall_timeout;
+        tokio::select! {
+            biased;
+            () = either(&export.cut, &listener.cut) => {}
+            _ = timeout(patience, self.transport.shutdown()) => {}
+        }
     }
 
     async fn serve(&mut self, listener: &Stop) -> Result<(), Closed> {
@@ -186,7 +197,7 @@ impl Connection {
         for _ in 0..ROUNDS {
             let mut more = false;
             while !self.in_flight.is_empty()
-                && let Poll::Ready(Some(answered)) = self.in_flight.poll_next_unpin(cx)
+                && let Poll::Ready(Some(answered)) = self.in_flight.poll_next(cx)
             {
                 self.held -= room(&answered.request);
                 self.finish(answered);

@@ -10,6 +10,7 @@
 
 mod command;
 mod connection;
+mod in_flight;
 mod perform;
 mod poller;
 mod receive;
