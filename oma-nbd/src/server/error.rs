@@ -48,6 +48,26 @@ pub(super) enum Closed {
     TooManyConnections,
 }
 
+impl Closed {
+    /// Why a part of a file could not be sent: the client is gone, or the file is the cause.
+    pub(super) fn of_sending(error: io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        let is_gone = matches!(
+            error.kind(),
+            Kind::BrokenPipe
+                | Kind::ConnectionReset
+                | Kind::ConnectionAborted
+                | Kind::NotConnected
+                | Kind::TimedOut
+                | Kind::HostUnreachable
+                | Kind::NetworkUnreachable
+                | Kind::NetworkDown
+        );
+        // What TLS says has no number.
+        if is_gone || error.raw_os_error().is_none() { Self::Io(error) } else { Self::File(error) }
+    }
+}
+
 impl From<Closed> for Error {
     fn from(closed: Closed) -> Self {
         let (kind, retry) = match &closed {
@@ -71,5 +91,23 @@ impl From<Closed> for Error {
             | Closed::PayloadTooLong(_) => (ErrorKind::Invalid, Retry::Never),
         };
         Self::new(kind, "serve", "NBD connection").with_retry(retry).with_source(closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_hangs_up_is_not_the_fault_of_the_file() {
+        for gone in [Errno::PIPE, Errno::CONNRESET, Errno::TIMEDOUT, Errno::HOSTUNREACH] {
+            assert!(matches!(Closed::of_sending(gone.into()), Closed::Io(_)), "{gone:?}");
+        }
+        assert!(matches!(Closed::of_sending(io::ErrorKind::WriteZero.into()), Closed::Io(_)));
+        for failed in [Errno::IO, Errno::INVAL, Errno::OVERFLOW, Errno::NOMEM] {
+            assert!(matches!(Closed::of_sending(failed.into()), Closed::File(_)), "{failed:?}");
+        }
     }
 }

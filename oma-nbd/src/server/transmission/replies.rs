@@ -253,7 +253,7 @@ impl Replies {
             (Some(Piece::File { offset, length }), Some(file)) => {
                 let offset = offset + u64::try_from(self.sent).expect("a length fits 64 bits");
                 let sent = transport.poll_send_file(cx, file.as_fd(), offset, length - self.sent);
-                match ready!(sent).map_err(Closed::File)? {
+                match ready!(sent).map_err(Closed::of_sending)? {
                     0 => return Poll::Ready(Err(Closed::Shrunk)),
                     sent => sent,
                 }
