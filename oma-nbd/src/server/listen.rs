@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::sockopt::set_socket_send_buffer_size;
+use rustix::net::sockopt::{
+    set_socket_keepalive, set_socket_send_buffer_size, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl,
+};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -21,6 +23,11 @@ use crate::tls::{ClientName, Principal, TlsPolicy};
 
 /// What a unix socket is to hold: a few replies.
 const SEND_BUFFER: usize = 1 << 20;
+/// A client on another machine that says nothing for so long is asked whether it is there, then again so often, so many
+/// times. One whose machine or network is gone would keep its place, and an export's, for ever.
+const SILENCE: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+const ASKED: u32 = 6;
 /// Pause after a failed accept: mostly there are too many open files, and trying again at once only burns a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long connections get to notice that they were cut.
@@ -46,8 +53,12 @@ impl Listener for UnixListener {
 impl Listener for TcpListener {
     async fn accept(&self) -> io::Result<(Transport, Principal)> {
         let (stream, _) = Self::accept(self).await?;
-        // A reply must not wait for the acknowledgement of the one before. It fails only for a client that is gone.
+        // A reply must not wait for the acknowledgement of the one before. These fail only for a client that is gone.
         let _ = stream.set_nodelay(true);
+        let _ = set_socket_keepalive(&stream, true);
+        let _ = set_tcp_keepidle(&stream, SILENCE);
+        let _ = set_tcp_keepintvl(&stream, ASK_AGAIN);
+        let _ = set_tcp_keepcnt(&stream, ASKED);
         Ok((stream.into(), Principal::default()))
     }
 }
@@ -129,5 +140,24 @@ fn report(ended: Result<Result<(), Closed>, tokio::task::JoinError>) {
             tracing::info!(reason = oma_core::Error::from(closed).chain(), "a connection was closed");
         }
         Err(error) => tracing::error!(%error, "a connection's task failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt::{socket_keepalive, tcp_keepcnt, tcp_keepidle, tcp_keepintvl};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_whose_machine_is_gone_is_found_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (transport, _) = Listener::accept(&listener).await.unwrap();
+        let Transport::Tcp(stream) = transport else { panic!("{transport:?}") };
+        assert!(socket_keepalive(&stream).unwrap());
+        let (idle, again) = (tcp_keepidle(&stream).unwrap(), tcp_keepintvl(&stream).unwrap());
+        assert_eq!(idle + again * tcp_keepcnt(&stream).unwrap(), Duration::from_secs(120));
     }
 }
