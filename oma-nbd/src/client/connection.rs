@@ -17,11 +17,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::changes::Changes;
 use super::decoder::{Answer, Decoder, Expected, Finished, ServerError};
 use super::error::Failure;
 use super::export::Export;
 use super::socket::{Socket, is_passing};
-use crate::protocol::{self, ExtendedRequest, Headers, NBD_CMD_DISC, NBD_CMD_FLAG_PAYLOAD_LEN};
+use crate::protocol::{
+    self, ExtendedRequest, Headers, NBD_CMD_DISC, NBD_CMD_FLAG_PAYLOAD_LEN, NBD_CMD_FLUSH,
+};
 
 /// Bytes received besides data that goes straight to its buffer: a batch of headers and small replies.
 const INPUT: usize = 16 << 10;
@@ -70,6 +73,7 @@ struct Token {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) export: Export,
+    pub(super) changes: Changes,
     requests: mpsc::Sender<Outgoing>,
     free: Arc<Semaphore>,
     in_flight: usize,
@@ -94,7 +98,8 @@ impl Connection {
             cookie: 0,
         };
         let task = AbortOnDropHandle::new(tokio::spawn(driver.drive(Arc::clone(&ended))));
-        Self { export, requests, free: Arc::new(Semaphore::new(in_flight)), in_flight, timeout, ended, task }
+        let (free, changes) = (Arc::new(Semaphore::new(in_flight)), Changes::default());
+        Self { export, changes, requests, free, in_flight, timeout, ended, task }
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -129,6 +134,20 @@ impl Connection {
                 Err(failure)
             }
         }
+    }
+
+    /// Sends a change that only a flush makes durable, and waits for its answer.
+    pub(super) async fn change(&self, request: Request) -> Result<Answer, Failure> {
+        let _change = self.changes.begin();
+        self.request(request).await
+    }
+
+    /// Makes the changes durable that were answered over this connection.
+    pub(super) async fn flush(&self) -> Result<(), Failure> {
+        let ended = self.changes.ended();
+        self.request(Request::new(NBD_CMD_FLUSH, 0, 0)).await?;
+        self.changes.flushed(ended);
+        Ok(())
     }
 
     fn reason(&self) -> Failure {

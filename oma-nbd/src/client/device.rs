@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use oma_core::traits::{
     Access, BlockDevice, BlockStatus, BlockStatusKind, DeviceInfo, Durability, InPlace, Zeroing,
 };
@@ -15,8 +15,8 @@ use super::error::{Failure, Violation};
 use super::status::allocation;
 use crate::protocol::{
     BASE_ALLOCATION, Headers, NBD_CMD_CACHE, NBD_CMD_FLAG_FAST_ZERO, NBD_CMD_FLAG_FUA, NBD_CMD_FLAG_NO_HOLE,
-    NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_ENOTSUP,
-    NBD_FLAG_SEND_FLUSH, NBD_FLAG_SEND_FUA, NBD_FLAG_SEND_WRITE_ZEROES,
+    NBD_CMD_READ, NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_ENOTSUP, NBD_FLAG_SEND_FLUSH,
+    NBD_FLAG_SEND_FUA, NBD_FLAG_SEND_WRITE_ZEROES,
 };
 
 /// No request without data is longer, unless it has extended headers and is sure to be quick: a multiple of every block
@@ -144,7 +144,8 @@ impl Client {
             pieces.push(self.change(Request { flags: plan.flags, payload, ..request }));
             at += length;
         }
-        try_join_all(pieces).await?;
+        // All of them, also when one has failed: none may land behind what is written there next.
+        join_all(pieces).await.into_iter().collect::<Result<(), _>>()?;
         self.finish(&plan).await
     }
 
@@ -246,25 +247,29 @@ impl Client {
         if !self.pool.export().has(NBD_FLAG_SEND_FLUSH) {
             return Err(Failure::Cannot("flush, so nothing written there is ever known to be durable"));
         }
-        self.pool.flush(Request::new(NBD_CMD_FLUSH, 0, 0)).await?;
-        Ok(())
+        self.pool.flush().await
     }
 
     /// How a change is made as durable as asked: by FUA, or by a flush behind it.
     fn durably(&self, durability: Durability) -> Result<Durably, Failure> {
         let export = self.pool.export();
         match durability {
-            Durability::Cached => Ok(Durably { flags: 0, flush: false }),
+            Durability::Cached => Ok(Durably { flags: 0, flush: None }),
             Durability::Durable if export.has(NBD_FLAG_SEND_FUA) => {
-                Ok(Durably { flags: NBD_CMD_FLAG_FUA, flush: false })
+                Ok(Durably { flags: NBD_CMD_FLAG_FUA, flush: None })
             }
-            Durability::Durable if export.has(NBD_FLAG_SEND_FLUSH) => Ok(Durably { flags: 0, flush: true }),
+            Durability::Durable if export.has(NBD_FLAG_SEND_FLUSH) => {
+                Ok(Durably { flags: 0, flush: Some(self.pool.losses()) })
+            }
             Durability::Durable => Err(Failure::Cannot("make a write durable")),
         }
     }
 
     async fn finish(&self, plan: &Durably) -> Result<(), Failure> {
-        if plan.flush { self.flush_all().await } else { Ok(()) }
+        let Some(losses) = plan.flush else { return Ok(()) };
+        self.flush_all().await?;
+        // Another flush may have told of a loss; this change may have been lost with it all the same.
+        if self.pool.losses() == losses { Ok(()) } else { Err(Failure::WritesInDoubt) }
     }
 
     /// Bytes of data in one request.
@@ -276,7 +281,8 @@ impl Client {
 #[derive(Debug)]
 struct Durably {
     flags: u16,
-    flush: bool,
+    /// Whether a flush is needed: the losses before the change began.
+    flush: Option<u64>,
 }
 
 /// The flag that keeps the space of zeroes, when it is to be kept.

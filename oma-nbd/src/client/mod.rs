@@ -6,6 +6,7 @@
 //!         └─ Connection ── one task ── Decoder (pure) ── socket
 //! ```
 
+mod changes;
 mod config;
 mod connection;
 mod decoder;
@@ -42,8 +43,9 @@ pub use status::MetaStatus;
 /// Requests must consist of whole blocks of the server's smallest size, reads too: nothing is widened, because a read
 /// that is widened would need a second buffer, and a write that is widened would write bytes that nobody gave.
 ///
-/// After a connection was lost, the next flush fails once if there were writes since the last one: the server that
-/// acknowledged them may be gone, and its successor knows nothing of them.
+/// After a connection was lost, the next flush fails if there were writes over it since the last one: the server that
+/// acknowledged them may be gone, and its successor knows nothing of them. So do all that were asked for before that one
+/// failed; those after it do not, nor is told whose writes it were: who shares a client shares its failures, too.
 ///
 /// Dropping it cuts the connections; [`Client::close`] says goodbye first.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::try_join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::ClientConfig;
@@ -41,11 +42,10 @@ struct Slot {
 /// A server that went away may have lost what it acknowledged; a flush of its successor says nothing of that.
 #[derive(Debug, Default)]
 struct Doubt {
-    /// Changes that were begun without FUA.
-    written: AtomicU64,
-    /// How many of them the last successful flush covers.
-    flushed: AtomicU64,
-    lost: AtomicBool,
+    /// Connections lost with changes that no flush covers.
+    losses: AtomicU64,
+    /// How many of them a flush has told of.
+    told: AtomicU64,
 }
 
 impl Pool {
@@ -74,20 +74,30 @@ impl Pool {
 
     /// As [`Pool::request`], for a change that only a flush makes durable.
     pub(super) async fn change(&self, request: Request) -> Result<Answer, Failure> {
-        self.doubt.written.fetch_add(1, Ordering::SeqCst);
-        self.request(request).await
+        self.connection().await?.change(request).await
     }
 
-    /// Sends a flush, unless writes may be lost that it could not vouch for.
-    pub(super) async fn flush(&self, request: Request) -> Result<Answer, Failure> {
-        let covered = self.doubt.written.load(Ordering::SeqCst);
-        let connection = self.connection().await?;
-        if self.doubt.lost.swap(false, Ordering::SeqCst) {
+    /// Sends a flush over each connection with changes, unless some may be lost that it could not vouch for.
+    pub(super) async fn flush(&self) -> Result<(), Failure> {
+        let told = self.doubt.told.load(Ordering::SeqCst);
+        self.slots.iter().for_each(|slot| self.sweep(slot));
+        let mut connections: Vec<_> =
+            self.slots.iter().filter_map(Slot::get).filter(|one| one.changes.are_open()).collect();
+        if connections.is_empty() {
+            connections.push(self.connection().await?);
+        }
+        let losses = self.losses();
+        if losses > told {
+            self.doubt.told.fetch_max(losses, Ordering::SeqCst);
             return Err(Failure::WritesInDoubt);
         }
-        let answer = connection.request(request).await?;
-        self.doubt.flushed.fetch_max(covered, Ordering::SeqCst);
-        Ok(answer)
+        try_join_all(connections.iter().map(|connection| connection.flush())).await?;
+        Ok(())
+    }
+
+    /// How many connections were lost with changes in doubt.
+    pub(super) fn losses(&self) -> u64 {
+        self.doubt.losses.load(Ordering::SeqCst)
     }
 
     /// Closes all connections politely.
@@ -144,11 +154,8 @@ impl Pool {
 
     /// Takes a dead connection out of its slot.
     fn sweep(&self, slot: &Slot) {
-        if slot.take_dead() {
-            let (written, flushed) = (&self.doubt.written, &self.doubt.flushed);
-            if written.load(Ordering::SeqCst) != flushed.load(Ordering::SeqCst) {
-                self.doubt.lost.store(true, Ordering::SeqCst);
-            }
+        if slot.take_dead().is_some_and(|connection| connection.changes.are_open()) {
+            self.doubt.losses.fetch_add(1, Ordering::SeqCst);
         }
     }
 }
@@ -178,8 +185,8 @@ impl Slot {
         self.with(Option::take)
     }
 
-    fn take_dead(&self) -> bool {
-        self.with(|place| place.take_if(|connection| !connection.is_alive()).is_some())
+    fn take_dead(&self) -> Option<Arc<Connection>> {
+        self.with(|place| place.take_if(|connection| !connection.is_alive()))
     }
 }
 

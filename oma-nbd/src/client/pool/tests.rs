@@ -8,8 +8,9 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::client::{Client, ClientConfig};
 use crate::protocol::{
-    ExportNameReply, Greeting, NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_FLAG_CAN_MULTI_CONN,
-    NBD_FLAG_HAS_FLAGS, NBD_FLAG_NO_ZEROES, NBD_FLAG_SEND_FLUSH, Request, SimpleReply,
+    ExportNameReply, Greeting, NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE,
+    NBD_FLAG_CAN_MULTI_CONN, NBD_FLAG_HAS_FLAGS, NBD_FLAG_NO_ZEROES, NBD_FLAG_SEND_FLUSH, Request,
+    SimpleReply,
 };
 use crate::uri::Uri;
 
@@ -66,11 +67,29 @@ impl Session {
         self.0.write_all(&[&reply, data].concat()).await.unwrap();
     }
 
+    /// Takes a write; its cookie.
+    async fn take_write(&mut self) -> u64 {
+        let request = self.request().await;
+        assert_eq!(request.command, NBD_CMD_WRITE);
+        self.0.read_exact(&mut [0; BLOCK]).await.unwrap();
+        request.cookie
+    }
+
+    async fn serve_flush(&mut self) {
+        let request = self.request().await;
+        assert_eq!(request.command, NBD_CMD_FLUSH);
+        self.reply(request.cookie, &[]).await;
+    }
+
     async fn serve_read(&mut self, fill: u8) {
         let request = self.request().await;
         assert_eq!(request.command, NBD_CMD_READ);
         self.reply(request.cookie, &[fill; BLOCK]).await;
     }
+}
+
+fn data() -> Bytes {
+    Bytes::from_static(&[1; BLOCK])
 }
 
 fn buffer() -> BytesMut {
@@ -162,11 +181,9 @@ async fn replies_may_come_in_another_order_and_in_pieces() {
 async fn a_flush_does_not_vouch_for_writes_of_a_lost_connection() {
     let server = Server::new();
     let (client, mut first) = server.client().await;
-    let data = Bytes::from_static(&[1; BLOCK]);
-    let (written, ()) = tokio::join!(client.write_at(0, data.clone(), Durability::Cached), async move {
-        let request = first.request().await;
-        first.0.read_exact(&mut [0; BLOCK]).await.unwrap();
-        first.reply(request.cookie, &[]).await;
+    let (written, ()) = tokio::join!(client.write_at(0, data(), Durability::Cached), async move {
+        let cookie = first.take_write().await;
+        first.reply(cookie, &[]).await;
     });
     written.unwrap();
     let (read, mut second) = tokio::join!(
@@ -185,12 +202,93 @@ async fn a_flush_does_not_vouch_for_writes_of_a_lost_connection() {
     );
     read.unwrap();
     assert_error(&client.flush().await.unwrap_err(), ErrorKind::Unavailable, Retry::Never);
-    let (flushed, ()) = tokio::join!(client.flush(), async {
-        let request = second.request().await;
-        assert_eq!(request.command, NBD_CMD_FLUSH);
-        second.reply(request.cookie, &[]).await;
-    });
+    let (flushed, ()) = tokio::join!(client.flush(), second.serve_flush());
     flushed.unwrap();
+}
+
+#[tokio::test]
+async fn l08_a_flush_does_not_vouch_for_a_write_that_was_under_way_when_it_was_sent() {
+    let server = Server::new();
+    let (client, mut first) = server.client().await;
+    let (written, flushed, ()) =
+        tokio::join!(client.write_at(0, data(), Durability::Cached), client.flush(), async move {
+            let write = first.take_write().await;
+            // Whoever does the flush first has not seen the write.
+            first.serve_flush().await;
+            first.reply(write, &[]).await;
+        });
+    written.unwrap();
+    flushed.unwrap();
+    // Another server has taken the place of the first, which is gone with the write.
+    let (flushed, _second) = tokio::join!(
+        async {
+            match client.flush().await {
+                // The loss may be seen only by the request that meets it.
+                Err(error) if error.retry() == Retry::Later => client.flush().await,
+                flushed => flushed,
+            }
+        },
+        async {
+            let mut session = server.accept(1 << 20).await;
+            tokio::select! {
+                () = session.serve_flush() => {}
+                () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {}
+            }
+            session
+        }
+    );
+    assert_error(&flushed.unwrap_err(), ErrorKind::Unavailable, Retry::Never);
+}
+
+#[tokio::test]
+async fn l08_a_flush_goes_to_the_server_that_took_the_writes() {
+    let server = Server::new();
+    let (client, mut first) = server.client().await;
+    let (written, ()) = tokio::join!(client.write_at(0, data(), Durability::Cached), async {
+        let cookie = first.take_write().await;
+        first.reply(cookie, &[]).await;
+    });
+    written.unwrap();
+    // The first connection is busy: what could go over another one does. But whatever listens there by now, the write
+    // is not its.
+    let (read, flushed, ()) = tokio::join!(client.read_at(0, buffer()), client.flush(), async {
+        let read = first.request().await;
+        assert_eq!(read.command, NBD_CMD_READ);
+        tokio::select! {
+            () = first.serve_flush() => {}
+            _ = server.accept(1 << 20) => panic!("the flush went elsewhere"),
+        }
+        first.reply(read.cookie, &[1; BLOCK]).await;
+    });
+    read.unwrap();
+    flushed.unwrap();
+}
+
+#[tokio::test]
+async fn l08_each_write_that_a_flush_should_have_made_durable_hears_of_a_loss() {
+    let server = Server::new();
+    let config = ClientConfig { connections: 1, ..ClientConfig::default() };
+    let uri = server.uri();
+    let (client, mut first) = tokio::join!(Client::connect(&uri, config), server.accept(1 << 20));
+    let client = client.unwrap();
+    let durable = |offset| client.write_at(offset, data(), Durability::Durable);
+    let successor = async {
+        let (one, two) = (first.take_write().await, first.take_write().await);
+        first.reply(one, &[]).await;
+        first.reply(two, &[]).await;
+        drop(first);
+        let mut session = server.accept(1 << 20).await;
+        loop {
+            session.serve_flush().await;
+        }
+    };
+    let (one, two) = tokio::select! {
+        written = async { tokio::join!(durable(0), durable(512)) } => written,
+        () = successor => unreachable!("it serves as long as it is asked"),
+    };
+    for written in [one, two] {
+        assert_eq!(written.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
 }
 
 #[tokio::test]
