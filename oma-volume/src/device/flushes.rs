@@ -23,7 +23,9 @@ impl Flushes {
         let mut state = self.lock();
         // The one that runs now may have passed by what this caller wrote.
         let enough = state.begun + 1;
-        state = self.ended.wait_while(state, |state| state.running).unwrap_or_else(PoisonError::into_inner);
+        // Not until none runs: while others keep asking, there always is one.
+        let wait = |state: &mut State| state.running && state.succeeded < enough;
+        state = self.ended.wait_while(state, wait).unwrap_or_else(PoisonError::into_inner);
         if state.succeeded >= enough {
             return Ok(());
         }
