@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("l15_what_was_flushed_is_in_the_file_after_kill_9", &[], flushed_is_kept),
         trial("what_the_disk_does_not_make_durable_is_not_acknowledged_as_durable", &strace, refused_is_told),
+        trial("l11_what_the_disk_lost_at_a_durable_write_is_not_forgotten_by_a_flush", &strace, loss_is_kept),
         trial("what_the_disk_makes_durable_is_acknowledged_after_that", &strace, order_is_kept),
         trial("a_flush_while_another_runs_covers_the_writes_before_itself", &strace, flushes_at_once),
     ]
@@ -121,6 +122,21 @@ async fn refused_is_told() {
         assert_eq!(raw.ask(request, data).await, Reply::Error(NBD_EIO), "{request:?}");
         let read = raw.ask(crate::raw::request(NBD_CMD_READ, 20_480, 3), &[]).await;
         assert_eq!(read, Reply::Data(vec![0; 3]), "the connection lives on");
+    }
+}
+
+/// The kernel tells of pages that it could not write once: to the write that was to be durable, here.
+async fn loss_is_kept() {
+    for (error, answer) in [("EIO", NBD_EIO), ("ENOSPC", NBD_ENOSPC)] {
+        let calls = format!("inject=pwritev2:error={error}:when=1");
+        let under = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", &calls];
+        let server = Process::start(How { under: &under, ..How::default() }).await;
+        let mut raw = server.open("disk").await;
+        assert_eq!(raw.ask(request(NBD_CMD_WRITE, 0, 4096), &[1; 4096]).await, Reply::Done);
+        let durable = Request { flags: NBD_CMD_FLAG_FUA, ..request(NBD_CMD_WRITE, 8192, 4096) };
+        assert_eq!(raw.ask(durable, &[7; 4096]).await, Reply::Error(answer), "{error}");
+        let flushed = raw.ask(request(NBD_CMD_FLUSH, 0, 0), &[]).await;
+        assert!(matches!(flushed, Reply::Error(_)), "{error}: {flushed:?}");
     }
 }
 

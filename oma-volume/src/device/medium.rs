@@ -190,6 +190,7 @@ impl Medium {
     }
 
     fn write_taken(&self, mut offset: u64, mut data: &[u8], durability: Durability) -> Result<()> {
+        let mut failed = None;
         if durability == Durability::Durable {
             loop {
                 match pwritev2(&self.file, &[IoSlice::new(data)], offset, ReadWriteFlags::DSYNC) {
@@ -199,12 +200,19 @@ impl Medium {
                     Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => break,
                     // It may tell of other pages, and no later flush would tell of them again.
                     Err(Errno::IO) => return Err(self.lose(Errno::IO.into())),
-                    Err(error) => return Err(error.into()),
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
                 }
             }
         }
         self.file.write_all_at(data, offset)?;
-        self.settle(durability)
+        match failed {
+            // The write itself can be done, so it was the disk that had no room: for these pages or for others (thin volumes).
+            Some(error) => Err(self.lose(error.into())),
+            None => self.settle(durability),
+        }
     }
 
     pub(super) fn zero(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
