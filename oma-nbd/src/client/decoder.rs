@@ -21,6 +21,9 @@ use crate::protocol::{
     ReplyHeader, SimpleReply,
 };
 
+/// No read comes in so many pieces with gaps between them: who sends them in order leaves none, and each gap must be kept.
+const MOST_GAPS: usize = 64 << 10;
+
 /// What a request waits for.
 #[derive(Debug)]
 pub(super) enum Expected {
@@ -391,6 +394,9 @@ impl<T> Pending<T> {
             return Err(misplaced);
         }
         self.covered.insert(extent);
+        if self.covered.count() > MOST_GAPS {
+            return Err(Violation::Unfit("a read in too many pieces out of order"));
+        }
         Ok(place)
     }
 

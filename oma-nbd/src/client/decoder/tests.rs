@@ -258,3 +258,12 @@ proptest! {
         fuzz(&chunk);
     }
 }
+
+#[test]
+fn pieces_of_a_read_without_number_take_no_memory_without_end() {
+    let mut decoder = Decoder::new(Structured);
+    let expected = Expected::Data { offset: 0, buffer: BytesMut::zeroed(1 << 20) };
+    decoder.begin(READ, 0, expected, READ);
+    let refused = (0..1 << 19).position(|number| decoder.feed(&hole(2 * number, 1, false)).is_err());
+    assert_eq!(refused, Some(MOST_GAPS));
+}
