@@ -58,25 +58,46 @@ pub(super) struct Process {
     handle: OwnedFd,
 }
 
-impl Process {
-    /// A process of nbd-server with this configuration; `Err` says what it is in its place.
-    fn of(pid: Pid, file: &Path) -> Result<Self, String> {
-        let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| "gone".to_owned())?;
-        let about = PathBuf::from(format!("/proc/{}", pid.as_raw_pid()));
-        let name = fs::read_to_string(about.join("comm")).map_err(|_| "gone".to_owned())?;
-        if name.trim_end() != PROGRAM {
-            return Err(format!("{:?}", name.trim_end()));
+/// What a process is that is not the one looked for.
+#[derive(Debug)]
+enum Other {
+    Gone,
+    Stranger(String),
+    /// Nobody can tell, which is another thing (L21): files are short, or the right to look is missing.
+    Unknown(Failure),
+}
+
+impl Other {
+    /// Why a process could not be looked at.
+    fn of(about: &Path, error: io::Error) -> Self {
+        match Errno::from_io_error(&error) {
+            Some(Errno::SRCH | Errno::NOENT) => Self::Gone,
+            _ => Self::Unknown(Failure::on(about)(error)),
         }
-        let arguments = fs::read(about.join("cmdline")).map_err(|_| "gone".to_owned())?;
+    }
+}
+
+impl Process {
+    /// A process of nbd-server with this configuration.
+    fn of(pid: Pid, file: &Path) -> Result<Self, Other> {
+        let about = PathBuf::from(format!("/proc/{}", pid.as_raw_pid()));
+        let unseen = |error| Other::of(&about, error);
+        let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| unseen(error.into()))?;
+        let name = fs::read(about.join("comm")).map_err(unseen)?;
+        let name = String::from_utf8_lossy(&name);
+        if name.trim_end() != PROGRAM {
+            return Err(Other::Stranger(format!("{:?}", name.trim_end())));
+        }
+        let arguments = fs::read(about.join("cmdline")).map_err(unseen)?;
         if arguments.is_empty() {
             // It has ended and nobody has waited for it yet.
-            return Err("gone".to_owned());
+            return Err(Other::Gone);
         }
         let named = configuration(&arguments);
         // A relative path is of no use to a server in the background either: it cannot read it again.
         let named = Path::new(&named).canonicalize().ok();
         if named.as_deref() != Some(file) {
-            return Err("an nbd-server with another configuration".to_owned());
+            return Err(Other::Stranger("an nbd-server with another configuration".to_owned()));
         }
         Ok(Self { pid, handle })
     }
@@ -129,11 +150,12 @@ fn server(pid_file: &Path, file: &Path) -> Result<Process, Failure> {
     let Some(pid) = number.and_then(Pid::from_raw) else {
         return Err(Failure::NoProcess { reason: format!("{} holds no process id", pid_file.display()) });
     };
-    Process::of(pid, file).map_err(|found| {
-        if found == "gone" {
-            return Failure::NoProcess { reason: format!("process {} is gone", pid.as_raw_pid()) };
+    Process::of(pid, file).map_err(|other| match other {
+        Other::Gone => Failure::NoProcess { reason: format!("process {} is gone", pid.as_raw_pid()) },
+        Other::Stranger(found) => {
+            Failure::OtherProcess { pid_file: pid_file.to_owned(), pid: pid.as_raw_pid(), found }
         }
-        Failure::OtherProcess { pid_file: pid_file.to_owned(), pid: pid.as_raw_pid(), found }
+        Other::Unknown(failure) => failure,
     })
 }
 
@@ -145,8 +167,12 @@ pub(super) fn holders(device: DeviceKey, file: &Path) -> Result<Vec<Process>, Fa
         let name = entry.map_err(Failure::on(proc))?.file_name();
         let number: Option<i32> = name.to_str().and_then(|name| name.parse().ok());
         let Some(pid) = number.and_then(Pid::from_raw) else { continue };
-        // One that ends meanwhile holds nothing.
-        let Ok(process) = Process::of(pid, file) else { continue };
+        let process = match Process::of(pid, file) {
+            Ok(process) => process,
+            // One that ends meanwhile holds nothing.
+            Err(Other::Gone | Other::Stranger(_)) => continue,
+            Err(Other::Unknown(failure)) => return Err(failure),
+        };
         if has_open(&proc.join(name).join("fd"), device)? {
             holders.push(process);
         }
@@ -215,6 +241,15 @@ mod tests {
         assert!(told("nbd-server: no option\nThis is nbd-server version 3.26.1\n") > SOUND);
         assert_eq!(told("This is nbd-server version 3.25"), SOUND);
         assert!(told("something else") < SOUND && told("version x.y") < SOUND);
+    }
+
+    #[test]
+    fn l21_a_process_that_cannot_be_looked_at_is_not_taken_for_gone() {
+        let seen = |error: Errno| Other::of(Path::new("/proc/1"), error.into());
+        assert!([Errno::SRCH, Errno::NOENT].into_iter().all(|error| matches!(seen(error), Other::Gone)));
+        for error in [Errno::MFILE, Errno::NFILE, Errno::ACCESS, Errno::PERM, Errno::NOMEM] {
+            assert!(matches!(seen(error), Other::Unknown(_)), "{error:?}");
+        }
     }
 
     #[test]
