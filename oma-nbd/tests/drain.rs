@@ -101,6 +101,27 @@ async fn l23_a_device_that_does_not_answer_keeps_its_export_until_it_does() {
     let _ = raw.served.await.unwrap();
 }
 
+#[tokio::test]
+async fn l06_a_withdrawn_export_leaves_its_device_to_whoever_comes_next() {
+    let device = Arc::new(MemoryDevice::new("m", SIZE));
+    let server = raw::server(ServerConfig::default(), device.clone()).await;
+    let opened = Raw::structured(&server, &[BASE_ALLOCATION]).await;
+    // Nor does a client that has only asked so far keep it open.
+    let mut asking = Raw::greeted(&server).await;
+    asking.option(NBD_OPT_STRUCTURED_REPLY, &[]).await;
+    let mut contexts = Vec::new();
+    MetaContextRequest { name: "disk", queries: vec![BASE_ALLOCATION] }.encode(&mut contexts);
+    assert_eq!(asking.option(NBD_OPT_SET_META_CONTEXT, &contexts).await.len(), 2);
+    assert_eq!(server.withdraw(&name("disk"), LONG).await.unwrap(), Drained::Graceful);
+    assert_eq!(Arc::strong_count(&device), 1);
+    opened.closed().await.unwrap();
+    // What was chosen of the old export is no choice of the new one.
+    server.publish(spec("disk", Access::ReadWrite, device)).await.unwrap();
+    asking.go("disk").await;
+    let status = asking.ask(request(NBD_CMD_BLOCK_STATUS, 0, 512), &[]).await;
+    assert_eq!(status, Reply::Error(NBD_EINVAL));
+}
+
 #[tokio::test(start_paused = true)]
 async fn l23_a_connection_that_is_dropped_keeps_its_export_until_its_device_has_answered() {
     let (server, device, hold) = held().await;

@@ -8,7 +8,7 @@
 mod options;
 mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -27,10 +27,11 @@ use crate::tls::{Principal, TlsPolicy, TlsStream};
 /// What both sides agreed on.
 #[derive(Debug)]
 pub(super) struct Agreed {
-    pub(super) export: Attachment,
     pub(super) headers: Headers,
     /// Metadata contexts for block status.
     pub(super) contexts: Vec<Selected>,
+    /// Dropped last: they hold the device, and who withdraws an export has it for himself then.
+    pub(super) export: Attachment,
 }
 
 /// A metadata context and its id on this connection.
@@ -152,5 +153,6 @@ where
     Err(Closed::TooManyOptions)
 }
 
-/// The contexts that a client chose, for one export as it was then.
-type Chosen = Option<(Arc<Served>, Vec<Selected>)>;
+/// The ids of the contexts that a client chose, for one export as it was then. They hold nothing of it: it may be withdrawn,
+/// and its device closed, before the client opens it.
+type Chosen = Option<(Weak<Served>, Vec<u32>)>;

@@ -1,6 +1,6 @@
 //! What each option is answered with.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use oma_core::ExportName;
 use oma_core::traits::Export;
@@ -192,10 +192,9 @@ impl<'a> Options<'a> {
         };
         let contexts = match &step {
             Step::Open(agreed) => !agreed.contexts.is_empty(),
-            Step::Next | Step::Secure | Step::Leave => self
-                .chosen
-                .as_ref()
-                .is_some_and(|(of, chosen)| Arc::ptr_eq(of, &served) && !chosen.is_empty()),
+            Step::Next | Step::Secure | Step::Leave => {
+                self.chosen.as_ref().is_some_and(|(of, chosen)| is_of(of, &served) && !chosen.is_empty())
+            }
         };
         let mut told = vec![
             InfoReply::Export {
@@ -246,18 +245,15 @@ impl<'a> Options<'a> {
             true => request.queries.contains(&name),
             false => request.queries.is_empty() || request.queries.iter().any(|query| matches(query, name)),
         };
-        let known = (0..).zip(&served.contexts);
-        let selected: Vec<_> = known
-            .filter(|(_, context)| wanted(context.name()))
-            .map(|(id, context)| Selected { id, context: context.clone() })
-            .collect();
-        for Selected { id, context } in &selected {
+        let mut selected = Vec::new();
+        for (id, context) in (0..).zip(&served.contexts).filter(|(_, context)| wanted(context.name())) {
             let mut reply = Vec::new();
-            MetaContextReply { id: *id, name: context.name() }.encode(&mut reply);
+            MetaContextReply { id, name: context.name() }.encode(&mut reply);
             wire.reply(option, NBD_REP_META_CONTEXT, &reply);
+            selected.push(id);
         }
         if setting {
-            self.chosen = Some((served, selected));
+            self.chosen = Some((Arc::downgrade(&served), selected));
         }
         Ok(())
     }
@@ -266,9 +262,11 @@ impl<'a> Options<'a> {
         let export = self.server.table.open(&self.find(name)?.export.name)?;
         self.admit(&export.served).ok_or_else(unknown)?;
         // Contexts chosen for another export, or for one that was replaced since, are void.
-        let chosen = self.chosen.take().filter(|(served, _)| Arc::ptr_eq(served, &export.served));
-        let contexts = chosen.map(|(_, selected)| selected).unwrap_or_default();
-        Ok(Agreed { export, headers: self.headers, contexts })
+        let chosen = self.chosen.take().filter(|(of, _)| is_of(of, &export.served));
+        let ids = chosen.map(|(_, ids)| ids).unwrap_or_default();
+        let known = (0..).zip(&export.served.contexts).filter(|(id, _)| ids.contains(id));
+        let contexts = known.map(|(id, context)| Selected { id, context: context.clone() }).collect();
+        Ok(Agreed { headers: self.headers, contexts, export })
     }
 
     fn find(&self, name: &str) -> Result<Arc<Served>, Refused> {
@@ -292,6 +290,11 @@ impl<'a> Options<'a> {
         }
         ExportName::parse(name).ok()
     }
+}
+
+/// Whether contexts were chosen for exactly this export, not one that took its name since.
+fn is_of(chosen: &Weak<Served>, served: &Arc<Served>) -> bool {
+    std::ptr::eq(chosen.as_ptr(), Arc::as_ptr(served))
 }
 
 fn unknown() -> Refused {
