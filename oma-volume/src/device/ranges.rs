@@ -75,3 +75,33 @@ impl Drop for Taken<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn extent(offset: u64, length: u64) -> Extent {
+        Extent::new(offset, length).unwrap()
+    }
+
+    #[test]
+    fn what_overlaps_waits_for_all_that_it_overlaps_and_nothing_else_waits() {
+        let ranges = Ranges::default();
+        let first = ranges.take(extent(0, 4096));
+        let second = ranges.try_take(extent(4096, 4096)).expect("nobody has it");
+        assert!(ranges.try_take(extent(4095, 1)).is_none() && ranges.try_take(extent(4096, 1)).is_none());
+        thread::scope(|scope| {
+            let both = scope.spawn(|| drop(ranges.take(extent(4000, 200))));
+            while ranges.lock().waiting == 0 {
+                thread::yield_now();
+            }
+            drop(first);
+            assert!(ranges.try_take(extent(5000, 1)).is_none(), "the second is not over");
+            drop(second);
+            both.join().unwrap();
+        });
+        assert!(ranges.lock().taken.is_empty());
+    }
+}
