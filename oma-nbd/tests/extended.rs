@@ -5,14 +5,15 @@
 mod raw;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use oma_core::memory::{DeviceCall, Faults, FaultyDevice, MemoryDevice};
-use oma_core::traits::{Access, BlockDevice, Durability, ExportServer};
+use oma_core::memory::{DeviceCall, Faults, FaultyDevice, HeldDevice, Hold, MemoryDevice};
+use oma_core::traits::{Access, BlockDevice, Drained, Durability, ExportServer};
 use oma_core::{ByteSize, ErrorKind, Extent, Retry};
 use oma_nbd::protocol::*;
 use oma_nbd::{DirtyBitmap, MarkedExtents, MetaContext, Server, ServerConfig};
-use raw::{Raw, Reply, request, spec};
+use raw::{Raw, Reply, SOON, name, request, spec};
 
 /// Far more than 32 bits tell.
 const SIZE: ByteSize = ByteSize::gib(16 << 10);
@@ -245,6 +246,23 @@ async fn zeroes_that_are_not_fast_are_told_apart_and_far_ones_are_written_in_ste
             assert_eq!(raw.ask(not_offered, &[]).await, Reply::Error(NBD_EINVAL));
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l23_zeroing_a_disk_piece_by_piece_ends_with_the_piece_when_its_export_is_cut() {
+    let memory = MemoryDevice::new("m", SIZE).with_info(|info| info.can_zero_fast = false);
+    let hold = Hold::default();
+    let held = HeldDevice::new(Arc::new(memory.clone()), hold.clone());
+    let server = raw::server(ServerConfig::default(), Arc::new(held)).await;
+    let mut raw = extended(&server, &[]).await;
+    hold.hold();
+    raw.say(&wide(NBD_CMD_WRITE_ZEROES, 0, 1000 * GIB).encode()).await;
+    hold.reached(1).await;
+    let busy = server.withdraw(&name("disk"), Duration::ZERO).await.unwrap_err();
+    assert_eq!(busy.kind(), ErrorKind::Busy);
+    hold.release();
+    assert_eq!(server.withdraw(&name("disk"), SOON).await.unwrap(), Drained::Graceful);
+    assert_eq!(memory.calls().zeroes, 1);
 }
 
 #[tokio::test]

@@ -5,12 +5,15 @@
 mod raw;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
 use oma_core::memory::{Faults, FaultyDevice, HeldDevice, Hold, MemoryDevice};
-use oma_core::traits::{Access, BlockDevice, Drained, Durability, ExportServer, ExportSpec};
-use oma_core::{ByteSize, ErrorKind, Extent, Fence, Retry};
+use oma_core::traits::{
+    Access, BlockDevice, BlockStatus, DeviceInfo, Drained, Durability, ExportServer, ExportSpec, InPlace,
+    Zeroing,
+};
+use oma_core::{ByteSize, ErrorKind, Extent, Fence, Result, Retry};
 use oma_nbd::protocol::*;
 use oma_nbd::{Server, ServerConfig};
 use oma_volume::device::FileDevice;
@@ -112,17 +115,77 @@ async fn a_device_that_hangs_keeps_no_other_export_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_device_that_hangs_for_a_minute_is_waited_for() {
+async fn a_device_that_hangs_is_waited_for_longer_than_any_client() {
     let (server, device, hold) = with_other(ServerConfig::default()).await;
     let mut raw = Raw::simple(&server).await;
     hold.hold();
     raw.send(request(NBD_CMD_WRITE, 0, 3), b"abc").await;
     hold.reached(1).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(10 * ServerConfig::default().stall_timeout).await;
     hold.release();
     assert_eq!(raw.reply(0).await, (7, Reply::Done));
     assert_eq!(raw.ask(request(NBD_CMD_READ, 0, 3), &[]).await, Reply::Data(b"abc".to_vec()));
     assert_eq!(device.calls().writes, 1);
+}
+
+/// A device that breaks its promise: reads answer a byte too few.
+#[derive(Debug)]
+struct Short(MemoryDevice);
+
+#[async_trait]
+impl BlockDevice for Short {
+    fn info(&self) -> &DeviceInfo {
+        self.0.info()
+    }
+
+    async fn read_at(&self, offset: u64, buffer: BytesMut) -> Result<BytesMut> {
+        let mut read = self.0.read_at(offset, buffer).await?;
+        read.truncate(read.len() - 1);
+        Ok(read)
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes, durability: Durability) -> Result<()> {
+        self.0.write_at(offset, data, durability).await
+    }
+
+    async fn write_zeroes(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.0.write_zeroes(extent, zeroing, durability).await
+    }
+
+    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.0.zero_fast(extent, zeroing, durability).await
+    }
+
+    async fn trim(&self, extent: Extent) -> Result<()> {
+        self.0.trim(extent).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.0.flush().await
+    }
+
+    async fn cache(&self, extent: Extent) -> Result<()> {
+        self.0.cache(extent).await
+    }
+
+    async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
+        self.0.block_status(extent).await
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn l11_a_read_that_a_device_answers_short_is_an_error_and_shifts_nothing() {
+    let server = raw::server(ServerConfig::default(), Arc::new(Short(MemoryDevice::new("m", SIZE)))).await;
+    let mut raw = Raw::simple(&server).await;
+    for length in [1, 512, MIB] {
+        let read = raw.ask(request(NBD_CMD_READ, 0, length), &[]).await;
+        assert_eq!(read, Reply::Error(NBD_EIO), "{length}");
+    }
+    assert_eq!(raw.ask(request(NBD_CMD_WRITE, 0, 3), b"abc").await, Reply::Done);
 }
 
 /// A file with the same byte everywhere, and a server of it.

@@ -155,7 +155,7 @@ impl InPlace for DirtyBitmap {
 mod tests {
     use super::*;
     use oma_core::ByteSize;
-    use oma_core::memory::MemoryDevice;
+    use oma_core::memory::{HeldDevice, Hold, MemoryDevice};
 
     fn extent(offset: u64, length: u64) -> Extent {
         Extent::new(offset, length).unwrap()
@@ -174,6 +174,23 @@ mod tests {
         let all = bitmap.status(extent(0, 5 * UNIT + 7)).await.unwrap();
         let found: Vec<_> = all.iter().map(|s| (s.extent.offset(), s.extent.length(), s.flags)).collect();
         assert_eq!(found, [(0, UNIT, 0), (UNIT, 3 * UNIT, 1), (4 * UNIT, UNIT, 0), (5 * UNIT, 7, 1)]);
+    }
+
+    /// Who clears the bitmap and reads then may read what was there before a change that is under way.
+    #[tokio::test]
+    async fn l10_a_change_is_told_while_it_is_under_way_and_again_when_it_is_over() {
+        let hold = Hold::default();
+        let held = HeldDevice::new(Arc::new(MemoryDevice::new("m", ByteSize::new(UNIT))), hold.clone());
+        let bitmap = DirtyBitmap::new("b0", Arc::new(held));
+        hold.hold();
+        let (written, ()) =
+            tokio::join!(bitmap.write_at(0, Bytes::from_static(b"x"), Durability::Cached), async {
+                hold.reached(1).await;
+                assert_eq!(bitmap.clear().bytes().bytes(), UNIT, "it may be there already");
+                hold.release();
+            });
+        written.unwrap();
+        assert_eq!(bitmap.dirty().bytes().bytes(), UNIT, "it may not have been there yet");
     }
 
     #[tokio::test]

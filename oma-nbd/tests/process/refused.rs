@@ -19,6 +19,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_full_file_system_is_no_space_and_room_that_is_made_is_used", &mount, full),
         trial("a_limit_of_file_size_is_no_space_and_the_server_lives_on", &[], limited),
         trial("no_space_for_punching_holes_is_told", &strace, no_space_to_punch),
+        trial("a_file_that_cannot_be_sent_is_read_from_the_next_connection_on", &strace, not_sent),
+        trial("l22_a_client_that_hangs_up_in_a_read_costs_no_other_its_zero_copy", &strace, hangs_up),
         trial("a_disk_that_hangs_in_flushes_keeps_nobody_else_waiting", &strace, || hangs(FLUSH, false)),
         trial("a_disk_that_hangs_in_flushes_keeps_nobody_else_waiting_on_one_thread", &strace, || {
             hangs(FLUSH, true)
@@ -95,6 +97,50 @@ async fn no_space_to_punch() {
         assert_eq!(raw.ask(request(command, 0, 4096), &[]).await, Reply::Error(NBD_ENOSPC), "{command}");
     }
     assert_eq!(raw.ask(request(NBD_CMD_READ, 0, 8192), &[]).await, Reply::Data(vec![7; 8192]));
+    drop(raw);
+    server.stop().await;
+}
+
+async fn not_sent() {
+    let under = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", "inject=sendfile:error=EINVAL"];
+    let server = Process::start(How { under: &under, ..How::default() }).await;
+    let mut first = server.open("disk").await;
+    let data = vec![7; MIB.try_into().unwrap()];
+    assert_eq!(first.ask(request(NBD_CMD_WRITE, 0, MIB), &data).await, Reply::Done);
+    first.send(request(NBD_CMD_READ, 0, MIB), &[]).await;
+    // Its reply has begun, so nothing else is left.
+    first.closed().await.unwrap();
+    let mut next = server.open("disk").await;
+    assert!(next.ask(request(NBD_CMD_READ, 0, MIB), &[]).await == Reply::Data(data));
+    drop(next);
+    server.stop().await;
+}
+
+async fn hangs_up() {
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let log = trace.path().to_str().unwrap();
+    let under = ["strace", "-f", "-qqq", "-o", log, "-e", "trace=sendfile", "-e", "signal=none"];
+    let server = Process::start(How { under: &under, ..How::default() }).await;
+    let sends = || std::fs::read_to_string(trace.path()).unwrap().matches("sendfile(").count();
+    let mut raw = server.open("disk").await;
+    let data = vec![7; MIB.try_into().unwrap()];
+    for number in 0..16 {
+        assert_eq!(raw.ask(request(NBD_CMD_WRITE, number * u64::from(MIB), MIB), &data).await, Reply::Done);
+    }
+    for _ in 0..8 {
+        let mut leaving = server.open("disk").await;
+        let many: Vec<u8> =
+            (0..16).flat_map(|n| request(NBD_CMD_READ, n * u64::from(MIB), MIB).encode()).collect();
+        leaving.say(&many).await;
+        leaving.receive::<64>().await;
+    }
+    // The others may be noticed later than this one asks: so it asks again, and is sent from the file again.
+    for _ in 0..50 {
+        let before = sends();
+        assert!(raw.ask(request(NBD_CMD_READ, 0, MIB), &[]).await == Reply::Data(data.clone()));
+        assert!(sends() > before, "it was read");
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
     drop(raw);
     server.stop().await;
 }
