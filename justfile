@@ -26,6 +26,10 @@ demo *args:
 bench *args:
     cargo run --release --bin bench-copy -- {{ args }}
 
+# Measures a device's blocking threads against io_uring.
+bench-io *args:
+    cargo run --release -p oma-benches --features io --bin bench-io -- {{ args }}
+
 # Measures our NBD server and client against their peers.
 bench-nbd *args:
     cargo run --release -p oma-benches --features nbd --bin bench-nbd -- {{ args }}

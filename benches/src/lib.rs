@@ -1,9 +1,11 @@
-//! What the benchmarks have in common: the middle of many measurements, processor time, and tables.
+//! What the benchmarks have in common: the middle of many measurements, processor time, files, and tables.
 
+mod file;
 mod process;
 mod stats;
 mod table;
 
-pub use process::{Times, family};
+pub use file::{chill, data, is_in_memory, made};
+pub use process::{Times, family, read_from_disk};
 pub use stats::{gib, median, quantile, spread};
 pub use table::{Cell, Table};

@@ -26,6 +26,16 @@ impl Times {
     }
 }
 
+/// Bytes that this process had the disk read: `read_bytes` of proc_pid_io(5).
+///
+/// # Errors
+/// The kernel does not count them.
+pub fn read_from_disk() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/self/io")?;
+    let found = text.lines().find_map(|line| line.strip_prefix("read_bytes: ")?.parse().ok());
+    found.ok_or_else(|| io::Error::other(format!("/proc/self/io: {text}")))
+}
+
 /// A process and the children that it has now, with its own times first.
 ///
 /// # Errors

@@ -1,19 +1,14 @@
 //! The disks that are served.
 
-use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use oma_benches::{chill, data, is_in_memory, made};
 use oma_core::ByteSize;
-use rustix::fs::{Advice, fadvise, statfs};
 use tempfile::TempDir;
 
 use crate::Result;
-
-/// Bytes that are written at once.
-const PIECE: u64 = 1 << 20;
-/// `TMPFS_MAGIC` of statfs(2).
-const TMPFS: i64 = 0x0102_1994;
 
 /// What a row is measured on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +31,7 @@ pub(crate) struct Disks {
 
 impl Disks {
     pub(crate) fn new(size: ByteSize, dir: &Path, disk_dir: &Path) -> io::Result<Self> {
-        if size < ByteSize::mib(64) || !size.bytes().is_multiple_of(64 * PIECE) {
+        if size < ByteSize::mib(64) || !size.bytes().is_multiple_of(64 << 20) {
             return Err(io::Error::other("--size must be a multiple of 64 MiB"));
         }
         let folder = |dir| tempfile::Builder::new().prefix("bench-nbd-").tempdir_in(dir);
@@ -77,7 +72,7 @@ impl Disks {
 
     /// Why the medium cannot be had here.
     pub(crate) fn missing(&self, medium: Medium) -> Result<Option<String>> {
-        let in_memory = statfs(self.disk.path())?.f_type == TMPFS;
+        let in_memory = is_in_memory(self.disk.path())?;
         let reason = format!("{} lies in memory; name another --disk-dir", self.disk.path().display());
         Ok((medium == Medium::Cold && in_memory).then_some(reason))
     }
@@ -85,39 +80,8 @@ impl Disks {
     /// Brings the medium to where each run begins.
     pub(crate) fn settle(&self, medium: Medium) -> io::Result<()> {
         if medium == Medium::Cold {
-            let file = File::open(self.file(medium)?)?;
-            // Only what is written back can be thrown out.
-            file.sync_all()?;
-            fadvise(&file, 0, None, Advice::DontNeed)?;
+            chill(&File::open(self.file(medium)?)?)?;
         }
         Ok(())
     }
-}
-
-fn made(path: PathBuf, fill: impl FnOnce(&File) -> io::Result<()>) -> io::Result<PathBuf> {
-    if !path.exists() {
-        let begun = path.with_extension("new");
-        let file = File::create(&begun)?;
-        fill(&file)?;
-        file.sync_all()?;
-        fs::rename(begun, &path)?;
-    }
-    Ok(path)
-}
-
-/// Writes blocks of which none is zero or like another.
-fn data(mut file: &File, offset: u64, length: u64) -> io::Result<()> {
-    file.seek(SeekFrom::Start(offset))?;
-    let mut piece: Vec<u8> =
-        (1..=251).cycle().take(usize::try_from(PIECE).map_err(io::Error::other)?).collect();
-    let mut block = offset / 4096 + 1;
-    for done in (0..length).step_by(piece.len()) {
-        for bytes in piece.chunks_exact_mut(4096) {
-            bytes[..8].copy_from_slice(&block.to_le_bytes());
-            block += 1;
-        }
-        let left = usize::try_from(length - done).unwrap_or(usize::MAX);
-        file.write_all(&piece[..piece.len().min(left)])?;
-    }
-    Ok(())
 }
