@@ -29,20 +29,30 @@ impl Keys {
         secrets: &ConnectionTrafficSecrets,
         sequence: u64,
     ) -> Option<Self> {
-        let version: u16 = match version {
-            ProtocolVersion::TLSv1_2 => 0x0303,
-            ProtocolVersion::TLSv1_3 => 0x0304,
-            _ => return None,
-        };
         let (cipher, key, iv) = match secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (51u16, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (52u16, key, iv),
             _ => return None,
         };
         let (salt, iv) = iv.as_ref().split_at_checked(4)?;
+        let iv = u64::from_be_bytes(iv.try_into().ok()?);
+        let (version, iv) = match version {
+            ProtocolVersion::TLSv1_2 => (0x0303u16, unused(iv, sequence)),
+            ProtocolVersion::TLSv1_3 => (0x0304, iv),
+            _ => return None,
+        };
         let begin = [version.to_ne_bytes(), cipher.to_ne_bytes()].concat();
-        Some(Self([&begin, iv, key.as_ref(), salt, &sequence.to_be_bytes()].concat()))
+        let (iv, sequence) = (iv.to_be_bytes(), sequence.to_be_bytes());
+        Some(Self([&begin[..], &iv, key.as_ref(), salt, &sequence].concat()))
     }
+}
+
+/// The nonce from which the kernel may count on, in TLS 1.2: one that is used twice gives the key away.
+///
+/// The kernel adds one for each record. rustls gave the record `n` the nonce `first ^ n`, which is never more than `first + n`:
+/// all of `sequence` records are below what this returns.
+const fn unused(first: u64, sequence: u64) -> u64 {
+    first.wrapping_add(sequence)
 }
 
 /// Gives a socket to the kernel's TLS; until it has keys it works as before.
@@ -118,4 +128,46 @@ pub(super) fn receive_control(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::
     let length = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
     let kind = kind.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
     Ok(Control { kind, length })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::cipher::{AeadKey, Iv};
+
+    use super::*;
+
+    fn keys(version: ProtocolVersion, first: u64, sequence: u64) -> Vec<u8> {
+        let mut iv = [7; 12];
+        iv[4..].copy_from_slice(&first.to_be_bytes());
+        let (key, iv) = (AeadKey::from([9; 32]), Iv::from(iv));
+        Keys::new(version, &ConnectionTrafficSecrets::Aes256Gcm { key, iv }, sequence).unwrap().0
+    }
+
+    #[test]
+    fn keys_are_laid_out_as_the_kernel_wants_them() {
+        let laid_out = keys(ProtocolVersion::TLSv1_3, 0x0102_0304_0506_0708, 5);
+        let expected: [&[u8]; 6] = [
+            &0x0304u16.to_ne_bytes(),
+            &52u16.to_ne_bytes(),
+            &[1, 2, 3, 4, 5, 6, 7, 8],
+            &[9; 32],
+            &[7; 4],
+            &[0, 0, 0, 0, 0, 0, 0, 5],
+        ];
+        assert_eq!(laid_out, expected.concat());
+    }
+
+    #[test]
+    fn the_kernel_uses_no_nonce_of_tls_1_2_that_was_used_before() {
+        for first in [0, 1, 2, 5, 0xfffe, u64::MAX - 3, u64::MAX] {
+            for sequence in 1..300 {
+                let begins: [u8; 8] =
+                    keys(ProtocolVersion::TLSv1_2, first, sequence)[4..12].try_into().unwrap();
+                let begins = u64::from_be_bytes(begins);
+                let used: Vec<_> = (0..sequence).map(|number| first ^ number).collect();
+                let next = (0..300).map(|number| begins.wrapping_add(number));
+                assert!(next.into_iter().all(|nonce| !used.contains(&nonce)), "{first} {sequence}");
+            }
+        }
+    }
 }
