@@ -63,13 +63,18 @@ impl KernelStream {
         cx: &mut Context<'_>,
         mut send: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        let Self { socket, session } = self;
         loop {
-            ready!(self.socket.poll_write_ready(cx))?;
-            match self.socket.try_io(Interest::WRITABLE, || send(self.socket.as_fd())) {
+            ready!(socket.poll_write_ready(cx))?;
+            let sent = socket.try_io(Interest::WRITABLE, || {
+                session.prepare(socket.as_fd())?;
+                send(socket.as_fd())
+            });
+            match sent {
                 Err(error) if is_passing(&error) => {}
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok(sent) => {
-                    self.session.sent(self.socket.as_fd(), sent)?;
+                    session.sent(sent);
                     return Poll::Ready(Ok(sent));
                 }
             }
@@ -114,6 +119,11 @@ impl AsyncRead for KernelStream {
                 // What is next is no data.
                 Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
                     this.take_control()?;
+                }
+                Err(error) if error.raw_os_error() == Some(Errno::BADMSG.raw_os_error()) => {
+                    // Nothing is sent either until the error was taken.
+                    let _ = this.socket.take_error();
+                    return Poll::Ready(Err(this.session.refuse_record(this.socket.as_fd()).into()));
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }

@@ -21,6 +21,8 @@ use crate::tls::TlsFailure;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const CLOSE_NOTIFY: [u8; 2] = [1, 0];
+const UNEXPECTED_MESSAGE: [u8; 2] = [2, 10];
+const BAD_RECORD: [u8; 2] = [2, 20];
 const KEY_UPDATE: u8 = 24;
 /// Plain data of one record.
 const RECORD: u64 = 16 << 10;
@@ -43,7 +45,10 @@ enum Ability {
 fn ability() -> Ability {
     static ABILITY: OnceLock<Ability> = OnceLock::new();
     *ABILITY.get_or_init(|| {
-        let found = attempt().unwrap_or(Ability::Nothing);
+        let found = attempt().unwrap_or_else(|error| {
+            tracing::debug!(%error, "there is no TLS in the kernel");
+            Ability::Nothing
+        });
         tracing::debug!(?found, "looked for TLS in the kernel");
         found
     })
@@ -98,6 +103,8 @@ pub(crate) struct KernelSession {
     connection: KernelConnection<ServerConnectionData>,
     /// Records that may be sealed with the key in use.
     left: u64,
+    /// The other side wants another key before more data.
+    asked: bool,
     ended: bool,
     closed: bool,
 }
@@ -111,7 +118,7 @@ impl KernelSession {
         let broken = |error: rustls::Error| TlsFailure::Broken(error.to_string());
         let (ExtractedSecrets { tx, rx }, connection) =
             side.dangerous_into_kernel_connection().map_err(broken)?;
-        let session = Self { connection, left: RECORDS, ended: false, closed: false };
+        let session = Self { connection, left: RECORDS, asked: false, ended: false, closed: false };
         session.set(socket, Way::Out, tx)?;
         session.set(socket, Way::In, rx)?;
         Ok(session)
@@ -129,28 +136,29 @@ impl KernelSession {
             .map_err(|error| TlsFailure::Broken(format!("the kernel does not take a key: {error}")))
     }
 
-    /// Notes that so many bytes were sent; renews the key when it was used enough.
-    pub(crate) fn sent(&mut self, socket: BorrowedFd<'_>, bytes: usize) -> Result<(), TlsFailure> {
+    /// Notes that so many bytes were sent.
+    pub(crate) fn sent(&mut self, bytes: usize) {
         let records = u64::try_from(bytes).unwrap_or(u64::MAX) / RECORD + 1;
         self.left = self.left.saturating_sub(records);
-        if self.left > 0 {
+    }
+
+    /// Renews the key before more is sent, if it was used enough or the other side wants it. `WouldBlock` while the socket takes
+    /// nothing.
+    pub(crate) fn prepare(&mut self, socket: BorrowedFd<'_>) -> Result<(), TlsFailure> {
+        if self.left > 0 && !self.asked {
             return Ok(());
         }
         if ability() != Ability::NewKeys || self.connection.protocol_version() != ProtocolVersion::TLSv1_3 {
             return Err(TlsFailure::Broken("its key was used as often as is safe; connect again".to_owned()));
         }
-        self.renew(socket)
-    }
-
-    fn renew(&mut self, socket: BorrowedFd<'_>) -> Result<(), TlsFailure> {
         send_control(socket, HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 0])?;
         let secrets = self.connection.update_tx_secret();
         self.set(socket, Way::Out, secrets.map_err(|error| TlsFailure::Broken(error.to_string()))?)?;
-        self.left = RECORDS;
+        (self.left, self.asked) = (RECORDS, false);
         Ok(())
     }
 
-    /// Takes the message of TLS itself that kept data from being received.
+    /// Takes the message of TLS itself that kept data from being received. After a failure nothing more may be received.
     pub(crate) fn take_control(&mut self, socket: BorrowedFd<'_>) -> Result<(), TlsFailure> {
         let mut buffer = [0; 64];
         let control = receive_control(socket, &mut buffer)?;
@@ -164,13 +172,20 @@ impl KernelSession {
             (HANDSHAKE, [KEY_UPDATE, 0, 0, 1, wanted @ (0 | 1)]) => {
                 let secrets = self.connection.update_rx_secret();
                 self.set(socket, Way::In, secrets.map_err(|error| TlsFailure::Broken(error.to_string()))?)?;
-                if *wanted == 1 {
-                    self.renew(socket)?;
-                }
+                self.asked |= *wanted == 1;
                 Ok(())
             }
-            _ => Err(TlsFailure::Broken("a message that has no place in a session".to_owned())),
+            _ => {
+                self.end(socket, UNEXPECTED_MESSAGE);
+                Err(TlsFailure::Broken("a message that has no place in a session".to_owned()))
+            }
         }
+    }
+
+    /// What came was changed on its way, or is no TLS.
+    pub(crate) fn refuse_record(&mut self, socket: BorrowedFd<'_>) -> TlsFailure {
+        self.end(socket, BAD_RECORD);
+        TlsFailure::Broken("a record that cannot be opened".to_owned())
     }
 
     /// Whether the other side said that no more comes.
@@ -178,11 +193,16 @@ impl KernelSession {
         self.ended
     }
 
-    /// Says that no more data comes. Whether the other side hears it does not matter.
+    /// Says that no more data comes.
     pub(crate) fn close(&mut self, socket: BorrowedFd<'_>) {
+        self.end(socket, CLOSE_NOTIFY);
+    }
+
+    /// Says the last word, once. Whether the other side hears it does not matter.
+    fn end(&mut self, socket: BorrowedFd<'_>, alert: [u8; 2]) {
         if !self.closed {
             self.closed = true;
-            let _ = send_control(socket, ALERT, &CLOSE_NOTIFY);
+            let _ = send_control(socket, ALERT, &alert);
         }
     }
 }
