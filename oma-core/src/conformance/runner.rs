@@ -66,6 +66,22 @@ where
     cases.iter().map(one).collect()
 }
 
+/// Cases without those that a subject cannot keep: names of cases, each group with its reason.
+///
+/// # Panics
+/// When a name is no case, so that a case that was renamed does not go missing.
+#[must_use]
+pub fn without<S>(mut cases: Vec<Case<S>>, not_kept: &[(&str, &[&str])]) -> Vec<Case<S>> {
+    for (reason, names) in not_kept {
+        for name in *names {
+            let before = cases.len();
+            cases.retain(|case| case.name != *name);
+            assert_eq!(cases.len() + 1, before, "{name} ({reason}) is no case");
+        }
+    }
+    cases
+}
+
 /// One test of its own. A missing requirement makes it ignored, or failed where `OMA_TEST_REQUIRE` names it.
 pub fn trial<F, Fut>(name: &str, needs: &[Requirement], body: F) -> Trial
 where

@@ -107,20 +107,14 @@ impl Attached {
         Ok(run(move || block::identity(index)).await?.as_ref() == Some(&self.identity))
     }
 
-    /// Waits until nobody has the device for himself, and brings all that was written to it to where it belongs; then takes it from
-    /// the kernel. After the deadline it is taken as it is.
+    /// Waits until nobody has the device for himself, brings all that was written to it to where it belongs, and lets requests finish;
+    /// then takes it from the kernel. After the deadline it is taken as it is.
     pub(super) async fn detach(&self, deadline: Duration) -> Result<Drained, Failure> {
         let (index, deadline) = (self.index, Instant::now() + deadline);
         let mut drained = Drained::Cut;
         if self.is_there().await? {
-            let settled = timeout_at(deadline, async {
-                while run(move || block::is_held(index)).await? {
-                    sleep(TICK).await;
-                }
-                run(move || block::flush(index)).await
-            });
             // What blocks goes on after the deadline until its requests fail; nobody waits for it then.
-            match settled.await {
+            match timeout_at(deadline, settle(index)).await {
                 Ok(Ok(())) => drained = Drained::Graceful,
                 // Whoever wrote is told by the kernel when he asks. The device must go all the same.
                 Ok(Err(error)) => tracing::warn!(index, %error, "what was written cannot be flushed"),
@@ -146,6 +140,19 @@ impl Attached {
         tracing::info!(export = %self.identity.name, node = %block::node(index).display(), "detached an export");
         Ok(())
     }
+}
+
+/// Waits until nobody has a device for himself, nothing written waits, and nothing is under way.
+async fn settle(index: u32) -> Result<(), Failure> {
+    while run(move || block::is_held(index)).await? {
+        sleep(TICK).await;
+    }
+    run(move || block::flush(index)).await?;
+    // What is under way past the page cache, the kernel would fail (L23).
+    while run(move || block::is_busy(index)).await? {
+        sleep(TICK).await;
+    }
+    Ok(())
 }
 
 /// The kernel does not speak the handshake: it is made for it, with what it understands, which is simple replies.

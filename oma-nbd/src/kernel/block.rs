@@ -75,6 +75,12 @@ pub(super) fn is_held(index: u32) -> Result<bool, Failure> {
     }
 }
 
+/// Whether requests on the device are under way.
+pub(super) fn is_busy(index: u32) -> Result<bool, Failure> {
+    let counts = read(index, "inflight")?.unwrap_or_default();
+    Ok(counts.split_whitespace().any(|count| count != "0"))
+}
+
 fn on(path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
     let path = path.to_owned();
     move |source| Failure::Io { path, source }

@@ -34,6 +34,7 @@ use oma_core::traits::{
     BlockDevice, DeviceIdentity, Drained, Export, ExportServer, ExportSpec, ExportStatistics,
 };
 use oma_core::{ExportName, Fence, Result};
+use tokio::sync::RwLock;
 use tokio::time::Instant;
 
 use self::attached::{Attached, SECTOR, run};
@@ -60,8 +61,8 @@ struct Inner {
     slots: Mutex<BTreeMap<ExportName, Slot>>,
 }
 
-/// What is attached under a name. Held while that changes.
-type Slot = Arc<tokio::sync::Mutex<Option<Attached>>>;
+/// What is attached under a name. Held for writing while that changes.
+type Slot = Arc<RwLock<Option<Attached>>>;
 
 /// An export that is attached to this machine, by whichever process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,9 +87,10 @@ impl KernelExports {
         Self(Arc::new(Inner { config, server, slots: Mutex::default() }))
     }
 
-    /// Where an export is attached.
+    /// Where an export is attached; `None` also while it is being attached or withdrawn.
     pub async fn path(&self, name: &ExportName) -> Option<PathBuf> {
-        self.slot(name).lock().await.as_ref().map(|attached| block::node(attached.index))
+        // Whoever asks while it is withdrawn shall not begin to use it.
+        self.slot(name).try_read().ok()?.as_ref().map(|attached| block::node(attached.index))
     }
 
     fn slot(&self, name: &ExportName) -> Slot {
@@ -168,7 +170,7 @@ impl ExportServer for KernelExports {
         let at = |failure: Failure| failure.at("attach export", &spec.name);
         check(&*spec.device).map_err(at)?;
         let slot = self.slot(&spec.name);
-        let mut slot = slot.lock().await;
+        let mut slot = slot.write().await;
         let export = self.0.server.publish(spec.clone()).await?;
         if let Err(failure) = self.attach(&spec, &mut slot).await {
             // What is not attached must not look as if it were.
@@ -182,7 +184,7 @@ impl ExportServer for KernelExports {
     /// written is flushed before, if that can be done in time.
     async fn withdraw(&self, name: &ExportName, deadline: Duration) -> Result<Drained> {
         let slot = self.slot(name);
-        let mut slot = slot.lock().await;
+        let mut slot = slot.write().await;
         let begun = Instant::now();
         let mut detached = None;
         if let Some(attached) = &*slot {
