@@ -13,7 +13,7 @@ use oma_core::traits::{Access, Drained, ExportServer, ExportSpec};
 use oma_core::{ByteSize, ErrorKind, ExportName, Fence};
 use oma_nbd::kernel::{KernelConfig, KernelExports, attached, sweep};
 
-use crate::inside::{Case, blocking, cases, program, well};
+use crate::inside::{Case, blocking, cases, program, runtime, well};
 
 /// Makes this program attach an export and wait to be killed.
 pub(crate) const ABANDON: &str = "--attach-and-wait";
@@ -60,8 +60,10 @@ fn device(identity: &str) -> MemoryDevice {
     MemoryDevice::new(identity, SIZE)
 }
 
-fn exports() -> KernelExports {
-    KernelExports::new(KernelConfig::default())
+pub(crate) fn exports() -> KernelExports {
+    // On a slow machine a kernel thread may come to receive for two connections, one after the other: what the second is sent
+    // comes again by the first once its time is over.
+    KernelExports::new(KernelConfig { request_timeout: Duration::from_secs(6), ..KernelConfig::default() })
 }
 
 async fn publish(exports: &KernelExports, spec: ExportSpec) -> PathBuf {
@@ -241,8 +243,7 @@ async fn l24_a_start_sweeps_what_a_dead_process_left() {
 
 /// What the process does that is killed.
 pub(crate) fn abandon() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let exports = exports();
         publish(&exports, spec("abandoned", &device("x"))).await;
         println!("attached");

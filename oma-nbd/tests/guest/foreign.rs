@@ -7,13 +7,13 @@ use std::time::Duration;
 use oma_core::memory::MemoryDevice;
 use oma_core::traits::{Access, Drained, ExportServer, ExportSpec};
 use oma_core::{ByteSize, Fence};
-use oma_nbd::kernel::{KernelConfig, KernelExports, attached, sweep};
+use oma_nbd::kernel::{attached, sweep};
 use oma_nbd::{Client, ClientConfig, Server, ServerConfig, Uri};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::exports::{name, spec};
+use crate::exports::{exports, name, spec};
 use crate::inside::{Case, cases, program, well};
 
 /// A device that the kernel does not choose by itself before the others.
@@ -82,7 +82,7 @@ async fn nbd_client_reads_and_writes_over_a_unix_socket() {
 
 async fn nbd_client_reads_and_writes_over_tcp_by_four_connections() {
     let served = served("/tmp/s2").await;
-    well(&format!("nbd-client 127.0.0.1 {} {NODE} -N disk -C 4", served.port)).await;
+    well(&format!("nbd-client 127.0.0.1 {} {NODE} -N disk -C 4 -timeout 6", served.port)).await;
     let counted = served.server.statistics(&name("disk")).await.unwrap().unwrap();
     assert_eq!(counted.connections, 4);
     exercise(&served.device).await;
@@ -120,7 +120,7 @@ async fn l23_a_withdrawn_export_fails_for_the_kernel() {
 async fn what_nbd_client_attached_is_never_touched() {
     let served = served("/tmp/s6").await;
     well(&format!("nbd-client -unix /tmp/s6 {NODE} -N disk")).await;
-    let exports = KernelExports::new(KernelConfig::default());
+    let exports = exports();
     for number in 0..6 {
         // More than there are free devices: the kernel makes new ones.
         let device = MemoryDevice::new(number.to_string(), ByteSize::mib(1));
@@ -140,7 +140,7 @@ async fn an_export_of_another_server_is_attached_through_our_client() {
     let served = served("/tmp/s7").await;
     let uri = Uri::unix("/tmp/s7", "disk").unwrap();
     let client = Client::connect(&uri, ClientConfig::default()).await.unwrap();
-    let exports = KernelExports::new(KernelConfig::default());
+    let exports = exports();
     let remote = ExportSpec {
         name: name("remote"),
         description: String::new(),

@@ -4,33 +4,58 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use oma_core::conformance;
+use tokio::runtime::Runtime;
 
 /// A test in the machine.
 pub(crate) struct Case {
-    pub name: &'static str,
-    pub run: fn() -> BoxFuture<'static, ()>,
+    pub name: String,
+    pub run: Box<dyn Fn() -> BoxFuture<'static, ()>>,
 }
 
 /// A table of cases: async functions, each named as a sentence of behaviour.
 macro_rules! cases {
     ($($case:ident),+ $(,)?) => {
-        vec![$($crate::inside::Case { name: stringify!($case), run: || Box::pin($case()) }),+]
+        vec![$($crate::inside::Case {
+            name: stringify!($case).to_owned(),
+            run: Box::new(|| Box::pin($case())),
+        }),+]
     };
 }
 pub(crate) use cases;
+
+/// The cases of a suite, each over a fresh subject.
+pub(crate) fn suite<S, F>(
+    subject: &str,
+    cases: Vec<conformance::Case<S>>,
+    factory: impl Fn() -> F + Copy + Send + 'static,
+) -> Vec<Case>
+where
+    S: Send + 'static,
+    F: Future<Output = S> + Send + 'static,
+{
+    let one = |conformance::Case { name, run }: conformance::Case<S>| Case {
+        name: format!("{subject}::{name}"),
+        run: Box::new(move || Box::pin(async move { run(factory().await).await })),
+    };
+    cases.into_iter().map(one).collect()
+}
+
+/// What a case has a process of its own do, by the argument that asks for it.
+pub(crate) type Errand = (&'static str, fn() -> ExitCode);
 
 /// No case may take longer: the others want to run as well.
 const LIMIT: Duration = Duration::from_secs(40);
 
 /// Runs all cases, one after the other; tells each outcome in a line.
-pub(crate) fn run(cases: &[Case]) -> ExitCode {
-    if std::env::args().any(|argument| argument == crate::exports::ABANDON) {
-        return crate::exports::abandon();
+pub(crate) fn run(cases: &[Case], errands: &[Errand]) -> ExitCode {
+    let asked = |(argument, _): &&Errand| std::env::args().any(|given| given == *argument);
+    if let Some((_, errand)) = errands.iter().find(asked) {
+        return errand();
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = runtime();
     for case in cases {
-        let run = case.run;
-        let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, tokio::spawn(run())).await });
+        let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, tokio::spawn((case.run)())).await });
         let said = match ended {
             Ok(Ok(())) => "ok".to_owned(),
             Ok(Err(panicked)) => format!("failed: {}", text(panicked)),
@@ -42,6 +67,10 @@ pub(crate) fn run(cases: &[Case]) -> ExitCode {
     // What a case that hangs holds, the end of the machine frees.
     runtime.shutdown_background();
     ExitCode::SUCCESS
+}
+
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 /// Where the kernel has the threads of all processes of this program.

@@ -1,14 +1,14 @@
 //! A server with TLS in this process.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oma_core::memory::MemoryDevice;
 use oma_core::traits::{Access, BlockDevice, ExportSpec};
 use oma_core::{ByteSize, Error, ErrorKind, ExportName, Fence, Result};
 use oma_nbd::{
-    Client, ClientConfig, ClientName, Clients, ExportOptions, Server, ServerConfig, TlsClientConfig,
-    TlsPolicy, Uri,
+    Client, ClientConfig, ClientName, Clients, ConnectionStatistics, ExportOptions, Server, ServerConfig,
+    TlsClientConfig, TlsPolicy, Uri,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener};
@@ -64,6 +64,34 @@ impl Fixture {
 
     pub(crate) fn tcp(&self, export: &str) -> Uri {
         Uri::tcp("127.0.0.1", self.port, export).unwrap()
+    }
+
+    /// A connection to an export, once it is there.
+    pub(crate) async fn served(&self, export: &str) -> ConnectionStatistics {
+        self.when(export, |found| match found {
+            // One that the client knows of may not be noted yet.
+            [connection, ..] if !connection.client.is_empty() => Some(connection.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits until nobody has an export open.
+    pub(crate) async fn left(&self, export: &str) {
+        self.when(export, |found| found.is_empty().then_some(())).await;
+    }
+
+    async fn when<T>(&self, export: &str, look: impl Fn(&[ConnectionStatistics]) -> Option<T>) -> T {
+        let (name, begun) = (ExportName::parse(export).unwrap(), Instant::now());
+        let mut tick = tokio::time::interval(Duration::from_millis(1));
+        loop {
+            let found = self.server.report(&name).unwrap().connections;
+            if let Some(found) = look(&found) {
+                return found;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "{found:?}");
+            tick.tick().await;
+        }
     }
 
     /// What foreign programs call the export, with a folder of certificates.

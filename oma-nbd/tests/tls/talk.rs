@@ -31,7 +31,7 @@ pub(crate) fn open(server: &Server) -> (UnixStream, JoinHandle<Result<()>>) {
 }
 
 /// Past greeting and client flags.
-pub(crate) fn greet(stream: &mut UnixStream) {
+pub(crate) fn greet(stream: &mut (impl Read + Write)) {
     let mut greeting = [0; Greeting::SIZE];
     stream.read_exact(&mut greeting).unwrap();
     assert_eq!(Greeting::decode(&greeting).unwrap().flags, 3);
@@ -40,14 +40,23 @@ pub(crate) fn greet(stream: &mut UnixStream) {
 
 /// Makes TLS of a stream on which it was agreed.
 pub(crate) fn secure(stream: UnixStream, pki: &Pki) -> Secure {
+    StreamOwned::new(connection(pki, rustls::DEFAULT_VERSIONS), stream)
+}
+
+/// A session of these versions with the server `localhost`, which has said nothing yet.
+pub(crate) fn connection(
+    pki: &Pki,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> ClientConnection {
     let mut roots = RootCertStore::empty();
     let file = pki.path("ca-cert.pem");
     roots.add(CertificateDer::from_pem_file(file).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
-    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
+    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    // For those who say what no library says.
+    config.enable_secret_extraction = true;
+    ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap()
 }
 
 pub(crate) fn header(option: u32, payload: &[u8]) -> Vec<u8> {
@@ -58,6 +67,11 @@ pub(crate) fn header(option: u32, payload: &[u8]) -> Vec<u8> {
 /// Sends an option; all its replies up to the last.
 pub(crate) fn ask(stream: &mut (impl Read + Write), option: u32, payload: &[u8]) -> Vec<(u32, Vec<u8>)> {
     stream.write_all(&header(option, payload)).unwrap();
+    replies(stream, option)
+}
+
+/// All replies to an option that was sent, up to the last.
+pub(crate) fn replies(stream: &mut impl Read, option: u32) -> Vec<(u32, Vec<u8>)> {
     let mut replies = Vec::new();
     loop {
         let mut bytes = [0; OptionReplyHeader::SIZE];

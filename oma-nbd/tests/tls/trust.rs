@@ -199,18 +199,11 @@ async fn tls_of_the_kernel() {
     let possible = possible.is_ok_and(|names| names.split_whitespace().any(|name| name == "tls"));
     for (uri, by_kernel) in [(fixture.tcp("disk"), possible), (fixture.unix("disk"), false)] {
         let client = connect(&uri, pki.nobody()).await.unwrap();
-        let name = oma_core::ExportName::parse("disk").unwrap();
-        let report = fixture.server.report(&name).unwrap();
-        let [connection] = report.connections.as_slice() else { panic!("{report:?}") };
+        let connection = fixture.served("disk").await;
         assert_eq!(connection.client.ends_with("through TLS of the kernel"), by_kernel, "{connection:?}");
         assert!(by_kernel || connection.client.contains("TLSv1_3"), "{connection:?}");
         client.close().await;
-        let gone = async {
-            while !fixture.server.report(&name).unwrap().connections.is_empty() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the connection ends");
+        fixture.left("disk").await;
     }
     fixture.close().await;
 }
