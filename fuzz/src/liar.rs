@@ -1,8 +1,6 @@
 //! A server that lies, and a client that uses it.
 
 use std::io;
-use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -28,12 +26,6 @@ const BITMAP: &str = "qemu:dirty-bitmap:b0";
 /// Bytes of each call.
 const LENGTH: usize = 4096;
 
-/// The socket of this process.
-fn path() -> &'static PathBuf {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| std::env::temp_dir().join(format!("oma-fuzz-{}", std::process::id())))
-}
-
 /// Lets a client use a server that makes these choices.
 ///
 /// # Panics
@@ -48,9 +40,10 @@ pub fn use_client(choices: &[u8]) {
     runtime.block_on(async {
         // The fuzzer's main program is C's, which lets a closed socket end the process; a handler, once set, stays.
         let _pipe = signal(SignalKind::pipe()).expect("a handler can be set");
-        // Left by the run before; the first has none.
-        let _ = std::fs::remove_file(path());
-        let listener = UnixListener::bind(path()).expect("the socket is free");
+        let folder = tempfile::tempdir().expect("there is room for a socket");
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).expect("nobody else has it");
+        let uri = Uri::unix(&socket, "disk").expect("it is short");
         let mut dice = Dice::new(choices);
         let lies = async {
             loop {
@@ -61,19 +54,18 @@ pub fn use_client(choices: &[u8]) {
         };
         tokio::select! {
             () = lies => {}
-            ended = tokio::time::timeout(Duration::from_secs(3600), calls()) => ended.expect("the calls end"),
+            ended = tokio::time::timeout(Duration::from_secs(3600), calls(&uri)) => ended.expect("the calls end"),
         }
     });
 }
 
 /// Every call that a client has.
-async fn calls() {
-    let uri = Uri::unix(path(), "disk").expect("it is short");
+async fn calls(uri: &Uri) {
     let config =
         ClientConfig { connections: 2, contexts: vec![BITMAP.to_owned()], ..ClientConfig::default() };
-    let _ = client::list(&uri, &config).await;
-    let _ = client::list_contexts(&uri, "qemu:", &config).await;
-    let Ok(client) = Client::connect(&uri, config).await else { return };
+    let _ = client::list(uri, &config).await;
+    let _ = client::list_contexts(uri, "qemu:", &config).await;
+    let Ok(client) = Client::connect(uri, config).await else { return };
     for round in 0..2 {
         if let Ok(read) = client.read_at(round * 8192, BytesMut::zeroed(LENGTH)).await {
             assert_eq!(read.len(), LENGTH);
