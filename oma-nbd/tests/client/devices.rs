@@ -1,12 +1,11 @@
 //! The promises of a block device, kept through the client by each kind of server.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use oma_core::conformance::{DeviceSubject, Requirement, Trial, block_device_cases, cases};
-use oma_nbd::{Client, ClientConfig};
+use oma_nbd::ClientConfig;
 
-use crate::fixture::{NBD_SERVER, NBDKIT, Peer, QEMU_NBD, text};
+use crate::fixture::{NBD_SERVER, NBDKIT, Peer, QEMU_NBD, connect_patiently, text};
 
 /// 1 MiB and three blocks of 512 bytes.
 const SIZE: u64 = (1 << 20) + 1536;
@@ -90,14 +89,6 @@ async fn named(peer: Peer, export: &str) -> DeviceSubject {
 }
 
 async fn with(peer: Peer, export: &str, config: ClientConfig) -> DeviceSubject {
-    let (uri, hasty) = (peer.uri(export), ClientConfig { connect_timeout: Duration::from_secs(3), ..config });
-    let mut client = Client::connect(&uri, hasty.clone()).await;
-    for _ in 0..4 {
-        if client.is_err() {
-            // nbd-server 3.24 leaves one client in a hundred without a greeting.
-            client = Client::connect(&uri, hasty.clone()).await;
-        }
-    }
-    let client = client.unwrap();
+    let client = connect_patiently(&peer.uri(export), config).await.unwrap();
     DeviceSubject { device: Arc::new(client), guard: Box::new(peer) }
 }

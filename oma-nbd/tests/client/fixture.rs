@@ -5,8 +5,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use oma_core::conformance::Requirement;
+use oma_core::{ErrorKind, Result};
 use oma_nbd::{Client, ClientConfig, Uri};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use tokio::process::{Child, Command};
 
 /// How often a server that is starting is asked whether it listens.
@@ -59,7 +60,7 @@ impl Peer {
         std::fs::write(&config, format!("{own}{general}\n{exports}")).unwrap();
         self.kill().await;
         // In the background it writes its id first and listens then.
-        run("nbd-server", &["-C", text(&config), "-p", text(&pid)]).await;
+        run("timeout", &["20", "nbd-server", "-C", text(&config), "-p", text(&pid)]).await;
         let mut tick = tokio::time::interval(TICK);
         while self.daemon.is_none() {
             tick.tick().await;
@@ -118,8 +119,8 @@ impl Peer {
 
     fn kill_daemon(&mut self) {
         if let Some(pid) = self.daemon.take() {
-            // It may have ended by itself.
-            let _ = kill_process(pid, Signal::KILL);
+            // Also what it has for each connection, which may hang. It may have ended by itself.
+            let _ = kill_process_group(pid, Signal::KILL);
         }
     }
 
@@ -149,6 +150,21 @@ pub(crate) fn config() -> ClientConfig {
         request_timeout: Duration::from_secs(10),
         ..ClientConfig::default()
     }
+}
+
+/// Opens an export, more than once if need be: nbd-server 3.24 leaves one client in a hundred without a greeting.
+pub(crate) async fn connect_patiently(uri: &Uri, config: ClientConfig) -> Result<Client> {
+    let hasty = ClientConfig { connect_timeout: Duration::from_secs(3), ..config };
+    let mut client = Client::connect(uri, hasty.clone()).await;
+    for _ in 0..4 {
+        match &client {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                client = Client::connect(uri, hasty.clone()).await;
+            }
+            _ => break,
+        }
+    }
+    client
 }
 
 /// A port that was free just now; nbd-server insists on one besides its socket.

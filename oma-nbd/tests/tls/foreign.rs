@@ -12,7 +12,7 @@ use oma_core::conformance::{
 use oma_core::memory::MemoryDevice;
 use oma_core::traits::{BlockDevice, Durability};
 use oma_core::{ByteSize, ErrorKind};
-use oma_nbd::Uri;
+use oma_nbd::{Client, Uri};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -181,7 +181,11 @@ impl Peer {
 }
 
 async fn works(uri: &Uri, pki: &Pki) {
-    let client = connect(uri, pki.client("client")).await.unwrap();
+    carries(connect(uri, pki.client("client")).await.unwrap()).await;
+}
+
+/// Writes some and reads it back.
+pub(crate) async fn carries(client: Client) {
     let data = Bytes::from(content()).slice(..(3 << 20) + 512);
     client.write_at(512, data.clone(), Durability::Durable).await.unwrap();
     let length = data.len();
@@ -193,7 +197,7 @@ async fn nbdkit_demands() {
     let pki = Pki::new();
     let peer = Peer::nbdkit(&pki, &["--tls-verify-peer", "memory", "size=8M"]).await;
     works(&peer.uri(), &pki).await;
-    let error = oma_nbd::Client::connect(&peer.uri(), oma_nbd::ClientConfig::default()).await.unwrap_err();
+    let error = Client::connect(&peer.uri(), oma_nbd::ClientConfig::default()).await.unwrap_err();
     assert_error(&error, ErrorKind::Unsupported, "nbds://");
     let error = connect(&peer.uri(), pki.nobody()).await.unwrap_err();
     assert!(

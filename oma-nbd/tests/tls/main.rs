@@ -5,6 +5,10 @@ mod boundary;
 mod fixture;
 mod foreign;
 mod identity;
+mod nbd_server;
+#[path = "../client/fixture.rs"]
+#[allow(dead_code, reason = "the tests of the client use the rest")]
+mod peer;
 #[path = "../pki/mod.rs"]
 mod pki;
 mod talk;
@@ -16,5 +20,6 @@ use oma_core::conformance::{self, Trial};
 
 fn main() -> ExitCode {
     let trials = boundary::trials().into_iter().chain(identity::trials()).chain(trust::trials());
-    conformance::run(trials.chain(foreign::trials()).collect::<Vec<Trial>>())
+    let foreign = foreign::trials().into_iter().chain(nbd_server::trials());
+    conformance::run(trials.chain(foreign).collect::<Vec<Trial>>())
 }
