@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use oma_core::traits::{Access, BlockDevice, Durability, Zeroing};
+use oma_core::traits::{Access, BlockDevice, BlockStatusKind, Durability, Zeroing};
 use oma_core::{ErrorKind, Extent, Retry};
 use proptest::prelude::*;
 use tempfile::NamedTempFile;
@@ -144,4 +144,19 @@ async fn l06_a_lock_ends_with_the_device_though_a_copy_of_its_file_is_open() {
     drop(device);
     FileDevice::open(&path, Access::ReadWrite).await.unwrap();
     drop(copy);
+}
+
+#[tokio::test]
+async fn l11_a_file_that_was_cut_off_promises_no_zeroes_beyond_its_end() {
+    let file = NamedTempFile::new().unwrap();
+    file.as_file().set_len(1 << 20).unwrap();
+    let device = FileDevice::open(file.path(), Access::ReadOnly).await.unwrap();
+    let end = extent(512 << 10, 512 << 10);
+    assert_eq!(device.block_status(end).await.unwrap()[0].kind, BlockStatusKind::Hole);
+    file.as_file().set_len(600 << 10).unwrap();
+    for asked in [end, extent(600 << 10, 1), extent(700 << 10, 1000)] {
+        let found = device.block_status(asked).await.unwrap();
+        let beyond = found.iter().filter(|status| status.extent.end() > 600 << 10);
+        assert!(beyond.clone().all(|status| !status.kind.reads_zero()), "{found:?}");
+    }
 }
