@@ -1,5 +1,7 @@
 //! Connections of one client to a server made of a script.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use oma_core::traits::{BlockDevice, Durability};
 use oma_core::{Error, ErrorKind, Retry};
@@ -8,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::client::{Client, ClientConfig};
 use crate::protocol::{
-    ExportNameReply, Greeting, NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE,
+    ExportNameReply, Greeting, NBD_CMD_DISC, NBD_CMD_FLUSH, NBD_CMD_READ, NBD_CMD_WRITE, NBD_EIO,
     NBD_FLAG_CAN_MULTI_CONN, NBD_FLAG_HAS_FLAGS, NBD_FLAG_NO_ZEROES, NBD_FLAG_SEND_FLUSH, Request,
     SimpleReply,
 };
@@ -232,7 +234,7 @@ async fn l08_a_flush_does_not_vouch_for_a_write_that_was_under_way_when_it_was_s
             let mut session = server.accept(1 << 20).await;
             tokio::select! {
                 () = session.serve_flush() => {}
-                () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {}
+                () = tokio::time::sleep(Duration::from_millis(100)) => {}
             }
             session
         }
@@ -320,4 +322,52 @@ async fn closing_says_goodbye_and_dropping_cuts() {
     let (client, mut session) = server.client().await;
     drop(client);
     assert_eq!(session.0.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_write_that_fails_leaves_none_of_its_pieces_under_way() {
+    const PIECE: usize = 32 << 20;
+    let server = Server::new();
+    let config = ClientConfig { connections: 1, ..ClientConfig::default() };
+    let uri = server.uri();
+    let (client, mut session) = tokio::join!(Client::connect(&uri, config), server.accept(64 << 20));
+    let client = client.unwrap();
+    let answered = std::cell::Cell::new(0);
+    let write = async {
+        let written = client.write_at(0, Bytes::from(vec![1; PIECE + BLOCK]), Durability::Cached).await;
+        (written, answered.get())
+    };
+    let ((written, answers), ()) = tokio::join!(write, async {
+        let mut cookies = Vec::new();
+        for length in [PIECE, BLOCK] {
+            cookies.push(session.request().await.cookie);
+            session.0.read_exact(&mut vec![0; length]).await.unwrap();
+        }
+        let refused = SimpleReply { error: NBD_EIO, cookie: cookies[0] };
+        session.0.write_all(&refused.encode()).await.unwrap();
+        // Time enough to hear of it.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        answered.set(2);
+        session.reply(cookies[1], &[]).await;
+    });
+    assert_error(&written.unwrap_err(), ErrorKind::Unavailable, Retry::Later);
+    assert_eq!(answers, 2, "a piece could have landed behind what is written next");
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_answered_in_time_ends_its_connection() {
+    let server = Server::new();
+    let config = ClientConfig { request_timeout: Duration::from_secs(1), ..ClientConfig::default() };
+    let uri = server.uri();
+    let (client, mut first) = tokio::join!(Client::connect(&uri, config), server.accept(1 << 20));
+    let client = client.unwrap();
+    let (read, request) = tokio::join!(client.read_at(0, buffer()), first.request());
+    assert_error(&read.unwrap_err(), ErrorKind::Unavailable, Retry::Later);
+    // Nobody can tell what comes over it now.
+    let _ = first.0.write_all(&SimpleReply { error: 0, cookie: request.cookie }.encode()).await;
+    let (read, ()) = tokio::join!(client.read_at(0, buffer()), async {
+        let accepted = tokio::time::timeout(Duration::from_secs(4), server.accept(1 << 20)).await;
+        accepted.expect("another connection").serve_read(5).await;
+    });
+    assert_eq!(read.unwrap(), [5; BLOCK][..]);
 }
