@@ -357,7 +357,8 @@ async fn a_write_that_fails_leaves_none_of_its_pieces_under_way() {
 #[tokio::test]
 async fn a_request_that_is_not_answered_in_time_ends_its_connection() {
     let server = Server::new();
-    let config = ClientConfig { request_timeout: Duration::from_secs(1), ..ClientConfig::default() };
+    let request_timeout = Duration::from_secs(1);
+    let config = ClientConfig { connections: 1, request_timeout, ..ClientConfig::default() };
     let uri = server.uri();
     let (client, mut first) = tokio::join!(Client::connect(&uri, config), server.accept(1 << 20));
     let client = client.unwrap();
