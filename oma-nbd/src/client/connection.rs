@@ -103,7 +103,8 @@ impl Connection {
     }
 
     pub(super) fn is_alive(&self) -> bool {
-        !self.requests.is_closed()
+        // One whose request was not answered in time ends a little later.
+        self.ended.get().is_none() && !self.requests.is_closed()
     }
 
     /// How many more requests could be under way.
