@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod buffer;
 mod change_id;
 mod error;
 mod extent;
@@ -19,6 +20,7 @@ pub mod conformance;
 #[cfg(feature = "engine")]
 pub mod engine;
 
+pub use buffer::page_aligned;
 pub use change_id::ChangeId;
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use extent::{Extent, ExtentError};

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::config::ReplicateConfig;
 use super::retry::retry;
 use crate::traits::{BlockDevice, BlockStatus};
-use crate::{Error, ErrorKind, Extent, ExtentSet, Result};
+use crate::{Error, ErrorKind, Extent, ExtentSet, Result, page_aligned};
 
 /// Unit in which differences are named.
 const GRANULE: u64 = 4096;
@@ -55,7 +54,7 @@ impl Comparison<'_> {
         }
         let read = |device: Arc<dyn BlockDevice>| async move {
             let length = usize::try_from(piece.length()).expect("a piece fits memory");
-            retry(&self.config.retry, self.stop, || device.read_at(piece.offset(), BytesMut::zeroed(length)))
+            retry(&self.config.retry, self.stop, || device.read_at(piece.offset(), page_aligned(length)))
                 .await
         };
         let (source, target) = futures_util::try_join!(read(self.source.clone()), read(self.target.clone()))?;

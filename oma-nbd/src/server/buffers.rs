@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use oma_core::page_aligned;
 
 /// Smallest buffer: 2^12 bytes.
 const SMALLEST: usize = 12;
@@ -29,21 +30,21 @@ impl Buffers {
         let kept = class(size).and_then(|class| {
             let mut kept = self.kept();
             let buffer = kept.classes[class].pop()?;
-            kept.bytes -= buffer.capacity();
+            kept.bytes -= size;
             Some(buffer)
         });
-        let mut buffer = kept.unwrap_or_else(|| BytesMut::zeroed(size));
+        let mut buffer = kept.unwrap_or_else(|| page_aligned(size));
         buffer.resize(length, 0);
         buffer
     }
 
     /// Takes a buffer back.
     pub(super) fn give(&self, buffer: BytesMut) {
-        let capacity = buffer.capacity();
-        let Some(class) = class(capacity) else { return };
+        let Some(class) = class(buffer.capacity()) else { return };
+        let size = 1 << (class + SMALLEST);
         let mut kept = self.kept();
-        if kept.bytes + capacity <= KEPT {
-            kept.bytes += capacity;
+        if kept.bytes + size <= KEPT {
+            kept.bytes += size;
             kept.classes[class].push(buffer);
         }
     }
@@ -59,11 +60,10 @@ impl Buffers {
     }
 }
 
-/// The class of buffers with exactly this capacity.
+/// The class of buffers with this capacity: to be aligned, they have a little more than their size.
 fn class(capacity: usize) -> Option<usize> {
     let exponent = usize::try_from(capacity.checked_ilog2()?).ok()?;
-    let known = capacity.is_power_of_two() && (SMALLEST..=LARGEST).contains(&exponent);
-    known.then(|| exponent - SMALLEST)
+    (SMALLEST..=LARGEST).contains(&exponent).then(|| exponent - SMALLEST)
 }
 
 impl fmt::Debug for Buffers {

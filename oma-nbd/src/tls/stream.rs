@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
+use oma_core::page_aligned;
 use rustix::io::pread;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy, sink};
 use tokio::time::timeout;
@@ -27,7 +29,7 @@ pub(crate) struct TlsStream<S> {
     /// Data that shares a record with what is sent next.
     held: Vec<u8>,
     /// A part of a file on its way into records.
-    part: Vec<u8>,
+    part: BytesMut,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
@@ -64,8 +66,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     ) -> Poll<io::Result<usize>> {
         let Self { inner, session, held, part } = self;
         ready!(poll(session.flush(&mut Now(inner, cx))))?;
-        part.resize(length.min(PART), 0);
-        let read = pread(file, part.as_mut_slice(), offset)?;
+        if part.is_empty() {
+            *part = page_aligned(PART);
+        }
+        let count = length.min(PART);
+        let read = pread(file, &mut part[..count], offset)?;
         if read == 0 {
             return Poll::Ready(Ok(0));
         }
@@ -98,8 +103,8 @@ impl<S> TlsStream<S> {
     }
 
     /// A stream through a session that is made.
-    pub(crate) const fn of(inner: S, session: Box<Session>) -> Self {
-        Self { inner, session, held: Vec::new(), part: Vec::new() }
+    pub(crate) fn of(inner: S, session: Box<Session>) -> Self {
+        Self { inner, session, held: Vec::new(), part: BytesMut::new() }
     }
 
     pub(crate) const fn inner(&self) -> &S {

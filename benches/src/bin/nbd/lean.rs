@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join_all;
 use oma_benches::gib;
+use oma_core::page_aligned;
 use oma_core::traits::{BlockDevice, Durability};
 use oma_nbd::{Client, ClientConfig, Uri};
 
@@ -78,7 +79,7 @@ impl Lean {
     }
 
     async fn write(&self, client: &Client, next: &AtomicU64) -> Result<f64> {
-        let (mut done, data) = (0, Bytes::from(vec![0x5a; usize::try_from(self.block)?]));
+        let (mut done, data) = (0, self.data()?);
         while let Some((offset, length)) = self.take(client, next) {
             client.write_at(offset, data.slice(..length), Durability::Cached).await?;
             done += u64::try_from(length)?;
@@ -102,7 +103,13 @@ impl Lean {
         Ok(f64::from(done))
     }
 
+    fn data(&self) -> Result<Bytes> {
+        let mut data = self.buffer()?;
+        data.fill(0x5a);
+        Ok(data.freeze())
+    }
+
     fn buffer(&self) -> Result<BytesMut> {
-        Ok(BytesMut::zeroed(usize::try_from(self.block)?))
+        Ok(page_aligned(usize::try_from(self.block)?))
     }
 }

@@ -9,7 +9,7 @@ use super::pieces::Piece;
 use crate::engine::replicate::disk::Counters;
 use crate::engine::retry::retry;
 use crate::traits::Durability;
-use crate::{ByteSize, Extent, Result};
+use crate::{ByteSize, Extent, Result, page_aligned};
 
 /// What became of a piece.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,9 @@ impl<'m> Mover<'m> {
 
     fn buffer(&self, length: usize) -> BytesMut {
         let kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut buffer = kept.unwrap_or_default();
+        let Some(mut buffer) = kept.filter(|buffer| buffer.capacity() >= length) else {
+            return page_aligned(length);
+        };
         buffer.resize(length, 0);
         buffer
     }
