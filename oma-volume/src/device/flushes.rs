@@ -39,6 +39,11 @@ impl Flushes {
         outcome
     }
 
+    #[cfg(test)]
+    pub(super) fn begun(&self) -> u64 {
+        self.lock().begun
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

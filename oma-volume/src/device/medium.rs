@@ -17,6 +17,7 @@ use rustix::fs::{
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
 
 use super::cached::is_cached;
+use super::durable::DurableWrites;
 use super::error::DeviceError;
 use super::flushes::Flushes;
 use super::queue::Queue;
@@ -44,7 +45,8 @@ pub(super) struct Medium {
     /// A run of data that was found last.
     pub(super) data_run: Mutex<Option<Extent>>,
     ranges: Ranges,
-    flushes: Flushes,
+    pub(super) flushes: Flushes,
+    pub(super) durable: DurableWrites,
     /// The file system refused `RWF_NOWAIT`.
     waits: AtomicBool,
     /// The kernel does not tell what is in the page cache.
@@ -123,6 +125,7 @@ impl Medium {
             data_run: Mutex::default(),
             ranges: Ranges::default(),
             flushes: Flushes::default(),
+            durable: DurableWrites::default(),
             waits,
             untold,
             changed,
@@ -192,6 +195,11 @@ impl Medium {
     fn write_taken(&self, mut offset: u64, mut data: &[u8], durability: Durability) -> Result<()> {
         let mut failed = None;
         if durability == Durability::Durable {
+            let this = self.durable.begin();
+            if this.shares() {
+                self.file.write_all_at(data, offset)?;
+                return self.flush();
+            }
             loop {
                 match pwritev2(&self.file, &[IoSlice::new(data)], offset, ReadWriteFlags::DSYNC) {
                     Ok(count) if count == data.len() => return Ok(()),
@@ -292,6 +300,7 @@ impl Medium {
         }
         self.check_end()?;
         let changed = self.changed.swap(false, Ordering::AcqRel);
+        self.durable.note_flush();
         let synced = if changed && self.sort == Sort::Regular {
             self.touch()?;
             // Not fdatasync: a power cut would bring an older modification time back, and with it another content stamp.
@@ -316,7 +325,10 @@ impl Medium {
 
     fn settle(&self, durability: Durability) -> Result<()> {
         match durability {
-            Durability::Cached => Ok(()),
+            Durability::Cached => {
+                self.durable.note_unflushed();
+                Ok(())
+            }
             Durability::Durable => self.file.sync_data().map_err(|error| self.lose(error)),
         }
     }

@@ -17,6 +17,7 @@
 
 mod blocking;
 mod cached;
+mod durable;
 mod error;
 mod flushes;
 mod in_place;

@@ -160,3 +160,30 @@ async fn l11_a_file_that_was_cut_off_promises_no_zeroes_beyond_its_end() {
         assert!(beyond.clone().all(|status| !status.kind.reads_zero()), "{found:?}");
     }
 }
+
+#[tokio::test]
+async fn durable_writes_at_once_share_a_flush_and_are_read_back() {
+    let file = NamedTempFile::new().unwrap();
+    file.as_file().set_len(1 << 20).unwrap();
+    let device = FileDevice::open(file.path(), Access::ReadWrite).await.unwrap();
+    let flush = || device.medium.flushes.begun();
+    let write = async |at: usize, durability| {
+        let data = Bytes::from(vec![7; 4096]);
+        device.write_at(extent(at, 4096).offset(), data, durability).await.unwrap();
+        assert!(read(&device, at, 4096).await.iter().all(|byte| *byte == 7));
+    };
+    write(0, Durability::Durable).await;
+    assert_eq!(flush(), 0, "a single one needs no flush of everything");
+    let other = device.medium.durable.begin();
+    write(4096, Durability::Durable).await;
+    assert_eq!(flush(), 1);
+    write(8192, Durability::Cached).await;
+    write(12288, Durability::Durable).await;
+    assert_eq!(flush(), 1, "what need not be durable is not waited for");
+    device.flush().await.unwrap();
+    write(16384, Durability::Durable).await;
+    assert_eq!(flush(), 3);
+    drop(other);
+    write(20480, Durability::Durable).await;
+    assert_eq!(flush(), 3);
+}
