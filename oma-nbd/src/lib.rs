@@ -10,6 +10,8 @@ pub mod kernel;
 pub mod nbd_server;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(any(feature = "client", feature = "server"))]
+mod sockets;
 #[cfg(feature = "client")]
 mod source;
 #[cfg(any(feature = "client", feature = "server"))]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::error::Failure;
+use crate::sockets::{prepare_tcp, prepare_unix};
 use crate::tls::{Need, Session, TlsFailure};
 use crate::uri::Address;
 
@@ -29,11 +30,14 @@ impl Socket {
         match address {
             Address::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(refused)?;
-                // Requests are small and wait for nothing: Nagle's algorithm would hold them back.
-                stream.set_nodelay(true).map_err(refused)?;
+                prepare_tcp(&stream);
                 Ok(Self { stream: Stream::Tcp(stream), session: None })
             }
-            Address::Unix(path) => Ok(Self::from(UnixStream::connect(path).await.map_err(refused)?)),
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(refused)?;
+                prepare_unix(&stream);
+                Ok(Self::from(stream))
+            }
         }
     }
 

@@ -4,9 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::sockopt::{
-    set_socket_keepalive, set_socket_send_buffer_size, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl,
-};
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -19,10 +17,9 @@ use super::stop::Stop;
 use super::thread::Thread;
 use super::transmission::Connection;
 use super::transport::Transport;
+use crate::sockets::{prepare_tcp, prepare_unix};
 use crate::tls::{ClientName, Principal, TlsPolicy};
 
-/// What a unix socket is to hold: a few replies.
-const SEND_BUFFER: usize = 1 << 20;
 /// A client on another machine that says nothing for so long is asked whether it is there, then again so often, so many
 /// times. One whose machine or network is gone would keep its place, and an export's, for ever.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -42,8 +39,7 @@ pub(super) trait Listener: Send {
 impl Listener for UnixListener {
     async fn accept(&self) -> io::Result<(Transport, Principal)> {
         let (stream, _) = Self::accept(self).await?;
-        // The kernel's usual 208 KiB are less than one reply of a copy; it gives as much as the system allows.
-        let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER);
+        prepare_unix(&stream);
         // It fails only for a client that is gone; nobody it is then.
         let user = stream.peer_cred().map(|peer| ClientName::uid(peer.uid()));
         Ok((stream.into(), user.into_iter().collect()))
@@ -53,8 +49,8 @@ impl Listener for UnixListener {
 impl Listener for TcpListener {
     async fn accept(&self) -> io::Result<(Transport, Principal)> {
         let (stream, _) = Self::accept(self).await?;
-        // A reply must not wait for the acknowledgement of the one before. These fail only for a client that is gone.
-        let _ = stream.set_nodelay(true);
+        prepare_tcp(&stream);
+        // These fail only for a client that is gone.
         let _ = set_socket_keepalive(&stream, true);
         let _ = set_tcp_keepidle(&stream, SILENCE);
         let _ = set_tcp_keepintvl(&stream, ASK_AGAIN);
