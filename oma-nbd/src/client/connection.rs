@@ -10,11 +10,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::changes::Changes;
@@ -62,10 +64,11 @@ struct Outgoing {
     token: Token,
 }
 
-/// Who waits, and the right to have a request under way, given back with the answer.
+/// Who waits and since when, and the right to have a request under way, given back with the answer.
 #[derive(Debug)]
 struct Token {
     reply: oneshot::Sender<Result<Answer, Failure>>,
+    since: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -92,8 +95,9 @@ impl Connection {
             decoder: Decoder::new(export.headers),
             extended: export.headers == Headers::Extended,
             requests: incoming,
+            timeout,
             outbox: VecDeque::new(),
-            headers: BytesMut::new(),
+            sent: 0,
             input: Input::new(),
             cookie: 0,
         };
@@ -122,19 +126,11 @@ impl Connection {
     pub(super) async fn request(&self, request: Request) -> Result<Answer, Failure> {
         let permit = Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed");
         let (reply, answer) = oneshot::channel();
-        let outgoing = Outgoing { request, token: Token { reply, _permit: permit } };
+        let outgoing = Outgoing { request, token: Token { reply, since: Instant::now(), _permit: permit } };
         if self.requests.send(outgoing).await.is_err() {
             return Err(self.reason());
         }
-        match tokio::time::timeout(self.timeout, answer).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(self.reason())),
-            Err(_) => {
-                // What the server owes is unknown from here on, so nothing else may go over this connection.
-                let failure = self.ended.get_or_init(|| Failure::RequestTimeout(self.timeout)).clone();
-                self.task.abort();
-                Err(failure)
-            }
-        }
+        answer.await.unwrap_or_else(|_| Err(self.reason()))
     }
 
     /// Sends a change that only a flush makes durable, and waits for its answer.
@@ -157,10 +153,28 @@ impl Connection {
 
     /// Tells the server goodbye and waits until the connection is closed.
     pub(super) async fn close(self) {
-        let Self { requests, timeout, task, .. } = self;
+        let Self { requests, timeout: limit, task, .. } = self;
         drop(requests);
-        if tokio::time::timeout(timeout, task).await.is_err() {
+        if timeout(limit, task).await.is_err() {
             tracing::debug!("the server did not take the goodbye; the connection was cut");
+        }
+    }
+}
+
+/// What goes to the server.
+#[derive(Debug)]
+enum Piece {
+    Compact([u8; protocol::Request::SIZE]),
+    Extended([u8; ExtendedRequest::SIZE]),
+    Payload(Bytes),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Compact(header) => header,
+            Self::Extended(header) => header,
+            Self::Payload(data) => data,
         }
     }
 }
@@ -171,9 +185,12 @@ struct Driver {
     extended: bool,
     decoder: Decoder<Token>,
     requests: mpsc::Receiver<Outgoing>,
+    /// Time for an answer.
+    timeout: Duration,
     /// What is still to be sent, in order.
-    outbox: VecDeque<Bytes>,
-    headers: BytesMut,
+    outbox: VecDeque<Piece>,
+    /// Bytes of the first piece that are sent.
+    sent: usize,
     input: Input,
     cookie: u64,
 }
@@ -198,6 +215,8 @@ impl Driver {
     }
 
     async fn run(&mut self) -> Result<(), Failure> {
+        // One timer for all: to set one for each request costs more than the rest of it.
+        let mut overdue = pin!(sleep(self.timeout));
         loop {
             self.send()?;
             tokio::select! {
@@ -212,6 +231,15 @@ impl Driver {
                     while let Ok(next) = self.requests.try_recv() {
                         self.accept(next);
                     }
+                }
+                () = &mut overdue, if !self.decoder.is_idle() => {
+                    let oldest = self.decoder.tokens().map(|token| token.since).min();
+                    let deadline = oldest.unwrap_or_else(Instant::now) + self.timeout;
+                    if deadline <= Instant::now() {
+                        // What the server owes is unknown from here on, so nothing else may go over this connection.
+                        return Err(Failure::RequestTimeout(self.timeout));
+                    }
+                    overdue.as_mut().reset(deadline);
                 }
             }
         }
@@ -233,40 +261,40 @@ impl Driver {
                 header.flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
                 header.length = u64::try_from(payload.len()).expect("a length fits 64 bits");
             }
-            self.headers.extend_from_slice(&header.encode());
+            self.outbox.push_back(Piece::Extended(header.encode()));
         } else {
             let compact = protocol::Request::try_from(header);
             let compact = compact.expect("requests are cut to what their headers tell");
-            self.headers.extend_from_slice(&compact.encode());
+            self.outbox.push_back(Piece::Compact(compact.encode()));
         }
-        self.outbox.push_back(self.headers.split().freeze());
         if !payload.is_empty() {
-            self.outbox.push_back(payload);
+            self.outbox.push_back(Piece::Payload(payload));
         }
     }
 
     /// Sends what the socket takes now.
     fn send(&mut self) -> Result<(), Failure> {
         while !self.outbox.is_empty() || self.socket.owes() {
-            let pieces: Vec<_> = self.outbox.iter().take(BATCH).map(|piece| IoSlice::new(piece)).collect();
-            let sent = if pieces.is_empty() {
-                self.socket.try_flush().map(|()| 0)
-            } else {
-                self.socket.try_send(&pieces)
+            let mut slices = [IoSlice::new(&[]); BATCH];
+            let mut skipped = self.sent;
+            let mut count = 0;
+            for (slice, piece) in slices.iter_mut().zip(&self.outbox) {
+                *slice = IoSlice::new(&piece.bytes()[std::mem::take(&mut skipped)..]);
+                count += 1;
+            }
+            let sent = match count {
+                0 => self.socket.try_flush().map(|()| 0),
+                _ => self.socket.try_send(&slices[..count]),
             };
-            let mut sent = match sent {
+            let sent = match sent {
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if is_passing(&error) => continue,
                 Err(error) => return Err(error.into()),
             };
-            while let Some(first) = self.outbox.front_mut() {
-                if sent < first.len() {
-                    first.advance(sent);
-                    break;
-                }
-                sent -= first.len();
-                self.outbox.pop_front();
+            self.sent += sent;
+            while let Some(first) = self.outbox.pop_front_if(|first| first.bytes().len() <= self.sent) {
+                self.sent -= first.bytes().len();
             }
         }
         Ok(())
@@ -323,7 +351,7 @@ impl Driver {
 
 /// Answers a request; nobody may be waiting any more.
 fn answer(token: Token, outcome: Result<Answer, Failure>) {
-    let Token { reply, _permit } = token;
+    let Token { reply, since: _, _permit } = token;
     drop(reply.send(outcome));
 }
 

@@ -11,8 +11,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::BytesMut;
-use oma_core::{Extent, ExtentSet};
+use oma_core::Extent;
 
+use super::covered::Covered;
 use super::error::Violation;
 use crate::protocol::{
     Chunk, ChunkHeader, ExtendedChunkHeader, ExtendedDescriptor, Headers, MAX_DESCRIPTORS, MAX_STRING,
@@ -71,7 +72,7 @@ struct Pending<T> {
     offset: u64,
     expected: Expected,
     /// What of a read has come.
-    covered: ExtentSet,
+    covered: Covered,
     statuses: Vec<ContextStatus>,
     /// The first error; later ones tell nothing new.
     error: Option<ServerError>,
@@ -109,7 +110,7 @@ impl<T> Decoder<T> {
 
     /// Adds a request at an offset; the cookie must not be pending.
     pub(super) fn begin(&mut self, cookie: u64, offset: u64, expected: Expected, token: T) {
-        let (covered, statuses) = (ExtentSet::new(), Vec::new());
+        let (covered, statuses) = (Covered::default(), Vec::new());
         let pending = Pending { token, offset, expected, covered, statuses, error: None };
         let earlier = self.pending.insert(cookie, Box::new(pending));
         debug_assert!(earlier.is_none(), "cookies are counted up");
@@ -118,6 +119,20 @@ impl<T> Decoder<T> {
     /// The next request that ended.
     pub(super) fn next_finished(&mut self) -> Option<Finished<T>> {
         self.finished.pop_front()
+    }
+
+    /// Whether every request has ended.
+    pub(super) fn is_idle(&self) -> bool {
+        self.tokens().next().is_none()
+    }
+
+    /// The tokens of requests that have not ended.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = &T> {
+        let current = match &self.state {
+            State::Data { pending, .. } => Some(pending),
+            State::Header | State::Chunk(_) => None,
+        };
+        self.pending.values().chain(current).map(|pending| &pending.token)
     }
 
     /// The tokens of all requests that have not ended.
@@ -235,9 +250,9 @@ impl<T> Decoder<T> {
             return self.finish(*pending);
         }
         match &pending.expected {
-            Expected::Data { offset, buffer } => {
-                let (offset, end) = (*offset, buffer.len());
-                pending.covered.extend(Extent::new(offset, wide(end)));
+            Expected::Data { buffer, .. } => {
+                let end = buffer.len();
+                pending.covered = Covered::All;
                 self.receive(reply.cookie, pending, 0..end, true)
             }
             Expected::Done => self.finish(*pending),
@@ -360,7 +375,7 @@ impl<T> Decoder<T> {
             (Some(error), _) => Err(error),
             (None, Expected::Done) => Ok(Answer::Done),
             (None, Expected::Data { buffer, .. }) => {
-                let missing = wide(buffer.len()) - pending.covered.bytes().bytes();
+                let missing = pending.covered.missing(wide(buffer.len()));
                 if missing > 0 {
                     return Err(Violation::Short { missing });
                 }
@@ -390,11 +405,10 @@ impl<T> Pending<T> {
             (end <= buffer.len()).then_some(at..end)
         };
         let Some(place) = place() else { return Err(misplaced) };
-        if !self.covered.within(extent).is_empty() {
+        if !self.covered.add(extent, wide(buffer.len())) {
             return Err(misplaced);
         }
-        self.covered.insert(extent);
-        if self.covered.count() > MOST_GAPS {
+        if self.covered.pieces() > MOST_GAPS {
             return Err(Violation::Unfit("a read in too many pieces out of order"));
         }
         Ok(place)

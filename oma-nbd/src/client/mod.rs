@@ -9,6 +9,7 @@
 mod changes;
 mod config;
 mod connection;
+mod covered;
 mod decoder;
 mod device;
 mod error;
