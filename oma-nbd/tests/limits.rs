@@ -106,6 +106,9 @@ async fn all_connections_together_hold_no_more_than_the_server_may() {
     let mut other = Raw::simple(&server).await;
     assert_eq!(other.ask(request(99, 0, 0), &[]).await, Reply::Error(NBD_EINVAL));
     assert_eq!(hold.waiting(), 4, "the others wait for memory");
+    // One that is not large is always possible.
+    other.send(request(NBD_CMD_READ, 0, 128 << 10), &[]).await;
+    hold.reached(5).await;
     hold.release();
     for raw in &mut raws {
         assert_eq!(raw.reply(PIECE).await.1, Reply::Data(vec![0; usize::try_from(PIECE).unwrap()]));

@@ -211,6 +211,14 @@ pub trait InPlace: Send + Sync {
     /// As [`BlockDevice::read_at`].
     fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<bool>;
 
+    /// As [`InPlace::read`], but waits for what is not in memory, where that takes no longer than a local disk does.
+    ///
+    /// # Errors
+    /// As [`BlockDevice::read_at`].
+    fn read_waiting(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        self.read(offset, buffer)
+    }
+
     /// Writes all of `data` at `offset`, [`Durability::Cached`].
     ///
     /// # Errors

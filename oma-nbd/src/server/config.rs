@@ -17,11 +17,12 @@ pub struct ServerConfig {
     pub max_requests: usize,
     /// Bytes of requests and replies that one connection may hold at once; more wait in the socket.
     pub max_buffered: ByteSize,
-    /// Bytes that all connections together may hold so; more wait in their sockets. At least the largest payload.
+    /// Bytes that all connections together may hold so; more wait in their sockets. At least the largest payload. Beside it
+    /// each connection always has one request of up to 128 KiB, so that a few that hold everything do not hold up the others.
     pub max_memory: ByteSize,
     /// Largest payload that is told to clients. Clients that do not ask take 32 MiB for granted.
     pub advertised_payload: u32,
-    /// Largest payload that is taken: some clients send more than they were told.
+    /// Largest payload that is taken, 1 GiB at most: some clients send more than they were told.
     pub max_payload: u32,
     /// How long a connection looks for the next small request before it sleeps, where the device's calls are done in place.
     /// It costs processor time for latency, and gives up by itself when it finds nothing; zero switches it off.

@@ -2,7 +2,7 @@
 //!
 //! Each connection has a meter of its own, which nobody else writes to: no request waits for another core's cache line.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -95,7 +95,11 @@ impl Meter {
 
 /// The meters of an export: of the connections that are there, and the sums of those that are gone.
 #[derive(Debug, Default)]
-pub(super) struct Meters(Mutex<Sums>);
+pub(super) struct Meters {
+    sums: Mutex<Sums>,
+    /// How many connections are there, for whoever may not wait.
+    connections: AtomicUsize,
+}
 
 #[derive(Debug, Default)]
 struct Sums {
@@ -109,6 +113,7 @@ impl Meters {
     pub(super) fn start(&self) -> Arc<Meter> {
         let meter = Arc::new(Meter::new());
         self.sums().live.push(meter.clone());
+        self.connections.fetch_add(1, Ordering::Relaxed);
         meter
     }
 
@@ -116,12 +121,13 @@ impl Meters {
     pub(super) fn end(&self, meter: &Arc<Meter>) {
         let mut sums = self.sums();
         sums.live.retain(|other| !Arc::ptr_eq(other, meter));
+        self.connections.fetch_sub(1, Ordering::Relaxed);
         add(&mut sums.past, &meter.statistics());
         sums.past_latencies.add(&meter.latencies());
     }
 
     pub(super) fn connections(&self) -> usize {
-        self.sums().live.len()
+        self.connections.load(Ordering::Relaxed)
     }
 
     pub(super) fn statistics(&self) -> ExportStatistics {
@@ -140,7 +146,7 @@ impl Meters {
 
     fn sums(&self) -> MutexGuard<'_, Sums> {
         // Worst case after a panic is a connection counted twice.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

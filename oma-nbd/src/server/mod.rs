@@ -46,6 +46,9 @@ pub use statistics::{ConnectionStatistics, ExportReport, Latencies, Latency};
 
 use crate::tls::{Clients, Principal, TlsPolicy};
 
+/// With its headers it must be told in 32 bits.
+const MOST_PAYLOAD: u32 = 1 << 30;
+
 /// What an export may have besides its [`ExportSpec`].
 #[derive(Clone, Debug, Default)]
 pub struct ExportOptions {
@@ -78,6 +81,7 @@ impl Server {
     /// A server without exports.
     #[must_use]
     pub fn new(config: ServerConfig) -> Self {
+        let config = ServerConfig { max_payload: config.max_payload.min(MOST_PAYLOAD), ..config };
         let seats = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
         let [limit, least] = [config.max_memory.bytes(), config.max_payload.into()];
         let memory = Memory::new(usize::try_from(limit.max(least)).unwrap_or(usize::MAX));

@@ -36,6 +36,11 @@ impl Transport {
         matches!(self, Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) | Self::Kernel(_))
     }
 
+    /// Whether bytes go to the socket as they are.
+    pub(super) const fn is_plain(&self) -> bool {
+        matches!(self, Self::Tcp(_) | Self::Unix(_))
+    }
+
     /// Whether it can be served by another runtime than the one that it was made in.
     pub(super) fn moves(&self) -> bool {
         match self {

@@ -20,6 +20,16 @@ impl InPlace for FileDevice {
         }
     }
 
+    fn read_waiting(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        if self.medium.home == Home::Elsewhere {
+            return self.read(offset, buffer);
+        }
+        if self.info().check("read", offset, length(buffer))?.is_some() {
+            self.medium.read(offset, buffer).map_err(|error| error.at("read", &self.medium.path))?;
+        }
+        Ok(true)
+    }
+
     fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
         let Some(extent) = self.info().check_change("write", offset, length(data))? else { return Ok(()) };
         self.medium

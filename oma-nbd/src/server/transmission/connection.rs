@@ -35,6 +35,10 @@ const ROUNDS: usize = 16;
 const BATCH: usize = 256 << 10;
 /// Room that a block status reply may need for each context.
 const STATUS_ROOM: usize = 64 << 10;
+/// A connection that does nothing has so much for its next request, whatever the others hold.
+const ALWAYS: usize = 128 << 10;
+/// After so many requests in a row that came alone the client is taken for one that waits for each reply.
+const ALONE: u32 = 8;
 
 /// A request that was answered.
 #[derive(Debug)]
@@ -79,6 +83,8 @@ pub(crate) struct Connection {
     /// Requests that were started since bytes were received, and whether all were small.
     started: usize,
     small: bool,
+    /// Requests in a row that came when no other was there.
+    alone: u32,
     /// Whether received requests wait until the replies before them are sent.
     backlog: bool,
     /// Whether the next request waits for room.
@@ -116,6 +122,7 @@ impl Connection {
             poller,
             started: 0,
             small: false,
+            alone: 0,
             backlog: false,
             full: false,
             blocked: false,
@@ -262,9 +269,11 @@ impl Connection {
             let (held, in_flight, config) =
                 (self.held + self.replies.waiting(), self.in_flight.len(), &self.server.config);
             let (share, mut denied) = (&mut self.share, false);
+            let is_idle = in_flight == 0 && held == 0;
             let next = self.receiver.next(|request| {
                 admits(config, in_flight, held, request) && {
-                    denied = !share.claim(charge(config, request));
+                    let charge = charge(config, request);
+                    denied = !(share.claim(charge) || (is_idle && charge <= ALWAYS));
                     !denied
                 }
             })?;
@@ -290,6 +299,8 @@ impl Connection {
         self.begun += 1;
         self.started += 1;
         self.small &= room(&request) <= COPIED;
+        let came_alone = self.started == 1 && self.in_flight.is_empty() && !self.receiver.holds_more();
+        self.alone = if came_alone { self.alone.saturating_add(1) } else { 0 };
         let begun = Instant::now();
         if self.draining {
             let refusal = Refusal::new(NBD_ESHUTDOWN, "the export is going away");
@@ -354,13 +365,19 @@ impl Connection {
         length: usize,
     ) -> oma_core::Result<bool> {
         if length <= COPIED {
-            return self.replies.push_small(request, length, |buffer| device.read(offset, buffer));
+            let waits = self.alone >= ALONE;
+            return self.replies.push_small(request, length, |buffer| match waits {
+                // Nobody else is kept waiting, and two hand-overs are spared.
+                true => device.read_waiting(offset, buffer),
+                false => device.read(offset, buffer),
+            });
         }
         if self.transport.sends_files() {
             let served = self.served();
             let extent = Extent::new(offset, request.length).ok().filter(|_| served.lends());
             let lent = extent.and_then(|extent| device.lend(extent));
-            return Ok(lent.is_some_and(|file| self.replies.push_file(request, length, file).is_ok()));
+            let alone = served.meters.connections() == 1;
+            return Ok(lent.is_some_and(|file| self.replies.push_file(request, length, file, alone).is_ok()));
         }
         let mut data = self.server.buffers.take(length);
         let read = device.read(offset, &mut data);

@@ -10,10 +10,12 @@
 
 mod command;
 mod connection;
+mod file;
 mod in_flight;
 mod perform;
 mod poller;
 mod receive;
 mod replies;
+mod route;
 
 pub(super) use connection::Connection;

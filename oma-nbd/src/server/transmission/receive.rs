@@ -191,6 +191,15 @@ impl Receiver {
         payload + self.writing.as_ref().map_or(0, |(_, buffer, _)| buffer.len())
     }
 
+    /// Whether something was received behind the request that was told last.
+    pub(super) fn holds_more(&self) -> bool {
+        let own = match &self.payload {
+            Payload::Received(length) => *length,
+            Payload::Own(_) => 0,
+        };
+        self.received.len() > own
+    }
+
     /// Whether a request has begun and not ended.
     pub(super) fn is_mid_request(&self) -> bool {
         self.writing.is_some() || !self.received.is_empty()

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,6 +10,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::AsyncWrite;
 
 use super::command::Refusal;
+use super::file::FileSender;
 use super::perform::{Answer, Told};
 use crate::protocol::{
     Chunk, ChunkHeader, Descriptor, ExtendedChunkHeader, ExtendedDescriptor, ExtendedRequest, Headers,
@@ -41,7 +42,9 @@ pub(super) struct Replies {
     /// An empty buffer for headers.
     spare: BytesMut,
     /// The file that parts are sent from.
-    file: Option<OwnedFd>,
+    file: Option<FileSender>,
+    /// Whether the client has no other connection.
+    alone: bool,
     unflushed: bool,
     buffers: Buffers,
     headers: Headers,
@@ -84,6 +87,7 @@ impl Replies {
             waiting: 0,
             spare: BytesMut::new(),
             file: None,
+            alone: false,
             unflushed: false,
             buffers,
             headers,
@@ -160,16 +164,19 @@ impl Replies {
         read
     }
 
-    /// Adds the reply to a read that is sent from a file, always the same one.
+    /// Adds the reply to a read that is sent from a file, always the same one, to a client that has no other connection
+    /// when it is `alone`.
     pub(super) fn push_file(
         &mut self,
         request: &ExtendedRequest,
         length: usize,
         file: BorrowedFd<'_>,
+        alone: bool,
     ) -> io::Result<()> {
         if self.file.is_none() {
-            self.file = Some(file.try_clone_to_owned()?);
+            self.file = Some(FileSender::new(file)?);
         }
+        self.alone = alone;
         self.data_header(request, length);
         self.waiting += length;
         self.in_file += length;
@@ -249,14 +256,11 @@ impl Replies {
             self.unflushed = false;
             return Poll::Ready(Ok(()));
         }
-        let sent = match (self.pieces.front(), &self.file) {
+        let sent = match (self.pieces.front(), &mut self.file) {
             (Some(Piece::File { offset, length }), Some(file)) => {
                 let offset = offset + u64::try_from(self.sent).expect("a length fits 64 bits");
-                let sent = transport.poll_send_file(cx, file.as_fd(), offset, length - self.sent);
-                match ready!(sent).map_err(Closed::of_sending)? {
-                    0 => return Poll::Ready(Err(Closed::Shrunk)),
-                    sent => sent,
-                }
+                let rest = (offset, length - self.sent);
+                ready!(file.poll_send(transport, cx, &self.buffers, rest, self.alone))?
             }
             _ => ready!(self.poll_send_bytes(transport, cx))?,
         };
