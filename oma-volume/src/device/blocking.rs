@@ -1,8 +1,8 @@
 //! The door to blocking calls: nothing else in this crate leaves the async workers.
 //!
 //! Threads work everywhere. For reads of what is not in the page cache io_uring has up to twice the rate where it is allowed, for
-//! a fifth of the processor time (`bench-io` in `benches/README.md`), but these do not use it yet; durable writes as single
-//! requests are slower with it.
+//! a fifth of the processor time (`bench-io` in `benches/README.md`): the feature `uring` is for them. Durable writes as single
+//! requests are slower with it, so these and all else stay here.
 
 use super::error::DeviceError;
 

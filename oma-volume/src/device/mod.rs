@@ -25,6 +25,8 @@ mod medium;
 mod queue;
 mod ranges;
 mod status;
+#[cfg(feature = "uring")]
+mod uring;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -55,6 +57,8 @@ const INLINE_WRITE: usize = 64 << 10;
 pub struct FileDevice {
     info: DeviceInfo,
     medium: Arc<Medium>,
+    #[cfg(feature = "uring")]
+    uring: bool,
 }
 
 impl FileDevice {
@@ -110,7 +114,22 @@ impl FileDevice {
             can_zero_fast: access == Access::ReadWrite && medium.queue.can_zero,
             is_rotational: medium.queue.is_rotational,
         };
-        Self { info, medium: Arc::new(medium) }
+        Self {
+            info,
+            medium: Arc::new(medium),
+            #[cfg(feature = "uring")]
+            uring: false,
+        }
+    }
+
+    /// The same device, which waits for what is not in the page cache with io_uring instead of a blocking thread: reads of at
+    /// most 256 KiB, on a runtime of one thread, where the kernel allows it. Nothing else changes.
+    ///
+    /// Such a runtime must have its I/O driver (`enable_io`): reads panic without it.
+    #[cfg(feature = "uring")]
+    #[must_use]
+    pub fn with_uring(self) -> Self {
+        Self { uring: true, ..self }
     }
 
     /// The open file.
@@ -145,6 +164,13 @@ impl BlockDevice for FileDevice {
                 Ok(Ready::All) => return Ok(buffer),
                 Ok(Ready::Part(count)) => have = count,
                 Err(error) => return Err(error.at("read", &self.medium.path)),
+            }
+            #[cfg(feature = "uring")]
+            if let Some(ring) = self.uring.then(uring::ring).flatten() {
+                (buffer, have) = ring.read(&self.medium, offset, buffer, have).await;
+                if have == buffer.len() {
+                    return Ok(buffer);
+                }
             }
         }
         self.run("read", move |medium| {

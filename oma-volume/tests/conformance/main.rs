@@ -7,6 +7,8 @@ mod crash;
 mod device;
 mod process;
 mod source;
+#[cfg(feature = "uring")]
+mod uring;
 
 use std::process::ExitCode;
 
@@ -22,5 +24,7 @@ fn main() -> ExitCode {
     trials.extend(crash::trials());
     trials.extend(process::trials());
     trials.extend(source::trials());
+    #[cfg(feature = "uring")]
+    trials.extend(uring::trials());
     conformance::run(trials)
 }

@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &ServeArgs) -> Result<()> {
     let server = Server::new(ServerConfig::default());
     for (number, file) in args.files.iter().enumerate() {
         let name = if number == 0 { "disk".to_owned() } else { format!("disk-{number}") };
-        let device = FileDevice::open(file, Access::ReadWrite).await?;
+        let device = FileDevice::open(file, Access::ReadWrite).await?.with_uring();
         let spec = ExportSpec {
             name: ExportName::parse(name)?,
             description: String::new(),

@@ -15,7 +15,7 @@ use crate::signals::{HangUps, Signals};
 pub(super) async fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     let signals = Signals::listen("stopping; requests in flight are answered (once more: end at once)")?;
     let access = if args.read_only { Access::ReadOnly } else { Access::ReadWrite };
-    let device = FileDevice::open(&args.file, access).await?;
+    let device = FileDevice::open(&args.file, access).await?.with_uring();
     let server =
         Server::new(ServerConfig { default_export: Some(args.name.clone()), ..ServerConfig::default() });
     let spec = ExportSpec {
