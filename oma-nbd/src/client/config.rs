@@ -13,7 +13,8 @@ pub struct ClientConfig {
     pub requests_in_flight: usize,
     /// Time for connecting and for the handshake together.
     pub connect_timeout: Duration,
-    /// Time for the answer to one request on the wire; a server that takes longer counts as lost.
+    /// Time for the answer to one request, from when it is handed to its connection; a server that takes longer counts as
+    /// lost. On a slow link all requests in flight must pass within it.
     pub request_timeout: Duration,
     /// What may be done; a read-only export stays read-only.
     pub access: Access,
