@@ -14,6 +14,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         an_export_needs_the_jobs_disk_and_its_attached_volume,
         only_a_stopped_export_is_removed,
         an_export_of_another_job_cannot_be_moved,
+        a_volume_that_is_made_anew_is_exported_no_more,
         exports_are_listed_by_name,
     ]
 }
@@ -115,6 +116,13 @@ async fn an_export_of_another_job_cannot_be_moved(store: StoreSubject) {
     let (_, _, _) = exported(&store).await;
     let other = store.job_of_another_vm().await;
     assert_kind(store.exports.advance(&other, &name("x"), ExportEvent::Drain).await, ErrorKind::NotFound);
+}
+
+async fn a_volume_that_is_made_anew_is_exported_no_more(store: StoreSubject) {
+    let (_, lease, volume) = exported(&store).await;
+    let create = store.operation(&lease, &volume.disk, OperationKind::Create, None);
+    store.carry_out(&lease, &create, &store.backend_volume(volume.id.as_str(), None)).await.unwrap();
+    assert_eq!(store.exports.export(&name("x")).await.unwrap(), None);
 }
 
 async fn exports_are_listed_by_name(store: StoreSubject) {

@@ -225,6 +225,8 @@ impl State {
             attached_to: None,
             updated_at: now,
         };
+        // One of this id that was there before is attached nowhere now, so nothing of it is exported.
+        self.exports.retain(|_, export| export.volume != volume.id);
         self.volumes.insert(volume.id.clone(), record.clone());
         Ok(record)
     }
