@@ -95,6 +95,12 @@ impl ExtentSet {
         self.ranges.iter().filter_map(|(start, end)| Extent::between(*start, *end))
     }
 
+    /// The last extent.
+    #[must_use]
+    pub fn last(&self) -> Option<Extent> {
+        self.ranges.last_key_value().and_then(|(start, end)| Extent::between(*start, *end))
+    }
+
     /// Number of extents.
     #[must_use]
     pub fn count(&self) -> usize {

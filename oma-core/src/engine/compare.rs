@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::ReplicateConfig;
 use super::retry::retry;
-use crate::traits::{BlockDevice, BlockStatus};
+use super::zeroes::zeroes;
+use crate::traits::BlockDevice;
 use crate::{Error, ErrorKind, Extent, ExtentSet, Result, page_aligned};
 
 /// Unit in which differences are named.
@@ -68,21 +69,6 @@ impl Comparison<'_> {
         });
         Ok(granules.collect())
     }
-}
-
-/// The parts of `window` that a device promises to read as zero.
-async fn zeroes(device: &dyn BlockDevice, window: Extent) -> Result<ExtentSet> {
-    let mut found = ExtentSet::new();
-    let mut rest = Some(window);
-    while let Some(extent) = rest {
-        let status = device.block_status(extent).await?;
-        let Some(BlockStatus { extent: last, .. }) = status.last().copied() else {
-            return Err(Error::new(ErrorKind::Internal, "ask block status", &device.info().identity));
-        };
-        found.extend(status.into_iter().filter(|s| s.kind.reads_zero()).map(|s| s.extent));
-        rest = Extent::between(last.end(), window.end());
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

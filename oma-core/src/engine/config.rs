@@ -37,10 +37,16 @@ pub enum VerifyLevel {
 /// How the engine works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicateConfig {
-    /// Data moved by one read and one write.
+    /// At most so much data is read at once.
     pub piece: ByteSize,
-    /// Pieces under way at once, per disk.
+    /// Changed extents with at most this much between them are read at once; what lies between is not written.
+    pub merge_gap: ByteSize,
+    /// At most so many pieces are under way at once, per disk; fewer where more would only wait.
     pub in_flight: usize,
+    /// Data on its way takes at most this much memory, over all disks and jobs of a [`Replicator`](super::Replicator).
+    pub memory: ByteSize,
+    /// Whether the source is believed when it says that an extent reads as zero (L10). If not, all is read.
+    pub trust_zeroes: bool,
     /// Runs of zeroes of at least this size, and aligned to it, are not written as data.
     pub zero_granule: ByteSize,
     /// At most so much data is copied twice after a crash, per disk.
@@ -58,8 +64,11 @@ pub struct ReplicateConfig {
 impl Default for ReplicateConfig {
     fn default() -> Self {
         Self {
-            piece: ByteSize::kib(256),
-            in_flight: 16,
+            piece: ByteSize::mib(1),
+            merge_gap: ByteSize::kib(32),
+            in_flight: 64,
+            memory: ByteSize::mib(128),
+            trust_zeroes: true,
             zero_granule: ByteSize::kib(64),
             journal_step: ByteSize::mib(256),
             journal_interval: Duration::from_secs(2),

@@ -36,6 +36,7 @@
 mod cancel;
 mod compare;
 mod config;
+mod copier;
 mod keeper;
 mod progress;
 mod replicate;
@@ -44,6 +45,7 @@ mod retry;
 mod services;
 mod verify;
 mod volumes;
+mod zeroes;
 
 pub use cancel::cancel;
 pub use config::{ReplicateConfig, ReplicateRequest, RetryConfig, VerifyLevel};

@@ -225,6 +225,10 @@ pub trait InPlace: Send + Sync {
     /// As [`BlockDevice::write_at`].
     fn write(&self, offset: u64, data: &[u8]) -> Result<()>;
 
+    /// Begins to bring what was written in an extent to the medium, without waiting for it: a later flush has less to do. A hint;
+    /// a device without a cache does nothing.
+    fn write_out(&self, _extent: Extent) {}
+
     /// The open file from which the extent can be sent at the same offset (`sendfile`), for whoever would only copy it from
     /// here to there. All of it is in memory just now, so that sending neither waits nor fails. `None` when that is not
     /// so, or there is no file: read it then.

@@ -6,6 +6,7 @@ use oma_core::traits::{BlockDevice, Durability, InPlace};
 use oma_core::{Extent, Result};
 
 use super::medium::{Home, Ready};
+use super::write_out::write_out;
 use super::{FileDevice, length};
 
 impl InPlace for FileDevice {
@@ -35,6 +36,12 @@ impl InPlace for FileDevice {
         self.medium
             .write(extent, data, Durability::Cached)
             .map_err(|error| error.at("write", &self.medium.path))
+    }
+
+    fn write_out(&self, extent: Extent) {
+        if self.medium.home == Home::Local {
+            write_out(&self.medium.file, extent);
+        }
     }
 
     fn lend(&self, extent: Extent) -> Option<BorrowedFd<'_>> {

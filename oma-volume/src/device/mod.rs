@@ -27,6 +27,7 @@ mod ranges;
 mod status;
 #[cfg(feature = "uring")]
 mod uring;
+mod write_out;
 
 use std::fs::File;
 use std::path::PathBuf;

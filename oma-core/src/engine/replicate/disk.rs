@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::plan::DiskPlan;
-use crate::engine::progress::DiskProgress;
+use crate::engine::copier::Counters;
 use crate::engine::report::DiskReport;
 use crate::engine::volumes::ReadyVolume;
 use crate::record::DiskCommit;
@@ -25,15 +25,6 @@ pub(super) struct RunDisk {
     pub(super) copy_time: Duration,
     pub(super) verified: Option<ByteSize>,
     pub(super) error: Option<String>,
-}
-
-/// What this run has moved of a disk.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counters {
-    pub(super) progress: DiskProgress,
-    pub(super) zero: ByteSize,
-    pub(super) zero_promised: ByteSize,
-    pub(super) pieces: u64,
 }
 
 impl RunDisk {

@@ -1,6 +1,5 @@
 //! Drives one job through its steps, under one lease.
 
-mod copier;
 mod disk;
 mod plan;
 mod run;
@@ -13,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::run::Run;
 use super::config::{ReplicateConfig, ReplicateRequest};
+use super::copier::Memory;
 use super::keeper::LeaseKeeper;
 use super::progress::{Event, Progress};
 use super::report::{Outcome, Report};
@@ -29,13 +29,15 @@ pub struct Replicator {
     services: Services,
     worker: WorkerId,
     config: ReplicateConfig,
+    memory: Memory,
 }
 
 impl Replicator {
     /// A replicator that drives jobs as `worker`: the same id after a restart, so that it gets its own jobs back at once.
     #[must_use]
-    pub const fn new(services: Services, worker: WorkerId, config: ReplicateConfig) -> Self {
-        Self { services, worker, config }
+    pub fn new(services: Services, worker: WorkerId, config: ReplicateConfig) -> Self {
+        let memory = Memory::new(config.memory);
+        Self { services, worker, config, memory }
     }
 
     /// Brings every disk of a VM to a new epoch, or continues the job that was to.
@@ -66,7 +68,17 @@ impl Replicator {
         let job = jobs.get(&job.id).await?.unwrap_or(job);
         let keeper = LeaseKeeper::start(Arc::clone(jobs), lease.clone(), self.config.lease, stop.clone());
 
-        let mut run = Run::new(&self.services, &self.config, request, progress, &stop, job, context, lease);
+        let mut run = Run::new(
+            &self.services,
+            &self.config,
+            &self.memory,
+            request,
+            progress,
+            &stop,
+            job,
+            context,
+            lease,
+        );
         let result = steps::drive(&mut run).await;
         let outcome = match result {
             Ok(()) => Outcome::Completed,

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::disk::RunDisk;
 use crate::engine::config::{ReplicateConfig, ReplicateRequest};
+use crate::engine::copier::Memory;
 use crate::engine::progress::{Event, Progress};
 use crate::engine::report::{Outcome, Report};
 use crate::engine::services::Services;
@@ -19,6 +20,7 @@ use crate::{Error, ErrorKind, Result};
 pub(super) struct Run<'r> {
     pub(super) services: &'r Services,
     pub(super) config: &'r ReplicateConfig,
+    pub(super) memory: &'r Memory,
     pub(super) request: &'r ReplicateRequest,
     pub(super) progress: &'r dyn Progress,
     pub(super) stop: &'r CancellationToken,
@@ -35,6 +37,7 @@ impl<'r> Run<'r> {
     pub(super) const fn new(
         services: &'r Services,
         config: &'r ReplicateConfig,
+        memory: &'r Memory,
         request: &'r ReplicateRequest,
         progress: &'r dyn Progress,
         stop: &'r CancellationToken,
@@ -45,6 +48,7 @@ impl<'r> Run<'r> {
         Self {
             services,
             config,
+            memory,
             request,
             progress,
             stop,

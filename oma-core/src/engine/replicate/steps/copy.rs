@@ -1,16 +1,32 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use async_trait::async_trait;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::replicate::copier::Copier;
+use crate::engine::copier::{Copier, Recorder};
 use crate::engine::replicate::disk::RunDisk;
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
 use crate::record::Lease;
-use crate::traits::{BlockDevice, Provisioning, Zeroing};
-use crate::{Error, ErrorKind, PointId, Result};
+use crate::traits::{BlockDevice, ExtentJournal, Provisioning, Zeroing};
+use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, PointId, Result};
+
+/// The journal of one disk, written under a lease.
+#[derive(Debug)]
+struct Journal<'r> {
+    journal: &'r dyn ExtentJournal,
+    lease: &'r Lease,
+    key: &'r DiskKey,
+}
+
+#[async_trait]
+impl Recorder for Journal<'_> {
+    async fn record(&self, finished: Extent, durable: ByteSize) -> Result<()> {
+        self.journal.record(self.lease, self.key, finished, durable).await
+    }
+}
 
 /// Copies all disks at once. One that fails stops the others: no disk advances without all (L08).
 pub(super) async fn copy(run: &mut Run<'_>) -> Result<()> {
@@ -47,19 +63,22 @@ async fn copy_disk(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationToken) 
 async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationToken) -> Result<()> {
     let source = open_source(run, disk, stop).await?;
     disk.source = Some(Arc::clone(&source));
-    let lease: &Lease = &run.lease;
     let mut counters = disk.counters;
+    let plan = disk.plan();
     let copier = Copier {
         key: &disk.point.key,
-        plan: disk.plan(),
         source,
         target: disk.target_device(),
+        capacity: disk.point.capacity,
+        work: &plan.work,
+        resumed: plan.resumed,
+        blank: plan.blank,
         zeroing: match run.request.provisioning {
             Provisioning::Thin => Zeroing::Punch,
             Provisioning::Thick => Zeroing::Allocate,
         },
-        journal: &*run.services.journal,
-        lease,
+        recorder: &Journal { journal: &*run.services.journal, lease: &run.lease, key: &disk.point.key },
+        memory: run.memory,
         config: run.config,
         progress: run.progress,
         stop,

@@ -6,13 +6,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Retry;
 use crate::engine::config::RetryConfig;
 use crate::engine::progress::Silent;
 use crate::memory::{DeviceCall, Faults, FaultyDevice, MemoryDevice};
-use crate::record::{JournalBasis, JournalEntry};
-use crate::state::ReplicationType;
 use crate::traits::Durability;
-use crate::{DiskRef, ExtentSet, Fence, Generation, JobId, PointId, Retry, Timestamp, WorkerId};
 
 const CAPACITY: u64 = 3 << 20;
 
@@ -26,22 +24,14 @@ struct CheckingJournal {
 }
 
 #[async_trait]
-impl ExtentJournal for CheckingJournal {
-    async fn load(&self, _disk: &DiskRef) -> Result<Option<JournalEntry>> {
-        Ok(None)
-    }
-
-    async fn begin(&self, _: &Lease, _: &DiskKey, _: &JournalBasis, _: &ExtentSet) -> Result<()> {
-        Ok(())
-    }
-
-    async fn record(&self, _: &Lease, _: &DiskKey, finished: Extent, synced: ByteSize) -> Result<()> {
+impl Recorder for CheckingJournal {
+    async fn record(&self, finished: Extent, durable: ByteSize) -> Result<()> {
         let range = usize::try_from(finished.offset()).unwrap()..usize::try_from(finished.end()).unwrap();
         assert!(self.source.bytes()[range.clone()] == self.target.bytes()[range], "{finished} is not equal");
         let volatile = self.target.unflushed().within(finished);
         assert!(volatile.is_empty(), "{volatile:?} would be lost with the power");
         self.finished.lock().unwrap().insert(finished);
-        self.entries.lock().unwrap().push(synced.bytes());
+        self.entries.lock().unwrap().push(durable.bytes());
         Ok(())
     }
 }
@@ -54,6 +44,8 @@ struct World {
     config: ReplicateConfig,
     /// Until the first run begins; the engine marks the volume before its first write.
     blank: AtomicBool,
+    /// Faults come through a wrapper, which hides that a device can be used in place.
+    in_place: bool,
 }
 
 impl World {
@@ -77,6 +69,7 @@ impl World {
                 ..ReplicateConfig::default()
             },
             blank: AtomicBool::new(blank),
+            in_place: false,
         }
     }
 
@@ -85,42 +78,30 @@ impl World {
         let whole: ExtentSet = Extent::between(0, CAPACITY).into_iter().collect();
         let work = whole.difference(&self.journal.finished.lock().unwrap());
         let resumed = ByteSize::new(CAPACITY - work.bytes().bytes());
-        let plan = DiskPlan {
-            mode: ReplicationType::Initial,
-            basis: JournalBasis {
-                generation: Generation::FIRST,
-                content: PointId::parse("p").unwrap(),
-                base: None,
-                capacity: ByteSize::new(CAPACITY),
-            },
-            planned: ExtentSet::new(),
-            scope: whole,
-            work,
-            resumed,
-            continues: resumed != ByteSize::ZERO,
-            blank: self.blank.swap(false, Ordering::SeqCst),
-            note: None,
-        };
-        let lease = Lease {
-            job: JobId::mint(Timestamp::from_millis(0)),
-            worker: WorkerId::parse("w").unwrap(),
-            fence: Fence(1),
-            expires_at: Timestamp::from_millis(0),
-        };
         let copier = Copier {
             key: &DiskKey::parse("disk-2000").unwrap(),
-            plan: &plan,
-            source: Arc::new(FaultyDevice::new(Arc::new(self.source.read_only()), self.faults.clone())),
-            target: Arc::new(FaultyDevice::new(Arc::new(self.target.clone()), self.faults.clone())),
+            source: self.device(self.source.read_only()),
+            target: self.device(self.target.clone()),
+            capacity: ByteSize::new(CAPACITY),
+            work: &work,
+            resumed,
+            blank: self.blank.swap(false, Ordering::SeqCst),
             zeroing: Zeroing::Punch,
-            journal: &self.journal,
-            lease: &lease,
+            recorder: &self.journal,
+            memory: &Memory::new(self.config.memory),
             config: &self.config,
             progress: &Silent,
             stop: &CancellationToken::new(),
         };
         let mut counters = Counters::default();
         (copier.run(&mut counters).await, counters)
+    }
+
+    fn device(&self, device: MemoryDevice) -> Arc<dyn BlockDevice> {
+        match self.in_place {
+            true => Arc::new(device),
+            false => Arc::new(FaultyDevice::new(Arc::new(device), self.faults.clone())),
+        }
     }
 
     async fn fill(&self, extents: &[(u64, u64)]) {
@@ -166,6 +147,35 @@ async fn a_full_copy_is_equal_and_holes_are_neither_read_nor_written() {
 async fn l10_holes_of_the_source_are_zeroed_on_a_target_that_held_something() {
     let world = World::new(used_target().await, false);
     world.fill(&[(5, 100), (1 << 20, 300_000)]).await;
+    world.run().await.0.unwrap();
+    assert!(world.is_equal());
+}
+
+#[tokio::test]
+async fn what_the_target_reads_as_zero_is_not_zeroed_again() {
+    let target = blank_target();
+    target.write_at(0, Bytes::from(vec![1; 1 << 20]), Durability::Durable).await.unwrap();
+    let world = World::new(target, false);
+    world.fill(&[(2 << 20, 1000)]).await;
+    world.run().await.0.unwrap();
+    assert!(world.is_equal());
+    assert_eq!(world.target.calls().zeroes, 1, "one run of data was to be zeroed");
+}
+
+#[tokio::test]
+async fn l10_a_source_that_is_not_believed_is_read_whole() {
+    let mut world = World::new(blank_target(), true);
+    world.config.trust_zeroes = false;
+    let (result, counters) = world.run().await;
+    result.unwrap();
+    assert_eq!((counters.progress.read.bytes(), counters.zero_promised), (CAPACITY, ByteSize::ZERO));
+}
+
+#[tokio::test]
+async fn a_budget_smaller_than_a_piece_slows_a_copy_and_does_not_stop_it() {
+    let mut world = World::new(blank_target(), true);
+    world.config.memory = ByteSize::kib(4);
+    world.fill(&[(0, CAPACITY)]).await;
     world.run().await.0.unwrap();
     assert!(world.is_equal());
 }
@@ -225,6 +235,29 @@ fn call() -> impl Strategy<Value = DeviceCall> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Devices that can be used in place are copied on one thread: with the same result and the same counts.
+    #[test]
+    fn both_ways_of_copying_end_alike(
+        extents in prop::collection::vec((0..CAPACITY - 200_000, 1u64..200_000), 0..8),
+        blank in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut counted = Vec::new();
+            for in_place in [false, true] {
+                let target = if blank { blank_target() } else { used_target().await };
+                let world = World { in_place, ..World::new(target, blank) };
+                world.fill(&extents).await;
+                let (result, counters) = world.run().await;
+                result.unwrap();
+                prop_assert!(world.is_equal());
+                counted.push((counters.progress, counters.zero, counters.pieces));
+            }
+            prop_assert_eq!(counted[0], counted[1]);
+            Ok(())
+        })?;
+    }
 
     /// Whatever fails wherever: what the journal holds is equal and durable (checked at every entry), and running again
     /// ends with an equal target.

@@ -23,6 +23,9 @@ pub(super) struct Ledger {
 #[derive(Debug)]
 struct Entry {
     extent: Extent,
+    /// Bytes of the work.
+    bytes: u64,
+    /// Bytes that are read.
     data: u64,
     done: bool,
 }
@@ -44,10 +47,10 @@ impl Ledger {
         self.entries.is_empty() || self.unrecorded_data.saturating_add(piece.bytes()) <= self.step
     }
 
-    pub(super) fn dispatched(&mut self, piece: Piece) {
+    pub(super) fn dispatched(&mut self, piece: &Piece) {
         let data = if piece.reads_zero { 0 } else { piece.extent.length() };
         self.unrecorded_data += data;
-        self.entries.push_back(Entry { extent: piece.extent, data, done: false });
+        self.entries.push_back(Entry { extent: piece.extent, bytes: piece.bytes(), data, done: false });
     }
 
     pub(super) fn done(&mut self, extent: Extent) {
@@ -73,7 +76,7 @@ impl Ledger {
 
     /// Bytes of the plan that are in the journal once the mark is recorded.
     pub(super) fn durable_at_mark(&self) -> ByteSize {
-        ByteSize::new(self.durable + self.below_mark().map(|entry| entry.extent.length()).sum::<u64>())
+        ByteSize::new(self.durable + self.below_mark().map(|entry| entry.bytes).sum::<u64>())
     }
 
     /// The journal has waited long enough.
@@ -93,7 +96,7 @@ impl Ledger {
     pub(super) fn recorded(&mut self, mark: u64) {
         while let Some(entry) = self.entries.pop_front_if(|entry| entry.extent.end() <= mark) {
             self.unrecorded_data -= entry.data;
-            self.durable += entry.extent.length();
+            self.durable += entry.bytes;
         }
         self.recorded_mark = mark;
         self.time_is_up = false;
@@ -109,14 +112,15 @@ mod tests {
     use super::*;
 
     fn piece(offset: u64, length: u64, reads_zero: bool) -> Piece {
-        Piece { extent: Extent::new(offset, length).unwrap(), reads_zero }
+        let extent = Extent::new(offset, length).unwrap();
+        Piece { extent, parts: vec![extent], reads_zero }
     }
 
     #[test]
     fn the_mark_waits_for_the_first_piece_under_way() {
         let mut ledger = Ledger::new(ByteSize::new(100), ByteSize::ZERO);
         for offset in [0, 10, 20] {
-            ledger.dispatched(piece(offset, 10, false));
+            ledger.dispatched(&piece(offset, 10, false));
         }
         ledger.done(Extent::new(10, 10).unwrap());
         assert_eq!((ledger.mark(), ledger.is_due(true)), (0, false));
@@ -129,7 +133,7 @@ mod tests {
         let mut ledger = Ledger::new(ByteSize::new(30), ByteSize::ZERO);
         for offset in [0, 10, 20] {
             assert!(ledger.has_room(ByteSize::new(10)));
-            ledger.dispatched(piece(offset, 10, false));
+            ledger.dispatched(&piece(offset, 10, false));
         }
         assert!(!ledger.has_room(ByteSize::new(10)));
         ledger.done(Extent::new(0, 10).unwrap());
@@ -142,21 +146,21 @@ mod tests {
     #[test]
     fn zeroes_do_not_use_up_the_step() {
         let mut ledger = Ledger::new(ByteSize::new(30), ByteSize::ZERO);
-        ledger.dispatched(piece(0, 1 << 30, true));
+        ledger.dispatched(&piece(0, 1 << 30, true));
         assert!(ledger.has_room(ByteSize::new(30)));
     }
 
     #[test]
     fn a_record_is_due_by_data_by_time_or_when_nothing_else_can_go_on() {
         let mut ledger = Ledger::new(ByteSize::new(100), ByteSize::ZERO);
-        ledger.dispatched(piece(0, 10, false));
+        ledger.dispatched(&piece(0, 10, false));
         ledger.done(Extent::new(0, 10).unwrap());
         assert!(!ledger.is_due(false) && ledger.is_due(true));
         ledger.is_time();
         assert!(ledger.is_due(false));
         ledger.recorded(10);
         assert!(!ledger.is_due(true), "nothing to record");
-        ledger.dispatched(piece(10, 60, false));
+        ledger.dispatched(&piece(10, 60, false));
         ledger.done(Extent::new(10, 60).unwrap());
         assert!(ledger.is_due(false));
     }

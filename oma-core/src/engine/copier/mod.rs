@@ -1,50 +1,76 @@
 //! Copies the work of one disk: a bounded pipeline of pieces, in order, with a journal of what is durable.
 //!
 //! ```text
-//! pieces ──► read ─► zero test ─► write ──► ledger ──► flush ─► journal
-//!            └──── in_flight at once ───┘    └─ ≤ journal_step unrecorded ─┘
+//! pieces ──► memory ─► read ─► zero test ─► write ──► ledger ──► flush ─► journal
+//!            └──── as deep as it pays, ≤ in_flight ───┘    └─ ≤ journal_step unrecorded ─┘
 //! ```
 
+mod buffers;
+mod counters;
+mod depth;
+mod known_zero;
 mod ledger;
+mod memory;
 mod mover;
 mod pieces;
+mod runs;
+mod shuttle;
 
+use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::counters::{Counters, Stages};
+use self::depth::Depth;
 use self::ledger::Ledger;
+pub(super) use self::memory::Memory;
 use self::mover::{Moved, Mover};
-use self::pieces::{Piece, pieces};
-use super::disk::Counters;
-use super::plan::DiskPlan;
-use crate::engine::config::ReplicateConfig;
-use crate::engine::progress::{Event, Progress};
-use crate::engine::retry::retry;
-use crate::record::Lease;
-use crate::traits::{BlockDevice, ExtentJournal, Zeroing};
-use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, Result};
+use self::pieces::{Cut, Piece, pieces};
+use super::config::ReplicateConfig;
+use super::progress::{Event, Progress};
+use super::retry::retry;
+use crate::traits::{BlockDevice, Zeroing};
+use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, ExtentSet, Result};
+
+/// Where a copy notes what is durable at the target.
+#[async_trait]
+pub(super) trait Recorder: fmt::Debug + Send + Sync {
+    /// All work below the end of `finished` is durable; `durable` are its bytes.
+    async fn record(&self, finished: Extent, durable: ByteSize) -> Result<()>;
+}
 
 /// What the copy of one disk works with.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Copier<'r> {
     pub(super) key: &'r DiskKey,
-    pub(super) plan: &'r DiskPlan,
     pub(super) source: Arc<dyn BlockDevice>,
     pub(super) target: Arc<dyn BlockDevice>,
+    /// The size of the disk.
+    pub(super) capacity: ByteSize,
+    /// What is copied.
+    pub(super) work: &'r ExtentSet,
+    /// Bytes that are durable already.
+    pub(super) resumed: ByteSize,
+    /// Whether the target reads as zero wherever nothing was written.
+    pub(super) blank: bool,
     pub(super) zeroing: Zeroing,
-    pub(super) journal: &'r dyn ExtentJournal,
-    pub(super) lease: &'r Lease,
+    pub(super) recorder: &'r dyn Recorder,
+    pub(super) memory: &'r Memory,
     pub(super) config: &'r ReplicateConfig,
     pub(super) progress: &'r dyn Progress,
     pub(super) stop: &'r CancellationToken,
 }
 
-/// A journal entry under way: answers the mark it reached.
-type Recording<'a> = BoxFuture<'a, Result<u64>>;
+/// A journal entry under way: answers the mark it reached and the time for the flush and the entry.
+type Recording<'a> = BoxFuture<'a, Result<(u64, Stages)>>;
+
+/// Pieces under way before anything was tried.
+const FIRST_DEPTH: usize = 4;
 
 impl Copier<'_> {
     /// Copies everything, flushes and records it.
@@ -69,15 +95,17 @@ impl Copier<'_> {
         flight: &mut FuturesUnordered<BoxFuture<'m, Result<Moved>>>,
         counters: &mut Counters,
     ) -> Result<()> {
-        let mut ledger = Ledger::new(self.config.journal_step, self.plan.resumed);
-        let planned = pieces(Arc::clone(&self.source), &self.plan.work, self.config.piece);
+        let mut ledger = Ledger::new(self.config.journal_step, self.resumed);
+        let mut depth = self.depth();
+        let planned = pieces(Arc::clone(&self.source), self.work, self.cut());
         let mut planned = std::pin::pin!(planned.peekable());
         let mut all_planned = false;
         let mut recording: OptionFuture<Recording<'m>> = None.into();
         let mut recording_under_way = false;
         let mut tick = self.ticker();
         loop {
-            let has_room = flight.len() < self.config.in_flight.max(1) && ledger.has_room(self.config.piece);
+            let may_read = !all_planned && ledger.has_room(self.config.piece);
+            let has_room = depth.has_room(flight.len()) && ledger.has_room(self.config.piece);
             let stuck = flight.is_empty() && (all_planned || !has_room);
             if !recording_under_way && ledger.is_due(stuck) {
                 recording = Some(self.record(&ledger)).into();
@@ -89,9 +117,11 @@ impl Copier<'_> {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(self.stopped()),
-                Some(mark) = &mut recording, if recording_under_way => {
+                Some(recorded) = &mut recording, if recording_under_way => {
                     recording_under_way = false;
-                    ledger.recorded(mark?);
+                    let (mark, stages) = recorded?;
+                    counters.stages += stages;
+                    ledger.recorded(mark);
                     counters.progress.durable = ledger.durable();
                     self.progress.event(Event::Recorded { disk: self.key, progress: counters.progress });
                 }
@@ -99,13 +129,14 @@ impl Copier<'_> {
                     None => all_planned = true,
                     Some(piece) => {
                         let piece = piece?;
-                        ledger.dispatched(piece);
+                        ledger.dispatched(&piece);
                         flight.push(Box::pin(mover.carry(piece)));
                     }
                 },
                 Some(moved) = flight.next(), if !flight.is_empty() => {
                     let moved = moved?;
                     ledger.done(moved.extent);
+                    depth.moved(moved.read, may_read, Instant::now());
                     moved.count(counters);
                     self.progress.event(Event::Copied { disk: self.key, progress: counters.progress });
                 }
@@ -119,39 +150,53 @@ impl Copier<'_> {
     fn record<'m>(&'m self, ledger: &Ledger) -> Recording<'m> {
         let (from, mark, durable) = (ledger.recorded_mark(), ledger.mark(), ledger.durable_at_mark());
         Box::pin(async move {
-            self.flush().await?;
+            let mut stages = self.flush().await?;
+            let flushed = Instant::now();
             if let Some(extent) = Extent::between(from, mark) {
-                self.journal_extent(extent, durable).await?;
+                self.journal(extent, durable).await?;
             }
-            Ok(mark)
+            stages.journal = flushed.elapsed();
+            Ok((mark, stages))
         })
     }
 
     /// The last flush, also of a disk that had nothing to do, and the entry that covers the whole disk.
     async fn finish(&self, counters: &mut Counters) -> Result<()> {
-        self.flush().await?;
-        let total = self.plan.scope.bytes();
-        if let Some(whole) = Extent::between(0, self.plan.basis.capacity.bytes()) {
-            self.journal_extent(whole, total).await?;
+        counters.stages += self.flush().await?;
+        let total = self.resumed + self.work.bytes();
+        if let Some(whole) = Extent::between(0, self.capacity.bytes()) {
+            self.journal(whole, total).await?;
         }
         counters.progress.durable = total;
         self.progress.event(Event::Recorded { disk: self.key, progress: counters.progress });
         Ok(())
     }
 
-    async fn flush(&self) -> Result<()> {
+    async fn flush(&self) -> Result<Stages> {
+        let begun = Instant::now();
         // Never retried: after a failed flush the kernel may have dropped the dirty pages.
-        self.target.flush().await
+        self.target.flush().await?;
+        Ok(Stages { flush: begun.elapsed(), ..Stages::default() })
     }
 
-    async fn journal_extent(&self, extent: Extent, durable: ByteSize) -> Result<()> {
-        let call = || self.journal.record(self.lease, self.key, extent, durable);
-        retry(&self.config.retry, self.stop, call).await
+    async fn journal(&self, extent: Extent, durable: ByteSize) -> Result<()> {
+        retry(&self.config.retry, self.stop, || self.recorder.record(extent, durable)).await
+    }
+
+    const fn cut(&self) -> Cut {
+        let Self { config, .. } = self;
+        Cut { size: config.piece, gap: config.merge_gap, trust_zeroes: config.trust_zeroes }
+    }
+
+    /// Spinning disks are fast only in order.
+    fn depth(&self) -> Depth {
+        let first = if self.source.info().is_rotational { 1 } else { FIRST_DEPTH };
+        Depth::new(first, self.config.in_flight)
     }
 
     fn ticker(&self) -> Interval {
         let period = self.config.journal_interval.max(std::time::Duration::from_millis(1));
-        let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+        let mut tick = tokio::time::interval_at(Instant::now() + period, period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick
     }

@@ -1,0 +1,176 @@
+//! Moves one piece: reads it, looks at every byte, writes what is not zero.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::Copier;
+use super::buffers::Buffers;
+use super::counters::{Counters, Stages};
+use super::known_zero::KnownZero;
+use super::pieces::Piece;
+use super::runs::{index, runs};
+use super::shuttle::{Done, STRIDE, Shuttle};
+use crate::engine::retry::retry;
+use crate::traits::Durability;
+use crate::{ByteSize, Error, ErrorKind, Extent, Result};
+
+/// What became of a piece.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved {
+    pub(super) extent: Extent,
+    /// Bytes of the work that it covered.
+    pub(super) bytes: u64,
+    pub(super) read: u64,
+    written: u64,
+    promised_zero: u64,
+    stages: Stages,
+}
+
+impl Moved {
+    /// Adds it up.
+    pub(super) fn count(&self, counters: &mut Counters) {
+        counters.pieces += 1;
+        counters.progress.done += ByteSize::new(self.bytes);
+        counters.progress.read += ByteSize::new(self.read);
+        counters.progress.written += ByteSize::new(self.written);
+        counters.zero += ByteSize::new(self.bytes - self.written);
+        counters.zero_promised += ByteSize::new(self.promised_zero);
+        counters.stages += self.stages;
+    }
+}
+
+/// Moves pieces of one disk.
+#[derive(Debug)]
+pub(super) struct Mover<'m> {
+    copier: &'m Copier<'m>,
+    buffers: Buffers,
+    known_zero: KnownZero,
+    is_local: bool,
+}
+
+impl<'m> Mover<'m> {
+    pub(super) fn new(copier: &'m Copier<'m>) -> Self {
+        let is_local = Shuttle::fits(&*copier.source, &*copier.target);
+        Self { copier, buffers: Buffers::default(), known_zero: KnownZero::default(), is_local }
+    }
+
+    pub(super) async fn carry(&self, piece: Piece) -> Result<Moved> {
+        let mut moved = Moved {
+            extent: piece.extent,
+            bytes: piece.bytes(),
+            read: 0,
+            written: 0,
+            promised_zero: 0,
+            stages: Stages::default(),
+        };
+        if piece.reads_zero {
+            moved.promised_zero = moved.bytes;
+            self.zero(&piece.parts, &mut moved).await?;
+        } else if !self.shuttle(&piece, &mut moved).await? {
+            self.relay(&piece, &mut moved).await?;
+        }
+        Ok(moved)
+    }
+
+    /// Moves a piece between devices of this machine; `false` when they must be asked in another way.
+    async fn shuttle(&self, piece: &Piece, moved: &mut Moved) -> Result<bool> {
+        if !self.is_local {
+            return Ok(false);
+        }
+        let begun = Instant::now();
+        let _taken = self.copier.memory.take(STRIDE).await;
+        moved.stages.wait += begun.elapsed();
+        let shuttle = Shuttle {
+            source: Arc::clone(&self.copier.source),
+            target: Arc::clone(&self.copier.target),
+            piece: piece.clone(),
+            granule: self.copier.config.zero_granule,
+            buffer: self.buffers.take(index(STRIDE)),
+        };
+        let ran = tokio::task::spawn_blocking(move || shuttle.run()).await;
+        let shuttled = match ran.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(Ok(shuttled)) => shuttled,
+            // The other way meets the same failure, or tries again.
+            Ok(Err(error)) => {
+                tracing::debug!(error = %error.chain(), "not moved on one thread");
+                return Ok(false);
+            }
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_)) => return Err(Error::new(ErrorKind::Cancelled, "copy", piece.extent)),
+        };
+        self.buffers.give_back(shuttled.buffer);
+        let Some(Done { written, zeroes, stages }) = shuttled.done else { return Ok(false) };
+        moved.read = moved.bytes;
+        moved.written = written;
+        moved.stages += stages;
+        self.zero(&zeroes, moved).await?;
+        Ok(true)
+    }
+
+    /// Moves a piece between any devices.
+    async fn relay(&self, piece: &Piece, moved: &mut Moved) -> Result<()> {
+        let begun = Instant::now();
+        let _taken = self.copier.memory.take(piece.extent.length()).await;
+        let admitted = Instant::now();
+        let data = self.read(piece.extent).await?.freeze();
+        moved.read = piece.extent.length();
+        moved.stages.wait += admitted - begun;
+        moved.stages.read += admitted.elapsed();
+        let mut zeroes = Vec::new();
+        for part in &piece.parts {
+            let scan = Instant::now();
+            let data = slice(&data, piece.extent, *part);
+            let found = runs(&data, *part, self.copier.config.zero_granule);
+            moved.stages.scan += scan.elapsed();
+            for run in found {
+                if run.is_zero {
+                    zeroes.push(run.extent);
+                } else {
+                    let write = Instant::now();
+                    self.write(run.extent, slice(&data, *part, run.extent)).await?;
+                    moved.stages.write += write.elapsed();
+                    moved.written += run.extent.length();
+                }
+            }
+        }
+        self.buffers.recycle(data);
+        self.zero(&zeroes, moved).await
+    }
+
+    async fn read(&self, extent: Extent) -> Result<BytesMut> {
+        let buffer = || self.buffers.take(index(extent.length()));
+        let call = || self.copier.source.read_at(extent.offset(), buffer());
+        retry(&self.copier.config.retry, self.copier.stop, call).await
+    }
+
+    async fn write(&self, extent: Extent, data: Bytes) -> Result<()> {
+        let call = || self.copier.target.write_at(extent.offset(), data.clone(), Durability::Cached);
+        retry(&self.copier.config.retry, self.copier.stop, call).await
+    }
+
+    /// Makes extents of the target read as zero, unless they do already.
+    async fn zero(&self, extents: &[Extent], moved: &mut Moved) -> Result<()> {
+        if self.copier.blank {
+            return Ok(());
+        }
+        let Copier { target, zeroing, config, stop, .. } = self.copier;
+        let begun = Instant::now();
+        for extent in extents {
+            let ask = || self.known_zero.missing(&**target, *extent);
+            for missing in retry(&config.retry, stop, ask).await? {
+                let call = || target.write_zeroes(missing, *zeroing, Durability::Cached);
+                retry(&config.retry, stop, call).await?;
+            }
+        }
+        moved.stages.write += begun.elapsed();
+        Ok(())
+    }
+}
+
+/// The bytes of `part` out of those of `whole`.
+fn slice(data: &Bytes, whole: Extent, part: Extent) -> Bytes {
+    let from = index(part.offset() - whole.offset());
+    data.slice(from..from + index(part.length()))
+}

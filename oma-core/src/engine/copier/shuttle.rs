@@ -1,0 +1,97 @@
+//! Moves a piece between two devices of this machine on one thread, which waits for both.
+//!
+//! What was read is looked at and written while it is in that core's cache, and nothing is handed over in between.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use super::counters::Stages;
+use super::pieces::Piece;
+use super::runs::{index, runs};
+use crate::traits::BlockDevice;
+use crate::{ByteSize, Extent, Result};
+
+/// Bytes that are read and written at once: they stay in the cache of a core.
+pub(super) const STRIDE: u64 = 256 << 10;
+
+/// A piece and where it goes.
+#[derive(Debug)]
+pub(super) struct Shuttle {
+    pub(super) source: Arc<dyn BlockDevice>,
+    pub(super) target: Arc<dyn BlockDevice>,
+    pub(super) piece: Piece,
+    pub(super) granule: ByteSize,
+    pub(super) buffer: BytesMut,
+}
+
+/// What became of a piece, with its buffer.
+#[derive(Debug)]
+pub(super) struct Shuttled {
+    pub(super) buffer: BytesMut,
+    /// `None` when a device must be asked in another way; what was written meanwhile is written again then.
+    pub(super) done: Option<Done>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pub(super) written: u64,
+    pub(super) zeroes: Vec<Extent>,
+    pub(super) stages: Stages,
+}
+
+impl Shuttle {
+    /// Whether both devices can be used that way.
+    pub(super) fn fits(source: &dyn BlockDevice, target: &dyn BlockDevice) -> bool {
+        source.in_place().is_some() && target.in_place().is_some()
+    }
+
+    /// Moves the piece, but for its zeroes, which are told.
+    pub(super) fn run(mut self) -> Result<Shuttled> {
+        let mut done = Done::default();
+        for part in std::mem::take(&mut self.piece.parts) {
+            for stride in part.pieces(STRIDE) {
+                if !self.stride(stride, &mut done)? {
+                    return Ok(Shuttled { buffer: self.buffer, done: None });
+                }
+            }
+        }
+        Ok(Shuttled { buffer: self.buffer, done: Some(done) })
+    }
+
+    fn stride(&mut self, extent: Extent, done: &mut Done) -> Result<bool> {
+        let (Some(source), Some(target)) = (self.source.in_place(), self.target.in_place()) else {
+            return Ok(false);
+        };
+        let begun = Instant::now();
+        let data = &mut self.buffer[..index(extent.length())];
+        if !source.read_waiting(extent.offset(), data)? {
+            return Ok(false);
+        }
+        let read = Instant::now();
+        let found = runs(data, extent, self.granule);
+        let scanned = Instant::now();
+        for run in found {
+            if run.is_zero {
+                add_zero(&mut done.zeroes, run.extent);
+            } else {
+                let from = index(run.extent.offset() - extent.offset());
+                target.write(run.extent.offset(), &data[from..from + index(run.extent.length())])?;
+                target.write_out(run.extent);
+                done.written += run.extent.length();
+            }
+        }
+        done.stages.read += read - begun;
+        done.stages.scan += scanned - read;
+        done.stages.write += scanned.elapsed();
+        Ok(true)
+    }
+}
+
+fn add_zero(zeroes: &mut Vec<Extent>, extent: Extent) {
+    match zeroes.last_mut().filter(|last| last.end() == extent.offset()) {
+        Some(last) => *last = Extent::between(last.offset(), extent.end()).expect("it has grown"),
+        None => zeroes.push(extent),
+    }
+}
