@@ -14,6 +14,7 @@ pub mod memory;
 pub mod record;
 pub mod state;
 pub mod traits;
+pub mod tree;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;

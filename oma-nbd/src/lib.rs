@@ -6,6 +6,8 @@ pub mod protocol;
 pub mod client;
 #[cfg(feature = "kernel")]
 pub mod kernel;
+#[cfg(any(feature = "client", feature = "server"))]
+mod leaves;
 #[cfg(feature = "nbd-server")]
 pub mod nbd_server;
 #[cfg(feature = "server")]

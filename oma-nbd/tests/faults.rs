@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use oma_core::memory::{Faults, FaultyDevice, HeldDevice, Hold, MemoryDevice};
 use oma_core::traits::{
     Access, BlockDevice, BlockStatus, DeviceInfo, Drained, Durability, ExportServer, ExportSpec, InPlace,
-    Zeroing,
+    LeafHasher, Zeroing,
 };
 use oma_core::{ByteSize, ErrorKind, Extent, Fence, Result, Retry};
 use oma_nbd::protocol::*;
@@ -173,6 +173,10 @@ impl BlockDevice for Short {
     }
 
     fn in_place(&self) -> Option<&dyn InPlace> {
+        None
+    }
+
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
         None
     }
 }

@@ -236,6 +236,10 @@ impl MetaContext for Silent {
         "test:silent"
     }
 
+    fn is_computed(&self) -> bool {
+        false
+    }
+
     async fn status(&self, _: Extent) -> Result<Vec<ContextStatus>> {
         Ok(Vec::new())
     }

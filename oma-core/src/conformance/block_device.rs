@@ -1,5 +1,6 @@
 //! What every [`BlockDevice`] promises.
 
+mod hashes;
 mod hints;
 
 use std::fmt;
@@ -8,6 +9,11 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 
+use self::hashes::{
+    l11_hashes_of_what_is_not_there_are_an_error, l14_leaf_hashes_are_those_of_the_bytes_that_are_read,
+    leaf_hashes_beyond_the_capacity_are_invalid, leaf_hashes_follow_every_change,
+    writes_to_other_leaves_change_no_hash,
+};
 use self::hints::{
     a_read_only_device_caches_but_never_zeroes_fast, caching_keeps_the_content,
     fast_zeroes_and_caching_beyond_the_capacity_are_invalid,
@@ -65,6 +71,10 @@ pub fn block_device_cases() -> Vec<Case<DeviceSubject>> {
         overlapping_writes_are_applied_in_some_order,
         a_call_sees_what_returned_before_it_began,
         a_dropped_write_changes_nothing_outside_its_extent,
+        l14_leaf_hashes_are_those_of_the_bytes_that_are_read,
+        leaf_hashes_follow_every_change,
+        leaf_hashes_beyond_the_capacity_are_invalid,
+        writes_to_other_leaves_change_no_hash,
     ]
 }
 
@@ -81,7 +91,10 @@ pub fn read_only_device_cases() -> Vec<Case<DeviceSubject>> {
 /// Cases over a device whose medium ends at half its capacity.
 #[must_use]
 pub fn short_device_cases() -> Vec<Case<DeviceSubject>> {
-    table![l11_a_device_that_ends_early_is_corrupt_and_never_short]
+    table![
+        l11_a_device_that_ends_early_is_corrupt_and_never_short,
+        l11_hashes_of_what_is_not_there_are_an_error,
+    ]
 }
 
 /// The device with comfort for tests.

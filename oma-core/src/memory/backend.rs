@@ -10,8 +10,8 @@ use super::device::MemoryDevice;
 use super::faulty::{Faults, FaultyDevice};
 use crate::record::{ContentStamp, VolumeTag};
 use crate::traits::{
-    Access, BackendCapabilities, BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, Volume,
-    VolumeBackend, VolumeSpec, Zeroing,
+    Access, BackendCapabilities, BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, LeafHasher,
+    Volume, VolumeBackend, VolumeSpec, Zeroing,
 };
 use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, InstanceId, Result, Retry, VolumeId};
 
@@ -377,5 +377,9 @@ impl BlockDevice for OpenVolume {
 
     fn in_place(&self) -> Option<&dyn InPlace> {
         None
+    }
+
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
+        self.device.leaf_hasher()
     }
 }

@@ -6,8 +6,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::pages::{PAGE, Pages};
 use crate::traits::{
-    Access, BlockDevice, BlockSizes, BlockStatus, DeviceIdentity, DeviceInfo, Durability, InPlace, Zeroing,
+    Access, BlockDevice, BlockSizes, BlockStatus, DeviceIdentity, DeviceInfo, Durability, HashedLeaves,
+    InPlace, LeafHasher, ReadFrom, ReadManner, Zeroing,
 };
+use crate::tree::{AT_ONCE, LEAF, LeafHash, LeafRun, push_run, zero_run};
 use crate::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result};
 
 /// A sparse disk in memory.
@@ -143,6 +145,11 @@ impl MemoryDevice {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the medium ends within an extent, or before it.
+    fn ends_in(&self, extent: Extent) -> bool {
+        self.content().end.is_some_and(|end| extent.end() > end)
+    }
+
     fn write_with(&self, offset: u64, data: &[u8], durability: Durability) -> Result<()> {
         let Some(extent) = self.info.check_change("write", offset, length(data))? else { return Ok(()) };
         let mut content = self.content();
@@ -263,6 +270,37 @@ impl BlockDevice for MemoryDevice {
 
     fn in_place(&self) -> Option<&dyn InPlace> {
         Some(self)
+    }
+
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl LeafHasher for MemoryDevice {
+    async fn leaf_hashes(&self, extent: Extent, _from: ReadFrom) -> Result<HashedLeaves> {
+        self.info.check("hash", extent.offset(), extent.length())?;
+        let mut runs = Vec::new();
+        let mut rest = Some(extent);
+        let mut read = 0;
+        while let Some(asked) = rest.filter(|_| read < AT_ONCE) {
+            let status = self.content().pages.status(asked);
+            let hole = status.first().filter(|first| first.kind.reads_zero());
+            let run = match hole.and_then(|hole| zero_run(asked, hole.extent.end())) {
+                Some(run) if !self.ends_in(run.extent) => run,
+                _ => {
+                    let leaf = asked.pieces(LEAF).next().unwrap_or(asked);
+                    let mut bytes = vec![0; usize::try_from(leaf.length()).expect("a leaf fits memory")];
+                    self.read(leaf.offset(), &mut bytes)?;
+                    read += leaf.length();
+                    LeafRun { extent: leaf, hash: LeafHash::of(&bytes) }
+                }
+            };
+            rest = Extent::between(run.extent.end(), extent.end());
+            push_run(run, &mut runs);
+        }
+        Ok(HashedLeaves { runs, manner: ReadManner::ThroughCache })
     }
 }
 

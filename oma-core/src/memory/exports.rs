@@ -10,7 +10,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use super::gate::Gate;
 use crate::traits::{
     Admission, BlockDevice, BlockStatus, DeviceInfo, Drained, Durability, Export, ExportServer, ExportSpec,
-    ExportStatistics, InPlace, Zeroing,
+    ExportStatistics, InPlace, LeafHasher, Zeroing,
 };
 use crate::{Error, ErrorKind, ExportName, Extent, Result, Retry};
 
@@ -226,6 +226,10 @@ impl BlockDevice for Connection {
     }
 
     fn in_place(&self) -> Option<&dyn InPlace> {
+        None
+    }
+
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
         None
     }
 }

@@ -3,7 +3,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
-use crate::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, Zeroing};
+use crate::traits::{
+    BlockDevice, BlockStatus, DeviceInfo, Durability, HashedLeaves, InPlace, LeafHasher, ReadFrom, Zeroing,
+};
+use crate::tree::leaf_hashes;
 use crate::{Error, ErrorKind, Extent, Result, Retry};
 
 /// A call of a block device that can be made to fail.
@@ -199,6 +202,18 @@ impl BlockDevice for FaultyDevice {
 
     fn in_place(&self) -> Option<&dyn InPlace> {
         None
+    }
+
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
+        self.inner.leaf_hasher().map(|_| -> &dyn LeafHasher { self })
+    }
+}
+
+#[async_trait]
+impl LeafHasher for FaultyDevice {
+    async fn leaf_hashes(&self, extent: Extent, from: ReadFrom) -> Result<HashedLeaves> {
+        self.faults.check(DeviceCall::Read, Some(extent), self.info())?;
+        leaf_hashes(&*self.inner, extent, from).await
     }
 }
 

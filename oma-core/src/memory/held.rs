@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
-use crate::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, Zeroing};
+use crate::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, LeafHasher, Zeroing};
 use crate::{Extent, Result};
 
 /// Holds the calls of a [`HeldDevice`] until they are released. Clones share it.
@@ -148,6 +148,10 @@ impl BlockDevice for HeldDevice {
     }
 
     fn in_place(&self) -> Option<&dyn InPlace> {
+        None
+    }
+
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
         None
     }
 }

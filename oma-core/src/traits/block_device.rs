@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
+use crate::traits::LeafHasher;
 use crate::{ByteSize, Error, ErrorKind, Extent, Result};
 
 /// Who a device is, however it is reached: device and inode number, a serial, an NBD URI (L06).
@@ -197,6 +198,9 @@ pub trait BlockDevice: fmt::Debug + Send + Sync + 'static {
 
     /// The same device for a caller that has a thread of its own; `None` when its calls need an async runtime.
     fn in_place(&self) -> Option<&dyn InPlace>;
+
+    /// Hashes of leaves, made where the data is; `None` when the caller had to read it anyway.
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher>;
 }
 
 /// The calls of a [`BlockDevice`] that a server makes for nearly every request, done on the thread that makes them.

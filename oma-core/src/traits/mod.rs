@@ -16,6 +16,7 @@ mod export_server;
 mod extent_journal;
 mod inventory;
 mod job_store;
+mod leaf_hasher;
 mod log_store;
 mod overview;
 mod volume_backend;
@@ -33,6 +34,7 @@ pub use export_server::{Drained, Export, ExportServer, ExportSpec, ExportStatist
 pub use extent_journal::ExtentJournal;
 pub use inventory::Inventory;
 pub use job_store::JobStore;
+pub use leaf_hasher::{HashedLeaves, LeafHasher, ReadFrom, ReadManner};
 pub use log_store::LogStore;
 pub use overview::Overview;
 pub use volume_backend::{BackendCapabilities, Provisioning, Volume, VolumeBackend, VolumeSpec};
@@ -44,7 +46,7 @@ mod dyn_safe {
 
     // Compiles only while every trait is dyn-safe.
     const _: fn(&dyn BlockDevice, &dyn DiskSource, &dyn VolumeBackend, &dyn ExportServer) = |_, _, _, _| ();
-    const _: fn(&dyn InPlace) = |_| ();
+    const _: fn(&dyn InPlace, &dyn LeafHasher) = |_, _| ();
     const _: fn(&dyn JobStore, &dyn Inventory, &dyn ChangeIdRepo, &dyn ExtentJournal) = |_, _, _, _| ();
     const _: fn(&dyn VolumeRegistry, &dyn ExportRegistry, &dyn LogStore, &dyn Overview) = |_, _, _, _| ();
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{join_all, try_join_all};
 use oma_core::traits::{
-    Access, BlockDevice, BlockStatus, BlockStatusKind, DeviceInfo, Durability, InPlace, Zeroing,
+    Access, BlockDevice, BlockStatus, BlockStatusKind, DeviceInfo, Durability, InPlace, LeafHasher, Zeroing,
 };
 use oma_core::{Extent, Result};
 
@@ -102,6 +102,10 @@ impl BlockDevice for Client {
 
     fn in_place(&self) -> Option<&dyn InPlace> {
         None
+    }
+
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
+        self.has_hashes().then_some(self)
     }
 }
 

@@ -21,7 +21,8 @@ use crate::protocol::{
     NBD_OPT_EXPORT_NAME, NBD_OPT_EXTENDED_HEADERS, NBD_OPT_GO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT,
     NBD_OPT_SET_META_CONTEXT, NBD_OPT_STARTTLS, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NBD_REP_ERR_PLATFORM,
     NBD_REP_ERR_POLICY, NBD_REP_ERR_SHUTDOWN, NBD_REP_ERR_TLS_REQD, NBD_REP_ERR_UNKNOWN, NBD_REP_ERR_UNSUP,
-    NBD_REP_FLAG_ERROR, NBD_REP_INFO, NBD_REP_META_CONTEXT, NBD_REP_SERVER, OptionHeader, OptionReplyHeader,
+    NBD_REP_FLAG_ERROR, NBD_REP_INFO, NBD_REP_META_CONTEXT, NBD_REP_SERVER, OMA_BLAKE3, OptionHeader,
+    OptionReplyHeader,
 };
 use crate::tls::Session;
 
@@ -111,7 +112,7 @@ impl Handshake {
         }
         let mut export = Export { headers: self.headers(config).await?, ..Export::default() };
         if export.headers != Headers::Simple {
-            export.contexts = self.set_contexts(name, &config.contexts).await?;
+            export.contexts = self.set_contexts(name, export.headers, &config.contexts).await?;
         }
         match self.go(name, &mut export).await? {
             Outcome::Acknowledged => Ok((self.socket, export)),
@@ -201,9 +202,18 @@ impl Handshake {
     }
 
     /// Asks for contexts; those that the export does not have are left out of the answer.
-    async fn set_contexts(&mut self, name: &str, wanted: &[String]) -> Result<Vec<(String, u32)>, Failure> {
+    async fn set_contexts(
+        &mut self,
+        name: &str,
+        headers: Headers,
+        wanted: &[String],
+    ) -> Result<Vec<(String, u32)>, Failure> {
         let mut queries = vec![BASE_ALLOCATION];
-        queries.extend(wanted.iter().map(String::as_str).filter(|name| *name != BASE_ALLOCATION));
+        if headers == Headers::Extended {
+            queries.push(OMA_BLAKE3);
+        }
+        let own = queries.clone();
+        queries.extend(wanted.iter().map(String::as_str).filter(|name| !own.contains(name)));
         let mut found: Vec<(String, u32)> = Vec::new();
         let payload = context_request(name, &queries);
         let outcome = self

@@ -15,6 +15,7 @@ mod device;
 mod error;
 mod export;
 mod handshake;
+mod hashes;
 mod pool;
 mod socket;
 mod status;

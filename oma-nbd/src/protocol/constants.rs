@@ -187,6 +187,8 @@ pub const OMA_STATE_DURABLE: u32 = 1 << 0;
 pub const OMA_DIRTY: &str = "x-oma:dirty";
 /// Flag of `x-oma:dirty`: changed.
 pub const OMA_STATE_DIRTY: u32 = 1 << 0;
+/// Name of our metadata context that tells BLAKE3 hashes of the data, in flags of 64 bits: only with extended headers.
+pub const OMA_BLAKE3: &str = "x-oma:blake3";
 
 /// Error: not permitted.
 pub const NBD_EPERM: u32 = 1;

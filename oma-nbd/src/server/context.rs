@@ -12,8 +12,8 @@ use crate::protocol::{BASE_ALLOCATION, NBD_STATE_HOLE, NBD_STATE_ZERO};
 pub struct ContextStatus {
     /// The extent.
     pub extent: Extent,
-    /// Flags; their meaning is the context's.
-    pub flags: u32,
+    /// Flags; their meaning is the context's. Without extended headers only the lower 32 bits are told.
+    pub flags: u64,
 }
 
 /// A kind of knowledge about an export that clients can ask for: what is allocated, what has changed.
@@ -21,6 +21,10 @@ pub struct ContextStatus {
 pub trait MetaContext: fmt::Debug + Send + Sync + 'static {
     /// Its name, `NAMESPACE:LEAF`.
     fn name(&self) -> &str;
+
+    /// Whether it is computed from the data. Its flags have 64 bits then, so that only clients with extended headers can
+    /// choose it, and a request is answered with what one call tells, however little, so that no request works long.
+    fn is_computed(&self) -> bool;
 
     /// The status of an extent from its start: at least one entry, in order, without gaps, never beyond the extent.
     ///
@@ -38,6 +42,10 @@ impl MetaContext for Allocation {
         BASE_ALLOCATION
     }
 
+    fn is_computed(&self) -> bool {
+        false
+    }
+
     async fn status(&self, extent: Extent) -> Result<Vec<ContextStatus>> {
         let found = self.0.block_status(extent).await?;
         let flagged = |kind| match kind {
@@ -46,6 +54,6 @@ impl MetaContext for Allocation {
             BlockStatusKind::Hole => NBD_STATE_HOLE | NBD_STATE_ZERO,
             BlockStatusKind::Unallocated => NBD_STATE_HOLE,
         };
-        Ok(found.iter().map(|s| ContextStatus { extent: s.extent, flags: flagged(s.kind) }).collect())
+        Ok(found.iter().map(|s| ContextStatus { extent: s.extent, flags: flagged(s.kind).into() }).collect())
     }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use oma_core::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, Zeroing};
+use oma_core::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, LeafHasher, Zeroing};
 use oma_core::{Extent, ExtentSet, Result};
 
 use super::{ContextStatus, MarkedExtents, MetaContext};
@@ -79,6 +79,10 @@ impl MetaContext for DirtyBitmap {
         self.changed.name()
     }
 
+    fn is_computed(&self) -> bool {
+        false
+    }
+
     async fn status(&self, extent: Extent) -> Result<Vec<ContextStatus>> {
         self.changed.status(extent).await
     }
@@ -129,6 +133,10 @@ impl BlockDevice for DirtyBitmap {
 
     fn in_place(&self) -> Option<&dyn InPlace> {
         self.device.in_place().map(|_| -> &dyn InPlace { self })
+    }
+
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
+        self.device.leaf_hasher()
     }
 }
 

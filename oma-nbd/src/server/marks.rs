@@ -77,8 +77,12 @@ impl MetaContext for MarkedExtents {
         &self.name
     }
 
+    fn is_computed(&self) -> bool {
+        false
+    }
+
     async fn status(&self, extent: Extent) -> Result<Vec<ContextStatus>> {
-        let flags = |marked| if marked { self.flag } else { 0 };
+        let flags = |marked| if marked { self.flag.into() } else { 0 };
         let marked = self.set();
         let runs = marked.runs(extent).take(MAX_TOLD);
         Ok(runs.map(|(extent, marked)| ContextStatus { extent, flags: flags(marked) }).collect())
@@ -93,7 +97,7 @@ mod tests {
         Extent::new(offset, length).unwrap()
     }
 
-    async fn told(context: &MarkedExtents, asked: Extent) -> Vec<(u64, u64, u32)> {
+    async fn told(context: &MarkedExtents, asked: Extent) -> Vec<(u64, u64, u64)> {
         let found = context.status(asked).await.unwrap();
         found.iter().map(|s| (s.extent.offset(), s.extent.length(), s.flags)).collect()
     }

@@ -6,6 +6,7 @@ mod context;
 mod dirty;
 mod error;
 mod handshake;
+mod hashes;
 mod limits;
 mod listen;
 mod marks;

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::context::Allocation;
+use super::hashes::Hashes;
 use super::limits::{ExportLimits, Pace};
 use super::meter::{Meter, Meters};
 use super::stop::Stop;
@@ -62,7 +63,10 @@ impl Served {
         Self {
             export: spec.export(),
             device: spec.device.clone(),
-            contexts: std::iter::once(allocation).chain(options.contexts.iter().cloned()).collect(),
+            contexts: std::iter::once(allocation)
+                .chain(options.contexts.iter().cloned())
+                .chain(Hashes::of(&spec.device))
+                .collect(),
             clients: options.clients.clone(),
             stop: Stop::default(),
             meters: Meters::default(),

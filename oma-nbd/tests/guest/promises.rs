@@ -13,7 +13,7 @@ use futures_util::TryStreamExt;
 use oma_core::conformance::{Connect, ExportSubject, export_server_cases, without};
 use oma_core::memory::MemoryDevice;
 use oma_core::traits::{
-    Access, BlockDevice, BlockStatus, DeviceInfo, Durability, ExportServer, InPlace, Zeroing,
+    Access, BlockDevice, BlockStatus, DeviceInfo, Durability, ExportServer, InPlace, LeafHasher, Zeroing,
 };
 use oma_core::{ByteSize, Error, ErrorKind, ExportName, Extent, Result};
 use oma_nbd::kernel::{KernelExports, attached};
@@ -199,6 +199,10 @@ impl BlockDevice for Node {
     }
 
     fn in_place(&self) -> Option<&dyn InPlace> {
+        None
+    }
+
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
         None
     }
 }

@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use oma_core::memory::MemoryDevice;
-use oma_core::traits::{Access, BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, Zeroing};
+use oma_core::traits::{
+    Access, BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, LeafHasher, Zeroing,
+};
 use oma_core::{ByteSize, Extent, Result};
 use oma_nbd::{Client, ClientConfig, ServerConfig, Uri};
 use oma_volume::device::FileDevice;
@@ -151,6 +153,10 @@ impl BlockDevice for Forgetful {
     }
 
     fn in_place(&self) -> Option<&dyn InPlace> {
+        None
+    }
+
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
         None
     }
 }

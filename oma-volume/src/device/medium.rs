@@ -20,6 +20,7 @@ use super::cached::is_cached;
 use super::durable::DurableWrites;
 use super::error::DeviceError;
 use super::flushes::Flushes;
+use super::hashes::Direct;
 use super::queue::Queue;
 use super::ranges::Ranges;
 
@@ -44,6 +45,7 @@ pub(super) struct Medium {
     pub(super) queue: Queue,
     /// A run of data that was found last.
     pub(super) data_run: Mutex<Option<Extent>>,
+    pub(super) direct: Direct,
     ranges: Ranges,
     pub(super) flushes: Flushes,
     pub(super) durable: DurableWrites,
@@ -123,6 +125,7 @@ impl Medium {
             home,
             queue: Queue::of(&about, sort),
             data_run: Mutex::default(),
+            direct: Direct::default(),
             ranges: Ranges::default(),
             flushes: Flushes::default(),
             durable: DurableWrites::default(),

@@ -5,6 +5,7 @@
 //!                └ no ── pread on a blocking thread
 //!  write_at ── small, cached, local? ── pwrite on the caller's thread               no hand-over
 //!                └ no ── pwrite on a blocking thread
+//!  leaf_hashes ── pread and BLAKE3 on a blocking thread, O_DIRECT when it is to be read back from the device
 //!  write_zeroes, trim, flush, cache, block_status ── on a blocking thread                 they wait for the disk
 //! ```
 //!
@@ -20,6 +21,7 @@ mod cached;
 mod durable;
 mod error;
 mod flushes;
+mod hashes;
 mod in_place;
 mod medium;
 mod queue;
@@ -36,7 +38,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use oma_core::traits::{
-    Access, BlockDevice, BlockSizes, BlockStatus, DeviceIdentity, DeviceInfo, Durability, InPlace, Zeroing,
+    Access, BlockDevice, BlockSizes, BlockStatus, DeviceIdentity, DeviceInfo, Durability, InPlace,
+    LeafHasher, Zeroing,
 };
 use oma_core::{ByteSize, Extent, Result};
 use rustix::fs::{Mode, OFlags, open};
@@ -223,6 +226,10 @@ impl BlockDevice for FileDevice {
     }
 
     fn in_place(&self) -> Option<&dyn InPlace> {
+        Some(self)
+    }
+
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
         Some(self)
     }
 }

@@ -34,7 +34,7 @@ impl Medium {
     ///
     /// The last run of data is remembered: tmpfs walks page by page to the end of a run, and whoever copies asks for it part
     /// by part. That data is a hole by now does no harm, the other way round would (L10).
-    fn next(&self, asked: Extent) -> Option<BlockStatus> {
+    pub(super) fn next(&self, asked: Extent) -> Option<BlockStatus> {
         let mut known = self.data_run.lock().unwrap_or_else(PoisonError::into_inner);
         let (end, kind) = match *known {
             Some(run) if run.contains(asked.offset()) => (run.end(), BlockStatusKind::Data),

@@ -4,12 +4,15 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use oma_core::traits::{Access, BlockDevice, BlockStatusKind, Durability, Zeroing};
+use oma_core::traits::{
+    Access, BlockDevice, BlockStatusKind, Durability, LeafHasher, ReadFrom, ReadManner, Zeroing,
+};
 use oma_core::{ErrorKind, Extent, Retry};
 use proptest::prelude::*;
 use tempfile::NamedTempFile;
 
 use super::FileDevice;
+use super::medium::Home;
 
 /// No multiple of anything.
 const CAPACITY: usize = (200 << 10) + 77;
@@ -186,4 +189,26 @@ async fn durable_writes_at_once_share_a_flush_and_are_read_back() {
     drop(other);
     write(20480, Durability::Durable).await;
     assert_eq!(flush(), 3);
+}
+
+#[tokio::test]
+async fn l14_what_is_read_back_says_how() {
+    for folder in [std::env::temp_dir(), "/dev/shm".into()] {
+        let file = NamedTempFile::new_in(folder).unwrap();
+        file.as_file().set_len(5 << 20).unwrap();
+        let device = FileDevice::open(file.path(), Access::ReadWrite).await.unwrap();
+        let data = Bytes::from(vec![7; (1 << 20) + 13]);
+        device.write_at(99, data, Durability::Cached).await.unwrap();
+        let whole = Extent::new(0, 5 << 20).unwrap();
+        let found = [ReadFrom::Anywhere, ReadFrom::Device].map(|from| device.leaf_hashes(whole, from));
+        let [cached, back] = futures_util::future::join_all(found).await.try_into().unwrap();
+        let (cached, back) = (cached.unwrap(), back.unwrap());
+        assert_eq!(cached.runs, back.runs);
+        assert_eq!(cached.manner, ReadManner::ThroughCache);
+        let possible = match device.medium.home {
+            Home::Local => ReadManner::PastCache,
+            Home::Memory | Home::Elsewhere => ReadManner::ThroughCache,
+        };
+        assert_eq!(back.manner, possible, "{:?}", device.medium.home);
+    }
 }

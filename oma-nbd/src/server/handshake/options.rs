@@ -17,10 +17,10 @@ use crate::protocol::{
     NBD_REP_ERR_TOO_BIG, NBD_REP_ERR_UNKNOWN, NBD_REP_ERR_UNSUP, NBD_REP_INFO, NBD_REP_META_CONTEXT,
     NBD_REP_SERVER,
 };
-use crate::server::Inner;
 use crate::server::error::Closed;
 use crate::server::served::Served;
 use crate::server::table::NotOpened;
+use crate::server::{Inner, MetaContext};
 
 /// All that may be asked where TLS is demanded and not started.
 const WITHOUT_TLS: [u32; 2] = [NBD_OPT_STARTTLS, NBD_OPT_ABORT];
@@ -246,7 +246,10 @@ impl<'a> Options<'a> {
             false => request.queries.is_empty() || request.queries.iter().any(|query| matches(query, name)),
         };
         let mut selected = Vec::new();
-        for (id, context) in (0..).zip(&served.contexts).filter(|(_, context)| wanted(context.name())) {
+        let possible =
+            |context: &dyn MetaContext| self.headers == Headers::Extended || !context.is_computed();
+        let chosen = |context: &dyn MetaContext| wanted(context.name()) && possible(context);
+        for (id, context) in (0..).zip(&served.contexts).filter(|(_, context)| chosen(&***context)) {
             let mut reply = Vec::new();
             MetaContextReply { id, name: context.name() }.encode(&mut reply);
             wire.reply(option, NBD_REP_META_CONTEXT, &reply);

@@ -193,7 +193,7 @@ async fn descriptors(
             return Err(Refusal::new(NBD_EIO, "the metadata context told nothing of what was asked"));
         }
         for (part, flags) in answer.iter().filter_map(|s| Some((s.extent.intersection(asked)?, s.flags))) {
-            let (length, flags) = (part.length(), flags.into());
+            let length = part.length();
             let enough = found.len() == if one { 1 } else { MAX_TOLD };
             match found.last_mut() {
                 Some(last) if last.flags == flags => last.length = last.length.saturating_add(length),
@@ -201,6 +201,9 @@ async fn descriptors(
                 _ => found.push(ExtendedDescriptor { length, flags }),
             }
             rest = Extent::between(part.end(), extent.end());
+        }
+        if context.is_computed() {
+            break;
         }
     }
     Ok(found)
