@@ -1,20 +1,38 @@
-//! Compares two devices and names each extent that differs (L14).
+//! Compares two devices by the hashes of their leaves and names each extent that differs (L14).
+//!
+//! ```text
+//!  window ── both promise zero? ──────────────────────────────── equal, nothing is read
+//!     └ no ── hashes of the source ┐
+//!             hashes of the target ┴ equal? ──────────────────── equal
+//!                                     └ no ── bytes of both ──── granules that differ
+//! ```
+//!
+//! Both sides hash at once, each where its data is ([`LeafHasher`](crate::traits::LeafHasher)); only what differs is read from
+//! both and compared byte by byte.
 
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::config::ReplicateConfig;
+use super::config::{ReplicateConfig, RetryConfig};
 use super::retry::retry;
 use super::zeroes::zeroes;
-use crate::traits::BlockDevice;
-use crate::{Error, ErrorKind, Extent, ExtentSet, Result, page_aligned};
+use crate::traits::{BlockDevice, ReadFrom, ReadManner};
+use crate::tree::{LEAF, LeafHash, LeafRun, TreeBuilder, TreeRoot, leaf_hashes};
+use crate::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result, page_aligned};
 
 /// Unit in which differences are named.
 const GRANULE: u64 = 4096;
 /// Status is asked for at most this much at once.
 const WINDOW: u64 = 1 << 30;
+/// So much is hashed by one task on both sides.
+const STRETCH: u64 = 4 << 20;
+/// No more tasks are under way at once: more would only hold memory.
+const MOST_TASKS: usize = 16;
+/// What differs is read in pieces of at most this.
+const PIECE: u64 = 1 << 20;
 
 /// Source and target of a comparison.
 #[derive(Clone, Debug)]
@@ -25,50 +43,216 @@ pub(super) struct Comparison<'a> {
     pub(super) stop: &'a CancellationToken,
 }
 
+/// What a comparison found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Every extent that differs.
+    pub(super) differences: ExtentSet,
+    /// Bytes compared.
+    pub(super) compared: ByteSize,
+    /// How the target was read.
+    pub(super) manner: ReadManner,
+    /// The roots of source and target, when one extent from the start on was compared.
+    pub(super) roots: Option<Roots>,
+}
+
+/// Roots of the trees over what was compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Roots {
+    pub(super) source: TreeRoot,
+    pub(super) target: TreeRoot,
+}
+
+/// A part of the scope.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// Whole leaves that both sides promise to read as zero.
+    Zero(Extent),
+    Unknown(Extent),
+}
+
+/// A part that was compared.
+#[derive(Debug)]
+struct Compared {
+    source: Vec<LeafRun>,
+    target: Vec<LeafRun>,
+    differences: Vec<Extent>,
+    manner: ReadManner,
+}
+
 impl Comparison<'_> {
-    /// The extents of `scope` whose bytes differ.
+    /// Compares what lies in the `scope`, which ends within both devices.
     ///
-    /// What both devices promise to read as zero is equal; everything else is read from both.
-    pub(super) async fn differences(&self, scope: &ExtentSet) -> Result<ExtentSet> {
-        let mut differing = ExtentSet::new();
+    /// # Errors
+    /// Whatever a device answers: what could not be read is not equal (L11). `Cancelled` once stopped.
+    pub(super) async fn run(&self, scope: &ExtentSet) -> Result<Found> {
+        let is_whole = scope.iter().eq(Extent::between(0, scope.bytes().bytes()));
+        let tasks = self.config.in_flight.clamp(1, MOST_TASKS);
         let windows = scope.iter().flat_map(|extent| extent.pieces(WINDOW));
-        for window in windows {
-            let both_zero =
-                zeroes(&*self.source, window).await?.intersection(&zeroes(&*self.target, window).await?);
-            let pieces: Vec<_> = both_zero
-                .gaps(window)
-                .into_iter()
-                .flat_map(|e| e.pieces(self.config.piece.bytes()))
-                .collect();
-            let mut found =
-                stream::iter(pieces).map(|piece| self.compare(piece)).buffered(self.config.in_flight.max(1));
-            while let Some(differences) = found.try_next().await? {
-                differing.extend(differences);
-            }
+        let mut compared = stream::iter(windows)
+            .map(|window| self.parts(window))
+            .buffered(2)
+            .map_ok(|parts| stream::iter(parts).map(Ok))
+            .try_flatten()
+            .map_ok(|part| self.compare(part))
+            .try_buffered(tasks);
+        let mut differences = ExtentSet::new();
+        let mut manner = ReadManner::PastCache;
+        let (mut source, mut target) = (TreeBuilder::default(), TreeBuilder::default());
+        while let Some(part) = compared.try_next().await? {
+            part.source.iter().for_each(|run| source.push_many(run.hash, run.leaves()));
+            part.target.iter().for_each(|run| target.push_many(run.hash, run.leaves()));
+            differences.extend(part.differences);
+            manner = manner.min(part.manner);
         }
-        Ok(differing)
+        let roots = is_whole
+            .then(|| Roots { source: source.root(scope.bytes()), target: target.root(scope.bytes()) });
+        Ok(Found { differences, compared: scope.bytes(), manner, roots })
     }
 
-    async fn compare(&self, piece: Extent) -> Result<Vec<Extent>> {
-        if self.stop.is_cancelled() {
-            return Err(Error::new(ErrorKind::Cancelled, "compare", piece));
-        }
-        let read = |device: Arc<dyn BlockDevice>| async move {
-            let length = usize::try_from(piece.length()).expect("a piece fits memory");
-            retry(&self.config.retry, self.stop, || device.read_at(piece.offset(), page_aligned(length)))
-                .await
+    /// Cuts a window into what needs no look and what does, in order.
+    async fn parts(&self, window: Extent) -> Result<Vec<Part>> {
+        self.check_stop(window)?;
+        let ask = |device: Arc<dyn BlockDevice>| async move {
+            retry(&self.config.retry, self.stop, || zeroes(&*device, window)).await
         };
-        let (source, target) = futures_util::try_join!(read(self.source.clone()), read(self.target.clone()))?;
-        if source == target {
-            return Ok(Vec::new());
+        let (source, target) = futures_util::try_join!(ask(self.source.clone()), ask(self.target.clone()))?;
+        let both: ExtentSet = source.intersection(&target).iter().filter_map(whole_leaves).collect();
+        let mut parts = Vec::new();
+        for (extent, zero) in both.runs(window) {
+            match zero {
+                true => parts.push(Part::Zero(extent)),
+                false => parts.extend(extent.pieces(STRETCH).map(Part::Unknown)),
+            }
         }
-        let granules = piece.pieces(GRANULE).filter(|granule| {
-            let at = |position: u64| usize::try_from(position - piece.offset()).expect("a piece fits memory");
-            let range = at(granule.offset())..at(granule.end());
-            source[range.clone()] != target[range]
-        });
-        Ok(granules.collect())
+        Ok(parts)
     }
+
+    fn check_stop(&self, extent: Extent) -> Result<()> {
+        match self.stop.is_cancelled() {
+            true => Err(Error::new(ErrorKind::Cancelled, "compare", extent).because("it was stopped")),
+            false => Ok(()),
+        }
+    }
+
+    async fn compare(&self, part: Part) -> Result<Compared> {
+        let extent = match part {
+            Part::Zero(extent) => {
+                let run = vec![LeafRun { extent, hash: LeafHash::of_zeroes(LEAF) }];
+                let manner = ReadManner::PastCache;
+                return Ok(Compared { source: run.clone(), target: run, differences: Vec::new(), manner });
+            }
+            Part::Unknown(extent) => extent,
+        };
+        self.check_stop(extent)?;
+        let pair = Pair {
+            source: self.source.clone(),
+            target: self.target.clone(),
+            retry: self.config.retry,
+            stop: self.stop.clone(),
+        };
+        // A task of its own: whoever has to hash here does so on all processors.
+        let task = AbortOnDropHandle::new(tokio::spawn(async move { pair.compare(extent).await }));
+        match task.await {
+            Ok(compared) => compared,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::new(ErrorKind::Cancelled, "compare", extent)
+                    .because("the program is shutting down")),
+            },
+        }
+    }
+}
+
+/// Both sides, as a task has them.
+struct Pair {
+    source: Arc<dyn BlockDevice>,
+    target: Arc<dyn BlockDevice>,
+    retry: RetryConfig,
+    stop: CancellationToken,
+}
+
+impl Pair {
+    async fn compare(&self, extent: Extent) -> Result<Compared> {
+        let ((source, _), (target, manner)) = futures_util::try_join!(
+            self.hash(&self.source, extent, ReadFrom::Anywhere),
+            self.hash(&self.target, extent, ReadFrom::Device)
+        )?;
+        let mut suspects = ExtentSet::new();
+        for (leaf, (one, other)) in extent.pieces(LEAF).zip(each(&source).zip(each(&target))) {
+            if one != other {
+                suspects.insert(leaf);
+            }
+        }
+        let mut differences = Vec::new();
+        for suspect in suspects.iter().flat_map(|extent| extent.pieces(PIECE)) {
+            differences.extend(self.narrow(suspect).await?);
+        }
+        Ok(Compared { source, target, differences, manner })
+    }
+
+    /// The hashes of all leaves of an extent.
+    async fn hash(
+        &self,
+        device: &Arc<dyn BlockDevice>,
+        extent: Extent,
+        from: ReadFrom,
+    ) -> Result<(Vec<LeafRun>, ReadManner)> {
+        let (mut runs, mut manner) = (Vec::new(), ReadManner::PastCache);
+        let mut rest = Some(extent);
+        while let Some(asked) = rest {
+            let found = retry(&self.retry, &self.stop, || leaf_hashes(&**device, asked, from)).await?;
+            manner = manner.min(found.manner);
+            let end = found.runs.last().map_or(asked.offset(), |run| run.extent.end());
+            runs.extend(found.runs);
+            rest = Extent::between(end, extent.end());
+        }
+        Ok((runs, manner))
+    }
+
+    /// The granules that differ of leaves that do.
+    ///
+    /// When none is found, the leaf itself counts as different: what is read now is not what was hashed, so nobody knows
+    /// which of both is kept.
+    async fn narrow(&self, extent: Extent) -> Result<Vec<Extent>> {
+        let (source, target) =
+            futures_util::try_join!(self.read(&self.source, extent), self.read(&self.target, extent))?;
+        let mut found = Vec::new();
+        for leaf in extent.pieces(LEAF) {
+            let before = found.len();
+            found.extend(leaf.pieces(GRANULE).filter(|granule| {
+                let at =
+                    |position: u64| usize::try_from(position - extent.offset()).expect("a piece fits memory");
+                let range = at(granule.offset())..at(granule.end());
+                source[range.clone()] != target[range]
+            }));
+            if found.len() == before {
+                found.push(leaf);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn read(&self, device: &Arc<dyn BlockDevice>, extent: Extent) -> Result<bytes::BytesMut> {
+        let length = usize::try_from(extent.length()).expect("a piece fits memory");
+        let read = || device.read_at(extent.offset(), page_aligned(length));
+        let bytes = retry(&self.retry, &self.stop, read).await?;
+        if bytes.len() == length {
+            return Ok(bytes);
+        }
+        Err(Error::new(ErrorKind::Corrupt, "read", &device.info().identity)
+            .because("it answered another number of bytes"))
+    }
+}
+
+/// The hash of each leaf.
+fn each(runs: &[LeafRun]) -> impl Iterator<Item = LeafHash> {
+    runs.iter().flat_map(|run| run.extent.pieces(LEAF).map(|_| run.hash))
+}
+
+/// The whole leaves of an extent.
+fn whole_leaves(extent: Extent) -> Option<Extent> {
+    Extent::between(extent.offset().next_multiple_of(LEAF), extent.end() / LEAF * LEAF)
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ async fn verify_disk(
     let whole: ExtentSet =
         Extent::between(0, disk.capacity.bytes().min(target.info().capacity.bytes())).into_iter().collect();
     let source = retry(&config.retry, stop, || services.source.open(&point.id, &disk.key)).await?;
-    let mut differences = Comparison { source, target, config, stop }.differences(&whole).await?;
+    let mut differences = Comparison { source, target, config, stop }.run(&whole).await?.differences;
     // What the source has beyond the volume's end differs, whatever it holds.
     differences.extend(Extent::between(whole.bytes().bytes(), disk.capacity.bytes()));
     Ok(DiskVerification {

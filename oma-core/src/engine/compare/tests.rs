@@ -1,11 +1,18 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
 
 use super::*;
-use crate::ByteSize;
-use crate::memory::MemoryDevice;
-use crate::traits::Durability;
+use crate::memory::{DeviceCall, Faults, FaultyDevice, MemoryDevice};
+use crate::traits::{BlockStatus, DeviceInfo, Durability, HashedLeaves, InPlace, LeafHasher, Zeroing};
+use crate::{ByteSize, Retry};
+
+/// Data that tells its place.
+fn sample(offset: u64, length: usize) -> Bytes {
+    (offset..).take(length).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0] | 1).collect()
+}
 
 async fn write(device: &MemoryDevice, offset: u64, data: &'static [u8]) {
     device.write_at(offset, Bytes::from_static(data), Durability::Cached).await.unwrap();
@@ -21,7 +28,7 @@ async fn differences(source: &MemoryDevice, target: &MemoryDevice) -> ExtentSet 
         config: &config,
         stop: &stop,
     };
-    comparison.differences(&whole).await.unwrap()
+    comparison.run(&whole).await.unwrap().differences
 }
 
 #[tokio::test]
@@ -52,4 +59,211 @@ async fn a_zero_hole_equals_written_zeroes() {
     let target = MemoryDevice::new("target", ByteSize::mib(1));
     write(&target, 8192, &[0; 4096]).await;
     assert!(differences(&source, &target).await.is_empty());
+}
+
+async fn found(source: Arc<dyn BlockDevice>, target: Arc<dyn BlockDevice>) -> Result<Found> {
+    let config = ReplicateConfig {
+        retry: RetryConfig { attempts: 1, ..RetryConfig::default() },
+        ..ReplicateConfig::default()
+    };
+    let stop = CancellationToken::new();
+    let whole = Extent::between(0, source.info().capacity.bytes()).into_iter().collect();
+    Comparison { source, target, config: &config, stop: &stop }.run(&whole).await
+}
+
+/// Two devices of the same data, a few leaves and a part of one.
+async fn twins() -> [MemoryDevice; 2] {
+    let capacity = ByteSize::new(5 * LEAF + 1536);
+    let twins = ["source", "target"].map(|name| MemoryDevice::new(name, capacity));
+    for twin in &twins {
+        twin.write_at(0, sample(0, 3 << 16), Durability::Cached).await.unwrap();
+    }
+    twins
+}
+
+#[tokio::test]
+async fn roots_are_equal_exactly_when_all_is() {
+    let [source, target] = twins().await;
+    let roots =
+        async || found(Arc::new(source.clone()), Arc::new(target.clone())).await.unwrap().roots.unwrap();
+    let before = roots().await;
+    assert_eq!(before.source, before.target);
+    write(&target, 5 * LEAF + 1535, b"x").await;
+    let after = roots().await;
+    assert_eq!(after.source, before.source);
+    assert_ne!(after.target, before.target);
+}
+
+#[tokio::test]
+async fn l11_what_cannot_be_read_is_not_equal() {
+    for side in [0, 1] {
+        let twins = twins().await;
+        let faults = Faults::new(ErrorKind::Unavailable, Retry::Later);
+        let faulty: Vec<Arc<dyn BlockDevice>> = twins
+            .iter()
+            .enumerate()
+            .map(|(at, twin)| -> Arc<dyn BlockDevice> {
+                if at == side {
+                    Arc::new(FaultyDevice::new(Arc::new(twin.clone()), faults.clone()))
+                } else {
+                    Arc::new(twin.clone())
+                }
+            })
+            .collect();
+        faults.fail_reads_in(Extent::new(2 * LEAF + 77, 1).unwrap());
+        let failed = found(faulty[0].clone(), faulty[1].clone()).await.unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::Unavailable);
+        faults.clear();
+        faults.fail_nth(DeviceCall::Status, 1);
+        found(faulty[0].clone(), faulty[1].clone()).await.unwrap_err();
+        assert!(found(faulty[0].clone(), faulty[1].clone()).await.unwrap().differences.is_empty());
+        twins[side].cut(2 * LEAF);
+        let cut = found(faulty[0].clone(), faulty[1].clone()).await.unwrap_err();
+        assert_eq!(cut.kind(), ErrorKind::Corrupt, "{}", cut.chain());
+    }
+}
+
+/// A device that reads as one thing, from its cache, and keeps another.
+#[derive(Debug)]
+struct Cached {
+    cache: MemoryDevice,
+    kept: MemoryDevice,
+    hashes: bool,
+    /// Bytes that each read lacks.
+    short: usize,
+}
+
+#[async_trait]
+impl LeafHasher for Cached {
+    async fn leaf_hashes(&self, extent: Extent, from: ReadFrom) -> Result<HashedLeaves> {
+        let device = if from == ReadFrom::Device { &self.kept } else { &self.cache };
+        device.leaf_hashes(extent, from).await
+    }
+}
+
+#[async_trait]
+impl BlockDevice for Cached {
+    fn info(&self) -> &DeviceInfo {
+        self.cache.info()
+    }
+
+    async fn read_at(&self, offset: u64, buffer: BytesMut) -> Result<BytesMut> {
+        let mut read = self.cache.read_at(offset, buffer).await?;
+        read.truncate(read.len() - self.short);
+        Ok(read)
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes, durability: Durability) -> Result<()> {
+        self.cache.write_at(offset, data, durability).await
+    }
+
+    async fn write_zeroes(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.cache.write_zeroes(extent, zeroing, durability).await
+    }
+
+    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.cache.zero_fast(extent, zeroing, durability).await
+    }
+
+    async fn trim(&self, extent: Extent) -> Result<()> {
+        self.cache.trim(extent).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.cache.flush().await
+    }
+
+    async fn cache(&self, extent: Extent) -> Result<()> {
+        self.cache.cache(extent).await
+    }
+
+    async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
+        self.cache.block_status(extent).await
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        None
+    }
+
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
+        self.hashes.then_some(self)
+    }
+}
+
+#[tokio::test]
+async fn l14_a_device_that_kept_something_else_than_its_cache_shows_is_found_out() {
+    let [source, cache] = twins().await;
+    let [_, kept] = twins().await;
+    write(&kept, LEAF + 5, b"not what was written").await;
+    let target = Cached { cache, kept, hashes: true, short: 0 };
+    let found = found(Arc::new(source), Arc::new(target)).await.unwrap();
+    assert_eq!(found.differences.iter().collect::<Vec<_>>(), [Extent::new(LEAF, LEAF).unwrap()]);
+}
+
+#[tokio::test]
+async fn l11_a_device_that_answers_too_few_bytes_is_not_equal() {
+    let [source, cache] = twins().await;
+    let target = Cached { kept: cache.clone(), cache, hashes: false, short: 1 };
+    let failed = found(Arc::new(source), Arc::new(target)).await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn l11_a_comparison_that_was_stopped_is_cancelled() {
+    let [source, target] = twins().await;
+    let (config, stop) = (ReplicateConfig::default(), CancellationToken::new());
+    stop.cancel();
+    let scope = Extent::between(0, LEAF).into_iter().collect();
+    let comparison =
+        Comparison { source: Arc::new(source), target: Arc::new(target), config: &config, stop: &stop };
+    assert_eq!(comparison.run(&scope).await.unwrap_err().kind(), ErrorKind::Cancelled);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Devices of any data and holes, with and without hashes of their own; damage anywhere.
+    #[test]
+    fn l14_exactly_the_damaged_granules_of_the_scope_are_named(
+        data in prop::collection::vec((0u64..40 * LEAF, 1usize..150_000), 0..6),
+        damage in prop::collection::vec((0u64..40 * LEAF, 1usize..9000), 0..5),
+        scope in prop::collection::vec((0u64..40 * LEAF, 1u64..20 * LEAF), 1..4),
+        hashes in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let capacity = 40 * LEAF + 1536;
+            let clip = |offset: u64, length: usize| length.min(usize::try_from(capacity - offset).unwrap());
+            let [source, target] = ["s", "t"].map(|name| MemoryDevice::new(name, ByteSize::new(capacity)));
+            for (offset, length) in data {
+                for device in [&source, &target] {
+                    let bytes = sample(offset, clip(offset, length));
+                    device.write_at(offset, bytes, Durability::Cached).await.unwrap();
+                }
+            }
+            for (offset, length) in damage {
+                let at = usize::try_from(offset).unwrap();
+                let flipped: Bytes = target.bytes()[at..at + clip(offset, length)].iter().map(|b| !b).collect();
+                target.write_at(offset, flipped, Durability::Cached).await.unwrap();
+            }
+            let scope: ExtentSet =
+                scope.iter().filter_map(|(offset, length)| Extent::between(*offset, (offset + length).min(capacity))).collect();
+            let (one, other) = (source.bytes(), target.bytes());
+            let differs = |e: &Extent| {
+                let range = usize::try_from(e.offset()).unwrap()..usize::try_from(e.end()).unwrap();
+                one[range.clone()] != other[range]
+            };
+            let expected: ExtentSet =
+                scope.iter().flat_map(|extent| extent.pieces(GRANULE)).filter(differs).collect();
+            let target: Arc<dyn BlockDevice> = match hashes {
+                true => Arc::new(target),
+                false => Arc::new(Cached { kept: target.clone(), cache: target, hashes, short: 0 }),
+            };
+            let (config, stop) = (ReplicateConfig::default(), CancellationToken::new());
+            let found = Comparison { source: Arc::new(source), target, config: &config, stop: &stop }.run(&scope).await.unwrap();
+            prop_assert_eq!(found.differences, expected);
+            prop_assert_eq!(found.compared, scope.bytes());
+            Ok(())
+        })?;
+    }
 }

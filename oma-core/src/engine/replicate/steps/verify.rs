@@ -36,7 +36,7 @@ async fn verify_disk(run: &Run<'_>, disk: &RunDisk, scope: &ExtentSet) -> Result
         config: run.config,
         stop: run.stop,
     };
-    let differences = comparison.differences(scope).await?;
+    let differences = comparison.run(scope).await?.differences;
     if differences.is_empty() {
         return Ok(());
     }
