@@ -70,6 +70,12 @@ impl Timestamp {
         )
     }
 
+    /// The hour of the day, 0 to 23, UTC.
+    #[must_use]
+    pub fn hour(self) -> u8 {
+        self.calendar().hour()
+    }
+
     fn calendar(self) -> time::OffsetDateTime {
         let nanos = i128::from(self.0) * 1_000_000;
         time::OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::explain::StageTimes;
 use crate::state::ReplicationType;
 use crate::{ByteSize, ChangeId, DiskKey, Epoch, Error, JobId, VolumeId};
 
@@ -68,6 +69,8 @@ pub struct DiskReport {
     pub change_id: Option<ChangeId>,
     /// How long the copy took.
     pub duration: Duration,
+    /// Where the time of the copy went.
+    pub stages: StageTimes,
     /// Why it failed.
     pub error: Option<String>,
 }

@@ -18,7 +18,7 @@ pub(in crate::engine) struct Memory {
 
 /// Bytes taken from the budget; they go back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(in crate::engine) struct Taken {
     _permit: OwnedSemaphorePermit,
 }
 
@@ -30,7 +30,7 @@ impl Memory {
     }
 
     /// Waits for that many bytes, first come, first served. What is larger than the budget takes all of it.
-    pub(super) async fn take(&self, bytes: u64) -> Taken {
+    pub(in crate::engine) async fn take(&self, bytes: u64) -> Taken {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.all);
         let permit = Arc::clone(&self.free).acquire_many_owned(units).await;
         Taken { _permit: permit.expect("the semaphore is never closed") }

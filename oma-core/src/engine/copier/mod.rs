@@ -5,6 +5,7 @@
 //!            └──── as deep as it pays, ≤ in_flight ───┘    └─ ≤ journal_step unrecorded ─┘
 //! ```
 
+mod admission;
 mod buffers;
 mod counters;
 mod depth;
@@ -25,13 +26,15 @@ use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::counters::{Counters, Stages};
+pub(super) use self::admission::{Admission, Budget};
+pub(super) use self::counters::Counters;
 use self::depth::Depth;
 use self::ledger::Ledger;
-pub(super) use self::memory::Memory;
+pub(super) use self::memory::{Memory, Taken};
 use self::mover::{Moved, Mover};
 use self::pieces::{Cut, Piece, pieces};
 use super::config::ReplicateConfig;
+use super::explain::{Stage, StageTimes};
 use super::progress::{Event, Progress};
 use super::retry::retry;
 use crate::traits::{BlockDevice, Zeroing};
@@ -60,14 +63,14 @@ pub(super) struct Copier<'r> {
     pub(super) blank: bool,
     pub(super) zeroing: Zeroing,
     pub(super) recorder: &'r dyn Recorder,
-    pub(super) memory: &'r Memory,
+    pub(super) admission: &'r Admission,
     pub(super) config: &'r ReplicateConfig,
     pub(super) progress: &'r dyn Progress,
     pub(super) stop: &'r CancellationToken,
 }
 
 /// A journal entry under way: answers the mark it reached and the time for the flush and the entry.
-type Recording<'a> = BoxFuture<'a, Result<(u64, Stages)>>;
+type Recording<'a> = BoxFuture<'a, Result<(u64, StageTimes)>>;
 
 /// Pieces under way before anything was tried.
 const FIRST_DEPTH: usize = 4;
@@ -155,7 +158,7 @@ impl Copier<'_> {
             if let Some(extent) = Extent::between(from, mark) {
                 self.journal(extent, durable).await?;
             }
-            stages.journal = flushed.elapsed();
+            stages.add(Stage::Journal, flushed.elapsed());
             Ok((mark, stages))
         })
     }
@@ -172,11 +175,13 @@ impl Copier<'_> {
         Ok(())
     }
 
-    async fn flush(&self) -> Result<Stages> {
+    async fn flush(&self) -> Result<StageTimes> {
         let begun = Instant::now();
         // Never retried: after a failed flush the kernel may have dropped the dirty pages.
         self.target.flush().await?;
-        Ok(Stages { flush: begun.elapsed(), ..Stages::default() })
+        let mut stages = StageTimes::default();
+        stages.add(Stage::Flush, begun.elapsed());
+        Ok(stages)
     }
 
     async fn journal(&self, extent: Extent, durable: ByteSize) -> Result<()> {

@@ -6,12 +6,14 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::Copier;
+use super::admission::Ticket;
 use super::buffers::Buffers;
-use super::counters::{Counters, Stages};
+use super::counters::Counters;
 use super::known_zero::KnownZero;
 use super::pieces::Piece;
 use super::runs::{index, runs};
 use super::shuttle::{Done, STRIDE, Shuttle};
+use crate::engine::explain::{Stage, StageTimes};
 use crate::engine::retry::retry;
 use crate::traits::Durability;
 use crate::{ByteSize, Error, ErrorKind, Extent, Result};
@@ -25,7 +27,7 @@ pub(super) struct Moved {
     pub(super) read: u64,
     written: u64,
     promised_zero: u64,
-    stages: Stages,
+    stages: StageTimes,
 }
 
 impl Moved {
@@ -63,7 +65,7 @@ impl<'m> Mover<'m> {
             read: 0,
             written: 0,
             promised_zero: 0,
-            stages: Stages::default(),
+            stages: StageTimes::default(),
         };
         if piece.reads_zero {
             moved.promised_zero = moved.bytes;
@@ -80,8 +82,8 @@ impl<'m> Mover<'m> {
             return Ok(false);
         }
         let begun = Instant::now();
-        let _taken = self.copier.memory.take(STRIDE).await;
-        moved.stages.wait += begun.elapsed();
+        let _ticket = self.admit(moved.bytes, STRIDE).await?;
+        moved.stages.add(Stage::Wait, begun.elapsed());
         let shuttle = Shuttle {
             source: Arc::clone(&self.copier.source),
             target: Arc::clone(&self.copier.target),
@@ -112,31 +114,38 @@ impl<'m> Mover<'m> {
     /// Moves a piece between any devices.
     async fn relay(&self, piece: &Piece, moved: &mut Moved) -> Result<()> {
         let begun = Instant::now();
-        let _taken = self.copier.memory.take(piece.extent.length()).await;
+        let _ticket = self.admit(piece.extent.length(), piece.extent.length()).await?;
         let admitted = Instant::now();
         let data = self.read(piece.extent).await?.freeze();
         moved.read = piece.extent.length();
-        moved.stages.wait += admitted - begun;
-        moved.stages.read += admitted.elapsed();
+        moved.stages.add(Stage::Wait, admitted - begun);
+        moved.stages.add(Stage::Read, admitted.elapsed());
         let mut zeroes = Vec::new();
         for part in &piece.parts {
             let scan = Instant::now();
             let data = slice(&data, piece.extent, *part);
             let found = runs(&data, *part, self.copier.config.zero_granule);
-            moved.stages.scan += scan.elapsed();
+            moved.stages.add(Stage::Scan, scan.elapsed());
             for run in found {
                 if run.is_zero {
                     zeroes.push(run.extent);
                 } else {
                     let write = Instant::now();
                     self.write(run.extent, slice(&data, *part, run.extent)).await?;
-                    moved.stages.write += write.elapsed();
+                    moved.stages.add(Stage::Write, write.elapsed());
                     moved.written += run.extent.length();
                 }
             }
         }
         self.buffers.recycle(data);
         self.zero(&zeroes, moved).await
+    }
+
+    async fn admit(&self, bytes: u64, memory: u64) -> Result<Ticket> {
+        tokio::select! {
+            ticket = self.copier.admission.enter(bytes, memory) => Ok(ticket),
+            () = self.copier.stop.cancelled() => Err(self.copier.stopped()),
+        }
     }
 
     async fn read(&self, extent: Extent) -> Result<BytesMut> {
@@ -164,7 +173,7 @@ impl<'m> Mover<'m> {
                 retry(&config.retry, stop, call).await?;
             }
         }
-        moved.stages.write += begun.elapsed();
+        moved.stages.add(Stage::Write, begun.elapsed());
         Ok(())
     }
 }

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::counters::Stages;
 use super::pieces::Piece;
 use super::runs::{index, runs};
+use crate::engine::explain::{Stage, StageTimes};
 use crate::traits::BlockDevice;
 use crate::{ByteSize, Extent, Result};
 
@@ -38,7 +38,7 @@ pub(super) struct Shuttled {
 pub(super) struct Done {
     pub(super) written: u64,
     pub(super) zeroes: Vec<Extent>,
-    pub(super) stages: Stages,
+    pub(super) stages: StageTimes,
 }
 
 impl Shuttle {
@@ -82,9 +82,9 @@ impl Shuttle {
                 done.written += run.extent.length();
             }
         }
-        done.stages.read += read - begun;
-        done.stages.scan += scanned - read;
-        done.stages.write += scanned.elapsed();
+        done.stages.add(Stage::Read, read - begun);
+        done.stages.add(Stage::Scan, scanned - read);
+        done.stages.add(Stage::Write, scanned.elapsed());
         Ok(true)
     }
 }

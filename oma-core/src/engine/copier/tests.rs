@@ -88,7 +88,7 @@ impl World {
             blank: self.blank.swap(false, Ordering::SeqCst),
             zeroing: Zeroing::Punch,
             recorder: &self.journal,
-            memory: &Memory::new(self.config.memory),
+            admission: &Admission::new(Vec::new(), Memory::new(self.config.memory)),
             config: &self.config,
             progress: &Silent,
             stop: &CancellationToken::new(),

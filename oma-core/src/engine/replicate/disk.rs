@@ -95,6 +95,7 @@ impl RunDisk {
             change_id: committed.then_some(self.point.change_id),
             key: self.point.key,
             duration: self.copy_time,
+            stages: self.counters.stages,
             error: self.error,
         }
     }

@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::run::Run;
 use super::config::{ReplicateConfig, ReplicateRequest};
-use super::copier::Memory;
+use super::copier::Budget;
 use super::keeper::LeaseKeeper;
+use super::limits::Limits;
 use super::progress::{Event, Progress};
 use super::report::{Outcome, Report};
 use super::retry::retry;
@@ -29,15 +30,21 @@ pub struct Replicator {
     services: Services,
     worker: WorkerId,
     config: ReplicateConfig,
-    memory: Memory,
+    budget: Budget,
 }
 
 impl Replicator {
     /// A replicator that drives jobs as `worker`: the same id after a restart, so that it gets its own jobs back at once.
     #[must_use]
     pub fn new(services: Services, worker: WorkerId, config: ReplicateConfig) -> Self {
-        let memory = Memory::new(config.memory);
-        Self { services, worker, config, memory }
+        let budget = Budget::new(config.memory);
+        Self { services, worker, config, budget }
+    }
+
+    /// The same with limits, which may be shared with others.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { budget: self.budget.with_limits(limits), ..self }
     }
 
     /// Brings every disk of a VM to a new epoch, or continues the job that was to.
@@ -71,11 +78,12 @@ impl Replicator {
         let mut run = Run::new(
             &self.services,
             &self.config,
-            &self.memory,
+            &self.budget,
             request,
             progress,
             &stop,
             job,
+            vm,
             context,
             lease,
         );

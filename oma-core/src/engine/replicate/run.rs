@@ -6,11 +6,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::disk::RunDisk;
 use crate::engine::config::{ReplicateConfig, ReplicateRequest};
-use crate::engine::copier::Memory;
+use crate::engine::copier::Budget;
 use crate::engine::progress::{Event, Progress};
 use crate::engine::report::{Outcome, Report};
 use crate::engine::services::Services;
-use crate::record::{Lease, ReplicationJob, VmContext};
+use crate::record::{Lease, ReplicationJob, SourceVm, VmContext};
 use crate::state::{JobEvent, JobStatus, ReplicationType};
 use crate::traits::PointInTime;
 use crate::{Error, ErrorKind, Result};
@@ -20,11 +20,12 @@ use crate::{Error, ErrorKind, Result};
 pub(super) struct Run<'r> {
     pub(super) services: &'r Services,
     pub(super) config: &'r ReplicateConfig,
-    pub(super) memory: &'r Memory,
+    pub(super) budget: &'r Budget,
     pub(super) request: &'r ReplicateRequest,
     pub(super) progress: &'r dyn Progress,
     pub(super) stop: &'r CancellationToken,
     pub(super) job: ReplicationJob,
+    pub(super) vm: SourceVm,
     pub(super) context: VmContext,
     pub(super) lease: Lease,
     pub(super) point: Option<PointInTime>,
@@ -37,22 +38,24 @@ impl<'r> Run<'r> {
     pub(super) const fn new(
         services: &'r Services,
         config: &'r ReplicateConfig,
-        memory: &'r Memory,
+        budget: &'r Budget,
         request: &'r ReplicateRequest,
         progress: &'r dyn Progress,
         stop: &'r CancellationToken,
         job: ReplicationJob,
+        vm: SourceVm,
         context: VmContext,
         lease: Lease,
     ) -> Self {
         Self {
             services,
             config,
-            memory,
+            budget,
             request,
             progress,
             stop,
             job,
+            vm,
             context,
             lease,
             point: None,

@@ -78,7 +78,7 @@ async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationTok
             Provisioning::Thick => Zeroing::Allocate,
         },
         recorder: &Journal { journal: &*run.services.journal, lease: &run.lease, key: &disk.point.key },
-        memory: run.memory,
+        admission: &run.budget.admission(&run.vm, &disk.point.key),
         config: run.config,
         progress: run.progress,
         stop,

@@ -1,0 +1,113 @@
+//! What a piece must have before it is read: the rights of the way, and memory.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::memory::{Memory, Taken};
+use crate::engine::limits::{Admitted, Limit, Limits};
+use crate::record::SourceVm;
+use crate::{ByteSize, DiskKey};
+
+/// What a replicator may use, over all its jobs; clones share it.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct Budget {
+    memory: Memory,
+    limits: Option<Limits>,
+}
+
+impl Budget {
+    pub(in crate::engine) fn new(memory: ByteSize) -> Self {
+        Self { memory: Memory::new(memory), limits: None }
+    }
+
+    pub(in crate::engine) fn with_limits(self, limits: Limits) -> Self {
+        Self { limits: Some(limits), ..self }
+    }
+
+    /// The way of one disk of a VM.
+    pub(in crate::engine) fn admission(&self, vm: &SourceVm, key: &DiskKey) -> Admission {
+        let location = vm.disks.iter().find(|disk| disk.key == *key).map_or("", |disk| &disk.location);
+        let limits = self.limits.as_ref().map(|limits| limits.on_the_way(&vm.identity.endpoint, location));
+        Admission::new(limits.unwrap_or_default(), self.memory.clone())
+    }
+}
+
+/// What the pieces of one disk pass through.
+#[derive(Debug)]
+pub(in crate::engine) struct Admission {
+    limits: Vec<Arc<Limit>>,
+    memory: Memory,
+    /// One piece of a disk waits at a time: so disks take turns, however deep their pipelines are.
+    gate: Mutex<()>,
+}
+
+/// The right to read one piece.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    _limits: Vec<Admitted>,
+    _memory: Taken,
+}
+
+impl Admission {
+    pub(in crate::engine) fn new(limits: Vec<Arc<Limit>>, memory: Memory) -> Self {
+        Self { limits, memory, gate: Mutex::new(()) }
+    }
+
+    /// Waits for the right to move `bytes`, which take `memory` meanwhile.
+    pub(super) async fn enter(&self, bytes: u64, memory: u64) -> Ticket {
+        let _gate = self.gate.lock().await;
+        let mut limits = Vec::with_capacity(self.limits.len());
+        for limit in &self.limits {
+            limits.push(limit.enter(bytes).await);
+            // What came back at once must not all go to the disk that looks first.
+            tokio::task::yield_now().await;
+        }
+        Ticket { _limits: limits, _memory: self.memory.take(memory).await }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::limits::LimitConfig;
+    use futures_util::stream::{FuturesUnordered, StreamExt as _};
+    use std::time::Duration;
+
+    /// Moves pieces of 1 MiB with so many under way, for a minute; answers how many.
+    async fn disk(admission: Admission, depth: usize) -> u32 {
+        let mut flight = FuturesUnordered::new();
+        let piece = || async {
+            let _ticket = admission.enter(1 << 20, 1 << 20).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let mut moved = 0;
+        let minute = tokio::time::sleep(Duration::from_secs(60));
+        let mut minute = std::pin::pin!(minute);
+        loop {
+            while flight.len() < depth {
+                flight.push(piece());
+            }
+            tokio::select! {
+                () = &mut minute => return moved,
+                _ = flight.next() => moved += 1,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn disks_of_any_depth_take_turns() {
+        let configs = [
+            LimitConfig { bandwidth: Some(ByteSize::mib(20)), ..LimitConfig::default() },
+            LimitConfig { operations: Some(6), ..LimitConfig::default() },
+            LimitConfig { bytes_in_flight: Some(ByteSize::mib(6)), ..LimitConfig::default() },
+        ];
+        for config in configs {
+            let limit = Arc::new(Limit::new(&config).unwrap());
+            let admission = || Admission::new(vec![limit.clone()], Memory::new(ByteSize::gib(1)));
+            let (deep, shallow) = tokio::join!(disk(admission(), 64), disk(admission(), 8));
+            let share = f64::from(shallow) / f64::from(deep + shallow);
+            assert!((0.45..0.55).contains(&share), "{config:?}: {deep} and {shallow}");
+        }
+    }
+}

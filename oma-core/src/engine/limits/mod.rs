@@ -1,0 +1,85 @@
+//! What copies may take from a source host, a datastore and a link: shared by all disks and jobs of a replicator.
+//!
+//! ```text
+//! disk A ─ gate ─┐
+//! disk B ─ gate ─┼─► host ─► datastore ─► link ─► memory ─► read
+//! disk C ─ gate ─┘   first come, first served
+//! ```
+//!
+//! Each disk has one piece waiting at a time, so disks take turns whatever their depth. All take their rights in the same order,
+//! so that none holds what another waits for in a circle.
+
+mod config;
+mod limit;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use config::{HourlyRate, LimitConfig, LimitsConfig};
+pub(super) use limit::Admitted;
+pub use limit::Limit;
+
+use crate::{Clock, Endpoint, Error, ErrorKind, Result};
+
+/// The limits of a replicator; clones share them.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    config: Arc<LimitsConfig>,
+    clock: Arc<dyn Clock>,
+    /// Made when first needed.
+    made: Arc<Mutex<BTreeMap<Place, Arc<Limit>>>>,
+}
+
+/// What a limit is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Host(Endpoint),
+    Datastore(Endpoint, String),
+    Link,
+}
+
+impl Limits {
+    /// Limits; the clock tells the hour of the day.
+    ///
+    /// # Errors
+    /// `Invalid` for a limit of zero and for hours that are none or overlap.
+    pub fn new(config: LimitsConfig, clock: Arc<dyn Clock>) -> Result<Self> {
+        let named = [
+            ("the link", &config.link),
+            ("each host", &config.per_host),
+            ("each datastore", &config.per_datastore),
+        ];
+        let hosts = config.hosts.iter().map(|(host, limit)| (host.as_str(), limit));
+        let datastores = config.datastores.iter().map(|(name, limit)| (name.as_str(), limit));
+        for (name, limit) in named.into_iter().chain(hosts).chain(datastores) {
+            limit.check().map_err(|reason| Error::new(ErrorKind::Invalid, "limit", name).because(reason))?;
+        }
+        Ok(Self { config: Arc::new(config), clock, made: Arc::default() })
+    }
+
+    /// The limits on the way of a disk, in the order in which they are taken.
+    pub(super) fn on_the_way(&self, host: &Endpoint, location: &str) -> Vec<Arc<Limit>> {
+        let config = &self.config;
+        let mut way = vec![(Place::Host(host.clone()), config.hosts.get(host).unwrap_or(&config.per_host))];
+        if let Some(name) = datastore(location) {
+            let limit = config.datastores.get(name).unwrap_or(&config.per_datastore);
+            way.push((Place::Datastore(host.clone(), name.to_owned()), limit));
+        }
+        way.push((Place::Link, &config.link));
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let limited = way.into_iter().filter(|(_, limit)| **limit != LimitConfig::default());
+        let limit = |config: &LimitConfig| Arc::new(Limit::of(config, Arc::clone(&self.clock)));
+        limited
+            .map(|(place, config)| Arc::clone(made.entry(place).or_insert_with(|| limit(config))))
+            .collect()
+    }
+}
+
+/// The datastore of a path as vSphere writes it: `[datastore1] web01/web01.vmdk`.
+fn datastore(location: &str) -> Option<&str> {
+    let (name, _) = location.strip_prefix('[')?.split_once(']')?;
+    (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests;
