@@ -1,10 +1,14 @@
 //! Sets of bytes on a disk, as few extents as possible.
 
+mod compact;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{ByteSize, Extent};
+
+pub use compact::CompactError;
 
 /// A set of bytes: extents in order, none touching another.
 ///

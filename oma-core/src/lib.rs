@@ -25,7 +25,7 @@ pub use buffer::page_aligned;
 pub use change_id::ChangeId;
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use extent::{Extent, ExtentError};
-pub use extent_set::ExtentSet;
+pub use extent_set::{CompactError, ExtentSet};
 pub use id::{
     AutomationJobId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, ExportName, Fence, Generation, IdError,
     InstanceId, InstanceUuid, JobId, LogId, OperationId, PointId, TargetName, VmPath, VolumeId, WorkerId,

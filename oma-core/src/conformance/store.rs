@@ -182,10 +182,17 @@ fn request(by: &str) -> ClaimRequest {
 fn basis(generation: Generation) -> JournalBasis {
     JournalBasis {
         generation,
+        endpoint: Endpoint::parse("vcenter.example").unwrap(),
         content: PointId::parse("point-1").unwrap(),
+        change_id: change_id("point-1"),
         base: None,
         capacity: ByteSize::mib(8),
     }
+}
+
+/// A journal of a full copy of which nothing is finished.
+fn empty_journal() -> JournalEntry {
+    JournalEntry::new(basis(Generation::FIRST), ExtentSet::new())
 }
 
 /// The attempt of a job that copies what changed.
@@ -327,8 +334,8 @@ impl StoreSubject {
             self.volumes.mark_inconsistent(lease, &volume.id).await.unwrap();
             let attempt = attempt(text, &format!("{marker}/{text}"));
             self.change_ids.begin(lease, &attempt).await.unwrap();
-            let basis = basis(volume.generation);
-            self.journal.begin(lease, &disk.key, &basis, &ExtentSet::new()).await.unwrap();
+            let entry = JournalEntry::new(basis(volume.generation), ExtentSet::new());
+            self.journal.begin(lease, &disk.key, &entry).await.unwrap();
             disks.push(DiskCommit {
                 key: disk.key,
                 volume: volume.id,

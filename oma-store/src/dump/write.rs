@@ -10,7 +10,7 @@ use super::line::{End, FORMAT, Fingerprint, Head, text, values};
 use crate::db::{Row, Sql, ToVal, Tx, Val, vals};
 use crate::error::{Result, StoreError};
 use crate::migrate::INSTANCE;
-use crate::sql::tables::{EXTENTS, Kind, TABLES, Table};
+use crate::sql::tables::{Kind, PAIRED, TABLES, Table};
 use crate::sql::{meta, tables};
 use crate::store::SqlStore;
 
@@ -84,17 +84,17 @@ pub(super) async fn page(
     };
     let key = behind.and_then(|row| row.first().cloned()).unwrap_or_else(first);
     let limit = limit.to_val()?;
-    if table.name != EXTENTS {
+    let Some(paired) = PAIRED.iter().find(|paired| paired.name == table.name) else {
         return read(tx, table, table.page, vec![key, limit]).await;
-    }
-    if let Some(offset) = behind.and_then(|row| row.get(1)) {
-        let rows =
-            read(tx, table, tables::EXTENTS_WITHIN, vec![key.clone(), offset.clone(), limit.clone()]).await?;
+    };
+    if let Some(second) = behind.and_then(|row| row.get(1)) {
+        let bound = vec![key.clone(), second.clone(), limit.clone()];
+        let rows = read(tx, table, paired.within, bound).await?;
         if !rows.is_empty() {
             return Ok(rows);
         }
     }
-    read(tx, table, tables::EXTENTS_BEHIND, vec![key, limit]).await
+    read(tx, table, paired.behind, vec![key, limit]).await
 }
 
 async fn read(tx: &mut Tx, table: &Table, sql: Sql, bound: Vec<Val>) -> Result<Vec<Vec<Val>>> {

@@ -169,10 +169,13 @@ tables! {
         "sync_success": Int, "created_at": Time,
     }
     "disk_journals" named by "vm_disk_id" {
-        "vm_disk_id": Int, "basis": Text, "planned": Text, "created_at": Time,
+        "vm_disk_id": Int, "basis": Text, "planned_parts": Int, "parts": Int, "checksum": Text, "created_at": Time,
+    }
+    "disk_journal_parts" named by "vm_disk_id" {
+        "vm_disk_id": Int, "part": Int, "extents": Text,
     }
     "disk_journal_extents" named by "vm_disk_id" {
-        "vm_disk_id": Int, "start_offset": Int, "end_offset": Int,
+        "vm_disk_id": Int, "start_offset": Int, "end_offset": Int, "checksum": Text,
     }
     "failover_jobs" numbered by "id" {
         "id": Int, "job_id": Text, "vm_context_id": Text, "vm_id": Text, "replication_job_id": Text, "job_type": Text,
@@ -222,15 +225,30 @@ tables! {
     }
 }
 
-/// The table whose key has two columns: its pages go by the second within the first.
-pub(crate) const EXTENTS: &str = "disk_journal_extents";
+/// A table whose key has two columns: its pages go by the second within the first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Paired {
+    pub(crate) name: &'static str,
+    /// A page of the rows of one disk behind a second key.
+    pub(crate) within: Sql,
+    /// The first rows of later disks.
+    pub(crate) behind: Sql,
+}
+
+/// All tables of this kind.
+pub(crate) const PAIRED: [Paired; 2] = [
+    Paired { name: "disk_journal_parts", within: PARTS_WITHIN, behind: PARTS_BEHIND },
+    Paired { name: "disk_journal_extents", within: EXTENTS_WITHIN, behind: EXTENTS_BEHIND },
+];
 
 statements! {
-    /// A page of the extents of one disk behind an offset.
-    EXTENTS_WITHIN = "SELECT vm_disk_id, start_offset, end_offset FROM disk_journal_extents \
+    PARTS_WITHIN = "SELECT vm_disk_id, part, extents FROM disk_journal_parts \
+                    WHERE vm_disk_id = ? AND part > ? ORDER BY part LIMIT ?";
+    PARTS_BEHIND = "SELECT vm_disk_id, part, extents FROM disk_journal_parts WHERE vm_disk_id > ? \
+                    ORDER BY vm_disk_id, part LIMIT ?";
+    EXTENTS_WITHIN = "SELECT vm_disk_id, start_offset, end_offset, checksum FROM disk_journal_extents \
                       WHERE vm_disk_id = ? AND start_offset > ? ORDER BY start_offset LIMIT ?";
-    /// The first extents of later disks.
-    EXTENTS_BEHIND = "SELECT vm_disk_id, start_offset, end_offset FROM disk_journal_extents WHERE vm_disk_id > ? \
+    EXTENTS_BEHIND = "SELECT vm_disk_id, start_offset, end_offset, checksum FROM disk_journal_extents WHERE vm_disk_id > ? \
                       ORDER BY vm_disk_id, start_offset LIMIT ?";
     /// A lease that has not ended.
     LEASED = "SELECT id, owner, due_at FROM replication_jobs WHERE owner IS NOT NULL AND due_at > ? LIMIT 1";

@@ -7,8 +7,8 @@ use oma_core::ErrorKind;
 use oma_core::conformance::{Requirement, Trial, trial};
 use oma_core::record::{JobEnd, LogEvent, Page, PageStart};
 use oma_core::state::LogLevel;
-use oma_core::traits::{JobStore, LogStore, VolumeRegistry};
-use oma_core::{Timestamp, WorkerId};
+use oma_core::traits::{ExtentJournal, JobStore, LogStore, VolumeRegistry};
+use oma_core::{ByteSize, Extent, Timestamp, WorkerId};
 use oma_store::{Contents, SqlStore};
 use serde_json::Value;
 
@@ -161,7 +161,7 @@ async fn refused(engine: Engine) {
     refuses(&store, sealed(&rows.join("\n")).as_bytes(), &corrupt, &["order of the keys"]).await;
     for (from, to, words) in [
         ("\"format\":1", "\"format\":2", "the file has format 2, this program reads 1"),
-        ("\"schema\":2", "\"schema\":1", "the file has schema 1, this program reads 2"),
+        ("\"schema\":3", "\"schema\":2", "the file has schema 2, this program reads 3"),
     ] {
         let changed = sealed(&bytes.replacen(from, to, 1));
         refuses(&store, changed.as_bytes(), &[ErrorKind::Unsupported], &[words]).await;
@@ -280,6 +280,12 @@ async fn populate(engine: Engine, place: &Place, store: &SqlStore) {
     failed.withdraw().await;
     failed.fail().await;
     let live = Vm::copying(store, "web04").await;
+    // More than are read at a time.
+    for number in 0..520 {
+        let run = Extent::new((number << 13) + (1 << 30), 4096).unwrap();
+        let synced = ByteSize::new(run.end());
+        ExtentJournal::record(store, &live.lease, &live.disk().key, run, synced).await.unwrap();
+    }
     store.release(&live.lease).await.unwrap();
     let mut events = Vec::new();
     for (number, at) in [1_577_836_800_000, 1_700_000_000_123, 1_755_770_000_999].into_iter().enumerate() {
@@ -300,23 +306,14 @@ async fn populate(engine: Engine, place: &Place, store: &SqlStore) {
     let first = events[0].clone();
     events.extend((0..250).map(|number| LogEvent { message: number.to_string(), ..first.clone() }));
     store.append(&events).await.unwrap();
-    let disk =
-        place.number(&format!("SELECT id FROM vm_disks WHERE vm_context_id = '{}'", live.context.id)).await;
-    let extents: Vec<_> = (0..1200)
-        .map(|number| {
-            format!("({disk}, {}, {})", number * 8192 + (1 << 30), number * 8192 + 4096 + (1 << 30))
-        })
-        .collect();
     let text = format!(
-        "INSERT INTO disk_journal_extents (vm_disk_id, start_offset, end_offset) VALUES {}; \
-         INSERT INTO ossea_configs (id, name, api_url, zone, created_at, updated_at) VALUES (7, 'cloud', 'https://cloud', 'z', {{t}}, {{t}}); \
+        "INSERT INTO ossea_configs (id, name, api_url, zone, created_at, updated_at) VALUES (7, 'cloud', 'https://cloud', 'z', {{t}}, {{t}}); \
          INSERT INTO schedules (id, name, cron_expression, created_at, updated_at) VALUES ('s', 'nightly', '0 3 * * *', {{t}}, {{t}}); \
          INSERT INTO failover_jobs (id, job_id, vm_context_id, vm_id, job_type, source_vm_name, source_vm_spec, created_at, updated_at) \
          VALUES (3, 'f', '{vm}', 'u', 'test', 'n', '{{ \"b\": 1,  \"a\": 2 }}', {{t}}, {{t}}); \
          INSERT INTO network_mappings (id, vm_context_id, source_network_name, destination_network_id, destination_network_name, \
          created_at, updated_at) VALUES (5, '{vm}', 'a', 'b', 'c', {{t}}, {{t}}); \
          INSERT INTO job_steps (id, job_id, name, seq, started_at) VALUES (9, '{job}', 'copy', 1, {{t}})",
-        extents.join(", "),
         vm = live.context.id,
         job = live.lease.job,
     );

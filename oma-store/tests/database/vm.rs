@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use oma_core::record::{
-    DiskAttempt, DiskCommit, EpochCommit, JobEnd, JobSpec, JournalBasis, Lease, OperationSpec, SourceDisk,
-    SourceIdentity, SourceVm, VmContext,
+    DiskAttempt, DiskCommit, EpochCommit, JobEnd, JobSpec, JournalBasis, JournalEntry, Lease, OperationSpec,
+    SourceDisk, SourceIdentity, SourceVm, VmContext,
 };
 use oma_core::state::{ExportEvent, JobEvent, JobStatus, OperationKind, ReplicationType};
 use oma_core::traits::{
@@ -131,12 +131,15 @@ impl<'s> Vm<'s> {
         self.store.mark_inconsistent(&self.lease, &self.volume).await.unwrap();
         let basis = JournalBasis {
             generation: self.store.volume(&self.volume).await.unwrap().unwrap().generation,
+            endpoint: Endpoint::parse("vcenter.example").unwrap(),
             content: PointId::parse(format!("point-{}", self.epoch)).unwrap(),
+            change_id: attempt.change_id,
             base,
             capacity: ByteSize::gib(40),
         };
         let planned: ExtentSet = [Extent::between(0, 1 << 30).unwrap()].into_iter().collect();
-        ExtentJournal::begin(self.store, &self.lease, &key(), &basis, &planned).await.unwrap();
+        let entry = JournalEntry::new(basis, planned);
+        ExtentJournal::begin(self.store, &self.lease, &key(), &entry).await.unwrap();
         for (start, end) in [(0, 4096), (65_536, 131_072)] {
             let extent = Extent::between(start, end).unwrap();
             ExtentJournal::record(self.store, &self.lease, &key(), extent, ByteSize::new(end)).await.unwrap();

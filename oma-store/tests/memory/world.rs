@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use oma_core::record::{
     ClaimLimits, ClaimRequest, ContentStamp, DiskAttempt, DiskCommit, EpochCommit, JobEnd, JobFilter,
-    JobSpec, JournalBasis, Lease, OperationSpec, ReplicationJob, RetryPolicy, SourceDisk, SourceIdentity,
-    SourceVm,
+    JobSpec, JournalBasis, JournalEntry, Lease, OperationSpec, ReplicationJob, RetryPolicy, SourceDisk,
+    SourceIdentity, SourceVm,
 };
 use oma_core::state::{JobEvent, JobStatus, OperationKind, ReplicationType};
 use oma_core::traits::{
@@ -236,12 +236,17 @@ impl<S: Stores> World<S> {
     async fn journal(&self, lease: &Lease, disk: usize, base: bool) -> String {
         let basis = JournalBasis {
             generation: Generation::FIRST,
+            endpoint: endpoint(),
             content: named::<PointId>("point", 0),
+            change_id: change(0),
             base: base.then(|| change(0)),
             capacity: ByteSize::mib(1),
         };
         let planned = base.then(|| Extent::new(10, 50).unwrap()).into_iter().collect();
-        told(ExtentJournal::begin(&self.store, lease, &key(disk), &basis, &planned).await)
+        // As a carried over journal: something is finished from the beginning.
+        let finished = base.then(|| Extent::new(0, 20).unwrap()).into_iter().collect();
+        let entry = JournalEntry { finished, ..JournalEntry::new(basis, planned) };
+        told(ExtentJournal::begin(&self.store, lease, &key(disk), &entry).await)
     }
 
     async fn operate(

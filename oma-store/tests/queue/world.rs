@@ -7,14 +7,14 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use oma_core::memory::ManualClock;
 use oma_core::record::{
-    ClaimLimits, ClaimRequest, JobEnd, JobFilter, JobLine, JobSpec, JournalBasis, Lease, LogEvent, LogFilter,
-    Page, PageStart, Retention, RetryPolicy, SourceDisk, SourceIdentity, SourceVm,
+    ClaimLimits, ClaimRequest, JobEnd, JobFilter, JobLine, JobSpec, JournalBasis, JournalEntry, Lease,
+    LogEvent, LogFilter, Page, PageStart, Retention, RetryPolicy, SourceDisk, SourceIdentity, SourceVm,
 };
 use oma_core::state::{LogLevel, ReplicationType};
 use oma_core::traits::{ExtentJournal, Inventory, JobStore, LogStore, Overview};
 use oma_core::{
-    AutomationJobId, ByteSize, Clock, ContextId, DiskKey, Error, Extent, ExtentSet, Fence, Generation,
-    InstanceUuid, JobId, LogId, Timestamp, VmPath, WorkerId,
+    AutomationJobId, ByteSize, Clock, ContextId, DiskKey, Endpoint, Error, Extent, ExtentSet, Fence,
+    Generation, InstanceUuid, JobId, LogId, Timestamp, VmPath, WorkerId,
 };
 use serde_json::json;
 
@@ -145,12 +145,15 @@ impl<S: Stores> World<S> {
     async fn sync(&self, lease: &Lease, bytes: u64) -> String {
         let basis = JournalBasis {
             generation: Generation::FIRST,
+            endpoint: Endpoint::parse("vcenter").unwrap(),
             content: named("point", 0),
+            change_id: named("change", 0),
             base: None,
             capacity: ByteSize::mib(1),
         };
         let key = named("disk", 0);
-        let begun = ExtentJournal::begin(&self.store, lease, &key, &basis, &ExtentSet::new()).await;
+        let entry = JournalEntry::new(basis, ExtentSet::new());
+        let begun = ExtentJournal::begin(&self.store, lease, &key, &entry).await;
         let extent = Extent::new(0, 1 + bytes).unwrap();
         told(begun)
             + &told(ExtentJournal::record(&self.store, lease, &key, extent, ByteSize::new(bytes)).await)

@@ -69,8 +69,7 @@ async fn changes_nothing(store: &StoreSubject, busy: &Busy) {
 async fn no_disk_moves(store: &StoreSubject, busy: &Busy, fenced: ErrorKind) {
     let (lease, key) = (&busy.lease, &busy.disk.key);
     assert_kind(store.change_ids.begin(lease, &attempt(key.as_str(), "stale")).await, fenced);
-    let basis = basis(Generation(9));
-    assert_kind(store.journal.begin(lease, key, &basis, &ExtentSet::new()).await, fenced);
+    assert_kind(store.journal.begin(lease, key, &empty_journal()).await, fenced);
     assert_kind(store.journal.record(lease, key, extent(0, 1), ByteSize::new(1)).await, fenced);
 }
 

@@ -75,7 +75,7 @@ async fn a_new_job_has_the_next_epoch_and_its_disks(store: StoreSubject) {
 async fn l25_a_new_job_has_synced_no_byte(store: StoreSubject) {
     let (vm, lease) = store.claimed().await;
     let disk = store.disk(&vm, KEYS[0]);
-    store.journal.begin(&lease, &disk.key, &basis(Generation::FIRST), &ExtentSet::new()).await.unwrap();
+    store.journal.begin(&lease, &disk.key, &empty_journal()).await.unwrap();
     store.journal.record(&lease, &disk.key, extent(0, 100), ByteSize::new(100)).await.unwrap();
     store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
     assert_eq!(store.inventory.disk(&disk).await.unwrap().unwrap().bytes_synced, ByteSize::new(100));

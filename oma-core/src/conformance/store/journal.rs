@@ -8,6 +8,10 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         a_disk_without_a_journal_has_none,
         a_journal_begins_empty_and_its_disk_syncs,
         beginning_again_replaces_the_journal,
+        a_journal_carries_over_what_is_finished_and_goes_on_from_there,
+        the_bytes_synced_of_a_full_copy_are_those_of_the_disk,
+        a_journal_of_very_many_extents_comes_back_as_it_was,
+        l16_a_fenced_worker_neither_begins_nor_carries_over,
         l25_recording_adds_extents_and_sets_the_bytes_synced,
         recording_the_same_extent_again_changes_nothing,
         any_extents_in_any_order_are_kept_as_one_set,
@@ -23,7 +27,8 @@ async fn begun(store: &StoreSubject) -> (VmContext, Lease, DiskRef) {
     let (vm, lease) = store.claimed().await;
     let disk = store.disk(&vm, KEYS[0]);
     let planned = [extent(0, 4096), extent(1 << 20, 512)].into_iter().collect();
-    store.journal.begin(&lease, &disk.key, &basis(Generation::FIRST), &planned).await.unwrap();
+    let entry = JournalEntry::new(basis(Generation::FIRST), planned);
+    store.journal.begin(&lease, &disk.key, &entry).await.unwrap();
     (vm, lease, disk)
 }
 
@@ -52,11 +57,74 @@ async fn beginning_again_replaces_the_journal(store: StoreSubject) {
     store.journal.record(&lease, &disk.key, extent(0, 10), ByteSize::new(10)).await.unwrap();
     let mut other = basis(Generation(2));
     other.base = Some(change_id("52 3c ec 11 9e 2c 4c 3d-87 4a c3 4e 85 f2 ea 95/446"));
-    store.journal.begin(&lease, &disk.key, &other, &ExtentSet::new()).await.unwrap();
+    let entry = JournalEntry::new(other.clone(), ExtentSet::new());
+    store.journal.begin(&lease, &disk.key, &entry).await.unwrap();
     let entry = loaded(&store, &disk).await;
     assert_eq!((entry.basis, entry.planned.count(), entry.finished.count()), (other, 0, 0));
     let record = store.inventory.disk(&disk).await.unwrap().unwrap();
     assert_eq!(record.bytes_synced, ByteSize::ZERO);
+}
+
+/// What is finished of a journal that was carried over to another point in time.
+fn carried_over() -> JournalEntry {
+    let mut basis = basis(Generation(2));
+    basis.base = Some(change_id("c1"));
+    (basis.content, basis.change_id) = (PointId::parse("point-2").unwrap(), change_id("c2"));
+    JournalEntry {
+        basis,
+        planned: [extent(0, 4096), extent(8192, 512), extent(1 << 20, 512)].into_iter().collect(),
+        finished: [extent(100, 10), extent(4000, 8192 - 4000 + 7), extent(1 << 21, 5)].into_iter().collect(),
+    }
+}
+
+async fn a_journal_carries_over_what_is_finished_and_goes_on_from_there(store: StoreSubject) {
+    let (_, lease, disk) = begun(&store).await;
+    store.journal.record(&lease, &disk.key, extent(0, 4096), ByteSize::new(4096)).await.unwrap();
+    let mut entry = carried_over();
+    for _ in 0..2 {
+        store.journal.begin(&lease, &disk.key, &entry).await.unwrap();
+        assert_eq!(loaded(&store, &disk).await, entry);
+        let record = store.inventory.disk(&disk).await.unwrap().unwrap();
+        assert_eq!(record.bytes_synced, ByteSize::new(10 + 96 + 7));
+    }
+    for (offset, length) in [(110, 10), (90, 30), (1 << 30, 1), (8192, 512), (50, 5)] {
+        store.journal.record(&lease, &disk.key, extent(offset, length), ByteSize::new(200)).await.unwrap();
+        entry.finished.insert(extent(offset, length));
+        assert_eq!(loaded(&store, &disk).await, entry, "after {offset}+{length}");
+    }
+}
+
+async fn the_bytes_synced_of_a_full_copy_are_those_of_the_disk(store: StoreSubject) {
+    let (_, lease, disk) = begun(&store).await;
+    let basis = basis(Generation::FIRST);
+    let beyond = extent(basis.capacity.bytes() - 5, 10);
+    let finished = [extent(0, 100), beyond].into_iter().collect();
+    let entry = JournalEntry { finished, ..JournalEntry::new(basis, ExtentSet::new()) };
+    store.journal.begin(&lease, &disk.key, &entry).await.unwrap();
+    let record = store.inventory.disk(&disk).await.unwrap().unwrap();
+    assert_eq!(record.bytes_synced, ByteSize::new(105));
+}
+
+async fn a_journal_of_very_many_extents_comes_back_as_it_was(store: StoreSubject) {
+    let (_, lease, disk) = begun(&store).await;
+    let every = |step: u64, length| (0..70_000).map(move |at| extent(at * step, length)).collect();
+    let mut entry = JournalEntry::new(basis(Generation::FIRST), every(65_536, 4096));
+    entry.finished = every(131_072, 4096);
+    store.journal.begin(&lease, &disk.key, &entry).await.unwrap();
+    assert_eq!(loaded(&store, &disk).await, entry);
+    store.journal.begin(&lease, &disk.key, &empty_journal()).await.unwrap();
+    assert_eq!(loaded(&store, &disk).await, empty_journal());
+}
+
+async fn l16_a_fenced_worker_neither_begins_nor_carries_over(store: StoreSubject) {
+    let (_, lease, disk) = begun(&store).await;
+    store.clock.advance(TTL * 2);
+    store.jobs.claim(&lease.job, &worker("other"), TTL).await.unwrap();
+    let before = loaded(&store, &disk).await;
+    assert_kind(store.journal.begin(&lease, &disk.key, &carried_over()).await, ErrorKind::Fenced);
+    let record = store.journal.record(&lease, &disk.key, extent(0, 1), ByteSize::new(1)).await;
+    assert_kind(record, ErrorKind::Fenced);
+    assert_eq!(loaded(&store, &disk).await, before);
 }
 
 async fn l25_recording_adds_extents_and_sets_the_bytes_synced(store: StoreSubject) {
@@ -95,7 +163,7 @@ async fn a_disk_of_another_job_or_without_a_journal_is_not_found(store: StoreSub
     let none = store.journal.record(&lease, &key(KEYS[1]), extent(0, 1), ByteSize::new(1)).await;
     assert_kind(none, ErrorKind::NotFound);
     let unknown = key("disk-9");
-    let begin = store.journal.begin(&lease, &unknown, &basis(Generation::FIRST), &ExtentSet::new()).await;
+    let begin = store.journal.begin(&lease, &unknown, &empty_journal()).await;
     assert_kind(begin, ErrorKind::NotFound);
     assert_eq!(store.journal.load(&store.disk(&vm, KEYS[1])).await.unwrap(), None);
 }
@@ -129,11 +197,7 @@ async fn a_journal_is_only_for_a_job_that_has_the_disk(store: StoreSubject) {
     let before = store.world(&vm).await;
     let record = store.journal.record(&without, &disk.key, extent(0, 1), ByteSize::new(1)).await;
     assert_kind(record, ErrorKind::NotFound);
-    let basis = basis(Generation(9));
-    assert_kind(
-        store.journal.begin(&without, &disk.key, &basis, &ExtentSet::new()).await,
-        ErrorKind::NotFound,
-    );
+    assert_kind(store.journal.begin(&without, &disk.key, &empty_journal()).await, ErrorKind::NotFound);
     assert_eq!(store.world(&vm).await, before);
 }
 

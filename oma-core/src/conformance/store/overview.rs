@@ -56,7 +56,7 @@ async fn ended(store: &StoreSubject, number: usize, bytes: u64, end: JobEnd) {
     store.queued(number, |_, _| ()).await;
     let lease = store.next("one").await.unwrap();
     for key in KEYS.map(key) {
-        store.journal.begin(&lease, &key, &basis(Generation::FIRST), &ExtentSet::new()).await.unwrap();
+        store.journal.begin(&lease, &key, &empty_journal()).await.unwrap();
         store.journal.record(&lease, &key, extent(0, 1), ByteSize::new(bytes)).await.unwrap();
     }
     store.jobs.end(&lease, end).await.unwrap();
@@ -80,7 +80,7 @@ async fn ended_jobs_are_counted_by_state_with_what_they_made_durable(store: Stor
     assert_eq!(store.summary().await.ended, expected);
     // What the VM's next job does is not theirs.
     let next = store.second_job(&vm).await;
-    store.journal.begin(&next, &key(KEYS[0]), &basis(Generation::FIRST), &ExtentSet::new()).await.unwrap();
+    store.journal.begin(&next, &key(KEYS[0]), &empty_journal()).await.unwrap();
     store.journal.record(&next, &key(KEYS[0]), extent(0, 1), ByteSize::new(99)).await.unwrap();
     assert_eq!(store.summary().await.ended, expected);
 }

@@ -127,7 +127,7 @@ async fn of_many_claims_at_once_exactly_one_wins(store: StoreSubject) {
 async fn extents_recorded_at_once_are_all_kept(store: StoreSubject) {
     let (vm, lease) = store.claimed().await;
     let disk = store.disk(&vm, KEYS[0]);
-    store.journal.begin(&lease, &disk.key, &basis(Generation::FIRST), &ExtentSet::new()).await.unwrap();
+    store.journal.begin(&lease, &disk.key, &empty_journal()).await.unwrap();
     // Neighbours and overlaps: each is joined with what others record.
     let finished = |number: u64| extent(number * 100, if number % 4 == 3 { 50 } else { 110 });
     let record = |number| {

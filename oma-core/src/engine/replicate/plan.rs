@@ -3,13 +3,15 @@
 use crate::record::{CommittedChange, JournalBasis, JournalEntry, VolumeContent};
 use crate::state::ReplicationType;
 use crate::traits::{Changes, PointDisk};
-use crate::{ByteSize, ChangeId, Extent, ExtentSet, Generation};
+use crate::{ByteSize, ChangeId, Endpoint, Extent, ExtentSet, Generation};
 
 /// What is known of a disk before it is copied.
 #[derive(Clone, Debug)]
 pub(super) struct Facts<'a> {
     /// The disk at the source's point in time.
     pub(super) point: &'a PointDisk,
+    /// The source.
+    pub(super) endpoint: &'a Endpoint,
     /// The generation of its volume.
     pub(super) generation: Generation,
     /// What its volume holds.
@@ -20,6 +22,9 @@ pub(super) struct Facts<'a> {
     pub(super) changes: Option<Changes>,
     /// What earlier runs left.
     pub(super) journal: Option<JournalEntry>,
+    /// What the source says has changed since the point in time that the journal's finished extents hold, when that is
+    /// another one and the source could be asked (see [`carries_over`]).
+    pub(super) since_journal: Option<Changes>,
 }
 
 /// What has to be copied of a disk.
@@ -29,13 +34,19 @@ pub(super) struct DiskPlan {
     pub(super) basis: JournalBasis,
     /// Changed extents, and those of unfinished attempts on the same base; empty for a full copy.
     pub(super) planned: ExtentSet,
+    /// What is durable at the target and equal to the point in time, by earlier runs.
+    pub(super) finished: ExtentSet,
     /// What the epoch has to cover.
     pub(super) scope: ExtentSet,
     /// What of it is still to be done, by this run.
     pub(super) work: ExtentSet,
     /// Bytes of the scope that earlier runs made durable.
     pub(super) resumed: ByteSize,
-    /// Whether the journal of earlier runs goes on.
+    /// Bytes that earlier runs made durable and that are copied once more.
+    pub(super) recopied: ByteSize,
+    /// Whether a run was interrupted that may have written more than it recorded.
+    pub(super) interrupted: bool,
+    /// Whether the journal of earlier runs goes on as it is.
     pub(super) continues: bool,
     /// Whether the target reads as zero wherever nothing was written.
     pub(super) blank: bool,
@@ -43,45 +54,139 @@ pub(super) struct DiskPlan {
     pub(super) note: Option<String>,
 }
 
+impl DiskPlan {
+    /// The journal to begin with.
+    pub(super) fn journal(&self) -> JournalEntry {
+        let (basis, planned, finished) = (self.basis.clone(), self.planned.clone(), self.finished.clone());
+        JournalEntry { basis, planned, finished }
+    }
+
+    /// Bytes that are copied again, at most, when a run leaves no more than `step` of what it wrote unrecorded.
+    pub(super) fn recopied_at_most(&self, step: ByteSize) -> ByteSize {
+        let unrecorded = if self.interrupted { step } else { ByteSize::ZERO };
+        (self.recopied + unrecorded).min(self.work.bytes())
+    }
+}
+
+/// Whether the finished extents of a journal may hold at a later point in time, so that the source is worth asking what
+/// changed in between: the same volume content, the same source, tracking that was not reset (L09).
+pub(super) fn carries_over(
+    journal: &JournalBasis,
+    generation: Generation,
+    endpoint: &Endpoint,
+    point: &PointDisk,
+) -> bool {
+    journal.generation == generation
+        && journal.endpoint == *endpoint
+        && (journal.content == point.content || point.change_id.continues(&journal.change_id))
+}
+
 /// Decides. When in doubt, everything is copied (L09).
 pub(super) fn decide(facts: &Facts<'_>) -> DiskPlan {
-    let (base, mut planned, note) = base_and_changes(facts);
+    let (base, changes, mut note) = base_and_changes(facts);
     let basis = JournalBasis {
         generation: facts.generation,
+        endpoint: facts.endpoint.clone(),
         content: facts.point.content.clone(),
+        change_id: facts.point.change_id.clone(),
         base,
         capacity: facts.point.capacity,
     };
-    let mut finished = ExtentSet::new();
-    let mut continues = false;
-    if let Some(journal) = &facts.journal {
-        let same_base = journal.basis.generation == basis.generation && journal.basis.base == basis.base;
-        if same_base && basis.base.is_some() {
-            let grown = !planned.difference(&journal.planned).is_empty();
-            // What an unfinished attempt began to overwrite is neither old nor new: copy it again.
-            planned.extend(journal.planned.iter());
-            continues = journal.basis == basis && !grown;
-        } else {
-            continues = journal.basis == basis;
+    let (planned, finished) = match carry_over(facts, &basis, &changes) {
+        Ok(carried) => carried,
+        Err(reason) => {
+            note = note.or(reason);
+            (with_attempts(facts, &basis, changes), ExtentSet::new())
         }
-        if continues {
-            finished = journal.finished.clone();
-        }
-    }
-    let whole: ExtentSet = Extent::between(0, facts.point.capacity.bytes()).into_iter().collect();
-    let scope = if basis.base.is_some() { planned.intersection(&whole) } else { whole };
-    let work = scope.difference(&finished);
+    };
+    let entry = JournalEntry { basis, planned, finished };
+    let continues = facts.journal.as_ref() == Some(&entry);
+    let scope = entry.scope();
+    let work = scope.difference(&entry.finished);
+    let before = facts.journal.as_ref().filter(|journal| journal.basis.generation == facts.generation);
+    let recopied = before.map_or(ByteSize::ZERO, |journal| {
+        journal.scope().intersection(&journal.finished).intersection(&work).bytes()
+    });
     DiskPlan {
-        mode: if basis.base.is_some() { ReplicationType::Incremental } else { ReplicationType::Initial },
+        mode: if entry.basis.base.is_some() {
+            ReplicationType::Incremental
+        } else {
+            ReplicationType::Initial
+        },
         resumed: ByteSize::new(scope.bytes().bytes() - work.bytes().bytes()),
-        basis,
-        planned,
+        basis: entry.basis,
+        planned: entry.planned,
+        finished: entry.finished,
         scope,
         work,
+        recopied,
+        interrupted: before.is_some() && facts.content == VolumeContent::Inconsistent,
         continues,
         blank: facts.content == VolumeContent::Blank,
         note,
     }
+}
+
+/// What earlier runs planned and what of their finished extents is right at this point in time: all of them but what
+/// changed since. Or why nothing is, if an operator should know.
+fn carry_over(
+    facts: &Facts<'_>,
+    basis: &JournalBasis,
+    changes: &ExtentSet,
+) -> Result<(ExtentSet, ExtentSet), Option<String>> {
+    let journal = same_base(facts, basis).ok_or(None)?;
+    if !carries_over(&journal.basis, facts.generation, facts.endpoint, facts.point) {
+        return Err(lost(journal, "tracking was reset"));
+    }
+    let since = match &facts.since_journal {
+        _ if journal.basis.content == basis.content => ExtentSet::new(),
+        Some(Changes::Since(extents)) => extents.clone(),
+        Some(Changes::Unknown(reason)) => return Err(lost(journal, reason)),
+        None => return Err(lost(journal, "it was not asked")),
+    };
+    // A byte beyond the end of one of the two points was never compared.
+    let (old, new) = (journal.basis.capacity.bytes(), basis.capacity.bytes());
+    let known: ExtentSet = Extent::between(0, old.min(new)).into_iter().collect();
+    // More changes than the interrupted run was told of: its journal cannot know that they are finished.
+    let unplanned = changes.difference(&journal.planned);
+    let finished = journal.finished.intersection(&known).difference(&since).difference(&unplanned);
+    let mut planned = ExtentSet::new();
+    if basis.base.is_some() {
+        planned = changes.clone();
+        // What an unfinished attempt began to overwrite is neither old nor new: it stays planned until it is finished.
+        planned.extend(journal.planned.iter());
+        planned.extend(since.iter());
+        planned.extend(Extent::between(old, new));
+    }
+    Ok((planned, finished))
+}
+
+/// The changed extents, and those that unfinished attempts on the same base may have overwritten.
+fn with_attempts(facts: &Facts<'_>, basis: &JournalBasis, mut changes: ExtentSet) -> ExtentSet {
+    if let Some(journal) = same_base(facts, basis).filter(|_| basis.base.is_some()) {
+        changes.extend(journal.planned.iter());
+    }
+    changes
+}
+
+/// The journal, when it is of this volume content and started from the same change id. Only a volume in mid-epoch can have
+/// finished extents.
+fn same_base<'a>(facts: &'a Facts<'_>, basis: &JournalBasis) -> Option<&'a JournalEntry> {
+    facts.journal.as_ref().filter(|journal| {
+        let of = &journal.basis;
+        let mid_epoch = facts.content == VolumeContent::Inconsistent || journal.finished.is_empty();
+        mid_epoch
+            && of.generation == basis.generation
+            && of.endpoint == basis.endpoint
+            && of.base == basis.base
+    })
+}
+
+fn lost(journal: &JournalEntry, reason: &str) -> Option<String> {
+    let bytes = journal.synced();
+    (bytes != ByteSize::ZERO).then(|| {
+        format!("{bytes} that an interrupted run had copied are copied again: the source cannot tell what changed since ({reason})")
+    })
 }
 
 /// The change id to start from with what changed since, or why there is none.
@@ -90,12 +195,19 @@ fn base_and_changes(facts: &Facts<'_>) -> (Option<ChangeId>, ExtentSet, Option<S
     let (Some(base), Some(changes)) = (&facts.base, &facts.changes) else {
         return full(None);
     };
-    let unfinished_full = facts
-        .journal
-        .as_ref()
-        .is_some_and(|journal| journal.basis.generation == facts.generation && journal.basis.base.is_none());
-    if unfinished_full && facts.content == VolumeContent::Inconsistent {
-        return full(Some("a full copy of it was not finished: it is copied in full".to_owned()));
+    // What an interrupted run has overwritten is known from its journal and from nowhere else.
+    if facts.content == VolumeContent::Inconsistent {
+        let journal = facts.journal.as_ref().filter(|journal| {
+            journal.basis.generation == facts.generation && journal.basis.endpoint == *facts.endpoint
+        });
+        let reason = match journal.map(|journal| &journal.basis.base) {
+            Some(Some(begun)) if *begun == base.change_id => None,
+            Some(None) => Some("a full copy of it was not finished: it is copied in full"),
+            _ => Some("the journal of its unfinished copy is lost: it is copied in full"),
+        };
+        if let Some(reason) = reason {
+            return full(Some(reason.to_owned()));
+        }
     }
     if !facts.point.change_id.continues(&base.change_id) {
         return full(Some(format!(
@@ -110,150 +222,4 @@ fn base_and_changes(facts: &Facts<'_>) -> (Option<ChangeId>, ExtentSet, Option<S
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{ContextId, DiskKey, DiskRef, Endpoint, Epoch, PointId};
-
-    fn set(list: &[(u64, u64)]) -> ExtentSet {
-        list.iter().map(|(offset, length)| Extent::new(*offset, *length).unwrap()).collect()
-    }
-
-    fn point(content: &str, change_id: &str) -> PointDisk {
-        PointDisk {
-            key: DiskKey::parse("disk-2000").unwrap(),
-            capacity: ByteSize::new(1000),
-            change_id: ChangeId::parse(change_id).unwrap(),
-            content: PointId::parse(content).unwrap(),
-        }
-    }
-
-    fn committed(change_id: &str) -> CommittedChange {
-        CommittedChange {
-            disk: DiskRef {
-                context: ContextId::parse("ctx").unwrap(),
-                key: DiskKey::parse("disk-2000").unwrap(),
-            },
-            change_id: ChangeId::parse(change_id).unwrap(),
-            generation: Generation(1),
-            endpoint: Endpoint::parse("e").unwrap(),
-            epoch: Epoch(1),
-        }
-    }
-
-    fn journal(
-        content: &str,
-        base: Option<&str>,
-        planned: &[(u64, u64)],
-        finished: &[(u64, u64)],
-    ) -> JournalEntry {
-        JournalEntry {
-            basis: JournalBasis {
-                generation: Generation(1),
-                content: PointId::parse(content).unwrap(),
-                base: base.map(|id| ChangeId::parse(id).unwrap()),
-                capacity: ByteSize::new(1000),
-            },
-            planned: set(planned),
-            finished: set(finished),
-        }
-    }
-
-    fn facts<'a>(point: &'a PointDisk) -> Facts<'a> {
-        Facts {
-            point,
-            generation: Generation(1),
-            content: VolumeContent::Epoch(Epoch(1)),
-            base: None,
-            changes: None,
-            journal: None,
-        }
-    }
-
-    #[test]
-    fn a_disk_without_a_change_id_is_copied_in_full() {
-        let point = point("p1", "c1");
-        let plan = decide(&Facts { content: VolumeContent::Blank, ..facts(&point) });
-        assert_eq!((plan.mode, plan.blank, plan.continues), (ReplicationType::Initial, true, false));
-        assert_eq!((plan.work, plan.resumed), (set(&[(0, 1000)]), ByteSize::ZERO));
-    }
-
-    #[test]
-    fn changed_extents_are_clipped_to_the_disk() {
-        let point = point("p2", "c2");
-        let changes = Some(Changes::Since(set(&[(10, 5), (990, 64)])));
-        let plan = decide(&Facts { base: Some(committed("c1")), changes, ..facts(&point) });
-        assert_eq!((plan.mode, plan.work), (ReplicationType::Incremental, set(&[(10, 5), (990, 10)])));
-    }
-
-    #[test]
-    fn the_same_basis_continues_from_the_journal() {
-        let point = point("p1", "c1");
-        let plan = decide(&Facts {
-            content: VolumeContent::Inconsistent,
-            journal: Some(journal("p1", None, &[], &[(0, 400)])),
-            ..facts(&point)
-        });
-        assert!(plan.continues && !plan.blank);
-        assert_eq!((plan.work, plan.resumed), (set(&[(400, 600)]), ByteSize::new(400)));
-    }
-
-    #[test]
-    fn another_content_starts_a_full_copy_over() {
-        let point = point("p2", "c2");
-        let plan = decide(&Facts { journal: Some(journal("p1", None, &[], &[(0, 400)])), ..facts(&point) });
-        assert!(!plan.continues);
-        assert_eq!(plan.work, set(&[(0, 1000)]));
-    }
-
-    #[test]
-    fn l12_extents_of_an_unfinished_attempt_on_the_same_base_are_copied_again() {
-        let point = point("p3", "c3");
-        let plan = decide(&Facts {
-            content: VolumeContent::Inconsistent,
-            base: Some(committed("c1")),
-            changes: Some(Changes::Since(set(&[(500, 10)]))),
-            journal: Some(journal("p2", Some("c1"), &[(10, 5)], &[(0, 100)])),
-            ..facts(&point)
-        });
-        assert!(!plan.continues);
-        assert_eq!(plan.work, set(&[(10, 5), (500, 10)]));
-    }
-
-    #[test]
-    fn more_changes_under_the_same_content_id_do_not_trust_the_journal() {
-        let point = point("p2", "c2");
-        let plan = decide(&Facts {
-            base: Some(committed("c1")),
-            changes: Some(Changes::Since(set(&[(10, 5), (50, 5)]))),
-            journal: Some(journal("p2", Some("c1"), &[(10, 5)], &[(0, 100)])),
-            ..facts(&point)
-        });
-        assert_eq!((plan.continues, plan.work), (false, set(&[(10, 5), (50, 5)])));
-    }
-
-    #[test]
-    fn after_an_unfinished_full_copy_changed_extents_are_not_enough() {
-        let point = point("p3", "c3");
-        let plan = decide(&Facts {
-            content: VolumeContent::Inconsistent,
-            base: Some(committed("c1")),
-            changes: Some(Changes::Since(set(&[(10, 5)]))),
-            journal: Some(journal("p2", None, &[], &[(0, 100)])),
-            ..facts(&point)
-        });
-        assert_eq!((plan.mode, plan.work), (ReplicationType::Initial, set(&[(0, 1000)])));
-        assert!(plan.note.is_some());
-    }
-
-    #[test]
-    fn l09_a_reset_change_id_is_never_incremental() {
-        let old = "52 3c ec 11 9e 2c 4c 3d-87 4a c3 4e 85 f2 ea 95/446";
-        let changes = Some(Changes::Since(set(&[(10, 5)])));
-        for reset in [old.replace("52 3c", "53 3c"), old.replace("446", "445")] {
-            let point = point("p2", &reset);
-            let plan =
-                decide(&Facts { base: Some(committed(old)), changes: changes.clone(), ..facts(&point) });
-            assert_eq!(plan.mode, ReplicationType::Initial, "{reset}");
-        }
-    }
-}
+mod tests;

@@ -101,12 +101,14 @@ impl<'r> Run<'r> {
             false if self.disks.iter().any(full) => ReplicationType::Initial,
             false => ReplicationType::Incremental,
         };
+        let step = self.config.journal_step.max(self.config.piece);
+        let disk = |disk: RunDisk| disk.into_report(outcome.is_completed(), step);
         Report {
             job: self.job.id,
             epoch: self.job.epoch,
             replication_type,
             duration,
-            disks: self.disks.into_iter().map(|disk| disk.into_report(outcome.is_completed())).collect(),
+            disks: self.disks.into_iter().map(disk).collect(),
             outcome,
             warnings: self.warnings,
         }

@@ -2,10 +2,10 @@ use async_trait::async_trait;
 
 use super::error::Refusal;
 use super::{MemoryStore, State};
-use crate::record::{JournalBasis, JournalEntry, Lease};
+use crate::record::{JournalEntry, Lease};
 use crate::state::DiskEvent;
 use crate::traits::ExtentJournal;
-use crate::{ByteSize, DiskKey, DiskRef, Extent, ExtentSet, Result, Timestamp};
+use crate::{ByteSize, DiskKey, DiskRef, Extent, Result, Timestamp};
 
 #[async_trait]
 impl ExtentJournal for MemoryStore {
@@ -13,19 +13,11 @@ impl ExtentJournal for MemoryStore {
         Ok(self.state().journals.get(disk).cloned())
     }
 
-    async fn begin(
-        &self,
-        lease: &Lease,
-        key: &DiskKey,
-        basis: &JournalBasis,
-        planned: &ExtentSet,
-    ) -> Result<()> {
+    async fn begin(&self, lease: &Lease, key: &DiskKey, entry: &JournalEntry) -> Result<()> {
         self.change("begin journal", key, |state, now| {
             let disk = state.guard_disk(lease, key)?;
-            state.note_sync(&disk, ByteSize::ZERO, now)?;
-            let entry =
-                JournalEntry { basis: basis.clone(), planned: planned.clone(), finished: ExtentSet::new() };
-            state.journals.insert(disk, entry);
+            state.note_sync(&disk, entry.synced(), now)?;
+            state.journals.insert(disk, entry.clone());
             Ok(())
         })
     }

@@ -24,6 +24,7 @@ impl Served for Postgres {
     const STEPS: &'static [Step] = &[
         Step::new(1, "replication", include_str!("../../../migrations/postgres/0001_replication.sql")),
         Step::new(2, "automation", include_str!("../../../migrations/postgres/0002_automation.sql")),
+        Step::new(3, "journal", include_str!("../../../migrations/postgres/0003_journal.sql")),
     ];
     const TABLES: Sql = sql!(
         "SELECT COUNT(*) AS tables, COUNT(CASE WHEN table_name = 'oma_migrations' THEN 1 END) AS ours \

@@ -23,6 +23,7 @@ const APPLICATION_ID: i64 = 0x4f4d_4131;
 const STEPS: &[Step] = &[
     Step::new(1, "replication", include_str!("../../../migrations/sqlite/0001_replication.sql")),
     Step::new(2, "automation", include_str!("../../../migrations/sqlite/0002_automation.sql")),
+    Step::new(3, "journal", include_str!("../../../migrations/sqlite/0003_journal.sql")),
 ];
 
 /// The wait between two attempts to switch a file to the write-ahead log, which ignores the busy timeout.

@@ -63,10 +63,4 @@ super::rules! {
             "SELECT j.vm_disk_id AS row_key, d.disk_id AS found FROM disk_journals j JOIN vm_disks d ON d.id = j.vm_disk_id \
              WHERE d.sync_status = 'completed'";
     }
-    "disk_journal_extents" {
-        "extents-touch", "the run from byte {} reaches into the next one" =>
-            "SELECT e.vm_disk_id AS row_key, e.start_offset AS found FROM disk_journal_extents e \
-             JOIN disk_journal_extents n ON n.vm_disk_id = e.vm_disk_id AND n.start_offset > e.start_offset \
-             AND n.start_offset <= e.end_offset";
-    }
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use oma_core::record::{JobSpec, JournalBasis, Lease, SourceDisk, SourceIdentity, SourceVm};
+use oma_core::record::{JobSpec, JournalBasis, JournalEntry, Lease, SourceDisk, SourceIdentity, SourceVm};
 use oma_core::state::ReplicationType;
 use oma_core::traits::{ExtentJournal, Inventory, JobStore};
 use oma_core::{
-    ByteSize, Clock, ContextId, DiskKey, Endpoint, Extent, ExtentSet, Generation, InstanceUuid, JobId,
-    PointId, SystemClock, Timestamp, VmPath, WorkerId,
+    ByteSize, ChangeId, Clock, ContextId, DiskKey, Endpoint, Extent, ExtentSet, Generation, InstanceUuid,
+    JobId, PointId, SystemClock, Timestamp, VmPath, WorkerId,
 };
 use oma_store::SqlStore;
 use tokio::sync::Mutex;
@@ -21,6 +21,8 @@ use crate::engine::{Base, Engine};
 const TTL: Duration = Duration::from_secs(3600);
 /// What a job reports as finished at a time.
 const STEP: u64 = 1 << 20;
+/// As long as one.
+const CHECKSUM: &str = "0123456789abcdef";
 
 /// A transaction of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,11 +100,14 @@ impl Task {
         let lease = store.claim(&job.id, &WorkerId::parse(format!("worker-{number}"))?, TTL).await?;
         let basis = JournalBasis {
             generation: Generation::FIRST,
+            endpoint: Endpoint::parse("vcenter.example")?,
             content: PointId::parse("point")?,
+            change_id: ChangeId::parse("change")?,
             base: None,
             capacity: ByteSize::gib(1),
         };
-        ExtentJournal::begin(&store, &lease, &key, &basis, &ExtentSet::new()).await?;
+        let entry = JournalEntry::new(basis, ExtentSet::new());
+        ExtentJournal::begin(&store, &lease, &key, &entry).await?;
         let text = format!("SELECT id FROM vm_disks WHERE vm_context_id = '{context}'");
         let row = bare.lock().await.number(&text).await?;
         Ok(Self { store, texts: Texts::new(base.engine), bare, lease, context, key, row, next: 0 })
@@ -193,7 +198,8 @@ impl Task {
         bare.fetch(self.texts.last_up_to, &[row.clone(), synced.into()]).await?;
         bare.execute(self.texts.delete_extent, &[row.clone(), 0.into()]).await?;
         bare.fetch(self.texts.last_up_to, &[row.clone(), synced.into()]).await?;
-        bare.execute(self.texts.insert_extent, &[row.clone(), 0.into(), synced.into()]).await?;
+        bare.execute(self.texts.insert_extent, &[row.clone(), 0.into(), synced.into(), CHECKSUM.into()])
+            .await?;
         let now = self.now(bare).await?;
         bare.execute(self.texts.sync_disk, &[synced.into(), now.into(), row]).await?;
         bare.execute(self.texts.progress, &held).await?;

@@ -49,14 +49,14 @@ impl Texts {
                  d.change_endpoint, d.epoch, d.sync_status, d.bytes_synced, d.updated_at FROM vm_disks d \
                  LEFT JOIN ossea_volumes v ON v.id = d.ossea_volume_id WHERE d.vm_context_id = ? AND d.disk_id = ?",
             ),
-            journal: text("SELECT vm_disk_id FROM disk_journals WHERE vm_disk_id = ?"),
+            journal: text("SELECT vm_disk_id, checksum FROM disk_journals WHERE vm_disk_id = ?"),
             last_up_to: text(
-                "SELECT vm_disk_id, start_offset, end_offset FROM disk_journal_extents \
+                "SELECT vm_disk_id, start_offset, end_offset, checksum FROM disk_journal_extents \
                  WHERE vm_disk_id = ? AND start_offset <= ? ORDER BY start_offset DESC LIMIT 1",
             ),
             delete_extent: text("DELETE FROM disk_journal_extents WHERE vm_disk_id = ? AND start_offset = ?"),
             insert_extent: text(
-                "INSERT INTO disk_journal_extents (vm_disk_id, start_offset, end_offset) VALUES (?, ?, ?)",
+                "INSERT INTO disk_journal_extents (vm_disk_id, start_offset, end_offset, checksum) VALUES (?, ?, ?, ?)",
             ),
             sync_disk: text(
                 "UPDATE vm_disks SET sync_status = 'syncing', bytes_synced = ?, updated_at = ? WHERE id = ?",

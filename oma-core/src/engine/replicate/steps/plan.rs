@@ -1,9 +1,10 @@
 use crate::engine::progress::{DiskProgress, Event};
-use crate::engine::replicate::plan::{DiskPlan, Facts, decide};
+use crate::engine::replicate::plan::{DiskPlan, Facts, carries_over, decide};
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
 use crate::record::DiskAttempt;
-use crate::{ByteSize, DiskRef, PointId, Result};
+use crate::traits::Changes;
+use crate::{ByteSize, ChangeId, DiskKey, DiskRef, ErrorKind, PointId, Result};
 
 /// Decides what every disk needs and records the attempt. Nothing is written yet.
 pub(super) async fn plan(run: &mut Run<'_>) -> Result<()> {
@@ -38,21 +39,36 @@ async fn plan_disk(run: &Run<'_>, index: usize) -> Result<DiskPlan> {
     let base = services.change_ids.current(&reference, volume.generation, endpoint).await?;
     let changes = match &base {
         None => None,
-        Some(base) => {
-            let point: &PointId = &run.point.as_ref().expect("freezing comes before").id;
-            let changed = || services.source.changed(point, key, &base.change_id);
-            Some(retry(&run.config.retry, run.stop, changed).await?)
-        }
+        Some(base) => Some(changed(run, key, &base.change_id).await?),
     };
-    let journal = services.journal.load(&reference).await?;
-    let plan = decide(&Facts {
+    let (journal, damage) = match services.journal.load(&reference).await {
+        Ok(journal) => (journal, None),
+        // A journal that is not as it was written proves nothing; what it is for is copied again.
+        Err(error) if error.kind() == ErrorKind::Corrupt => (None, Some(error)),
+        Err(error) => return Err(error),
+    };
+    let since_journal = match journal.as_ref().map(|journal| &journal.basis) {
+        Some(basis)
+            if basis.content != disk.point.content
+                && carries_over(basis, volume.generation, endpoint, &disk.point) =>
+        {
+            Some(changed(run, key, &basis.change_id).await?)
+        }
+        _ => None,
+    };
+    let mut plan = decide(&Facts {
         point: &disk.point,
+        endpoint,
         generation: volume.generation,
         content: volume.content,
         base,
         changes,
         journal,
+        since_journal,
     });
+    if let Some(damage) = damage {
+        plan.note = Some(format!("what an interrupted run had copied is copied again: {}", damage.chain()));
+    }
     let attempt = DiskAttempt {
         key: key.clone(),
         change_id: disk.point.change_id.clone(),
@@ -61,7 +77,13 @@ async fn plan_disk(run: &Run<'_>, index: usize) -> Result<DiskPlan> {
     };
     services.change_ids.begin(&run.lease, &attempt).await?;
     if !plan.continues {
-        services.journal.begin(&run.lease, key, &plan.basis, &plan.planned).await?;
+        services.journal.begin(&run.lease, key, &plan.journal()).await?;
     }
     Ok(plan)
+}
+
+/// What changed on a disk from a change id up to the run's point in time.
+async fn changed(run: &Run<'_>, key: &DiskKey, since: &ChangeId) -> Result<Changes> {
+    let point: &PointId = &run.point.as_ref().expect("freezing comes before").id;
+    retry(&run.config.retry, run.stop, || run.services.source.changed(point, key, since)).await
 }

@@ -6,12 +6,17 @@ use crate::traits::{Drained, Export, ExportSpec, ExportStatistics};
 
 /// Runs until the `nth` event and dies there, without any clean-up. Whether there were so many events.
 pub(super) async fn crash(world: &Arc<World>, nth: usize) -> bool {
+    crash_at(world, "any", nth).await
+}
+
+/// As [`crash`], at the `nth` event that is named so.
+pub(super) async fn crash_at(world: &Arc<World>, event: &'static str, nth: usize) -> bool {
     world.clock.advance(Duration::from_secs(1));
     let dying = Arc::clone(world);
     let task = tokio::spawn(async move {
         let (services, _) = dying.services();
         let replicator = Replicator::new(services, worker("appliance"), dying.config);
-        let die = Acting::at("any", nth, || std::panic::resume_unwind(Box::new("killed")));
+        let die = Acting::at(event, nth, || std::panic::resume_unwind(Box::new("killed")));
         replicator.run(&dying.request(), &die, &CancellationToken::new()).await.map(drop)
     });
     match task.await {

@@ -1,5 +1,6 @@
 mod epochs;
 mod interrupted;
+mod resumed;
 mod sequences;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -181,6 +182,24 @@ impl<F: Fn() + Send + Sync> Progress for Acting<F> {
         };
         if (self.event == "any" || self.event == name) && self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             (self.act)();
+        }
+    }
+}
+
+/// Keeps the notes of plans.
+#[derive(Debug, Default)]
+struct Notes(std::sync::Mutex<String>);
+
+impl Notes {
+    fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Progress for Notes {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Planned { note: Some(note), .. } = event {
+            self.0.lock().unwrap().push_str(note);
         }
     }
 }

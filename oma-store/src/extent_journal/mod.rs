@@ -1,42 +1,45 @@
+mod stored;
+
 use async_trait::async_trait;
-use oma_core::record::{JournalBasis, JournalEntry, Lease};
+use oma_core::record::{JournalEntry, Lease};
 use oma_core::state::DiskEvent;
 use oma_core::traits::ExtentJournal;
-use oma_core::{ByteSize, DiskKey, DiskRef, Extent, ExtentSet};
+use oma_core::{ByteSize, DiskKey, DiskRef, Extent};
 
-use crate::db::{Row, Tx, vals};
+use self::stored::{Written, known, run, run_checksum};
+use crate::db::{Tx, vals};
 use crate::error::{Result, StoreError};
 use crate::lease::guard_disk;
 use crate::sql::{jobs, journals, vms};
 use crate::store::SqlStore;
 
+pub(crate) use self::stored::read;
+
 impl SqlStore {
     async fn load_journal(&self, disk: &DiskRef) -> Result<Option<JournalEntry>> {
         let mut tx = self.db.snapshot().await?;
-        let found = tx.find(journals::BY_DISK, vals![disk.context, disk.key], entry).await?;
-        let Some((id, mut entry)) = found else {
-            return Ok(None);
-        };
-        entry.finished = tx.all(journals::EXTENTS, vals![id], extent).await?.into_iter().collect();
-        Ok(Some(entry))
+        let found = tx.find(journals::BY_DISK, vals![disk.context, disk.key], |row| Ok(row.clone())).await?;
+        match found {
+            None => Ok(None),
+            Some(row) => read(&mut tx, &row).await.map(Some),
+        }
     }
 
-    async fn begin_journal(
-        &self,
-        lease: &Lease,
-        key: &DiskKey,
-        basis: &JournalBasis,
-        planned: &ExtentSet,
-    ) -> Result<()> {
+    async fn begin_journal(&self, lease: &Lease, key: &DiskKey, entry: &JournalEntry) -> Result<()> {
+        let written = Written::new(entry)?;
         let mut tx = self.begin().await?;
         let disk = guard_disk(&mut tx, lease, key).await?;
         let status = disk.record.status.next(DiskEvent::Start)?;
         let now = tx.now().await?;
-        let bytes = if basis.base.is_none() { basis.capacity } else { planned.bytes() };
-        tx.execute(vms::START_DISK, vals![status, bytes, now, disk.row]).await?;
+        tx.execute(vms::START_DISK, vals![status, entry.scope().bytes(), now, disk.row]).await?;
+        tx.execute(vms::SYNC_DISK, vals![status, entry.synced(), now, disk.row]).await?;
         tx.execute(journals::DELETE, vals![disk.row]).await?;
-        let (basis, planned) = (serde_json::to_string(basis)?, serde_json::to_string(planned)?);
-        tx.execute(journals::INSERT, vals![disk.row, basis, planned, now]).await?;
+        let count = i64::try_from(written.parts.len()).unwrap_or(i64::MAX);
+        let values = vals![disk.row, written.basis, written.planned_parts, count, written.checksum, now];
+        tx.execute(journals::INSERT, values).await?;
+        for (number, part) in (0_i64..).zip(&written.parts) {
+            tx.execute(journals::INSERT_PART, vals![disk.row, number, part]).await?;
+        }
         progress(&mut tx, lease).await?;
         tx.commit().await
     }
@@ -50,9 +53,9 @@ impl SqlStore {
     ) -> Result<()> {
         let mut tx = self.begin().await?;
         let disk = guard_disk(&mut tx, lease, key).await?;
-        let exists = tx.find(journals::EXISTS, vals![disk.row], |_| Ok(())).await?;
-        exists.ok_or_else(|| StoreError::missing("journal of disk", key))?;
-        insert_extent(&mut tx, disk.row, finished).await?;
+        let journal = known(&mut tx, disk.row).await?;
+        let journal = journal.ok_or_else(|| StoreError::missing("journal of disk", key))?;
+        insert_extent(&mut tx, disk.row, &journal, finished).await?;
         let status = disk.record.status.next(DiskEvent::Start)?;
         let now = tx.now().await?;
         tx.execute(vms::SYNC_DISK, vals![status, synced, now, disk.row]).await?;
@@ -62,9 +65,10 @@ impl SqlStore {
 }
 
 /// Adds an extent; runs that it touches become one row with it, so the cost does not grow with the journal.
-async fn insert_extent(tx: &mut Tx, disk: i64, finished: Extent) -> Result<()> {
+async fn insert_extent(tx: &mut Tx, disk: i64, journal: &str, finished: Extent) -> Result<()> {
     let (mut start, mut end) = (finished.offset(), finished.end());
-    while let Some(known) = tx.find(journals::LAST_UP_TO, vals![disk, end], extent).await? {
+    while let Some(row) = tx.find(journals::LAST_UP_TO, vals![disk, end], |row| Ok(row.clone())).await? {
+        let known = run(&row, journal)?;
         if known.end() < start {
             break;
         }
@@ -72,20 +76,8 @@ async fn insert_extent(tx: &mut Tx, disk: i64, finished: Extent) -> Result<()> {
         start = start.min(known.offset());
         end = end.max(known.end());
     }
-    tx.execute(journals::INSERT_EXTENT, vals![disk, start, end]).await.map(|_| ())
-}
-
-/// A journal without its finished extents, and the number of its disk.
-pub(crate) fn entry(row: &Row) -> Result<(i64, JournalEntry)> {
-    let fields = row.fields("disk_journals", "vm_disk_id");
-    let (basis, planned) = (fields.json("basis")?, fields.json("planned")?);
-    Ok((fields.int("vm_disk_id")?, JournalEntry { basis, planned, finished: ExtentSet::new() }))
-}
-
-fn extent(row: &Row) -> Result<Extent> {
-    let fields = row.fields("disk_journal_extents", "vm_disk_id");
-    let (start, end) = (fields.count("start_offset")?, fields.count("end_offset")?);
-    Extent::between(start, end).ok_or_else(|| fields.damaged("end_offset", "it is not behind start_offset"))
+    let checksum = run_checksum(journal, start, end);
+    tx.execute(journals::INSERT_EXTENT, vals![disk, start, end, checksum]).await.map(|_| ())
 }
 
 async fn progress(tx: &mut Tx, lease: &Lease) -> Result<()> {
@@ -98,14 +90,8 @@ impl ExtentJournal for SqlStore {
         self.load_journal(disk).await.map_err(|error| error.at("read the journal of disk", disk))
     }
 
-    async fn begin(
-        &self,
-        lease: &Lease,
-        key: &DiskKey,
-        basis: &JournalBasis,
-        planned: &ExtentSet,
-    ) -> oma_core::Result<()> {
-        let begun = self.settled(|| self.begin_journal(lease, key, basis, planned)).await;
+    async fn begin(&self, lease: &Lease, key: &DiskKey, entry: &JournalEntry) -> oma_core::Result<()> {
+        let begun = self.settled(|| self.begin_journal(lease, key, entry)).await;
         begun.map_err(|error| error.at("begin the journal of disk", key))
     }
 
