@@ -10,6 +10,8 @@ pub mod kernel;
 mod leaves;
 #[cfg(feature = "nbd-server")]
 pub mod nbd_server;
+#[cfg(feature = "qemu")]
+pub mod qemu;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(any(feature = "client", feature = "server"))]
@@ -23,6 +25,8 @@ mod uri;
 
 #[cfg(feature = "client")]
 pub use client::{Client, ClientConfig};
+#[cfg(feature = "qemu")]
+pub use qemu::{QemuConfig, QemuSource};
 #[cfg(feature = "server")]
 pub use server::{
     ConnectionStatistics, ContextStatus, DirtyBitmap, ExportLimits, ExportOptions, ExportReport, Latencies,
