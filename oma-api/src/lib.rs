@@ -1,16 +1,20 @@
 #![doc = include_str!("../README.md")]
 
 mod change_id;
+mod copy;
 mod database;
 mod disk;
+mod explanation;
 mod failure;
 mod job;
 mod replication;
 mod verify;
 
 pub use change_id::ChangeIdRow;
+pub use copy::CopyReport;
 pub use database::{DatabaseRow, FindingRow, MoveReport};
 pub use disk::DiskRow;
+pub use explanation::Explanation;
 pub use failure::Failure;
 pub use job::JobRow;
 pub use replication::{DiskReport, Outcome, ReplicationReport};

@@ -2,6 +2,8 @@ use oma_core::state::ReplicationType;
 use oma_core::{ByteSize, ChangeId, DiskKey, Epoch, Error, ErrorKind, JobId, VmPath, VolumeId};
 use serde::{Deserialize, Serialize};
 
+use crate::Explanation;
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,6 +77,8 @@ pub struct DiskReport {
     pub change_id: Option<ChangeId>,
     /// How long the copy took.
     pub seconds: f64,
+    /// Where the time of the copy went.
+    pub explanation: Explanation,
     /// Why it failed, in one sentence.
     pub error: Option<String>,
 }

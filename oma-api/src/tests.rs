@@ -140,6 +140,31 @@ fn a_change_id_row_keeps_the_change_id_to_the_letter() {
     golden(&ChangeIdRow::new(&vm(), &disk), &expected);
 }
 
+fn explanation() -> Explanation {
+    let seconds = [("read", 1.5), ("write", 0.25)].map(|(stage, seconds)| (stage.to_owned(), seconds));
+    Explanation { bottleneck: Some("read".to_owned()), stage_seconds: seconds.into() }
+}
+
+#[test]
+fn a_copy_report_says_where_the_time_went() {
+    let report = CopyReport {
+        source: "/srv/a.raw".to_owned(),
+        target: "nbd://host/a".to_owned(),
+        bytes_total: ByteSize::mib(1),
+        bytes_read: ByteSize::kib(512),
+        bytes_written: ByteSize::kib(256),
+        bytes_zero: ByteSize::kib(768),
+        seconds: 0.5,
+        explanation: explanation(),
+    };
+    let expected = json!({
+        "source": "/srv/a.raw", "target": "nbd://host/a", "bytes_total": 1_048_576, "bytes_read": 524_288,
+        "bytes_written": 262_144, "bytes_zero": 786_432, "seconds": 0.5,
+        "explanation": { "bottleneck": "read", "stage_seconds": { "read": 1.5, "write": 0.25 } },
+    });
+    golden(&report, &expected);
+}
+
 #[test]
 fn a_replication_report_has_one_entry_per_disk() {
     let disk = DiskReport {
@@ -155,6 +180,7 @@ fn a_replication_report_has_one_entry_per_disk() {
         bytes_verified: None,
         change_id: Some(ChangeId::parse("b1").unwrap()),
         seconds: 0.25,
+        explanation: explanation(),
         error: None,
     };
     let report = ReplicationReport {
@@ -174,7 +200,8 @@ fn a_replication_report_has_one_entry_per_disk() {
         "disks": [{
             "disk_key": "disk-2000", "volume_id": "vol-1", "mode": "incremental", "capacity_bytes": 1_048_576,
             "bytes_read": 131_072, "bytes_written": 65_536, "bytes_zero": 65_536, "bytes_skipped": 917_504,
-            "bytes_resumed": 0, "bytes_verified": null, "change_id": "b1", "seconds": 0.25, "error": null,
+            "bytes_resumed": 0, "bytes_verified": null, "change_id": "b1", "seconds": 0.25,
+            "explanation": { "bottleneck": "read", "stage_seconds": { "read": 1.5, "write": 0.25 } }, "error": null,
         }],
     });
     golden(&report, &expected);

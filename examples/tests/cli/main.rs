@@ -4,6 +4,7 @@
 mod bad_input;
 mod basics;
 mod broken_reads;
+mod copy;
 mod crash;
 mod db;
 mod demo;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(basics::trials());
     trials.extend(broken_reads::trials());
+    trials.extend(copy::trials());
     trials.extend(demo::trials());
     trials.extend(qemu::trials());
     trials.extend(crash::trials());

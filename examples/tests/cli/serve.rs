@@ -23,7 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Starts it; answers the URI that it prints once clients can connect.
-async fn start(world: &World, args: &[&str]) -> (Child, String) {
+pub(crate) async fn start(world: &World, args: &[&str]) -> (Child, String) {
     let mut command = world.oma(&[&["serve"], args].concat());
     let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

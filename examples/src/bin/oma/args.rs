@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Bring the volumes of a VM to what its disks are now
     Replicate(ReplicateArgs),
+    /// Copy one disk to a file, a block device or an NBD export, without records
+    Copy(CopyArgs),
     /// Compare the disks of a VM with their volumes, byte by byte
     Verify(VerifyArgs),
     /// List replication jobs, newest first
@@ -100,6 +102,43 @@ pub(crate) struct ReplicateArgs {
     /// At most so much of each disk is copied twice after a crash
     #[arg(long, default_value = "256MiB", value_name = "SIZE")]
     pub(crate) journal_step: ByteSize,
+}
+
+const COPY_HELP: &str = "\
+Examples:
+    oma copy /dev/vg0/web01 web01.raw
+    oma copy /dev/vg0/web01 'nbds://cloud.example/web01?tls-certificates=/etc/oma/tls'
+    oma copy 'nbd+unix:///?socket=/run/web01.sock' /dev/vg1/web01
+
+Nothing is recorded: an interrupted copy begins again. A file that is not there is made.
+The exit code is 0 when all of the source is on stable storage at the target.";
+
+#[derive(Debug, Args)]
+#[command(after_help = COPY_HELP)]
+pub(crate) struct CopyArgs {
+    /// What is read: a raw file, a block device or the URI of an NBD export
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// What is written, at least as large: a raw file, a block device or the URI of an NBD export
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+    /// The target reads as zero everywhere: zeroes are left out
+    #[arg(long)]
+    pub(crate) blank: bool,
+    /// At most so much a second
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) bandwidth: Option<ByteSize>,
+    /// Data on its way takes at most so much memory
+    #[arg(long, default_value = "128MiB", value_name = "SIZE")]
+    pub(crate) memory: ByteSize,
+}
+
+impl CopyArgs {
+    /// The source as one disk.
+    pub(crate) fn disk(&self) -> DiskArg {
+        let key = DiskKey::parse("disk").expect("it is a key");
+        DiskArg { key, source: self.source.clone(), bitmap: None, change_id: None }
+    }
 }
 
 const VERIFY_HELP: &str = "\

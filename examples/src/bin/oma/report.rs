@@ -1,7 +1,7 @@
 //! What a run did: as JSON, and as a table.
 
-use oma_api::{DiskReport, Outcome, ReplicationReport};
-use oma_core::engine::{self, Report};
+use oma_api::{DiskReport, Explanation, Outcome, ReplicationReport};
+use oma_core::engine::{self, Report, Stage, StageTimes};
 use oma_core::state::ReplicationType;
 use oma_core::{ByteSize, Error, VmPath};
 
@@ -44,7 +44,17 @@ fn disk(report: &engine::DiskReport) -> DiskReport {
         bytes_verified: report.bytes_verified,
         change_id: report.change_id.clone(),
         seconds: report.duration.as_secs_f64(),
+        explanation: explanation(&report.stages),
         error: report.error.clone(),
+    }
+}
+
+/// Where the time of a copy went.
+pub(crate) fn explanation(stages: &StageTimes) -> Explanation {
+    let seconds = |stage: Stage| (stage.to_string(), stages.of(stage).as_secs_f64());
+    Explanation {
+        bottleneck: stages.bottleneck().map(|stage| stage.to_string()),
+        stage_seconds: Stage::ALL.into_iter().map(seconds).collect(),
     }
 }
 

@@ -19,7 +19,8 @@ pub(crate) fn open(disks: &[DiskArg]) -> Result<Arc<dyn DiskSource>> {
     Ok(Arc::new(DirectSource::new(entries.collect::<Result<_>>()?)?))
 }
 
-fn disk(arg: &DiskArg) -> Result<Arc<dyn DirectDisk>> {
+/// One disk. Nothing is opened yet.
+pub(crate) fn disk(arg: &DiskArg) -> Result<Arc<dyn DirectDisk>> {
     let refused = |reason: String| Error::new(ErrorKind::Invalid, "read disk", &arg.key).because(reason);
     match scheme(&arg.source) {
         Some(scheme) if scheme.starts_with("nbd") => {
@@ -41,6 +42,11 @@ fn disk(arg: &DiskArg) -> Result<Arc<dyn DirectDisk>> {
             Ok(Arc::new(FileSource::new(path)))
         }
     }
+}
+
+/// Whether a text names something on the network, not a path.
+pub(crate) fn is_uri(text: &str) -> bool {
+    scheme(text).is_some()
 }
 
 /// The scheme of a URI; `None` for a path. `./nbd://x` is a path.

@@ -3,6 +3,7 @@
 mod cancel;
 mod change_id;
 mod completions;
+mod copy;
 mod db;
 mod demo;
 mod disks;
@@ -29,6 +30,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
     match cli.command {
         Command::Demo(args) => demo::run(&context, &args).await,
         Command::Replicate(args) => replicate::run(&context, &args).await,
+        Command::Copy(args) => copy::run(&context, &args).await,
         Command::Verify(args) => verify::run(&context, &args).await,
         Command::Jobs => Ok(jobs::run(&context).await?),
         Command::Disks => Ok(disks::run(&context).await?),

@@ -1,0 +1,94 @@
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use oma_api::CopyReport;
+use oma_core::direct::DirectDisk;
+use oma_core::engine::{self, CopyRequest, Limit, LimitConfig, ReplicateConfig};
+use oma_core::traits::{Access, BlockDevice, Zeroing};
+use oma_core::{ByteSize, Result};
+use oma_nbd::{Client, ClientConfig, Uri};
+use oma_volume::device::FileDevice;
+
+use super::Context;
+use crate::args::CopyArgs;
+use crate::failure::{Failed, io_error};
+use crate::signals::Signals;
+use crate::{output, progress, report, source};
+
+/// Copies one disk to another, without records.
+pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed> {
+    let signals = Signals::listen("stopping; the target holds a part of the copy (once more: end at once)")?;
+    let arg = args.disk();
+    let disk = source::disk(&arg)?;
+    let target = target(args, &*disk).await?;
+    let limit = LimitConfig { bandwidth: args.bandwidth, ..LimitConfig::default() };
+    let request = CopyRequest {
+        key: arg.key,
+        source: disk.open().await?,
+        target: Arc::clone(&target.device),
+        extents: None,
+        blank: target.blank,
+        zeroing: Zeroing::Punch,
+        limit: args.bandwidth.map(|_| Limit::new(&limit).map(Arc::new)).transpose()?,
+    };
+    let config = ReplicateConfig { memory: args.memory, ..ReplicateConfig::default() };
+    let progress = progress::for_stderr();
+    let copied = engine::copy(&request, &config, &*progress, signals.stop()).await;
+    drop(progress);
+    let done = copied?;
+    let report = CopyReport {
+        source: args.source.clone(),
+        target: args.target.clone(),
+        bytes_total: done.bytes_total,
+        bytes_read: done.bytes_read,
+        bytes_written: done.bytes_written,
+        bytes_zero: done.bytes_zero,
+        seconds: done.duration.as_secs_f64(),
+        explanation: report::explanation(&done.stages),
+    };
+    if context.json {
+        output::json(&report)?;
+    } else {
+        output::line(format_args!(
+            "{} copied in {:.2} s: {} read, {} written, {} zero; most time in {}",
+            report.bytes_total,
+            report.seconds,
+            report.bytes_read,
+            report.bytes_written,
+            report.bytes_zero,
+            report.explanation.bottleneck.as_deref().unwrap_or("nothing"),
+        ))?;
+    }
+    Ok(())
+}
+
+/// Where the copy goes.
+struct Target {
+    device: Arc<dyn BlockDevice>,
+    /// It reads as zero everywhere.
+    blank: bool,
+}
+
+async fn target(args: &CopyArgs, disk: &dyn DirectDisk) -> Result<Target> {
+    if source::is_uri(&args.target) {
+        let client = Client::connect(&Uri::parse(&args.target)?, ClientConfig::default()).await?;
+        return Ok(Target { device: Arc::new(client), blank: args.blank });
+    }
+    let made = make(Path::new(&args.target), disk.describe().await?.capacity)?;
+    let device = FileDevice::open(&args.target, Access::ReadWrite).await?;
+    Ok(Target { device: Arc::new(device), blank: args.blank || made })
+}
+
+/// Makes a file of this size unless there is something.
+fn make(path: &Path, capacity: ByteSize) -> Result<bool> {
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(file) => {
+            file.set_len(capacity.bytes()).map_err(|error| io_error("make", path.display(), error))?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(io_error("make", path.display(), error)),
+    }
+}

@@ -1,0 +1,81 @@
+//! `oma copy` between files and exports.
+
+use std::fs;
+
+use oma_core::conformance::{Trial, trial};
+use serde_json::Value;
+
+use crate::pki::Pki;
+use crate::serve::start;
+use crate::world::{MIB, World, assert_same, finish, number, signal};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("copy_makes_a_file_and_says_where_the_time_went", &[], makes_a_file),
+        trial("copy_pushes_into_an_export_with_tls", &[], pushes_into_an_export),
+        trial("copy_zeroes_what_a_target_held", &[], zeroes_what_a_target_held),
+        trial("copy_keeps_its_bandwidth", &[], keeps_its_bandwidth),
+        trial("copy_tells_what_is_wrong", &[], tells_what_is_wrong),
+    ]
+}
+
+async fn makes_a_file() {
+    let world = World::new();
+    let source = world.raw("source.raw", 16 * MIB, 1);
+    let ran = world.run(&["--json", "copy", &world.text("source.raw"), &world.text("copy.raw")]).await.ok();
+    let report = ran.json();
+    assert_same(&source, &world.path("copy.raw"));
+    assert_eq!((number(&report["bytes_total"]), number(&report["bytes_written"])), (16 * MIB, 8 * MIB));
+    let stages = report["explanation"]["stage_seconds"].as_object().unwrap();
+    assert!(stages["read"].as_f64().unwrap() > 0.0 && stages["write"].as_f64().unwrap() > 0.0, "{report}");
+    assert!(report["explanation"]["bottleneck"].is_string());
+    assert!(!world.path("data").exists(), "nothing is recorded");
+}
+
+async fn pushes_into_an_export() {
+    let (world, pki) = (World::new(), Pki::new());
+    let source = world.raw("source.raw", 16 * MIB, 1);
+    let target = world.full("target.raw", 16 * MIB);
+    let (file, directory) = (world.text("target.raw"), pki.folder().display().to_string());
+    let args = [&file, "--listen", "127.0.0.1:0", "--tls-certificates", &directory, "--client", "cn:agent"];
+    let (child, uri) = start(&world, &args).await;
+    let uri = format!("{uri}?tls-certificates={directory}&tls-hostname=localhost");
+    world.run(&["copy", &world.text("source.raw"), &uri]).await.ok();
+    // It is flushed: what the file holds when the server is killed is the copy.
+    signal(&child, "KILL").await;
+    finish(child).await;
+    assert_same(&source, &target);
+}
+
+async fn zeroes_what_a_target_held() {
+    let world = World::new();
+    let source = world.raw("source.raw", 4 * MIB, 1);
+    let target = world.full("target.raw", 4 * MIB);
+    world.run(&["copy", &world.text("source.raw"), &world.text("target.raw")]).await.ok();
+    assert_same(&source, &target);
+}
+
+async fn keeps_its_bandwidth() {
+    let world = World::new();
+    world.full("source.raw", 6 * MIB);
+    let (from, to) = (world.text("source.raw"), world.text("copy.raw"));
+    let report = world.run(&["--json", "copy", "--bandwidth", "4MiB", &from, &to]).await.ok().json();
+    assert!(report["seconds"].as_f64().unwrap() >= 1.2, "{report}");
+    assert_eq!(report["explanation"]["bottleneck"], Value::from("wait"));
+}
+
+async fn tells_what_is_wrong() {
+    let world = World::new();
+    world.raw("source.raw", 4 * MIB, 1);
+    world.raw("small.raw", MIB, 1);
+    let text = |name: &str| world.text(name);
+    let copy = async |from: &str, to: &str| world.run(&["copy", from, to]).await;
+    copy(&text("source.raw"), &text("small.raw")).await.refused(2, &["small.raw", "as large"]);
+    copy(&text("missing.raw"), &text("copy.raw")).await.refused(7, &["missing.raw"]);
+    assert!(!world.path("copy.raw").exists(), "no target is made for a source that is not there");
+    copy(&text("source.raw"), &text("no/such/copy.raw")).await.refused(7, &["copy.raw"]);
+    let before = fs::read(world.path("source.raw")).unwrap();
+    assert_ne!(copy(&text("source.raw"), &text("source.raw")).await.code, 0);
+    assert!(fs::read(world.path("source.raw")).unwrap() == before);
+    copy(&text("source.raw"), "nbd://127.0.0.1:1/x").await.refused(4, &["127.0.0.1:1"]);
+}

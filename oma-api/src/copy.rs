@@ -1,0 +1,25 @@
+use oma_core::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use crate::Explanation;
+
+/// A copy of one disk without records.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CopyReport {
+    /// Where it was read.
+    pub source: String,
+    /// Where it was written.
+    pub target: String,
+    /// Bytes that were covered: the source.
+    pub bytes_total: ByteSize,
+    /// Bytes read from the source.
+    pub bytes_read: ByteSize,
+    /// Bytes of data written to the target, zeroes not counted.
+    pub bytes_written: ByteSize,
+    /// Bytes that are zero at the source, by its promise or by looking at them.
+    pub bytes_zero: ByteSize,
+    /// How long it took, until all was on stable storage.
+    pub seconds: f64,
+    /// Where the time went.
+    pub explanation: Explanation,
+}
