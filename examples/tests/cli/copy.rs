@@ -77,5 +77,5 @@ async fn tells_what_is_wrong() {
     let before = fs::read(world.path("source.raw")).unwrap();
     assert_ne!(copy(&text("source.raw"), &text("source.raw")).await.code, 0);
     assert!(fs::read(world.path("source.raw")).unwrap() == before);
-    copy(&text("source.raw"), "nbd://127.0.0.1:1/x").await.refused(4, &["127.0.0.1:1"]);
+    copy(&text("source.raw"), "nbd://127.0.0.1:1/x").await.refused(5, &["127.0.0.1:1"]);
 }

@@ -7,7 +7,7 @@ use oma_api::CopyReport;
 use oma_core::direct::DirectDisk;
 use oma_core::engine::{self, CopyRequest, Limit, LimitConfig, ReplicateConfig};
 use oma_core::traits::{Access, BlockDevice, Zeroing};
-use oma_core::{ByteSize, Result};
+use oma_core::{ByteSize, Error, Result};
 use oma_nbd::{Client, ClientConfig, Uri};
 use oma_volume::device::FileDevice;
 
@@ -37,7 +37,8 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
     let progress = progress::for_stderr();
     let copied = engine::copy(&request, &config, &*progress, signals.stop()).await;
     drop(progress);
-    let done = copied?;
+    let done =
+        copied.map_err(|error| Error::new(error.kind(), "copy to", &args.target).with_source(error))?;
     let report = CopyReport {
         source: args.source.clone(),
         target: args.target.clone(),
