@@ -18,7 +18,7 @@ pub use explanation::Explanation;
 pub use failure::Failure;
 pub use job::JobRow;
 pub use replication::{DiskReport, Outcome, ReplicationReport};
-pub use verify::{DiskComparison, VerifyReport, VerifyStatus};
+pub use verify::{DiskComparison, KeyRow, ReportCheck, VerifyReport, VerifyStatus};
 
 #[cfg(test)]
 mod tests;

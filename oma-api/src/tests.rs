@@ -2,7 +2,11 @@
 
 use std::fmt::Debug;
 
-use oma_core::record::{DiskRecord, ReplicationJob, SourceIdentity, VmContext, VolumeContent, VolumeRecord};
+use oma_core::record::{
+    DiskRecord, ReplicationJob, SourceIdentity, VerificationReport, VerificationScope, VmContext,
+    VolumeContent, VolumeRecord,
+};
+use oma_core::seal::PublicKey;
 use oma_core::state::{ContextStatus, DiskStatus, JobStatus, ReplicationType, VolumeStatus};
 use oma_core::{
     ByteSize, ChangeId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, Error, ErrorKind, Extent, Fence,
@@ -230,6 +234,42 @@ fn a_verify_report_names_each_extent_that_differs() {
         }],
     });
     golden(&report, &expected);
+}
+
+#[test]
+fn a_key_is_told_as_hexadecimal_digits() {
+    let public_key = PublicKey([0xa5; 32]);
+    golden(&KeyRow { public_key }, &json!({ "public_key": "a5".repeat(32) }));
+}
+
+#[test]
+fn a_checked_report_is_told_with_the_files_that_have_its_roots() {
+    let report = VerificationReport {
+        version: 1,
+        job: None,
+        context: ContextId::parse("ctx").unwrap(),
+        vm: VmPath::parse("/DC/vm/web01").unwrap(),
+        epoch: None,
+        scope: VerificationScope::Changed,
+        leaf_bytes: 65_536,
+        begun: Timestamp::from_millis(1),
+        ended: Timestamp::from_millis(2),
+        disks: Vec::new(),
+    };
+    let check = ReportCheck {
+        status: VerifyStatus::Identical,
+        public_key: PublicKey([1; 32]),
+        files: vec!["a.raw".into()],
+        report,
+    };
+    let expected = json!({
+        "status": "identical", "public_key": "01".repeat(32), "files": ["a.raw"],
+        "report": {
+            "version": 1, "job": null, "context": "ctx", "vm": "/DC/vm/web01", "epoch": null,
+            "scope": { "level": "changed" }, "leaf_bytes": 65_536, "begun": 1, "ended": 2, "disks": [],
+        },
+    });
+    golden(&check, &expected);
 }
 
 #[test]

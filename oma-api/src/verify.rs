@@ -1,3 +1,7 @@
+use std::path::PathBuf;
+
+use oma_core::record::VerificationReport;
+use oma_core::seal::PublicKey;
 use oma_core::{ByteSize, DiskKey, Extent, VmPath};
 use serde::{Deserialize, Serialize};
 
@@ -39,4 +43,24 @@ pub struct DiskComparison {
     pub bytes_different: ByteSize,
     /// Each extent that differs, in order, as `[offset, length]`.
     pub differences: Vec<Extent>,
+}
+
+/// A verification report whose signature is good (`oma verify --report`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportCheck {
+    /// What the report says.
+    pub status: VerifyStatus,
+    /// The key that it is signed with.
+    pub public_key: PublicKey,
+    /// Files that have the roots of the report.
+    pub files: Vec<PathBuf>,
+    /// The report.
+    pub report: VerificationReport,
+}
+
+/// The key that reports of a data directory are signed with (`oma key`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRow {
+    /// The public part.
+    pub public_key: PublicKey,
 }

@@ -12,6 +12,7 @@ mod time;
 pub mod direct;
 pub mod memory;
 pub mod record;
+pub mod seal;
 pub mod state;
 pub mod traits;
 pub mod tree;

@@ -8,8 +8,9 @@ use crate::db::{Row, Sql, ToVal, Tx, Val, vals};
 use crate::error::{Result, StoreError};
 use crate::extent_journal;
 use crate::record;
+use crate::report_store::report;
 use crate::sql::checks::{self, Rule};
-use crate::sql::{changes, events, exports, jobs, journals, operations, vms, volumes};
+use crate::sql::{changes, events, exports, jobs, journals, operations, reports, vms, volumes};
 use crate::store::SqlStore;
 
 /// Something in the database that contradicts something else, or cannot be read.
@@ -137,6 +138,7 @@ const TABLES: &[(Key, Sql, Record)] = &[
     (Key::Text("export_name"), exports::PAGE, |row| record::export(row).map(drop)),
     (Key::Int("id"), changes::SCAN, |row| record::history(row).map(drop)),
     (Key::Int("id"), events::AFTER, |row| record::event(row).map(drop)),
+    (Key::Text("job_id"), reports::SCAN, |row| report(row).map(drop)),
     (Key::Int("seq"), changes::OF_COMPLETED, covered),
 ];
 

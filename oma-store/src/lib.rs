@@ -29,6 +29,7 @@ mod inventory;
 mod job_store;
 mod log_store;
 mod overview;
+mod report_store;
 mod volume_registry;
 
 pub use check::{Finding, RULES};

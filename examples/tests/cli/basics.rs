@@ -1,6 +1,6 @@
 //! What every user does: replicate a file, list, ask for the change id, verify.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use oma_core::conformance::{Trial, trial};
@@ -16,6 +16,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("verify_names_each_extent_that_differs", &[], verify_names_each_extent_that_differs),
         trial("two_disks_share_one_epoch", &[], two_disks_share_one_epoch),
         trial("verify_full_is_part_of_the_epoch", &[], verify_full_is_part_of_the_epoch),
+        trial("l14_a_report_is_stored_signed_and_checked_offline", &[], a_report_is_checked_offline),
+        trial("a_sample_is_compared_and_reported_as_one", &[], a_sample_is_compared_and_reported_as_one),
         trial("every_shell_has_completions", &[], every_shell_has_completions),
     ]
 }
@@ -117,6 +119,66 @@ async fn verify_full_is_part_of_the_epoch() {
     assert_eq!(number(&full["disks"][0]["bytes_verified"]), 4 * MIB);
     let none = world.replicate(&["--source", &source]).await.ok().json();
     assert_eq!((&none["epoch"], &none["disks"][0]["bytes_verified"]), (&Value::from(2), &Value::Null));
+}
+
+async fn a_report_is_checked_offline() {
+    let world = World::new();
+    let (path, source, [report, changed]) = (
+        world.raw("source.raw", 4 * MIB, 1),
+        world.text("source.raw"),
+        ["r.json", "changed.json"].map(|name| world.text(name)),
+    );
+    let full = world.replicate(&["--source", &source, "--verify", "full"]).await.ok().json();
+    let job = full["job_id"].as_str().unwrap();
+    let key = world.run(&["key"]).await.ok().out.trim().to_owned();
+    let stored = world.run(&["--json", "report", job, "--save", &report]).await.ok().json();
+    assert_eq!(stored["seal"]["public_key"], Value::from(key.as_str()));
+    assert_eq!(
+        (&stored["report"]["job"], &stored["report"]["scope"]["level"]),
+        (&Value::from(job), &Value::from("full"))
+    );
+    // Elsewhere: nothing but the report, the key and the files.
+    let elsewhere = World::new();
+    let volume = world.volume("disk-2000").await.display().to_string();
+    let check = async |file: &str, more: &[&str]| {
+        elsewhere.run(&[&["verify", "--report", file][..], more].concat()).await
+    };
+    let with_key = ["--public-key", &key, "--source", &source, "--volume", &volume];
+    check(&report, &with_key).await.ok();
+    check(&report, &[]).await.refused(7, &["oma key"]);
+    check(&report, &["--public-key", &"5".repeat(64)]).await.refused(1, &["was signed with the key"]);
+    let text = fs::read_to_string(&report).unwrap();
+    for (from, to, code, word) in [
+        ("\"epoch\":1", "\"epoch\":2", 8, "was changed"),
+        ("\"version\":1", "\"version\":2", 2, "version 2"),
+        ("}", "", 8, "no whole report"),
+    ] {
+        fs::write(&changed, text.replacen(from, to, 1)).unwrap();
+        check(&changed, &["--public-key", &key]).await.refused(code, &[word]);
+    }
+    OpenOptions::new().write(true).open(path).unwrap().write_all_at(b"other", MIB).unwrap();
+    check(&report, &with_key).await.refused(3, &["its root is"]);
+    // A verification by itself tells of the difference, and so does its report.
+    let differs = ["verify", "--vm-path", VM, "--source", &source, "--save", &report];
+    world.run(&differs).await.refused(3, &["differ"]);
+    check(&report, &["--public-key", &key]).await.refused(3, &["source and volume differ"]);
+    world.run(&["report", "job-20200101-000000-aaaaaa"]).await.refused(7, &["there is no such job"]);
+}
+
+async fn a_sample_is_compared_and_reported_as_one() {
+    let world = World::new();
+    world.raw("source.raw", 4 * MIB, 1);
+    let source = world.text("source.raw");
+    let sampled = world.replicate(&["--source", &source, "--verify", "sample=3"]).await.ok().json();
+    assert_eq!(number(&sampled["disks"][0]["bytes_verified"]), 3 * 65_536);
+    let job = sampled["job_id"].as_str().unwrap();
+    let shown = world.run(&["report", job]).await.ok().out;
+    assert!(shown.contains("sample of 3") && !shown.contains("whole disk"), "{shown}");
+    let none = world.replicate(&["--source", &source]).await.ok().json();
+    let none = none["job_id"].as_str().unwrap();
+    world.run(&["report", none]).await.refused(7, &["--verify none"]);
+    let wrong = ["verify", "--vm-path", VM, "--source", &source, "--level", "changed"];
+    world.run(&wrong).await.refused(2, &["there is no epoch"]);
 }
 
 async fn every_shell_has_completions() {

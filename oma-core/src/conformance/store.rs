@@ -1,5 +1,5 @@
 //! What every store promises: [`JobStore`], [`Inventory`], [`ChangeIdRepo`], [`ExtentJournal`], [`VolumeRegistry`],
-//! [`ExportRegistry`], [`LogStore`] and [`Overview`] over the same records.
+//! [`ExportRegistry`], [`LogStore`], [`Overview`] and [`ReportStore`] over the same records.
 
 mod attempts;
 mod bounds;
@@ -17,6 +17,7 @@ mod operations;
 mod overview;
 mod queue;
 mod races;
+mod reports;
 mod results;
 mod retention;
 mod volumes;
@@ -37,8 +38,8 @@ use crate::record::{
 };
 use crate::state::{JobEvent, OperationKind, ReplicationType};
 use crate::traits::{
-    ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, LogStore, Overview, Volume,
-    VolumeRegistry,
+    ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, LogStore, Overview, ReportStore,
+    Volume, VolumeRegistry,
 };
 use crate::{
     AutomationJobId, ByteSize, ChangeId, Clock, ContextId, DiskKey, DiskRef, Endpoint, ErrorKind, ExportName,
@@ -67,6 +68,8 @@ pub struct StoreSubject {
     pub logs: Arc<dyn LogStore>,
     /// It in numbers.
     pub overview: Arc<dyn Overview>,
+    /// Its verification reports.
+    pub reports: Arc<dyn ReportStore>,
     /// How it comes to know an automation job.
     pub automation: AddAutomationJob,
     /// The clock that it goes by.
@@ -80,7 +83,7 @@ impl StoreSubject {
     pub fn new<S>(store: Arc<S>, automation: AddAutomationJob, clock: Arc<ManualClock>, guard: Guard) -> Self
     where
         S: JobStore + Inventory + ChangeIdRepo + ExtentJournal,
-        S: VolumeRegistry + ExportRegistry + LogStore + Overview,
+        S: VolumeRegistry + ExportRegistry + LogStore + Overview + ReportStore,
     {
         Self {
             jobs: store.clone(),
@@ -90,7 +93,8 @@ impl StoreSubject {
             volumes: store.clone(),
             exports: store.clone(),
             logs: store.clone(),
-            overview: store,
+            overview: store.clone(),
+            reports: store,
             automation,
             clock,
             guard,
@@ -126,6 +130,7 @@ pub fn store_cases() -> Vec<Case<StoreSubject>> {
     all.extend(lines::cases());
     all.extend(retention::cases());
     all.extend(overview::cases());
+    all.extend(reports::cases());
     all
 }
 

@@ -28,9 +28,9 @@ const GRANULE: u64 = 4096;
 /// Status is asked for at most this much at once.
 const WINDOW: u64 = 1 << 30;
 /// So much is hashed by one task on both sides.
-const STRETCH: u64 = 4 << 20;
+pub(super) const STRETCH: u64 = 4 << 20;
 /// No more tasks are under way at once: more would only hold memory.
-const MOST_TASKS: usize = 16;
+pub(super) const MOST_TASKS: usize = 16;
 /// What differs is read in pieces of at most this.
 const PIECE: u64 = 1 << 20;
 
@@ -151,17 +151,45 @@ impl Comparison<'_> {
             retry: self.config.retry,
             stop: self.stop.clone(),
         };
-        // A task of its own: whoever has to hash here does so on all processors.
-        let task = AbortOnDropHandle::new(tokio::spawn(async move { pair.compare(extent).await }));
-        match task.await {
-            Ok(compared) => compared,
-            Err(error) => match error.try_into_panic() {
+        on_a_task(extent, async move { pair.compare(extent).await }).await
+    }
+}
+
+/// Works on an extent in a task of its own, so that hashes are made on all processors. It ends when nobody waits for it.
+pub(super) async fn on_a_task<T: Send + 'static>(
+    extent: Extent,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    match AbortOnDropHandle::new(tokio::spawn(work)).await {
+        Ok(done) => done,
+        Err(error) => {
+            match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => Err(Error::new(ErrorKind::Cancelled, "compare", extent)
                     .because("the program is shutting down")),
-            },
+            }
         }
     }
+}
+
+/// The hashes of all leaves of an extent, and how it was read.
+pub(super) async fn hash_all(
+    device: &dyn BlockDevice,
+    extent: Extent,
+    from: ReadFrom,
+    config: &RetryConfig,
+    stop: &CancellationToken,
+) -> Result<(Vec<LeafRun>, ReadManner)> {
+    let (mut runs, mut manner) = (Vec::new(), ReadManner::PastCache);
+    let mut rest = Some(extent);
+    while let Some(asked) = rest {
+        let found = retry(config, stop, || leaf_hashes(device, asked, from)).await?;
+        manner = manner.min(found.manner);
+        let end = found.runs.last().map_or(asked.offset(), |run| run.extent.end());
+        runs.extend(found.runs);
+        rest = Extent::between(end, extent.end());
+    }
+    Ok((runs, manner))
 }
 
 /// Both sides, as a task has them.
@@ -175,8 +203,8 @@ struct Pair {
 impl Pair {
     async fn compare(&self, extent: Extent) -> Result<Compared> {
         let ((source, _), (target, manner)) = futures_util::try_join!(
-            self.hash(&self.source, extent, ReadFrom::Anywhere),
-            self.hash(&self.target, extent, ReadFrom::Device)
+            hash_all(&*self.source, extent, ReadFrom::Anywhere, &self.retry, &self.stop),
+            hash_all(&*self.target, extent, ReadFrom::Device, &self.retry, &self.stop)
         )?;
         let mut suspects = ExtentSet::new();
         for (leaf, (one, other)) in extent.pieces(LEAF).zip(each(&source).zip(each(&target))) {
@@ -189,25 +217,6 @@ impl Pair {
             differences.extend(self.narrow(suspect).await?);
         }
         Ok(Compared { source, target, differences, manner })
-    }
-
-    /// The hashes of all leaves of an extent.
-    async fn hash(
-        &self,
-        device: &Arc<dyn BlockDevice>,
-        extent: Extent,
-        from: ReadFrom,
-    ) -> Result<(Vec<LeafRun>, ReadManner)> {
-        let (mut runs, mut manner) = (Vec::new(), ReadManner::PastCache);
-        let mut rest = Some(extent);
-        while let Some(asked) = rest {
-            let found = retry(&self.retry, &self.stop, || leaf_hashes(&**device, asked, from)).await?;
-            manner = manner.min(found.manner);
-            let end = found.runs.last().map_or(asked.offset(), |run| run.extent.end());
-            runs.extend(found.runs);
-            rest = Extent::between(end, extent.end());
-        }
-        Ok((runs, manner))
     }
 
     /// The granules that differ of leaves that do.

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use crate::record::SampleSize;
 use crate::traits::Provisioning;
 use crate::{ByteSize, VmPath};
 
@@ -28,6 +29,8 @@ pub enum VerifyLevel {
     /// Nothing.
     #[default]
     None,
+    /// Leaves chosen at random. It proves nothing of the others.
+    Sample(SampleSize),
     /// What this epoch copied.
     Changed,
     /// Whole disks.

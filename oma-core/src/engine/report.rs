@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::explain::StageTimes;
+use crate::seal::SealedReport;
 use crate::state::ReplicationType;
 use crate::{ByteSize, ChangeId, DiskKey, Epoch, Error, JobId, VolumeId};
 
@@ -38,6 +39,8 @@ pub struct Report {
     pub duration: Duration,
     /// Its disks, by key.
     pub disks: Vec<DiskReport>,
+    /// What was compared, when anything was; stored with the job.
+    pub verification: Option<SealedReport>,
     /// What is left behind or an operator should know.
     pub warnings: Vec<String>,
 }

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
+use crate::seal::Signer;
 use crate::traits::{
-    ChangeIdRepo, DiskSource, ExportRegistry, ExportServer, ExtentJournal, Inventory, JobStore,
+    ChangeIdRepo, DiskSource, ExportRegistry, ExportServer, ExtentJournal, Inventory, JobStore, ReportStore,
     VolumeBackend, VolumeRegistry,
 };
 
@@ -20,6 +21,10 @@ pub struct Services {
     pub volumes: Arc<dyn VolumeRegistry>,
     /// Exports as recorded.
     pub exports: Arc<dyn ExportRegistry>,
+    /// Verification reports.
+    pub reports: Arc<dyn ReportStore>,
+    /// Who signs them; without, they are stored as they are.
+    pub signer: Option<Arc<dyn Signer>>,
     /// Where blocks are read.
     pub source: Arc<dyn DiskSource>,
     /// Where volumes live.
@@ -37,7 +42,13 @@ impl Services {
         server: Arc<dyn ExportServer>,
     ) -> Self
     where
-        S: JobStore + Inventory + ChangeIdRepo + ExtentJournal + VolumeRegistry + ExportRegistry,
+        S: JobStore
+            + Inventory
+            + ChangeIdRepo
+            + ExtentJournal
+            + VolumeRegistry
+            + ExportRegistry
+            + ReportStore,
     {
         Self {
             jobs: store.clone(),
@@ -45,10 +56,18 @@ impl Services {
             change_ids: store.clone(),
             journal: store.clone(),
             volumes: store.clone(),
-            exports: store,
+            exports: store.clone(),
+            reports: store,
+            signer: None,
             source,
             backend,
             server,
         }
+    }
+
+    /// The same with somebody who signs verification reports.
+    #[must_use]
+    pub fn with_signer(self, signer: Arc<dyn Signer>) -> Self {
+        Self { signer: Some(signer), ..self }
     }
 }

@@ -9,6 +9,7 @@ mod log;
 mod operation;
 mod retry;
 mod summary;
+mod verification;
 mod vm;
 mod volume;
 
@@ -21,5 +22,6 @@ pub use log::{JobLine, LogEvent, LogFilter, Page, PageStart, Pruned, Retention};
 pub use operation::{Operation, OperationSpec};
 pub use retry::RetryPolicy;
 pub use summary::{Ended, Summary};
+pub use verification::{DiskVerification, SampleSize, VerificationReport, VerificationScope};
 pub use vm::{DiskRecord, SourceDisk, SourceIdentity, SourceVm, VmContext};
 pub use volume::{ContentStamp, VolumeContent, VolumeRecord, VolumeTag};

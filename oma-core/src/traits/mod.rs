@@ -19,6 +19,7 @@ mod job_store;
 mod leaf_hasher;
 mod log_store;
 mod overview;
+mod report_store;
 mod volume_backend;
 mod volume_registry;
 
@@ -37,6 +38,7 @@ pub use job_store::JobStore;
 pub use leaf_hasher::{HashedLeaves, LeafHasher, ReadFrom, ReadManner};
 pub use log_store::LogStore;
 pub use overview::Overview;
+pub use report_store::ReportStore;
 pub use volume_backend::{BackendCapabilities, Provisioning, Volume, VolumeBackend, VolumeSpec};
 pub use volume_registry::VolumeRegistry;
 
@@ -49,4 +51,5 @@ mod dyn_safe {
     const _: fn(&dyn InPlace, &dyn LeafHasher) = |_, _| ();
     const _: fn(&dyn JobStore, &dyn Inventory, &dyn ChangeIdRepo, &dyn ExtentJournal) = |_, _, _, _| ();
     const _: fn(&dyn VolumeRegistry, &dyn ExportRegistry, &dyn LogStore, &dyn Overview) = |_, _, _, _| ();
+    const _: fn(&dyn ReportStore) = |_| ();
 }

@@ -17,6 +17,7 @@ pub(crate) mod lines;
 pub(crate) mod meta;
 pub(crate) mod operations;
 pub(crate) mod overview;
+pub(crate) mod reports;
 pub(crate) mod tables;
 pub(crate) mod vms;
 pub(crate) mod volumes;
@@ -49,6 +50,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, crate::db::Sql)> {
         meta::ALL,
         operations::ALL,
         overview::ALL,
+        reports::ALL,
         tables::ALL,
         vms::ALL,
         volumes::ALL,

@@ -177,6 +177,9 @@ tables! {
     "disk_journal_extents" named by "vm_disk_id" {
         "vm_disk_id": Int, "start_offset": Int, "end_offset": Int, "checksum": Text,
     }
+    "verification_reports" named by "job_id" {
+        "job_id": Text, "report": Text, "created_at": Time,
+    }
     "failover_jobs" numbered by "id" {
         "id": Int, "job_id": Text, "vm_context_id": Text, "vm_id": Text, "replication_job_id": Text, "job_type": Text,
         "status": Text, "source_vm_name": Text, "source_vm_spec": Text, "destination_vm_id": Text,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use oma_core::engine::Services;
+use oma_core::seal::SigningKey;
 use oma_core::traits::{DiskSource, VolumeRegistry};
 use oma_core::{Error, ErrorKind, Result, WorkerId};
 use oma_nbd::{Server, ServerConfig};
@@ -11,6 +12,7 @@ use oma_store::{SqlStore, StoreConfig};
 use oma_volume::file::{FileBackend, FileConfig};
 
 use crate::data_dir::{DataDir, Lock};
+use crate::signing_key;
 
 /// The services of one process on one data directory.
 #[derive(Debug)]
@@ -27,13 +29,15 @@ impl Appliance {
     pub(crate) async fn open(data: &DataDir, source: Arc<dyn DiskSource>) -> Result<Self> {
         let lock = data.lock()?;
         let store = SqlStore::open(&config(data)?).await?;
-        Self::wire(data, source, store, Some(lock)).await
+        let appliance = Self::wire(data, source, store, Some(lock)).await?;
+        Ok(appliance.signing(Some(signing_key::load_or_make(&data.signing_key())?)))
     }
 
     /// Opens a data directory to look at records and volumes, also while another process works in it.
     pub(crate) async fn open_to_read(data: &DataDir, source: Arc<dyn DiskSource>) -> Result<Self> {
         let store = open_records(data).await?;
-        Self::wire(data, source, store, None).await
+        let appliance = Self::wire(data, source, store, None).await?;
+        Ok(appliance.signing(signing_key::load(&data.signing_key())?))
     }
 
     async fn wire(
@@ -49,6 +53,14 @@ impl Appliance {
         let server = Server::new(ServerConfig::default());
         let services = Services::new(Arc::clone(&store), source, Arc::new(backend), Arc::new(server));
         Ok(Self { services, worker, store, _lock: lock })
+    }
+
+    /// With this key, verification reports are signed.
+    fn signing(self, key: Option<SigningKey>) -> Self {
+        match key {
+            Some(key) => Self { services: self.services.with_signer(Arc::new(key)), ..self },
+            None => self,
+        }
     }
 
     /// Closes the database; the lock goes with the value.

@@ -2,9 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use oma_core::engine::VerifyLevel;
+use oma_core::record::SampleSize;
+use oma_core::seal::PublicKey;
 use oma_core::traits::Provisioning;
 use oma_core::{ByteSize, ChangeId, DiskKey, ExportName, JobId, VmPath};
 use oma_nbd::ClientName;
@@ -34,8 +37,12 @@ pub(crate) enum Command {
     Replicate(ReplicateArgs),
     /// Copy one disk to a file, a block device or an NBD export, without records
     Copy(CopyArgs),
-    /// Compare the disks of a VM with their volumes, byte by byte
+    /// Compare the disks of a VM with their volumes, or check a report of that
     Verify(VerifyArgs),
+    /// Print the verification report of a job
+    Report(ReportArgs),
+    /// Print the public key that verification reports of this data directory are signed with
+    Key,
     /// List replication jobs, newest first
     Jobs,
     /// List disks, their volumes and how far they are
@@ -93,8 +100,7 @@ The exit codes stand in `oma --help`.";
 pub(crate) struct ReplicateArgs {
     #[command(flatten)]
     pub(crate) disks: DiskArgs,
-    /// What is compared with the source before the epoch is committed
-    #[arg(long, value_enum, default_value = "none", value_name = "LEVEL")]
+    #[arg(long, default_value = "none", value_name = "LEVEL", help = LEVEL)]
     pub(crate) verify: VerifyArg,
     /// When the space of new volumes is allocated
     #[arg(long, value_enum, default_value = "thin", value_name = "WHEN")]
@@ -141,19 +147,75 @@ impl CopyArgs {
     }
 }
 
+const LEVEL: &str = "What is compared with the source before the epoch is committed: none, \
+    sample[=COUNT|=N/1000] of leaves of 64 KiB chosen at random, changed, full";
+
 const VERIFY_HELP: &str = "\
-Example:
-    oma verify --vm-path /DC/vm/web01 --source /dev/vg0/web01
+Examples:
+    oma verify --vm-path /DC/vm/web01 --source /dev/vg0/web01 --save report.json
+    oma verify --vm-path /DC/vm/web01 --source /dev/vg0/web01 --level sample=20/1000
 
 Nothing is changed. Each extent that differs is named, in units of 4 KiB, and the exit
 code is 3. A source that was written since its last epoch differs, rightly.
---bitmap and --change-id have no effect here: all is compared.";
+--bitmap and --change-id have no effect here.
+
+A report is checked anywhere, without the appliance that made it:
+    oma verify --report report.json --public-key KEY --source web01.raw --volume copy.raw
+KEY is what `oma key` printed there; without it, the key of this data directory. The exit
+code is 8 for a report that was changed or cut, 2 for one of another version, 1 for one
+that another key signed, 3 when it tells of differences or a file has another root.";
 
 #[derive(Debug, Args)]
 #[command(after_help = VERIFY_HELP)]
 pub(crate) struct VerifyArgs {
-    #[command(flatten)]
-    pub(crate) disks: DiskArgs,
+    /// Inventory path of the VM
+    #[arg(long, value_name = "/DC/vm/NAME", required_unless_present = "report")]
+    pub(crate) vm_path: Option<VmPath>,
+    #[arg(long, value_name = "URI|FILE", required_unless_present_any = ["disk", "report"], conflicts_with = "disk")]
+    #[arg(help = SOURCE)]
+    pub(crate) source: Option<String>,
+    /// Key of that disk within the VM
+    #[arg(long, value_name = "KEY", default_value = "disk-2000", conflicts_with = "disk")]
+    pub(crate) disk_key: DiskKey,
+    #[arg(long, hide = true, conflicts_with = "disk")]
+    bitmap: Option<String>,
+    #[arg(long, hide = true, conflicts_with = "disk")]
+    change_id: Option<ChangeId>,
+    /// A disk of a VM that has several; once per disk, as with `oma replicate`
+    #[arg(long, value_name = "KEY=SOURCE", conflicts_with = "report")]
+    disk: Vec<DiskArg>,
+    /// What is compared: full, or sample[=COUNT|=N/1000] of leaves of 64 KiB chosen at random
+    #[arg(long, default_value = "full", value_name = "LEVEL", conflicts_with = "report")]
+    pub(crate) level: VerifyArg,
+    /// Write the signed report to a file
+    #[arg(long, value_name = "FILE", conflicts_with = "report")]
+    pub(crate) save: Option<PathBuf>,
+    /// Check this report, in place of comparing
+    #[arg(long, value_name = "FILE", conflicts_with = "vm_path")]
+    pub(crate) report: Option<PathBuf>,
+    /// The key that the report must be signed with
+    #[arg(long, value_name = "KEY", conflicts_with = "vm_path")]
+    pub(crate) public_key: Option<PublicKey>,
+    /// A file or block device whose root must be that of the volume in the report; --source names one for the source
+    #[arg(long, value_name = "FILE", conflicts_with = "vm_path")]
+    pub(crate) volume: Option<PathBuf>,
+}
+
+impl VerifyArgs {
+    /// The disks, however they were named.
+    pub(crate) fn list(&self) -> Vec<DiskArg> {
+        list(self.source.as_deref(), &self.disk_key, (&self.bitmap, &self.change_id), &self.disk)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The job, as `oma jobs` lists it
+    #[arg(value_name = "JOB")]
+    pub(crate) job: JobId,
+    /// Write the signed report to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
 }
 
 const SOURCE: &str = "The disk, of a VM that has one: a raw file, a block device, \
@@ -186,33 +248,60 @@ pub(crate) struct DiskArgs {
 impl DiskArgs {
     /// The disks, however they were named.
     pub(crate) fn list(&self) -> Vec<DiskArg> {
-        let single = self.source.as_ref().map(|source| DiskArg {
-            key: self.disk_key.clone(),
-            source: source.clone(),
-            bitmap: self.bitmap.clone(),
-            change_id: self.change_id.clone(),
-        });
-        single.into_iter().chain(self.disk.iter().cloned()).collect()
+        list(self.source.as_deref(), &self.disk_key, (&self.bitmap, &self.change_id), &self.disk)
     }
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum VerifyArg {
-    /// Nothing
-    None,
-    /// What this epoch copied
-    Changed,
-    /// Whole disks
-    Full,
+/// One disk named by its source, or several.
+fn list(
+    source: Option<&str>,
+    key: &DiskKey,
+    (bitmap, change_id): (&Option<String>, &Option<ChangeId>),
+    several: &[DiskArg],
+) -> Vec<DiskArg> {
+    let single = source.map(|source| DiskArg {
+        key: key.clone(),
+        source: source.to_owned(),
+        bitmap: bitmap.clone(),
+        change_id: change_id.clone(),
+    });
+    single.into_iter().chain(several.iter().cloned()).collect()
+}
+
+/// How much is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VerifyArg(VerifyLevel);
+
+/// Without a number, one leaf of a hundred.
+const USUAL_SAMPLE: SampleSize = SampleSize::Permille(10);
+
+impl FromStr for VerifyArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size = |text: &str| match text.strip_suffix("/1000") {
+            Some(permille) => {
+                permille.parse().ok().filter(|n| (1..=1000).contains(n)).map(SampleSize::Permille)
+            }
+            None => text.parse().ok().filter(|count| *count > 0).map(SampleSize::Leaves),
+        };
+        let level = match (text, text.strip_prefix("sample=")) {
+            ("none", _) => Some(VerifyLevel::None),
+            ("sample", _) => Some(VerifyLevel::Sample(USUAL_SAMPLE)),
+            ("changed", _) => Some(VerifyLevel::Changed),
+            ("full", _) => Some(VerifyLevel::Full),
+            (_, Some(count)) => size(count).map(VerifyLevel::Sample),
+            (_, None) => None,
+        };
+        level
+            .map(Self)
+            .ok_or_else(|| "name none, sample, sample=COUNT, sample=N/1000, changed or full".to_owned())
+    }
 }
 
 impl From<VerifyArg> for VerifyLevel {
     fn from(arg: VerifyArg) -> Self {
-        match arg {
-            VerifyArg::None => Self::None,
-            VerifyArg::Changed => Self::Changed,
-            VerifyArg::Full => Self::Full,
-        }
+        arg.0
     }
 }
 
@@ -364,6 +453,40 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn levels_are_named_and_samples_counted() {
+        let level = |text: &str| text.parse::<VerifyArg>().map(VerifyLevel::from).ok();
+        assert_eq!(level("full"), Some(VerifyLevel::Full));
+        assert_eq!(level("sample"), Some(VerifyLevel::Sample(SampleSize::Permille(10))));
+        assert_eq!(level("sample=7"), Some(VerifyLevel::Sample(SampleSize::Leaves(7))));
+        assert_eq!(level("sample=1000/1000"), Some(VerifyLevel::Sample(SampleSize::Permille(1000))));
+        for wrong in
+            ["", "all", "sample=", "sample=0", "sample=1001/1000", "sample=0/1000", "sample=5%", "Full"]
+        {
+            assert_eq!(level(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_report_is_checked_or_disks_are_compared_but_not_both() {
+        let parse = |args: &[&str]| {
+            Cli::try_parse_from(["oma", "verify"].iter().chain(args).copied().collect::<Vec<_>>())
+        };
+        assert!(parse(&["--vm-path", "/DC/vm/a", "--source", "a.raw", "--level", "sample"]).is_ok());
+        assert!(parse(&["--report", "r.json"]).is_ok());
+        assert!(parse(&["--report", "r.json", "--source", "a.raw", "--volume", "b.raw"]).is_ok());
+        for wrong in [
+            &["--vm-path", "/DC/vm/a"][..],
+            &["--source", "a.raw"],
+            &["--report", "r.json", "--vm-path", "/DC/vm/a"],
+            &["--report", "r.json", "--level", "full"],
+            &["--report", "r.json", "--save", "s.json"],
+            &["--vm-path", "/DC/vm/a", "--source", "a.raw", "--volume", "b.raw"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

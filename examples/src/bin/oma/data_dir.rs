@@ -32,6 +32,11 @@ impl DataDir {
         self.path.join("volumes")
     }
 
+    /// The key that signs verification reports.
+    pub(crate) fn signing_key(&self) -> PathBuf {
+        self.path.join("report.key")
+    }
+
     /// The URL of the database. Every character of the path counts as it is.
     pub(crate) fn database_url(&self) -> Result<String> {
         let path = self.path.join("oma.db");

@@ -12,8 +12,10 @@ mod progress;
 mod report;
 mod serving;
 mod signals;
+mod signing_key;
 mod source;
 mod table;
+mod verification;
 
 use std::io;
 use std::process::ExitCode;

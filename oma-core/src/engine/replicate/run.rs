@@ -11,6 +11,7 @@ use crate::engine::progress::{Event, Progress};
 use crate::engine::report::{Outcome, Report};
 use crate::engine::services::Services;
 use crate::record::{Lease, ReplicationJob, SourceVm, VmContext};
+use crate::seal::SealedReport;
 use crate::state::{JobEvent, JobStatus, ReplicationType};
 use crate::traits::PointInTime;
 use crate::{Error, ErrorKind, Result};
@@ -30,6 +31,7 @@ pub(super) struct Run<'r> {
     pub(super) lease: Lease,
     pub(super) point: Option<PointInTime>,
     pub(super) disks: Vec<RunDisk>,
+    pub(super) verification: Option<SealedReport>,
     warnings: Vec<String>,
 }
 
@@ -60,6 +62,7 @@ impl<'r> Run<'r> {
             lease,
             point: None,
             disks: Vec::new(),
+            verification: None,
             warnings: Vec::new(),
         }
     }
@@ -110,6 +113,7 @@ impl<'r> Run<'r> {
             duration,
             disks: self.disks.into_iter().map(disk).collect(),
             outcome,
+            verification: self.verification,
             warnings: self.warnings,
         }
     }

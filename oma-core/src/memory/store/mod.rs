@@ -11,6 +11,7 @@ mod jobs;
 mod journal;
 mod logs;
 mod overview;
+mod reports;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use crate::record::{
     CbtRecord, CommittedChange, DiskRecord, EpochCommit, ExportRecord, JobLine, JournalEntry, Lease,
     LogEvent, Operation, ReplicationJob, VmContext, VolumeRecord,
 };
+use crate::seal::SealedReport;
 use crate::{
     AutomationJobId, ByteSize, Clock, ContextId, DiskKey, DiskRef, ExportName, Fence, Generation, InstanceId,
     JobId, LogId, OperationId, Result, SystemClock, Timestamp, VolumeId,
@@ -35,7 +37,8 @@ use crate::{
 /// Implements [`JobStore`](crate::traits::JobStore), [`Inventory`](crate::traits::Inventory),
 /// [`ChangeIdRepo`](crate::traits::ChangeIdRepo), [`ExtentJournal`](crate::traits::ExtentJournal),
 /// [`VolumeRegistry`](crate::traits::VolumeRegistry), [`ExportRegistry`](crate::traits::ExportRegistry),
-/// [`LogStore`](crate::traits::LogStore) and [`Overview`](crate::traits::Overview).
+/// [`LogStore`](crate::traits::LogStore), [`Overview`](crate::traits::Overview) and
+/// [`ReportStore`](crate::traits::ReportStore).
 #[derive(Debug)]
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
@@ -90,6 +93,7 @@ struct State {
     jobs: BTreeMap<JobId, Job>,
     history: Vec<CbtRecord>,
     journals: BTreeMap<DiskRef, JournalEntry>,
+    reports: BTreeMap<JobId, SealedReport>,
     volumes: BTreeMap<VolumeId, VolumeRecord>,
     /// For which disks volumes were made that are gone: an id never passes to another disk.
     gone: BTreeMap<VolumeId, DiskRef>,
@@ -144,6 +148,7 @@ impl State {
             jobs: BTreeMap::new(),
             history: Vec::new(),
             journals: BTreeMap::new(),
+            reports: BTreeMap::new(),
             volumes: BTreeMap::new(),
             gone: BTreeMap::new(),
             operations: BTreeMap::new(),

@@ -67,6 +67,9 @@ orphans! {
     "disk_journal_extents" by "vm_disk_id" {
         "vm_disk_id" -> "disk_journals"."vm_disk_id",
     }
+    "verification_reports" by "job_id" {
+        "job_id" -> "replication_jobs"."id",
+    }
     "failover_jobs" by "job_id" {
         "vm_context_id" -> "vm_replication_contexts"."context_id",
         "replication_job_id" -> "replication_jobs"."id",
@@ -109,6 +112,7 @@ mod tests {
             include_str!("../../../migrations/mysql/0001_replication.sql"),
             include_str!("../../../migrations/mysql/0002_automation.sql"),
             include_str!("../../../migrations/mysql/0003_journal.sql"),
+            include_str!("../../../migrations/mysql/0004_reports.sql"),
         ];
         // The keys of journals and of their extents stand there twice: step 3 made both tables anew.
         let keys = schema.concat().matches("FOREIGN KEY").count() - 2;

@@ -2,13 +2,16 @@
 
 mod cancel;
 mod change_id;
+mod check_report;
 mod completions;
 mod copy;
 mod db;
 mod demo;
 mod disks;
 mod jobs;
+mod key;
 mod replicate;
+mod report;
 mod serve;
 mod verify;
 
@@ -32,6 +35,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Replicate(args) => replicate::run(&context, &args).await,
         Command::Copy(args) => copy::run(&context, &args).await,
         Command::Verify(args) => verify::run(&context, &args).await,
+        Command::Report(args) => Ok(report::run(&context, &args).await?),
+        Command::Key => Ok(key::run(&context)?),
         Command::Jobs => Ok(jobs::run(&context).await?),
         Command::Disks => Ok(disks::run(&context).await?),
         Command::ChangeId(args) => Ok(change_id::run(&context, &args).await?),

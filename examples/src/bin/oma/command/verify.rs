@@ -1,27 +1,42 @@
 use std::time::Instant;
 
 use oma_api::{DiskComparison, VerifyReport, VerifyStatus};
-use oma_core::engine::{self, DiskVerification, ReplicateConfig};
+use oma_core::engine::{self, ReplicateConfig};
+use oma_core::record::DiskVerification;
 use oma_core::{Error, ErrorKind, Result, VmPath};
 
-use super::Context;
+use super::{Context, check_report};
 use crate::appliance::Appliance;
 use crate::args::VerifyArgs;
 use crate::failure::Failed;
 use crate::signals::Signals;
-use crate::{output, source};
+use crate::{output, source, verification};
 
-/// Compares disks with their volumes.
+/// Compares disks with their volumes, or checks a report of that.
 pub(super) async fn run(context: &Context, args: &VerifyArgs) -> Result<(), Failed> {
+    match (&args.report, &args.vm_path) {
+        (Some(report), _) => check_report::run(context, args, report).await,
+        (None, Some(vm)) => compare(context, args, vm).await,
+        (None, None) => Err(Error::new(ErrorKind::Invalid, "verify", "nothing")
+            .because("name a VM with --vm-path or a report with --report")
+            .into()),
+    }
+}
+
+async fn compare(context: &Context, args: &VerifyArgs, vm: &VmPath) -> Result<(), Failed> {
     let begun = Instant::now();
-    let vm = &args.disks.vm_path;
-    let source = source::open(&args.disks.list())?;
+    let source = source::open(&args.list())?;
     let signals = Signals::listen("stopping; nothing was changed")?;
     let appliance = Appliance::open_to_read(&context.data, source).await?;
     output::note(format_args!("comparing the disks of {vm} with their volumes"));
-    let found = engine::verify(&appliance.services, &ReplicateConfig::default(), vm, signals.stop()).await;
+    let (services, config) = (&appliance.services, ReplicateConfig::default());
+    let found = engine::verify(services, &config, vm, args.level.into(), signals.stop()).await;
     appliance.close().await;
-    let disks: Vec<_> = found?.into_iter().map(comparison).collect();
+    let sealed = found?;
+    if let Some(path) = &args.save {
+        verification::save(&sealed, path)?;
+    }
+    let disks: Vec<_> = sealed.report.disks.into_iter().map(comparison).collect();
     let different: u64 = disks.iter().map(|disk| disk.bytes_different.bytes()).sum();
     let error = (different > 0).then(|| differs(vm, different));
     let report = VerifyReport {

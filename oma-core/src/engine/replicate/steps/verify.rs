@@ -1,46 +1,68 @@
 use std::sync::Arc;
 
-use crate::engine::compare::Comparison;
-use crate::engine::config::VerifyLevel;
-use crate::engine::replicate::disk::RunDisk;
 use crate::engine::replicate::run::Run;
-use crate::engine::verify::mismatch;
-use crate::{Extent, ExtentSet, Result};
+use crate::engine::verify::{DiskPair, mismatch, scope};
+use crate::record::{DiskVerification, VerificationReport, VerificationScope};
+use crate::seal::SealedReport;
+use crate::tree::LEAF;
+use crate::{Clock as _, Result, SystemClock};
 
-/// Compares source and target as far as was asked for, before anything is committed (L14).
+/// Compares source and target as far as was asked for, before anything is committed (L14). The report is stored with the job,
+/// whatever was found.
 ///
 /// A difference ends the generation: the next run does not build on this volume's content.
 pub(super) async fn verify(run: &mut Run<'_>) -> Result<()> {
+    let Some(scope) = scope(run.request.verify) else { return Ok(()) };
+    let begun = SystemClock.now();
+    let mut found = Vec::new();
     for index in 0..run.disks.len() {
-        let Some(scope) = scope(run.request.verify, &run.disks[index]) else { continue };
-        let result = verify_disk(run, &run.disks[index], &scope).await;
+        let result = verify_disk(run, index, &scope).await;
         let disk = &mut run.disks[index];
-        result.inspect_err(|error| disk.error = Some(error.chain()))?;
-        disk.verified = Some(scope.bytes());
+        let verification = result.inspect_err(|error| disk.error = Some(error.chain()))?;
+        disk.verified = Some(verification.compared);
+        found.push(verification);
     }
-    Ok(())
+    let report = VerificationReport {
+        version: VerificationReport::VERSION,
+        job: Some(run.job.id.clone()),
+        context: run.context.id.clone(),
+        vm: run.context.path.clone(),
+        epoch: Some(run.job.epoch),
+        scope,
+        leaf_bytes: LEAF,
+        begun,
+        ended: SystemClock.now(),
+        disks: found,
+    };
+    let sealed = SealedReport::new(report, run.services.signer.as_deref())?;
+    run.services.reports.put_report(&run.lease, &sealed).await?;
+    let report = run.verification.insert(sealed).report.clone();
+    judge(run, &report.disks).await
 }
 
-fn scope(level: VerifyLevel, disk: &RunDisk) -> Option<ExtentSet> {
-    match level {
-        VerifyLevel::None => None,
-        VerifyLevel::Changed => Some(disk.plan().scope.clone()),
-        VerifyLevel::Full => Some(Extent::between(0, disk.point.capacity.bytes()).into_iter().collect()),
-    }
-}
-
-async fn verify_disk(run: &Run<'_>, disk: &RunDisk, scope: &ExtentSet) -> Result<()> {
-    let comparison = Comparison {
+async fn verify_disk(run: &Run<'_>, index: usize, scope: &VerificationScope) -> Result<DiskVerification> {
+    let disk = &run.disks[index];
+    let pair = DiskPair {
+        point: &disk.point,
+        volume: &disk.ready_volume().record,
         source: Arc::clone(disk.source.as_ref().expect("copying comes before")),
         target: disk.target_device(),
-        config: run.config,
-        stop: run.stop,
+        changed: &disk.plan().scope,
     };
-    let differences = comparison.run(scope).await?.differences;
-    if differences.is_empty() {
-        return Ok(());
+    pair.verify(scope, run.config, run.stop).await
+}
+
+/// Refuses an epoch of which anything differs.
+async fn judge(run: &mut Run<'_>, found: &[DiskVerification]) -> Result<()> {
+    let mut first = Ok(());
+    for (disk, found) in run.disks.iter_mut().zip(found) {
+        if found.differences.is_empty() {
+            continue;
+        }
+        run.services.volumes.advance_generation(&run.lease, &found.volume).await?;
+        let error = mismatch(&found.key, &found.differences);
+        disk.error = Some(error.chain());
+        first = first.and(Err(error));
     }
-    let volume = &disk.ready_volume().record.id;
-    run.services.volumes.advance_generation(&run.lease, volume).await?;
-    Err(mismatch(&disk.point.key, &differences))
+    first
 }

@@ -166,6 +166,12 @@ async fn l14_a_difference_found_by_verification_commits_nothing_and_the_next_run
     assert_eq!(error.kind(), ErrorKind::Mismatch);
     assert!(error.chain().contains("8192+4096"), "{}", error.chain());
     assert_eq!(world.change_ids().await, [None]);
+    let stored = world.store.report_of(&report.job).await.unwrap().unwrap();
+    assert_eq!(Some(&stored), report.verification.as_ref());
+    assert_eq!(
+        stored.report.disks[0].differences.iter().collect::<Vec<_>>(),
+        [Extent::new(8192, 4096).unwrap()]
+    );
     let second = world.run_as(&request, &Silent).await.unwrap();
     assert_eq!(
         (second.disks[0].mode, second.disks[0].bytes_resumed),
@@ -181,9 +187,11 @@ async fn verification_without_a_job_names_what_differs_and_changes_nothing() {
     world.run().await;
     damage(&world, 4096 * 5);
     let (services, _) = world.services();
-    let found = verify(&services, &world.config, &world.vm, &CancellationToken::new()).await.unwrap();
-    let differences: Vec<_> = found[0].differences.iter().map(<(u64, u64)>::from).collect();
-    assert_eq!((found[0].compared, differences), (CAPACITY, vec![(4096 * 5, 4096)]));
+    let stop = CancellationToken::new();
+    let found = verify(&services, &world.config, &world.vm, VerifyLevel::Full, &stop).await.unwrap().report;
+    let differences: Vec<_> = found.disks[0].differences.iter().map(<(u64, u64)>::from).collect();
+    assert_eq!((found.disks[0].compared, differences), (CAPACITY, vec![(4096 * 5, 4096)]));
+    assert_eq!((found.epoch, found.is_identical(), found.job), (Some(Epoch(1)), false, None));
     assert_eq!(world.jobs().await.len(), 1);
     assert!(world.source.points().is_empty());
 }
@@ -199,4 +207,51 @@ async fn l12_a_volume_is_marked_before_its_first_write() {
     world.run_as(&world.request(), &look).await.unwrap();
     assert_eq!(marked.load(Ordering::SeqCst), 1);
     world.assert_replicated(1).await;
+}
+
+#[tokio::test]
+async fn l14_each_level_compares_what_it_says_and_its_report_is_stored_with_the_job() {
+    let world = World::new(&["disk-2000", "disk-2001"]).await;
+    world.run().await;
+    let leaves = SampleSize::Leaves(5);
+    for (level, compared) in [
+        (VerifyLevel::None, None),
+        (VerifyLevel::Sample(leaves), Some(5 * LEAF)),
+        (VerifyLevel::Sample(SampleSize::Permille(1000)), Some(CAPACITY.bytes())),
+        (VerifyLevel::Changed, Some(10_000)),
+        (VerifyLevel::Full, Some(CAPACITY.bytes())),
+    ] {
+        world.write("disk-2000", 3 << 20, 10_000, 3).await;
+        let request = ReplicateRequest { verify: level, ..world.request() };
+        let report = world.run_as(&request, &Silent).await.unwrap();
+        assert!(report.outcome.is_completed(), "{level:?}");
+        assert_eq!(report.disks[0].bytes_verified, compared.map(ByteSize::new), "{level:?}");
+        let stored = world.store.report_of(&report.job).await.unwrap();
+        assert_eq!(stored, report.verification);
+        assert_eq!(stored.is_some(), level != VerifyLevel::None);
+        let Some(stored) = stored.map(|sealed| sealed.report) else { continue };
+        assert_eq!((stored.job.as_ref(), stored.epoch), (Some(&report.job), Some(report.epoch)));
+        assert_eq!((stored.disks.len(), stored.is_identical()), (2, true));
+        let disk = &stored.disks[0];
+        assert_eq!(Some(&disk.change_id), report.disks[0].change_id.as_ref());
+        assert_eq!(disk.source_root, disk.target_root);
+        let is_whole = matches!(compared, Some(compared) if compared == CAPACITY.bytes());
+        assert_eq!(disk.source_root.is_some(), is_whole, "{level:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_root_of_a_report_is_that_of_the_disk() {
+    let world = World::new(&["disk-2000"]).await;
+    let request = ReplicateRequest { verify: VerifyLevel::Full, ..world.request() };
+    let report = world.run_as(&request, &Silent).await.unwrap();
+    let reported = report.verification.unwrap().report.disks[0].source_root;
+    for device in [world.source.disk(&world.vm, &key("disk-2000")).unwrap(), world.target("disk-2000").await]
+    {
+        let device: Arc<dyn BlockDevice> = Arc::new(device);
+        let root = tree_root(&device, CAPACITY, &world.config, &CancellationToken::new()).await.unwrap();
+        assert_eq!(Some(root), reported);
+        let larger = tree_root(&device, ByteSize::gib(1), &world.config, &CancellationToken::new()).await;
+        assert_eq!(larger.unwrap_err().kind(), ErrorKind::Invalid);
+    }
 }

@@ -12,15 +12,16 @@ use futures_util::TryStreamExt;
 use super::*;
 use crate::engine::config::VerifyLevel;
 use crate::engine::progress::Silent;
-use crate::engine::{RetryConfig, cancel, verify};
+use crate::engine::{RetryConfig, cancel, tree_root, verify};
 use crate::memory::{
     ManualClock, MemoryBackend, MemoryDevice, MemoryExportServer, MemorySource, MemoryStore,
 };
 use crate::record::{DiskRecord, VolumeTag};
-use crate::record::{JobFilter, VolumeContent, VolumeRecord};
+use crate::record::{JobFilter, SampleSize, VolumeContent, VolumeRecord};
 use crate::state::{ContextStatus, DiskStatus, JobStatus};
-use crate::traits::{Access, DiskSource, ExportServer, VolumeBackend};
+use crate::traits::{Access, DiskSource, ExportServer, ReportStore, VolumeBackend};
 use crate::traits::{BlockDevice, Durability, ExportRegistry, Inventory, JobStore, VolumeRegistry};
+use crate::tree::LEAF;
 use crate::{ByteSize, ChangeId, Endpoint, Epoch, Extent, InstanceId, Retry, Timestamp, VmPath};
 
 const CAPACITY: ByteSize = ByteSize::mib(4);

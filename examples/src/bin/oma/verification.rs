@@ -1,0 +1,89 @@
+//! Verification reports for readers: as a table, and as a file.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use oma_core::Result;
+use oma_core::record::{SampleSize, VerificationReport, VerificationScope};
+use oma_core::seal::SealedReport;
+use oma_core::traits::ReadManner;
+
+use crate::failure::io_error;
+use crate::output;
+use crate::table::{Align, Table};
+
+/// One row a disk.
+pub(crate) fn table(report: &VerificationReport) -> Table {
+    let mut table = Table::new(&[
+        ("VM", Align::Left),
+        ("epoch", Align::Right),
+        ("disk", Align::Left),
+        ("level", Align::Left),
+        ("compared", Align::Right),
+        ("of", Align::Right),
+        ("different", Align::Right),
+        ("read back", Align::Left),
+        ("root", Align::Left),
+    ]);
+    for disk in &report.disks {
+        table.row([
+            report.vm.to_string(),
+            report.epoch.map(|epoch| epoch.to_string()).unwrap_or_default(),
+            disk.key.to_string(),
+            level(&report.scope),
+            disk.compared.to_string(),
+            disk.capacity.to_string(),
+            disk.differences.bytes().to_string(),
+            manner(disk.read_back).to_owned(),
+            disk.source_root.map(|root| root.to_string()).unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+/// A line for each extent that differs.
+pub(crate) fn print_differences(report: &VerificationReport) -> Result<()> {
+    for disk in &report.disks {
+        for extent in disk.differences.iter() {
+            let (length, offset) = (extent.length(), extent.offset());
+            output::line(format_args!("{}: {length} bytes differ at {offset}", disk.key))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a report into a file, in place of what is there, when all of it is written.
+pub(crate) fn save(sealed: &SealedReport, path: &Path) -> Result<()> {
+    let failed = |error| io_error("write the report", path.display(), error);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+    writeln!(file, "{}", sealed.to_json()?).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// Reads a report from a file; the signature is not looked at.
+pub(crate) fn read(path: &Path) -> Result<SealedReport> {
+    let bytes = fs::read(path).map_err(|error| io_error("read the report", path.display(), error))?;
+    SealedReport::parse(&String::from_utf8_lossy(&bytes))
+}
+
+fn level(scope: &VerificationScope) -> String {
+    match scope {
+        VerificationScope::Full => "whole disk".to_owned(),
+        VerificationScope::Changed => "changed".to_owned(),
+        VerificationScope::Sample { size: SampleSize::Leaves(count), .. } => format!("sample of {count}"),
+        VerificationScope::Sample { size: SampleSize::Permille(permille), .. } => {
+            format!("sample of {permille}/1000")
+        }
+    }
+}
+
+const fn manner(manner: ReadManner) -> &'static str {
+    match manner {
+        ReadManner::PastCache => "past the page cache",
+        ReadManner::ThroughCache => "through the page cache",
+    }
+}

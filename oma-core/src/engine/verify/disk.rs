@@ -1,0 +1,61 @@
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::sample;
+use crate::engine::compare::Comparison;
+use crate::engine::config::ReplicateConfig;
+use crate::record::{DiskVerification, VerificationScope, VolumeRecord};
+use crate::traits::{BlockDevice, PointDisk};
+use crate::{Clock as _, Extent, ExtentSet, Result, SystemClock};
+
+/// A disk and its volume, both open.
+#[derive(Debug)]
+pub(in crate::engine) struct DiskPair<'a> {
+    pub(in crate::engine) point: &'a PointDisk,
+    pub(in crate::engine) volume: &'a VolumeRecord,
+    pub(in crate::engine) source: Arc<dyn BlockDevice>,
+    pub(in crate::engine) target: Arc<dyn BlockDevice>,
+    /// What the epoch copied, for [`VerificationScope::Changed`].
+    pub(in crate::engine) changed: &'a ExtentSet,
+}
+
+impl DiskPair<'_> {
+    /// Compares as much as the scope says.
+    pub(in crate::engine) async fn verify(
+        self,
+        scope: &VerificationScope,
+        config: &ReplicateConfig,
+        stop: &CancellationToken,
+    ) -> Result<DiskVerification> {
+        let begun = SystemClock.now();
+        let capacity = self.point.capacity;
+        let whole: ExtentSet = Extent::between(0, capacity.bytes()).into_iter().collect();
+        let wanted = match scope {
+            VerificationScope::Full => whole.clone(),
+            VerificationScope::Changed => self.changed.intersection(&whole),
+            VerificationScope::Sample { size, seed } => sample::leaves(*size, *seed, capacity),
+        };
+        let held: ExtentSet = Extent::between(0, self.target.info().capacity.bytes()).into_iter().collect();
+        let Self { point, volume, source, target, .. } = self;
+        let comparison = Comparison { source, target, config, stop };
+        let mut found = comparison.run(&wanted.intersection(&held)).await?;
+        // What the source has beyond the volume's end differs, whatever it holds.
+        found.differences.extend(wanted.difference(&held).iter());
+        let roots = found.roots.filter(|_| wanted == whole && found.compared == capacity);
+        Ok(DiskVerification {
+            key: point.key.clone(),
+            volume: volume.id.clone(),
+            generation: volume.generation,
+            change_id: point.change_id.clone(),
+            capacity,
+            compared: wanted.bytes(),
+            source_root: roots.map(|roots| roots.source),
+            target_root: roots.map(|roots| roots.target),
+            read_back: found.manner,
+            differences: found.differences,
+            begun,
+            ended: SystemClock.now(),
+        })
+    }
+}

@@ -1,0 +1,147 @@
+//! Compares a VM's volumes with its source, without a job.
+
+mod disk;
+mod root;
+mod sample;
+
+use tokio_util::sync::CancellationToken;
+
+use super::config::{ReplicateConfig, VerifyLevel};
+use super::retry::retry;
+use super::services::Services;
+use crate::Clock as _;
+use crate::record::{
+    DiskRecord, DiskVerification, VerificationReport, VerificationScope, VolumeContent, VolumeTag,
+};
+use crate::seal::SealedReport;
+use crate::traits::{Access, PointDisk, PointInTime};
+use crate::tree::LEAF;
+use crate::{DiskKey, Epoch, Error, ErrorKind, ExtentSet, JobId, Result, SystemClock, VmPath};
+
+pub(super) use disk::DiskPair;
+pub use root::tree_root;
+
+/// How many differing extents an error text names.
+const NAMED: usize = 16;
+
+/// What a level means now; `None` when nothing is to be compared. A sample gets a seed of its own.
+pub(super) fn scope(level: VerifyLevel) -> Option<VerificationScope> {
+    match level {
+        VerifyLevel::None => None,
+        VerifyLevel::Sample(size) => Some(VerificationScope::Sample { size, seed: sample::fresh_seed() }),
+        VerifyLevel::Changed => Some(VerificationScope::Changed),
+        VerifyLevel::Full => Some(VerificationScope::Full),
+    }
+}
+
+/// Compares every disk of a source with its volume, whole or by a sample (L14). Nothing is changed, and nothing recorded.
+///
+/// A source that has moved on since the last epoch differs, rightly.
+///
+/// # Errors
+/// `NotFound` for a VM, disk or volume without a record; `Busy` while a job writes; `Invalid` for a level that is about an
+/// epoch, of which there is none here; what the source and the backend answer.
+pub async fn verify(
+    services: &Services,
+    config: &ReplicateConfig,
+    vm: &VmPath,
+    level: VerifyLevel,
+    stop: &CancellationToken,
+) -> Result<SealedReport> {
+    let scope = match scope(level) {
+        Some(scope @ (VerificationScope::Full | VerificationScope::Sample { .. })) => scope,
+        Some(VerificationScope::Changed) | None => {
+            return Err(Error::new(ErrorKind::Invalid, "verify", vm)
+                .because("without a job there is no epoch; compare whole disks or a sample"));
+        }
+    };
+    let begun = SystemClock.now();
+    let source = retry(&config.retry, stop, || services.source.discover(vm)).await?;
+    let context =
+        services.inventory.by_identity(&source.identity).await?.ok_or_else(|| never_replicated(vm))?;
+    let records = services.inventory.disks(&context.id).await?;
+    let job = JobId::mint(begun);
+    let point = retry(&config.retry, stop, || services.source.freeze(vm, &job)).await?;
+    let look = Look { services, config, point: &point, records: &records, scope: &scope, stop };
+    let found = look.all().await;
+    services.source.release(&point.id).await?;
+    let (disks, epochs): (Vec<_>, Vec<_>) = found?.into_iter().unzip();
+    let epoch = epochs.first().copied().flatten().filter(|first| epochs.iter().all(|e| *e == Some(*first)));
+    let report = VerificationReport {
+        version: VerificationReport::VERSION,
+        job: None,
+        context: context.id,
+        vm: vm.clone(),
+        epoch,
+        scope,
+        leaf_bytes: LEAF,
+        begun,
+        ended: SystemClock.now(),
+        disks,
+    };
+    SealedReport::new(report, services.signer.as_deref())
+}
+
+/// What the comparisons of one VM share.
+struct Look<'a> {
+    services: &'a Services,
+    config: &'a ReplicateConfig,
+    point: &'a PointInTime,
+    records: &'a [DiskRecord],
+    scope: &'a VerificationScope,
+    stop: &'a CancellationToken,
+}
+
+impl Look<'_> {
+    async fn all(&self) -> Result<Vec<(DiskVerification, Option<Epoch>)>> {
+        let mut found = Vec::new();
+        for disk in &self.point.disks {
+            let record = self.records.iter().find(|record| record.disk.key == disk.key);
+            found.push(self.one(disk, record).await?);
+        }
+        Ok(found)
+    }
+
+    /// One disk, and the epoch that its volume holds.
+    async fn one(
+        &self,
+        point: &PointDisk,
+        record: Option<&DiskRecord>,
+    ) -> Result<(DiskVerification, Option<Epoch>)> {
+        let (services, config, stop) = (self.services, self.config, self.stop);
+        let record = record.ok_or_else(|| never_replicated(&point.key))?;
+        let volume = services.volumes.volume_of(&record.disk).await?;
+        let volume = volume.ok_or_else(|| never_replicated(&point.key))?;
+        let instance = services.volumes.instance().await?;
+        let tag = VolumeTag { instance, disk: record.disk.clone(), generation: volume.generation };
+        let target = services.backend.open(&volume.id, &tag, Access::ReadOnly).await?;
+        let source = retry(&config.retry, stop, || services.source.open(&self.point.id, &point.key)).await?;
+        let pair = DiskPair { point, volume: &volume, source, target, changed: &ExtentSet::new() };
+        let found = pair.verify(self.scope, config, stop).await?;
+        let epoch = match volume.content {
+            VolumeContent::Epoch(epoch) => Some(epoch),
+            VolumeContent::Blank | VolumeContent::Inconsistent => None,
+        };
+        Ok((found, epoch))
+    }
+}
+
+fn never_replicated(what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::NotFound, "verify", what)
+        .because("it was never replicated here; replicate it first")
+}
+
+/// The error of a verification that found differences; names the first of them.
+pub(super) fn mismatch(key: &DiskKey, differences: &ExtentSet) -> Error {
+    let named: Vec<String> = differences.iter().take(NAMED).map(|extent| extent.to_string()).collect();
+    let more = match differences.count().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Error::new(ErrorKind::Mismatch, "verify disk", key).because(format!(
+        "source and target differ in {} bytes, at {}{more} (offset+length); \
+         the source was written during the copy or a device lies; the next run copies it in full",
+        differences.bytes().bytes(),
+        named.join(", ")
+    ))
+}
