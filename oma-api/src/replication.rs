@@ -50,7 +50,7 @@ pub struct ReplicationReport {
     pub disks: Vec<DiskReport>,
 }
 
-/// What one run did with one disk. Counts are of this run, but for `bytes_resumed`.
+/// What one run did with one disk. Counts are of this run, but for `bytes_resumed` and `bytes_recopied`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DiskReport {
     /// The disk.
@@ -71,6 +71,8 @@ pub struct DiskReport {
     pub bytes_skipped: ByteSize,
     /// Bytes that earlier runs of this epoch had made durable.
     pub bytes_resumed: ByteSize,
+    /// At most so many bytes were copied by earlier runs of this epoch and again by this one.
+    pub bytes_recopied: ByteSize,
     /// Bytes that were read back and compared; `None` when nothing was to be verified.
     pub bytes_verified: Option<ByteSize>,
     /// The change id committed with the epoch; `None` unless it was.

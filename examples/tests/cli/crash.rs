@@ -1,5 +1,7 @@
 //! Killed, interrupted, robbed of its source: the next run continues.
 
+mod moments;
+
 use std::fs;
 use std::path::Path;
 
@@ -13,11 +15,13 @@ const SIZE: u64 = 64 * MIB;
 const STEP: u64 = 8 * MIB;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = moments::trials();
+    trials.extend([
         trial("l15_a_killed_run_is_continued_and_copies_at_most_one_step_twice", &QEMU_NBD, killed),
         trial("an_interrupted_run_says_how_to_continue_and_does", &QEMU_NBD, interrupted),
         trial("a_source_that_disappears_is_told_and_the_next_run_continues", &QEMU_NBD, vanished),
-    ]
+    ]);
+    trials
 }
 
 /// A server that needs a second for the whole disk.

@@ -66,9 +66,10 @@ pub struct DiskReport {
     pub bytes_skipped: ByteSize,
     /// Bytes that earlier runs of this epoch had made durable.
     pub bytes_resumed: ByteSize,
-    /// At most so many bytes were copied by earlier runs of this epoch and are copied again by this one: finished ones that
-    /// changed at the source meanwhile, and what a run wrote between its last record and its end, at most one
-    /// [journal step](super::ReplicateConfig::journal_step).
+    /// At most so many bytes were copied more than once for this epoch, by all its runs: finished ones that changed at the
+    /// source meanwhile, and for each interrupted run what it wrote between its last record and its end, at most one
+    /// [journal step](super::ReplicateConfig::journal_step). What runs copied whose journal was damaged is not known: it counts
+    /// what is copied after that.
     pub bytes_recopied: ByteSize,
     /// Bytes compared after the copy; `None` when nothing was to be verified.
     pub bytes_verified: Option<ByteSize>,

@@ -30,13 +30,15 @@ pub struct JournalEntry {
     pub planned: ExtentSet,
     /// Extents whose bytes at the target are durable and equal to the content of the basis.
     pub finished: ExtentSet,
+    /// Bytes that runs before the one that begins it copied for this epoch and that are copied again, at most.
+    pub recopied: ByteSize,
 }
 
 impl JournalEntry {
     /// A journal of which nothing is finished.
     #[must_use]
     pub const fn new(basis: JournalBasis, planned: ExtentSet) -> Self {
-        Self { basis, planned, finished: ExtentSet::new() }
+        Self { basis, planned, finished: ExtentSet::new(), recopied: ByteSize::ZERO }
     }
 
     /// What the epoch has to cover: the disk, or the planned extents.

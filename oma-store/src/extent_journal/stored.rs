@@ -1,7 +1,8 @@
 //! A journal as rows, and back: nothing of it is believed that is not as it was written.
 
-use oma_core::record::JournalEntry;
-use oma_core::{Extent, ExtentSet};
+use oma_core::record::{JournalBasis, JournalEntry};
+use oma_core::{ByteSize, Extent, ExtentSet};
+use serde::{Deserialize, Serialize};
 
 use crate::db::{Row, Tx, vals};
 use crate::error::{Result, StoreError};
@@ -12,6 +13,14 @@ const TABLE: &str = "disk_journals";
 const PARTS: &str = "disk_journal_parts";
 const EXTENTS: &str = "disk_journal_extents";
 const KEY: &str = "vm_disk_id";
+
+/// The column `basis`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head<B> {
+    about: B,
+    recopied: ByteSize,
+}
 
 /// What is written when a journal begins.
 #[derive(Debug)]
@@ -24,7 +33,7 @@ pub(super) struct Written {
 
 impl Written {
     pub(super) fn new(entry: &JournalEntry) -> Result<Self> {
-        let basis = serde_json::to_string(&entry.basis)?;
+        let basis = serde_json::to_string(&Head { about: &entry.basis, recopied: entry.recopied })?;
         let mut parts: Vec<String> = entry.planned.compact().collect();
         let planned_parts = i64::try_from(parts.len()).unwrap_or(i64::MAX);
         parts.extend(entry.finished.compact());
@@ -48,7 +57,7 @@ pub(super) fn run_checksum(journal: &str, start: u64, end: u64) -> String {
 /// The whole journal that a row of `disk_journals` is of.
 pub(crate) async fn read(tx: &mut Tx, row: &Row) -> Result<JournalEntry> {
     let fields = row.fields(TABLE, KEY);
-    let (disk, basis) = (fields.int(KEY)?, fields.json("basis")?);
+    let (disk, head) = (fields.int(KEY)?, fields.json::<Head<JournalBasis>>("basis")?);
     let (planned_parts, count) = (fields.int("planned_parts")?, fields.count("parts")?);
     let expected = fields.text("checksum")?;
     let texts = |row: &Row| Ok(row.fields(PARTS, KEY).text("extents")?.to_owned());
@@ -63,7 +72,8 @@ pub(crate) async fn read(tx: &mut Tx, row: &Row) -> Result<JournalEntry> {
         let fields = row.fields(PARTS, KEY);
         ExtentSet::from_compact(parts).map_err(|error| fields.damaged("extents", error))
     };
-    let mut entry = JournalEntry { basis, planned: set(planned)?, finished: set(finished)? };
+    let (basis, recopied) = (head.about, head.recopied);
+    let mut entry = JournalEntry { basis, planned: set(planned)?, finished: set(finished)?, recopied };
     let mut behind = None;
     for found in tx.all(journals::EXTENTS, vals![disk], |row| Ok(row.clone())).await? {
         let extent = run(&found, expected)?;

@@ -41,6 +41,7 @@ fn disk(report: &engine::DiskReport) -> DiskReport {
         bytes_zero: report.bytes_zero,
         bytes_skipped: report.bytes_skipped,
         bytes_resumed: report.bytes_resumed,
+        bytes_recopied: report.bytes_recopied,
         bytes_verified: report.bytes_verified,
         change_id: report.change_id.clone(),
         seconds: report.duration.as_secs_f64(),

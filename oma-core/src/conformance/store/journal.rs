@@ -74,6 +74,7 @@ fn carried_over() -> JournalEntry {
         basis,
         planned: [extent(0, 4096), extent(8192, 512), extent(1 << 20, 512)].into_iter().collect(),
         finished: [extent(100, 10), extent(4000, 8192 - 4000 + 7), extent(1 << 21, 5)].into_iter().collect(),
+        recopied: ByteSize::new(77),
     }
 }
 

@@ -77,7 +77,7 @@ impl RunDisk {
         }
     }
 
-    pub(super) fn into_report(self, committed: bool, journal_step: ByteSize) -> DiskReport {
+    pub(super) fn into_report(self, committed: bool) -> DiskReport {
         let outside = self
             .plan
             .as_ref()
@@ -91,7 +91,7 @@ impl RunDisk {
             bytes_zero: self.counters.zero,
             bytes_skipped: self.counters.zero_promised + ByteSize::new(outside),
             bytes_resumed: self.plan.as_ref().map_or(ByteSize::ZERO, |plan| plan.resumed),
-            bytes_recopied: self.plan.map_or(ByteSize::ZERO, |plan| plan.recopied_at_most(journal_step)),
+            bytes_recopied: self.plan.map_or(ByteSize::ZERO, |plan| plan.recopied),
             bytes_verified: self.verified,
             change_id: committed.then_some(self.point.change_id),
             key: self.point.key,

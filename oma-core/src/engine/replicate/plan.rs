@@ -25,6 +25,8 @@ pub(super) struct Facts<'a> {
     /// What the source says has changed since the point in time that the journal's finished extents hold, when that is
     /// another one and the source could be asked (see [`carries_over`]).
     pub(super) since_journal: Option<Changes>,
+    /// No run leaves more data written that it has not recorded.
+    pub(super) journal_step: ByteSize,
 }
 
 /// What has to be copied of a disk.
@@ -42,12 +44,8 @@ pub(super) struct DiskPlan {
     pub(super) work: ExtentSet,
     /// Bytes of the scope that earlier runs made durable.
     pub(super) resumed: ByteSize,
-    /// Bytes that earlier runs made durable and that are copied once more.
+    /// Bytes that earlier runs copied for this epoch and that are copied again, at most.
     pub(super) recopied: ByteSize,
-    /// Whether a run was interrupted that may have written more than it recorded.
-    pub(super) interrupted: bool,
-    /// Whether the journal of earlier runs goes on as it is.
-    pub(super) continues: bool,
     /// Whether the target reads as zero wherever nothing was written.
     pub(super) blank: bool,
     /// What an operator should know.
@@ -57,14 +55,12 @@ pub(super) struct DiskPlan {
 impl DiskPlan {
     /// The journal to begin with.
     pub(super) fn journal(&self) -> JournalEntry {
-        let (basis, planned, finished) = (self.basis.clone(), self.planned.clone(), self.finished.clone());
-        JournalEntry { basis, planned, finished }
-    }
-
-    /// Bytes that are copied again, at most, when a run leaves no more than `step` of what it wrote unrecorded.
-    pub(super) fn recopied_at_most(&self, step: ByteSize) -> ByteSize {
-        let unrecorded = if self.interrupted { step } else { ByteSize::ZERO };
-        (self.recopied + unrecorded).min(self.work.bytes())
+        JournalEntry {
+            basis: self.basis.clone(),
+            planned: self.planned.clone(),
+            finished: self.finished.clone(),
+            recopied: self.recopied,
+        }
     }
 }
 
@@ -99,14 +95,10 @@ pub(super) fn decide(facts: &Facts<'_>) -> DiskPlan {
             (with_attempts(facts, &basis, changes), ExtentSet::new())
         }
     };
-    let entry = JournalEntry { basis, planned, finished };
-    let continues = facts.journal.as_ref() == Some(&entry);
+    let mut entry = JournalEntry { finished, ..JournalEntry::new(basis, planned) };
     let scope = entry.scope();
     let work = scope.difference(&entry.finished);
-    let before = facts.journal.as_ref().filter(|journal| journal.basis.generation == facts.generation);
-    let recopied = before.map_or(ByteSize::ZERO, |journal| {
-        journal.scope().intersection(&journal.finished).intersection(&work).bytes()
-    });
+    entry.recopied = recopied(facts, &work);
     DiskPlan {
         mode: if entry.basis.base.is_some() {
             ReplicationType::Incremental
@@ -119,11 +111,26 @@ pub(super) fn decide(facts: &Facts<'_>) -> DiskPlan {
         finished: entry.finished,
         scope,
         work,
-        recopied,
-        interrupted: before.is_some() && facts.content == VolumeContent::Inconsistent,
-        continues,
+        recopied: entry.recopied,
         blank: facts.content == VolumeContent::Blank,
         note,
+    }
+}
+
+/// Bytes that are copied again, at most: those of earlier interruptions, finished ones that are so no more, and what the
+/// last run wrote without recording it.
+fn recopied(facts: &Facts<'_>, work: &ExtentSet) -> ByteSize {
+    let mid_epoch = facts.content == VolumeContent::Inconsistent;
+    match &facts.journal {
+        Some(journal) => {
+            let again = journal.scope().intersection(&journal.finished).intersection(work).bytes();
+            let same = journal.basis.generation == facts.generation;
+            let unrecorded = if mid_epoch || !same { facts.journal_step } else { ByteSize::ZERO };
+            journal.recopied + again + unrecorded
+        }
+        // It is in mid-epoch because a run was interrupted; without its journal nobody knows what that one copied.
+        None if mid_epoch && facts.base.is_some() => work.bytes(),
+        None => ByteSize::ZERO,
     }
 }
 

@@ -104,8 +104,7 @@ impl<'r> Run<'r> {
             false if self.disks.iter().any(full) => ReplicationType::Initial,
             false => ReplicationType::Incremental,
         };
-        let step = self.config.journal_step.max(self.config.piece);
-        let disk = |disk: RunDisk| disk.into_report(outcome.is_completed(), step);
+        let disk = |disk: RunDisk| disk.into_report(outcome.is_completed());
         Report {
             job: self.job.id,
             epoch: self.job.epoch,

@@ -50,6 +50,7 @@ fn journal(of: u64, base: Option<&str>, planned: &[(u64, u64)], finished: &[(u64
         },
         planned: set(planned),
         finished: set(finished),
+        recopied: ByteSize::ZERO,
     }
 }
 
@@ -68,6 +69,7 @@ fn facts(point: &PointDisk) -> Facts<'_> {
         changes: None,
         journal: None,
         since_journal: None,
+        journal_step: ByteSize::new(64),
     }
 }
 
@@ -87,7 +89,7 @@ fn incremental(point: &PointDisk, planned: &[(u64, u64)], finished: &[(u64, u64)
 #[test]
 fn a_disk_without_a_change_id_is_copied_in_full() {
     let plan = decide(&facts(&point(1)));
-    assert_eq!((plan.mode, plan.blank, plan.continues), (ReplicationType::Initial, true, false));
+    assert_eq!((plan.mode, plan.blank, plan.recopied), (ReplicationType::Initial, true, ByteSize::ZERO));
     assert_eq!((plan.work, plan.resumed), (set(&[(0, 1000)]), ByteSize::ZERO));
 }
 
@@ -102,8 +104,8 @@ fn changed_extents_are_clipped_to_the_disk() {
 #[test]
 fn the_same_point_continues_from_the_journal() {
     let plan = decide(&full(&point(1), &[(0, 400)]));
-    assert!(plan.continues && !plan.blank);
-    assert_eq!(plan.recopied_at_most(ByteSize::new(64)), ByteSize::new(64));
+    assert!(!plan.blank);
+    assert_eq!((plan.recopied, &plan.finished), (ByteSize::new(64), &set(&[(0, 400)])));
     assert_eq!((plan.work, plan.resumed), (set(&[(400, 600)]), ByteSize::new(400)));
 }
 
@@ -111,10 +113,10 @@ fn the_same_point_continues_from_the_journal() {
 fn a_full_copy_goes_on_at_a_new_point_with_what_changed_since() {
     let facts = Facts { since_journal: since(&[(100, 50), (390, 20)]), ..full(&point(2), &[(0, 400)]) };
     let plan = decide(&facts);
-    assert!(!plan.continues && !plan.blank && plan.note.is_none());
+    assert!(!plan.blank && plan.note.is_none());
     assert_eq!(plan.finished, set(&[(0, 100), (150, 240)]));
     assert_eq!(plan.work, set(&[(100, 50), (390, 610)]));
-    assert_eq!((plan.resumed, plan.recopied), (ByteSize::new(340), ByteSize::new(60)));
+    assert_eq!((plan.resumed, plan.recopied), (ByteSize::new(340), ByteSize::new(60 + 64)));
     assert_eq!((plan.basis.content, plan.basis.base), (point(2).content, None));
 }
 
@@ -126,7 +128,7 @@ fn an_incremental_copy_goes_on_at_a_new_point_with_the_union_of_changes() {
         ..incremental(&point(3), &[(10, 5), (50, 10)], &[(0, 30)])
     };
     let plan = decide(&facts);
-    assert_eq!((plan.mode, plan.continues), (ReplicationType::Incremental, false));
+    assert_eq!(plan.mode, ReplicationType::Incremental);
     assert_eq!(plan.planned, set(&[(10, 5), (50, 10), (500, 10)]));
     assert_eq!(plan.finished, set(&[(0, 12), (13, 17)]));
     assert_eq!(plan.work, set(&[(12, 1), (50, 10), (500, 10)]));
@@ -150,6 +152,7 @@ fn interruptions_add_up_and_nothing_unfinished_is_ever_left_out() {
     }
     assert_eq!(before.planned, set(&[(10, 5), (70, 5), (200, 5), (300, 1)]));
     assert_eq!(before.finished, set(&[(0, 11)]));
+    assert_eq!(before.recopied, ByteSize::new(3 * 64 + 1), "a step for each interruption, and what changed");
     assert_eq!(before.scope().difference(&before.finished), set(&[(11, 4), (70, 5), (200, 5), (300, 1)]));
 }
 
@@ -157,8 +160,8 @@ fn interruptions_add_up_and_nothing_unfinished_is_ever_left_out() {
 fn a_source_that_cannot_tell_what_changed_since_has_everything_copied_again() {
     for since_journal in [None, Some(Changes::Unknown("its snapshot is gone".to_owned()))] {
         let plan = decide(&Facts { since_journal, ..full(&point(2), &[(0, 400)]) });
-        assert!(!plan.continues && plan.finished.is_empty());
-        assert_eq!((plan.work.clone(), plan.recopied), (set(&[(0, 1000)]), ByteSize::new(400)));
+        assert!(plan.finished.is_empty());
+        assert_eq!((plan.work.clone(), plan.recopied), (set(&[(0, 1000)]), ByteSize::new(400 + 64)));
         assert!(plan.note.unwrap().contains("copied again"));
     }
 }
@@ -172,8 +175,7 @@ fn l12_extents_of_an_unfinished_attempt_on_the_same_base_are_copied_again() {
         ..incremental(&point(3), &[(10, 5)], &[(0, 100)])
     };
     let plan = decide(&facts);
-    assert!(!plan.continues);
-    assert_eq!((plan.work, plan.recopied), (set(&[(10, 5), (500, 10)]), ByteSize::new(5)));
+    assert_eq!((plan.work, plan.recopied), (set(&[(10, 5), (500, 10)]), ByteSize::new(5 + 64)));
 }
 
 #[test]
@@ -181,7 +183,7 @@ fn more_changes_under_the_same_content_id_are_not_believed_to_be_finished() {
     let facts =
         Facts { changes: since(&[(10, 5), (50, 5)]), ..incremental(&point(2), &[(10, 5)], &[(0, 100)]) };
     let plan = decide(&facts);
-    assert_eq!((plan.continues, plan.work), (false, set(&[(50, 5)])));
+    assert_eq!(plan.work, set(&[(50, 5)]));
 }
 
 #[test]
@@ -219,7 +221,7 @@ fn l09_the_journal_of_another_generation_or_source_is_worth_nothing() {
         Facts { content: VolumeContent::Epoch(Epoch(1)), ..before },
     ] {
         let plan = decide(&facts);
-        assert_eq!((plan.work, plan.continues), (set(&[(0, 1000)]), false), "{facts:?}");
+        assert_eq!(plan.work, set(&[(0, 1000)]), "{facts:?}");
     }
 }
 

@@ -65,9 +65,11 @@ async fn plan_disk(run: &Run<'_>, index: usize) -> Result<DiskPlan> {
         changes,
         journal,
         since_journal,
+        journal_step: run.config.journal_step.max(run.config.piece),
     });
     if let Some(damage) = damage {
         plan.note = Some(format!("what an interrupted run had copied is copied again: {}", damage.chain()));
+        plan.recopied = plan.work.bytes();
     }
     let attempt = DiskAttempt {
         key: key.clone(),
@@ -76,9 +78,7 @@ async fn plan_disk(run: &Run<'_>, index: usize) -> Result<DiskPlan> {
         sync_type: plan.mode,
     };
     services.change_ids.begin(&run.lease, &attempt).await?;
-    if !plan.continues {
-        services.journal.begin(&run.lease, key, &plan.journal()).await?;
-    }
+    services.journal.begin(&run.lease, key, &plan.journal()).await?;
     Ok(plan)
 }
 

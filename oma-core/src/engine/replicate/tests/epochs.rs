@@ -124,8 +124,10 @@ async fn l02_a_volume_with_another_owners_mark_is_not_touched() {
     world.run().await;
     let bytes = world.target("disk-2000").await.bytes();
     // Another deployment's records point at the same volume.
+    let store = Arc::new(MemoryStore::new(world.clock.clone()));
     let other = World {
-        store: Arc::new(MemoryStore::new(world.clock.clone())),
+        journal: Fragile::new(store.clone()),
+        store,
         clock: world.clock.clone(),
         source: world.source.clone(),
         backend: world.backend.clone(),

@@ -1,14 +1,17 @@
 mod epochs;
+mod fragile;
 mod interrupted;
 mod resumed;
 mod sequences;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
+use self::fragile::Fragile;
 use super::*;
 use crate::engine::config::VerifyLevel;
 use crate::engine::progress::Silent;
@@ -32,6 +35,7 @@ struct World {
     store: Arc<MemoryStore>,
     source: Arc<MemorySource>,
     backend: Arc<MemoryBackend>,
+    journal: Arc<Fragile>,
     config: ReplicateConfig,
     vm: VmPath,
 }
@@ -39,9 +43,21 @@ struct World {
 impl World {
     /// A VM with these disks, each with some data.
     async fn new(keys: &[&str]) -> Self {
+        let world = Self::empty(keys, CAPACITY);
+        for key in keys {
+            world.write(key, 0, 1_000_000, 1).await;
+            world.write(key, 2 << 20, 300_000, 2).await;
+        }
+        world
+    }
+
+    /// A VM with disks of this size on which nothing was written.
+    fn empty(keys: &[&str], capacity: ByteSize) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+        let store = Arc::new(MemoryStore::new(clock.clone()));
         let world = Self {
-            store: Arc::new(MemoryStore::new(clock.clone())),
+            journal: Fragile::new(store.clone()),
+            store,
             clock,
             source: Arc::new(MemorySource::new(Endpoint::parse("vcenter").unwrap())),
             backend: Arc::new(MemoryBackend::new()),
@@ -54,9 +70,7 @@ impl World {
             vm: VmPath::parse("/DC/vm/web").unwrap(),
         };
         for key in keys {
-            world.source.add_disk(&world.vm, &self::key(key), CAPACITY);
-            world.write(key, 0, 1_000_000, 1).await;
-            world.write(key, 2 << 20, 300_000, 2).await;
+            world.source.add_disk(&world.vm, &self::key(key), capacity);
         }
         world
     }
@@ -64,7 +78,9 @@ impl World {
     /// The appliance after a restart: another export server, the same records and volumes.
     fn services(&self) -> (Services, Arc<MemoryExportServer>) {
         let server = Arc::new(MemoryExportServer::new());
-        (Services::new(self.store.clone(), self.source.clone(), self.backend.clone(), server.clone()), server)
+        let (source, backend) = (self.source.clone(), self.backend.clone());
+        let services = Services::new(self.store.clone(), source, backend, server.clone());
+        (Services { journal: self.journal.clone(), ..services }, server)
     }
 
     async fn run_as(&self, request: &ReplicateRequest, progress: &dyn Progress) -> Result<Report> {
@@ -94,6 +110,12 @@ impl World {
     async fn disks(&self) -> Vec<DiskRecord> {
         let context = self.store.by_path(&self.vm).await.unwrap().unwrap();
         self.store.disks(&context.id).await.unwrap()
+    }
+
+    /// The record of a disk, if there is one yet.
+    async fn disk(&self, disk: &str) -> Option<DiskRecord> {
+        let context = self.store.by_path(&self.vm).await.unwrap()?;
+        self.store.disks(&context.id).await.unwrap().into_iter().find(|record| record.disk.key == key(disk))
     }
 
     async fn change_ids(&self) -> Vec<Option<ChangeId>> {
@@ -189,7 +211,7 @@ impl<F: Fn() + Send + Sync> Progress for Acting<F> {
 
 /// Keeps the notes of plans.
 #[derive(Debug, Default)]
-struct Notes(std::sync::Mutex<String>);
+struct Notes(Mutex<String>);
 
 impl Notes {
     fn text(&self) -> String {

@@ -2,8 +2,6 @@
 
 use super::interrupted::crash_at;
 use super::*;
-use crate::record::JournalEntry;
-use crate::traits::ExtentJournal;
 
 /// How much of a disk a run may write before it dies in the tests below.
 const BEFORE: u64 = 1 << 20;
@@ -110,36 +108,15 @@ async fn each_disk_goes_on_from_its_own_journal() {
     world.assert_replicated(2).await;
 }
 
-/// A journal that was damaged.
-#[derive(Debug)]
-struct Damaged(Arc<MemoryStore>);
-
-#[async_trait::async_trait]
-impl ExtentJournal for Damaged {
-    async fn load(&self, disk: &DiskRef) -> Result<Option<JournalEntry>> {
-        Err(Error::new(ErrorKind::Corrupt, "read journal", disk))
-    }
-
-    async fn begin(&self, lease: &Lease, key: &DiskKey, entry: &JournalEntry) -> Result<()> {
-        ExtentJournal::begin(&*self.0, lease, key, entry).await
-    }
-
-    async fn record(&self, lease: &Lease, key: &DiskKey, finished: Extent, synced: ByteSize) -> Result<()> {
-        ExtentJournal::record(&*self.0, lease, key, finished, synced).await
-    }
-}
-
 #[tokio::test]
 async fn a_damaged_journal_is_told_and_everything_is_copied_again() {
     let world = full_world().await;
     world.run().await;
     world.write("disk-2000", 0, 2_000_000, 4).await;
     die_and_forget(&world, 2).await;
-    let (mut services, _) = world.services();
-    services.journal = Arc::new(Damaged(world.store.clone()));
-    let replicator = Replicator::new(services, worker("appliance"), world.config);
+    world.journal.damage(key("disk-2000"));
     let notes = Notes::default();
-    let report = replicator.run(&world.request(), &notes, &CancellationToken::new()).await.unwrap();
+    let report = world.run_as(&world.request(), &notes).await.unwrap();
     assert!(report.outcome.is_completed(), "{report:?}");
     assert_eq!((report.disks[0].mode, report.disks[0].bytes_read), (ReplicationType::Initial, CAPACITY));
     assert!(notes.text().contains("copied again"), "{}", notes.text());

@@ -1,9 +1,14 @@
-//! Any sequence of writes, epochs, crashes, faults and losses: the laws hold after each step.
+//! Any sequence of writes, epochs, crashes, cancels, faults and losses: the laws hold after each step.
+
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 
-use super::interrupted::crash;
 use super::*;
+
+/// Sequences that are tried when `OMA_TEST_EPOCH_SEQUENCES` does not say how many.
+const SEQUENCES: u32 = 400;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -11,37 +16,70 @@ enum Step {
     Write { disk: usize, offset: u64, length: usize, seed: u8 },
     /// The guest gives an extent back.
     Discard { disk: usize, offset: u64, length: u64 },
-    /// A run that nothing disturbs.
-    Run,
-    /// A run that dies at an event.
-    Crash(usize),
-    /// A run whose source fails at a read.
-    Fault { disk: usize, nth: u64 },
+    /// A run, however it ends.
+    Run(End),
+    /// The live job is cancelled by an operator.
+    Abort,
     /// Tracking is reset at the source.
     Reset { disk: usize },
+    /// A disk becomes larger.
+    Grow { disk: usize },
     /// Somebody writes to a volume between two jobs; during one, only verification would find it.
     Foreign { disk: usize, offset: u64 },
+    /// A volume is gone.
+    Lose { disk: usize },
     /// The source loses its points in time.
     Forget,
+    /// The journal of a disk cannot be read as it was written any more.
+    Damage { disk: usize },
+}
+
+/// How a run ends before its time.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// It does not.
+    Never,
+    /// It dies at an event; with the machine, when its power fails, so that nothing stays that was not flushed.
+    Dies { event: usize, power: bool },
+    /// It dies before or after one of the calls that change a journal, so in the middle of a plan too.
+    DiesAtJournal(usize),
+    /// It is told to stop at an event.
+    Stopped(usize),
+    /// Its source fails at a read.
+    Fault { disk: usize, nth: u64 },
 }
 
 const DISKS: [&str; 2] = ["disk-2000", "disk-2001"];
-const LONGEST: u64 = 300_000;
+const SIZE: u64 = 192 << 10;
+const GROWTH: u64 = 40_000;
+const LONGEST: u64 = 48 << 10;
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        4 => Just(End::Never),
+        4 => (1..50usize, any::<bool>()).prop_map(|(event, power)| End::Dies { event, power }),
+        2 => (1..16usize).prop_map(End::DiesAtJournal),
+        2 => (1..50usize).prop_map(End::Stopped),
+        2 => (0..2usize, 1..20u64).prop_map(|(disk, nth)| End::Fault { disk, nth }),
+    ]
+}
 
 fn step() -> impl Strategy<Value = Step> {
-    let offset = 0..CAPACITY.bytes() - LONGEST;
+    let (disk, offset) = (0..2usize, 0..SIZE - LONGEST);
     let length = 1..usize::try_from(LONGEST).unwrap();
     prop_oneof![
-        4 => (0..2usize, offset.clone(), length, any::<u8>())
+        8 => (disk.clone(), offset.clone(), length, any::<u8>())
             .prop_map(|(disk, offset, length, seed)| Step::Write { disk, offset, length, seed }),
-        1 => (0..2usize, offset.clone(), 1..LONGEST)
+        2 => (disk.clone(), offset.clone(), 1..LONGEST)
             .prop_map(|(disk, offset, length)| Step::Discard { disk, offset, length }),
-        3 => Just(Step::Run),
-        3 => (1..60usize).prop_map(Step::Crash),
-        2 => (0..2usize, 1..20u64).prop_map(|(disk, nth)| Step::Fault { disk, nth }),
-        1 => (0..2usize).prop_map(|disk| Step::Reset { disk }),
-        1 => (0..2usize, offset).prop_map(|(disk, offset)| Step::Foreign { disk, offset }),
-        1 => Just(Step::Forget),
+        16 => end().prop_map(Step::Run),
+        4 => Just(Step::Forget),
+        1 => Just(Step::Abort),
+        1 => disk.clone().prop_map(|disk| Step::Reset { disk }),
+        1 => disk.clone().prop_map(|disk| Step::Grow { disk }),
+        1 => (disk.clone(), offset).prop_map(|(disk, offset)| Step::Foreign { disk, offset }),
+        1 => disk.clone().prop_map(|disk| Step::Lose { disk }),
+        1 => disk.prop_map(|disk| Step::Damage { disk }),
     ]
 }
 
@@ -61,98 +99,291 @@ async fn committed(world: &World) -> Committed {
     Committed { epoch: context.epoch.0, change_ids: disks.into_iter().map(|disk| disk.change_id).collect() }
 }
 
-/// A world, and the content of the point in time that the next epoch is of.
+/// Watches a run, ends it at an event, and keeps what it was told of each disk.
+#[derive(Debug)]
+struct Watch {
+    left: AtomicUsize,
+    dies: bool,
+    stop: CancellationToken,
+    planned: Mutex<BTreeMap<String, crate::engine::DiskProgress>>,
+    last: Mutex<BTreeMap<String, crate::engine::DiskProgress>>,
+    /// The most data that was copied and not recorded at any moment.
+    unrecorded: AtomicUsize,
+}
+
+impl Watch {
+    fn new(end: End) -> Arc<Self> {
+        let (left, dies) = match end {
+            End::Dies { event, .. } => (event, true),
+            End::Stopped(event) => (event, false),
+            End::Never | End::DiesAtJournal(_) | End::Fault { .. } => (0, false),
+        };
+        Arc::new(Self {
+            left: AtomicUsize::new(left),
+            dies,
+            stop: CancellationToken::new(),
+            planned: Mutex::default(),
+            last: Mutex::default(),
+            unrecorded: AtomicUsize::new(0),
+        })
+    }
+}
+
+impl Progress for Watch {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Planned { disk, progress, .. } = event {
+            self.planned.lock().unwrap().insert(disk.to_string(), progress);
+        }
+        if let Event::Planned { disk, progress, .. }
+        | Event::Copied { disk, progress, .. }
+        | Event::Recorded { disk, progress, .. } = event
+        {
+            self.last.lock().unwrap().insert(disk.to_string(), progress);
+            let unrecorded = progress.done.bytes() - progress.durable.bytes();
+            self.unrecorded.fetch_max(usize::try_from(unrecorded).unwrap(), Ordering::SeqCst);
+        }
+        if self.left.load(Ordering::SeqCst) > 0 && self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            if self.dies {
+                std::panic::resume_unwind(Box::new("killed"));
+            }
+            self.stop.cancel();
+        }
+    }
+}
+
+/// What an interrupted run left of a disk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Left {
+    /// Bytes that the next run must not copy again: durable ones, less what the guest wrote before the next point.
+    kept: u64,
+    /// Bytes that were copied.
+    done: u64,
+}
+
+/// A world, the content of the point in time that the next epoch is of, and what the last run left.
 struct Sequence {
     world: Arc<World>,
     frozen: Vec<Vec<u8>>,
+    left: [Left; DISKS.len()],
+    /// What was copied more than once for the next epoch.
+    again: [u64; DISKS.len()],
+    /// What the guest wrote since that point in time.
+    written: [u64; DISKS.len()],
 }
 
 impl Sequence {
+    fn new() -> Self {
+        let mut world = World::empty(&DISKS, ByteSize::new(SIZE));
+        world.config = ReplicateConfig {
+            piece: ByteSize::kib(8),
+            merge_gap: ByteSize::kib(2),
+            zero_granule: ByteSize::kib(4),
+            journal_step: ByteSize::kib(24),
+            // So that every byte that is copied is one that was read.
+            trust_zeroes: false,
+            ..world.config
+        };
+        let (left, again, written) = Default::default();
+        Self { world: Arc::new(world), frozen: Vec::new(), left, again, written }
+    }
+
     fn live(&self) -> Vec<Vec<u8>> {
         let disk = |name: &&str| self.world.source.disk(&self.world.vm, &key(name)).unwrap().bytes();
         DISKS.iter().map(disk).collect()
     }
 
-    /// A run begins: a job that was interrupted goes on from its point in time, every other one freezes a new one.
-    fn begin(&mut self) {
-        if self.world.source.points().is_empty() {
-            self.frozen = self.live();
-        }
-    }
-
     /// An epoch was committed: every volume holds exactly its point in time.
-    async fn check_epoch(&self) {
+    async fn check_epoch(&mut self) {
         for (name, frozen) in DISKS.iter().zip(&self.frozen) {
-            assert!(self.world.target(name).await.bytes() == *frozen, "{name} differs");
+            let volume = self.world.target(name).await.bytes();
+            assert!(volume[..frozen.len()] == *frozen, "{name} differs");
         }
         self.world.source.forget_points();
+        (self.left, self.again) = Default::default();
     }
-}
 
-async fn apply(sequence: &mut Sequence, step: &Step) {
-    let world = &sequence.world.clone();
-    let before = committed(world).await;
-    if matches!(step, Step::Run | Step::Crash(_) | Step::Fault { .. }) {
-        sequence.begin();
-    }
-    match step {
-        Step::Write { disk, offset, length, seed } => {
-            world.write(DISKS[*disk], *offset, *length, *seed).await;
-        }
-        Step::Discard { disk, offset, length } => {
-            let device = world.source.disk(&world.vm, &key(DISKS[*disk])).unwrap();
-            let extent = Extent::new(*offset, *length).unwrap();
-            device.write_zeroes(extent, crate::traits::Zeroing::Punch, Durability::Cached).await.unwrap();
-        }
-        Step::Run => {
-            assert!(world.run().await.outcome.is_completed());
-            assert_eq!(committed(world).await.epoch, before.epoch + 1);
-            sequence.check_epoch().await;
-            return;
-        }
-        Step::Crash(nth) => {
-            crash(world, *nth).await;
-            let after = committed(world).await;
-            if after.epoch == before.epoch + 1 {
-                sequence.check_epoch().await;
-                return;
+    async fn run(&mut self, end: End) {
+        let world = self.world.clone();
+        let before = committed(&world).await;
+        // A job that was interrupted goes on from its point in time, every other one freezes a new one.
+        if world.source.points().is_empty() {
+            self.frozen = self.live();
+            for (left, written) in self.left.iter_mut().zip(&mut self.written) {
+                left.kept = left.kept.saturating_sub(std::mem::take(written));
             }
         }
-        Step::Fault { disk, nth } => {
-            let faults = world.source.faults(&key(DISKS[*disk]));
+        world.clock.advance(Duration::from_secs(1));
+        if let End::DiesAtJournal(nth) = end {
+            world.journal.die_at(nth);
+        }
+        if let End::Fault { disk, nth } = end {
+            let faults = world.source.faults(&key(DISKS[disk]));
             faults.fail_as(ErrorKind::Unavailable, Retry::Never);
-            faults.fail_nth(crate::memory::DeviceCall::Read, *nth);
-            let completed = world.run().await.outcome.is_completed();
-            faults.clear();
-            if completed {
-                sequence.check_epoch().await;
-                return;
-            }
+            faults.fail_nth(crate::memory::DeviceCall::Read, nth);
         }
-        Step::Reset { disk } => world.source.reset_tracking(&world.vm, &key(DISKS[*disk])),
-        Step::Foreign { disk, offset } => {
-            if before.epoch > 0 && world.jobs().await[0].status == JobStatus::Completed {
-                let device = world.target(DISKS[*disk]).await;
-                device.write_at(*offset, Bytes::from_static(b"foreign"), Durability::Durable).await.unwrap();
+        let watch = Watch::new(end);
+        let (running, watching) = (world.clone(), watch.clone());
+        let task = tokio::spawn(async move {
+            let replicator = Replicator::new(running.services().0, worker("appliance"), running.config);
+            replicator.run(&running.request(), &*watching, &watching.stop).await
+        });
+        let report = match task.await {
+            Ok(report) => Some(report.unwrap()),
+            Err(death) => {
+                assert!(death.into_panic().is::<&str>(), "it failed by itself");
+                None
             }
+        };
+        world.journal.die_at(0);
+        DISKS.iter().for_each(|name| world.source.faults(&key(name)).clear());
+        self.check_run(&watch, report.as_ref());
+        if let End::Dies { power: true, .. } = end {
+            self.lose_power().await;
         }
-        Step::Forget => world.source.forget_points(),
+        let after = committed(&world).await;
+        if after.epoch == before.epoch + 1 {
+            assert!(report.as_ref().is_none_or(|report| report.outcome.is_completed()), "{report:?}");
+            self.check_epoch().await;
+        } else {
+            assert_eq!(after, before, "{end:?} moved a change id (L08)");
+            assert!(report.is_none_or(|report| !report.outcome.is_completed()));
+            assert!(!matches!(end, End::Never), "nothing disturbed it");
+        }
     }
-    assert_eq!(committed(world).await, before, "{step:?} moved a change id (L08)");
+
+    /// What is copied again is bounded, and told.
+    fn check_run(&mut self, watch: &Watch, report: Option<&Report>) {
+        let config = &self.world.config;
+        let step = config.journal_step.max(config.piece).bytes();
+        let unrecorded = u64::try_from(watch.unrecorded.load(Ordering::SeqCst)).unwrap();
+        assert!(unrecorded <= step, "{unrecorded} bytes were copied and not recorded");
+        for (at, name) in DISKS.iter().enumerate() {
+            let Some(planned) = watch.planned.lock().unwrap().get(*name).copied() else { continue };
+            let (left, resumed) = (self.left[at], planned.durable.bytes());
+            assert!(resumed >= left.kept, "{name}: {left:?} were there and {resumed} were kept");
+            self.again[at] += left.done.saturating_sub(resumed);
+            if let Some(report) = report {
+                let disk = report.disks.iter().find(|disk| disk.key.as_str() == *name).unwrap();
+                let again = self.again[at];
+                assert!(disk.bytes_recopied.bytes() >= again, "{name}: {again} bytes again, {disk:?}");
+                assert_eq!(disk.bytes_resumed.bytes(), resumed);
+            }
+            let last = watch.last.lock().unwrap()[*name];
+            self.left[at] = Left { kept: last.durable.bytes(), done: last.done.bytes() };
+        }
+    }
+
+    /// Nothing stays that was not flushed: what was being written is neither old nor new.
+    async fn lose_power(&self) {
+        for name in DISKS {
+            let Some(device) = self.device(name).await else { continue };
+            for extent in device.unflushed().iter() {
+                let torn = vec![0xa5; usize::try_from(extent.length()).unwrap()];
+                device.write_at(extent.offset(), Bytes::from(torn), Durability::Durable).await.unwrap();
+            }
+        }
+    }
+
+    /// What a disk is replicated to, if it is there.
+    async fn device(&self, name: &str) -> Option<MemoryDevice> {
+        let record = self.world.disk(name).await?;
+        let volume = self.world.store.volume_of(&record.disk).await.unwrap()?;
+        self.world.backend.device(&volume.id)
+    }
+
+    /// Nothing of a disk need be kept any more.
+    fn forget_kept(&mut self, disk: usize) {
+        self.left[disk].kept = 0;
+    }
+
+    async fn apply(&mut self, step: &Step) {
+        let world = self.world.clone();
+        match step {
+            Step::Write { disk, offset, length, seed } => {
+                world.write(DISKS[*disk], *offset, *length, *seed).await;
+                self.written[*disk] += u64::try_from(*length).unwrap();
+            }
+            Step::Discard { disk, offset, length } => {
+                let device = world.source.disk(&world.vm, &key(DISKS[*disk])).unwrap();
+                let extent = Extent::new(*offset, *length).unwrap();
+                device.write_zeroes(extent, crate::traits::Zeroing::Punch, Durability::Cached).await.unwrap();
+                self.written[*disk] += length;
+            }
+            Step::Run(end) => self.run(*end).await,
+            Step::Abort => {
+                if let Some(job) = world.jobs().await.iter().find(|job| !job.status.is_terminal()) {
+                    let (services, _) = world.services();
+                    cancel(&services, &worker("appliance"), &job.id, "an operator").await.unwrap();
+                    // The point in time of a cancelled job is nobody's.
+                    world.source.forget_points();
+                }
+            }
+            Step::Reset { disk } => {
+                world.source.reset_tracking(&world.vm, &key(DISKS[*disk]));
+                // Nothing of what is there can be kept at the next point in time.
+                self.written[*disk] = u64::MAX / 2;
+            }
+            Step::Grow { disk } => {
+                let device = world.source.disk(&world.vm, &key(DISKS[*disk])).unwrap();
+                let larger = ByteSize::new(device.info().capacity.bytes() + GROWTH);
+                world.source.grow_disk(&world.vm, &key(DISKS[*disk]), larger).unwrap();
+            }
+            Step::Foreign { disk, offset } => {
+                let completed =
+                    world.jobs().await.first().is_some_and(|job| job.status == JobStatus::Completed);
+                if let Some(device) = self.device(DISKS[*disk]).await.filter(|_| completed) {
+                    device
+                        .write_at(*offset, Bytes::from_static(b"foreign"), Durability::Durable)
+                        .await
+                        .unwrap();
+                }
+            }
+            Step::Lose { disk } => {
+                if let Some(record) = world.disk(DISKS[*disk]).await
+                    && let Some(volume) = world.store.volume_of(&record.disk).await.unwrap()
+                {
+                    world.backend.lose(&volume.id);
+                    self.forget_kept(*disk);
+                }
+            }
+            Step::Forget => world.source.forget_points(),
+            Step::Damage { disk } => {
+                world.journal.damage(key(DISKS[*disk]));
+                self.again[*disk] = 0;
+                self.forget_kept(*disk);
+            }
+        }
+    }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
-
-    #[test]
-    fn the_laws_of_data_hold_over_any_sequence(steps in prop::collection::vec(step(), 1..14)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let world = Arc::new(World::new(&DISKS).await);
-            let mut sequence = Sequence { world, frozen: Vec::new() };
-            for step in steps.iter().chain([&Step::Run]) {
-                apply(&mut sequence, step).await;
-            }
+/// Tries so many sequences, on all processors. A failure names the shortest sequence that fails.
+fn try_sequences(count: u32) {
+    let threads = u32::try_from(std::thread::available_parallelism().map_or(1, usize::from)).unwrap();
+    let share = count.div_ceil(threads);
+    let work = || {
+        let config = Config { cases: share, failure_persistence: None, ..Config::default() };
+        let strategy = prop::collection::vec(step(), 1..16);
+        let tried = TestRunner::new(config).run(&strategy, |steps| {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
+                let mut sequence = Sequence::new();
+                for step in steps.iter().chain([&Step::Run(End::Never)]) {
+                    sequence.apply(step).await;
+                }
+            });
+            Ok(())
         });
-    }
+        assert!(tried.is_ok(), "{}", tried.unwrap_err());
+    };
+    std::thread::scope(|scope| {
+        (0..threads).for_each(|_| drop(scope.spawn(work)));
+    });
+}
+
+#[test]
+fn the_laws_of_data_hold_over_any_sequence() {
+    let asked = std::env::var("OMA_TEST_EPOCH_SEQUENCES");
+    try_sequences(
+        asked.map_or(SEQUENCES, |asked| asked.parse().expect("OMA_TEST_EPOCH_SEQUENCES is a number")),
+    );
 }
