@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use oma_core::engine::Services;
 use oma_core::seal::SigningKey;
-use oma_core::traits::{DiskSource, VolumeRegistry};
+use oma_core::traits::VolumeRegistry;
 use oma_core::{Error, ErrorKind, Result, WorkerId};
 use oma_nbd::{Server, ServerConfig};
 use oma_store::{SqlStore, StoreConfig};
@@ -13,6 +13,7 @@ use oma_volume::file::{FileBackend, FileConfig};
 
 use crate::data_dir::{DataDir, Lock};
 use crate::signing_key;
+use crate::source::Source;
 
 /// The services of one process on one data directory.
 #[derive(Debug)]
@@ -26,31 +27,27 @@ pub(crate) struct Appliance {
 
 impl Appliance {
     /// Opens a data directory for writing; makes it when it is not there.
-    pub(crate) async fn open(data: &DataDir, source: Arc<dyn DiskSource>) -> Result<Self> {
+    pub(crate) async fn open(data: &DataDir, source: Source) -> Result<Self> {
         let lock = data.lock()?;
         let store = SqlStore::open(&config(data)?).await?;
-        let appliance = Self::wire(data, source, store, Some(lock)).await?;
+        let appliance = Self::wire(data, source.for_jobs(), store, Some(lock)).await?;
         Ok(appliance.signing(Some(signing_key::load_or_make(&data.signing_key())?)))
     }
 
     /// Opens a data directory to look at records and volumes, also while another process works in it.
-    pub(crate) async fn open_to_read(data: &DataDir, source: Arc<dyn DiskSource>) -> Result<Self> {
+    pub(crate) async fn open_to_read(data: &DataDir, source: Source) -> Result<Self> {
         let store = open_records(data).await?;
         let appliance = Self::wire(data, source, store, None).await?;
         Ok(appliance.signing(signing_key::load(&data.signing_key())?))
     }
 
-    async fn wire(
-        data: &DataDir,
-        source: Arc<dyn DiskSource>,
-        store: SqlStore,
-        lock: Option<Lock>,
-    ) -> Result<Self> {
+    async fn wire(data: &DataDir, source: Source, store: SqlStore, lock: Option<Lock>) -> Result<Self> {
         let store = Arc::new(store);
         let worker = worker(store.instance().await?)?;
         let backend = FileBackend::open(&FileConfig { directory: data.volumes() })?;
         // Volumes are published here under the job's fencing token; nobody listens, the engine writes in this process.
         let server = Server::new(ServerConfig::default());
+        let source = source.owned_by(worker.clone());
         let services = Services::new(Arc::clone(&store), source, Arc::new(backend), Arc::new(server));
         Ok(Self { services, worker, store, _lock: lock })
     }

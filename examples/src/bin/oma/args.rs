@@ -90,7 +90,10 @@ Examples:
     oma replicate --vm-path /DC/vm/db01 \\
         --disk 'disk-2000=nbd://host/db01-0,bitmap=b0' --disk disk-2001=/dev/vg0/db01-1
 
-The source must not be written while it is copied: stop the VM, or export a snapshot.
+  A running QEMU machine, the same command each time:
+    oma replicate --vm-path /DC/vm/web01 --qmp /run/web01.qmp --guest-agent /run/web01.qga
+
+Any other source must not be written while it is copied: stop the VM, or export a snapshot.
 A run that was interrupted or killed is continued by the same command; name another
 --change-id when an NBD export has other content than before.
 The exit codes stand in `oma --help`.";
@@ -171,7 +174,7 @@ pub(crate) struct VerifyArgs {
     /// Inventory path of the VM
     #[arg(long, value_name = "/DC/vm/NAME", required_unless_present = "report")]
     pub(crate) vm_path: Option<VmPath>,
-    #[arg(long, value_name = "URI|FILE", required_unless_present_any = ["disk", "report"], conflicts_with = "disk")]
+    #[arg(long, value_name = "URI|FILE", required_unless_present_any = ["disk", "qmp", "report"], conflicts_with = "disk")]
     #[arg(help = SOURCE)]
     pub(crate) source: Option<String>,
     /// Key of that disk within the VM
@@ -184,6 +187,8 @@ pub(crate) struct VerifyArgs {
     /// A disk of a VM that has several; once per disk, as with `oma replicate`
     #[arg(long, value_name = "KEY=SOURCE", conflicts_with = "report")]
     disk: Vec<DiskArg>,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
     /// What is compared: full, or sample[=COUNT|=N/1000] of leaves of 64 KiB chosen at random
     #[arg(long, default_value = "full", value_name = "LEVEL", conflicts_with = "report")]
     pub(crate) level: VerifyArg,
@@ -191,7 +196,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "report")]
     pub(crate) save: Option<PathBuf>,
     /// Check this report, in place of comparing
-    #[arg(long, value_name = "FILE", conflicts_with = "vm_path")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["vm_path", "qmp"])]
     pub(crate) report: Option<PathBuf>,
     /// The key that the report must be signed with
     #[arg(long, value_name = "KEY", conflicts_with = "vm_path")]
@@ -221,13 +226,25 @@ pub(crate) struct ReportArgs {
 const SOURCE: &str = "The disk, of a VM that has one: a raw file, a block device, \
     nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH";
 
+/// A running machine, in place of disks.
+#[derive(Debug, Args)]
+pub(crate) struct MachineArgs {
+    /// The monitor of a running QEMU machine, a unix socket: all its writable disks, frozen at one moment, and only what
+    /// changed since the last epoch
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["source", "disk", "bitmap", "change_id"])]
+    pub(crate) qmp: Option<PathBuf>,
+    /// The guest agent of that machine, a unix socket: the guest's file systems are frozen for that moment
+    #[arg(long, value_name = "SOCKET", requires = "qmp")]
+    pub(crate) guest_agent: Option<PathBuf>,
+}
+
 /// A VM and its disks.
 #[derive(Debug, Args)]
 pub(crate) struct DiskArgs {
     /// Inventory path of the VM: its identity here, the same in every run
     #[arg(long, value_name = "/DC/vm/NAME")]
     pub(crate) vm_path: VmPath,
-    #[arg(long, value_name = "URI|FILE", required_unless_present = "disk", conflicts_with = "disk")]
+    #[arg(long, value_name = "URI|FILE", required_unless_present_any = ["disk", "qmp"], conflicts_with = "disk")]
     #[arg(help = SOURCE)]
     pub(crate) source: Option<String>,
     /// Key of that disk within the VM
@@ -243,10 +260,12 @@ pub(crate) struct DiskArgs {
     /// is the source, commas and `=` included
     #[arg(long, value_name = "KEY=SOURCE[,bitmap=NAME][,change-id=ID]")]
     pub(crate) disk: Vec<DiskArg>,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
 }
 
 impl DiskArgs {
-    /// The disks, however they were named.
+    /// The disks that were named, however.
     pub(crate) fn list(&self) -> Vec<DiskArg> {
         list(self.source.as_deref(), &self.disk_key, (&self.bitmap, &self.change_id), &self.disk)
     }
@@ -500,5 +519,9 @@ mod tests {
         assert!(parse(&[]).is_err());
         assert!(parse(&["--source", "a.raw", "--disk", "b=b.raw"]).is_err());
         assert!(parse(&["--disk", "b=b.raw", "--bitmap", "b0"]).is_err());
+        assert!(parse(&["--qmp", "a.qmp", "--guest-agent", "a.qga"]).is_ok());
+        assert!(parse(&["--qmp", "a.qmp", "--source", "a.raw"]).is_err());
+        assert!(parse(&["--qmp", "a.qmp", "--change-id", "b0"]).is_err());
+        assert!(parse(&["--source", "a.raw", "--guest-agent", "a.qga"]).is_err());
     }
 }

@@ -1,15 +1,61 @@
-//! Where disks are read: files, block devices and NBD exports that the operator named.
+//! Where disks are read: files, block devices and NBD exports that the operator named, or a running machine.
 
 use std::sync::Arc;
 
 use oma_core::direct::{DirectDisk, DirectEntry, DirectSource};
 use oma_core::traits::DiskSource;
-use oma_core::{Error, ErrorKind, Result};
-use oma_nbd::{ClientConfig, NbdSource, Uri};
+use oma_core::{Error, ErrorKind, Result, VmPath, WorkerId};
+use oma_nbd::qemu::OtherPoints;
+use oma_nbd::{ClientConfig, NbdSource, QemuConfig, QemuSource, Uri};
 use oma_volume::source::FileSource;
 
+use crate::args::MachineArgs;
 use crate::disk_arg::DiskArg;
 use crate::failure::io_error;
+
+/// What disks are read from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// The same for everybody.
+    Disks(Arc<dyn DiskSource>),
+    /// A running machine, which keeps marks for whoever reads it.
+    Machine(Box<QemuConfig>),
+}
+
+impl Source {
+    /// What was named on the command line. Nothing is opened yet.
+    pub(crate) fn open(vm: &VmPath, machine: &MachineArgs, disks: &[DiskArg]) -> Result<Self> {
+        let Some(qmp) = &machine.qmp else { return Ok(Self::Disks(open(disks)?)) };
+        let guest_agent = machine.guest_agent.clone();
+        Ok(Self::Machine(Box::new(QemuConfig { guest_agent, ..QemuConfig::new(vm.clone(), qmp) })))
+    }
+
+    /// For the one process that drives jobs here: what its jobs before have left in the machine goes.
+    pub(crate) fn for_jobs(self) -> Self {
+        match self {
+            Self::Disks(_) => self,
+            Self::Machine(config) => {
+                Self::Machine(Box::new(QemuConfig { other_points: OtherPoints::Release, ..*config }))
+            }
+        }
+    }
+
+    /// The source, as a worker sees it.
+    pub(crate) fn owned_by(self, owner: WorkerId) -> Arc<dyn DiskSource> {
+        match self {
+            Self::Disks(source) => source,
+            Self::Machine(config) => Arc::new(QemuSource::new(QemuConfig { owner, ..*config })),
+        }
+    }
+
+    /// What an operator should know of it.
+    pub(crate) async fn notes(&self) -> Result<Vec<String>> {
+        match self {
+            Self::Disks(_) => Ok(Vec::new()),
+            Self::Machine(config) => QemuSource::new((**config).clone()).notes().await,
+        }
+    }
+}
 
 /// A source of these disks. Nothing is opened yet.
 pub(crate) fn open(disks: &[DiskArg]) -> Result<Arc<dyn DiskSource>> {

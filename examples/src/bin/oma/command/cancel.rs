@@ -10,6 +10,7 @@ use super::Context;
 use crate::appliance::{self, Appliance};
 use crate::args::CancelArgs;
 use crate::output;
+use crate::source::Source;
 
 /// Ends a job that was interrupted and is not to be continued.
 pub(super) async fn run(context: &Context, args: &CancelArgs) -> Result<()> {
@@ -17,7 +18,8 @@ pub(super) async fn run(context: &Context, args: &CancelArgs) -> Result<()> {
     // Nothing is read from a source to end a job.
     let endpoint = Endpoint::parse("none")
         .map_err(|error| Error::new(ErrorKind::Internal, "name", "a source").with_source(error))?;
-    let appliance = Appliance::open(&context.data, Arc::new(MemorySource::new(endpoint))).await?;
+    let appliance =
+        Appliance::open(&context.data, Source::Disks(Arc::new(MemorySource::new(endpoint)))).await?;
     let reason = "cancelled by an operator";
     let job = engine::cancel(&appliance.services, &appliance.worker, &args.job, reason).await?;
     let vm = appliance.services.inventory.context(&job.context).await?;

@@ -7,13 +7,15 @@ use crate::appliance::Appliance;
 use crate::args::ReplicateArgs;
 use crate::failure::Failed;
 use crate::signals::Signals;
-use crate::{output, progress, report, source};
+use crate::source::Source;
+use crate::{output, progress, report};
 
 const STOPPING: &str = "stopping; what is copied stays, the same command continues (once more: end at once)";
 
 /// Brings the volumes of a VM to what its disks are now.
 pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), Failed> {
-    let source = source::open(&args.disks.list())?;
+    let source = Source::open(&args.disks.vm_path, &args.disks.machine, &args.disks.list())?;
+    source.notes().await?.iter().for_each(|note| output::note(format_args!("{note}")));
     let signals = Signals::listen(STOPPING)?;
     let appliance = Appliance::open(&context.data, source).await?;
     let request = ReplicateRequest {

@@ -10,7 +10,8 @@ use crate::appliance::Appliance;
 use crate::args::VerifyArgs;
 use crate::failure::Failed;
 use crate::signals::Signals;
-use crate::{output, source, verification};
+use crate::source::Source;
+use crate::{output, verification};
 
 /// Compares disks with their volumes, or checks a report of that.
 pub(super) async fn run(context: &Context, args: &VerifyArgs) -> Result<(), Failed> {
@@ -25,7 +26,7 @@ pub(super) async fn run(context: &Context, args: &VerifyArgs) -> Result<(), Fail
 
 async fn compare(context: &Context, args: &VerifyArgs, vm: &VmPath) -> Result<(), Failed> {
     let begun = Instant::now();
-    let source = source::open(&args.list())?;
+    let source = Source::open(vm, &args.machine, &args.list())?;
     let signals = Signals::listen("stopping; nothing was changed")?;
     let appliance = Appliance::open_to_read(&context.data, source).await?;
     output::note(format_args!("comparing the disks of {vm} with their volumes"));

@@ -17,6 +17,7 @@ use crate::data_dir::DataDir;
 use crate::disk_arg::DiskArg;
 use crate::serving::Serving;
 use crate::signals::Signals;
+use crate::source::Source;
 use crate::{output, progress, report, source};
 
 pub(super) const VM: &str = "/demo/vm/disk";
@@ -94,7 +95,7 @@ impl Stage<'_> {
         };
         let vm = VmPath::parse(VM).map_err(unnamed)?;
         let request = ReplicateRequest { verify: VerifyLevel::Full, ..ReplicateRequest::new(vm) };
-        let appliance = Appliance::open(&self.data, source::open(&[disk])?).await?;
+        let appliance = Appliance::open(&self.data, Source::Disks(source::open(&[disk])?)).await?;
         let progress = progress::for_stderr();
         let config = ReplicateConfig::default();
         let done = replicate(&appliance, &request, config, &*progress, self.stop).await;
