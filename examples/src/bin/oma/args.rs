@@ -234,7 +234,7 @@ pub(crate) struct MachineArgs {
     #[arg(long, value_name = "SOCKET", conflicts_with_all = ["source", "disk", "bitmap", "change_id"])]
     pub(crate) qmp: Option<PathBuf>,
     /// The guest agent of that machine, a unix socket: the guest's file systems are frozen for that moment
-    #[arg(long, value_name = "SOCKET", requires = "qmp")]
+    #[arg(long, value_name = "SOCKET", requires = "qmp", conflicts_with_all = ["source", "disk"])]
     pub(crate) guest_agent: Option<PathBuf>,
 }
 
