@@ -14,6 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("copy_makes_a_file_and_says_where_the_time_went", &[], makes_a_file),
         trial("copy_pushes_into_an_export_with_tls", &[], pushes_into_an_export),
         trial("copy_zeroes_what_a_target_held", &[], zeroes_what_a_target_held),
+        trial("copy_brings_over_only_the_extents_of_a_file", &[], only_extents),
         trial("copy_keeps_its_bandwidth", &[], keeps_its_bandwidth),
         trial("copy_tells_what_is_wrong", &[], tells_what_is_wrong),
     ]
@@ -53,6 +54,21 @@ async fn zeroes_what_a_target_held() {
     let target = world.full("target.raw", 4 * MIB);
     world.run(&["copy", &world.text("source.raw"), &world.text("target.raw")]).await.ok();
     assert_same(&source, &target);
+}
+
+async fn only_extents() {
+    let world = World::new();
+    world.full("source.raw", MIB);
+    let (from, to, list) = (world.text("source.raw"), world.text("copy.raw"), world.text("extents"));
+    fs::write(world.path("extents"), "4096 512\n8192 1\n").unwrap();
+    world.run(&["copy", "--extents", &list, &from, &to]).await.ok();
+    let (source, copy) =
+        (fs::read(world.path("source.raw")).unwrap(), fs::read(world.path("copy.raw")).unwrap());
+    assert!(copy[4096..4608] == source[4096..4608] && copy[8192] == source[8192]);
+    let others = copy.iter().enumerate().filter(|(at, _)| !(4096..4608).contains(at) && *at != 8192);
+    assert!(copy.len() == source.len() && others.into_iter().all(|(_, byte)| *byte == 0));
+    fs::write(world.path("extents"), "4096 512\nx 1\n").unwrap();
+    world.run(&["copy", "--extents", &list, &from, &to]).await.refused(2, &["extents", "line 2", "\"x\""]);
 }
 
 async fn keeps_its_bandwidth() {

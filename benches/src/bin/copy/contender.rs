@@ -1,121 +1,99 @@
-//! Who copies.
+//! Who copies, and how it is told to.
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path as FsPath, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use oma_core::ByteSize;
-
+use crate::Bench;
 use crate::measure;
 
-/// From where the image is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Path {
-    /// From its file.
-    File,
-    /// From qemu-nbd, over a unix socket.
-    Nbd,
-}
-
-/// A program that copies the image to a raw file, and flushes it.
+/// A program that copies, and flushes what it wrote.
 #[derive(Debug)]
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
-    pub(crate) line: String,
     program: PathBuf,
     arguments: Vec<String>,
     target: Target,
 }
 
 /// What a contender leaves behind.
-#[derive(Debug)]
-enum Target {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A file that it makes.
+    New(PathBuf),
     /// A file of the right size, which it must find.
-    File(PathBuf),
+    Empty(PathBuf),
     /// A data directory with one volume, which it makes.
     DataDir(PathBuf),
-}
-
-/// Ours first: the others are compared with it.
-pub(crate) fn all(source: &str, oma: &FsPath, folder: &FsPath) -> Vec<Contender> {
-    let data = folder.join("oma-data");
-    let file = folder.join("target.raw");
-    let target = file.display().to_string();
-    let text = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
-    let data_dir = data.display().to_string();
-    let replicate =
-        ["--data-dir", &data_dir, "--json", "replicate", "--vm-path", "/bench", "--source", source];
-    // -t writeback: flushed at the end, like the others; the default is to leave that to the kernel.
-    let convert =
-        ["convert", "-n", "-W", "-m", "16", "-t", "writeback", "-f", "raw", "-O", "raw", source, &target];
-    let nbdcopy = ["--flush", source, &target];
-    let line = |program: &str, arguments: &[&str]| {
-        let shown = arguments.join(" ").replace(source, "SOURCE").replace(&target, "TARGET");
-        format!("{program} {}", shown.replace(&data_dir, "DIR"))
-    };
-    vec![
-        Contender {
-            name: "oma",
-            line: line("oma", &replicate),
-            program: oma.to_owned(),
-            arguments: text(&replicate),
-            target: Target::DataDir(data),
-        },
-        Contender {
-            name: "qemu-img",
-            line: line("qemu-img", &convert),
-            program: PathBuf::from("qemu-img"),
-            arguments: text(&convert),
-            target: Target::File(file.clone()),
-        },
-        Contender {
-            name: "nbdcopy",
-            line: line("nbdcopy", &nbdcopy),
-            program: PathBuf::from("nbdcopy"),
-            arguments: text(&nbdcopy),
-            target: Target::File(file),
-        },
-    ]
+    /// The file behind a server, which stays.
+    Served(PathBuf),
+    /// Nothing that lasts.
+    Discarded,
 }
 
 impl Contender {
+    pub(crate) fn new(
+        name: &'static str,
+        program: impl Into<PathBuf>,
+        arguments: &[&str],
+        target: Target,
+    ) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self { name, program: program.into(), arguments, target }
+    }
+
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(&self.arguments);
         command
     }
 
+    /// The command line for a reader.
+    pub(crate) fn line(&self, bench: &Bench) -> String {
+        let program = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let line = format!("{program} {}", self.arguments.join(" "));
+        line.replace(&bench.folder().display().to_string(), "DIR")
+    }
+
     /// Makes the target as the program wants it.
-    pub(crate) fn prepare(&self, size: ByteSize) -> io::Result<()> {
+    pub(crate) fn prepare(&self, bench: &Bench) -> io::Result<()> {
         match &self.target {
-            Target::File(path) => File::create_new(path)?.set_len(size.bytes()),
-            Target::DataDir(_) => Ok(()),
+            Target::Empty(path) => File::create_new(path)?.set_len(bench.size.bytes()),
+            // What an earlier copy wrote must not help the next one.
+            Target::Served(path) => {
+                let file = File::options().write(true).open(path)?;
+                file.set_len(0)?;
+                file.set_len(bench.size.bytes())
+            }
+            Target::New(_) | Target::DataDir(_) | Target::Discarded => Ok(()),
         }
     }
 
     /// Proves that the copy is one.
-    pub(crate) fn check(&self, image: &FsPath) -> io::Result<()> {
+    pub(crate) fn check(&self, bench: &Bench) -> io::Result<()> {
         let copy = match &self.target {
-            Target::File(path) => path.clone(),
+            Target::New(path) | Target::Empty(path) | Target::Served(path) => path.clone(),
             Target::DataDir(path) => volume(&path.join("volumes"))?,
+            Target::Discarded => return Ok(()),
         };
         let mut compare = Command::new("qemu-img");
-        compare.args(["compare", "-q", "-f", "raw", "-F", "raw"]).arg(image).arg(copy);
+        compare.args(["compare", "-q", "-f", "raw", "-F", "raw"]).arg(&bench.image).arg(copy);
         measure::run(&mut compare).map(drop)
     }
 
     /// Gives the room back.
     pub(crate) fn clean(&self) -> io::Result<()> {
         match &self.target {
-            Target::File(path) => fs::remove_file(path),
+            Target::New(path) | Target::Empty(path) => fs::remove_file(path),
             Target::DataDir(path) => fs::remove_dir_all(path),
+            Target::Served(_) | Target::Discarded => Ok(()),
         }
     }
 }
 
 /// The largest file of a folder: the volume, whatever else lies beside it.
-fn volume(folder: &FsPath) -> io::Result<PathBuf> {
+fn volume(folder: &Path) -> io::Result<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

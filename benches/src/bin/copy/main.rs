@@ -1,32 +1,41 @@
-//! Compares our full copy with `qemu-img convert` and `nbdcopy`: same image, same target folder, interleaved.
+//! Measures our copies against `qemu-img convert`, `nbdcopy`, `cp` and a loop that waits for each request: same images, interleaved.
 
 mod contender;
-mod image;
+mod extents;
+mod growth;
 mod measure;
+mod row;
 mod server;
 mod table;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use oma_core::ByteSize;
+use oma_examples::SampleDisk;
 
-use crate::contender::{Contender, Path};
-use crate::image::Image;
-use crate::measure::Sample;
-use crate::server::QemuNbd;
+use crate::row::Row;
 
-/// Compares our full copy with `qemu-img convert` and `nbdcopy` on the same image
+/// Compares our copies with those of others on the same image
 #[derive(Debug, Parser)]
 #[command(name = "bench-copy")]
 struct Cli {
+    /// Which rows, by the beginning of their names, e.g. `file` or `changes-64k`; all when not given
+    #[arg(long, value_delimiter = ',')]
+    row: Vec<String>,
+    /// Name the rows and end
+    #[arg(long)]
+    list: bool,
     /// Size of the image: half of it data, a quarter written zeroes, a quarter holes
     #[arg(long, default_value = "4GiB")]
     size: ByteSize,
+    /// Size of the disk of which 5 % changed, behind servers that delay each request
+    #[arg(long, default_value = "16GiB")]
+    delayed_size: ByteSize,
     /// Copies per contender; medians are reported
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(5..))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Where image and targets lie; needs twice the size
     #[arg(long, default_value = "/dev/shm")]
@@ -34,6 +43,23 @@ struct Cli {
     /// The program `oma`; the one beside this program when not given
     #[arg(long)]
     oma: Option<PathBuf>,
+}
+
+/// What every row needs.
+#[derive(Debug)]
+struct Bench {
+    oma: PathBuf,
+    image: PathBuf,
+    size: ByteSize,
+    delayed_size: ByteSize,
+    rounds: u32,
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn folder(&self) -> &Path {
+        self.folder.path()
+    }
 }
 
 fn main() -> ExitCode {
@@ -47,47 +73,42 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> io::Result<()> {
+    let wanted =
+        |name: &str| cli.row.is_empty() || cli.row.iter().any(|begin| name.starts_with(begin.as_str()));
+    let rows: Vec<Row> = row::all().into_iter().filter(|row| wanted(row.name)).collect();
+    let growth = wanted(growth::NAME);
+    let mut out = io::stdout().lock();
+    if cli.list {
+        for name in rows.iter().map(|row| row.name).chain(growth.then_some(growth::NAME)) {
+            writeln!(out, "{name}")?;
+        }
+        return Ok(());
+    }
+    let bench = bench(cli, rows.iter().any(Row::needs_image))?;
+    for row in &rows {
+        let measured = row.measure(&bench)?;
+        writeln!(out, "{}", table::markdown(row, &bench, &measured))?;
+    }
+    if growth {
+        writeln!(out, "{}", growth::measure(&bench)?)?;
+    }
+    Ok(())
+}
+
+fn bench(cli: &Cli, needs_image: bool) -> io::Result<Bench> {
     let oma = match &cli.oma {
         Some(path) => path.clone(),
         None => std::env::current_exe()?.with_file_name("oma"),
     };
     if !oma.is_file() {
-        return Err(io::Error::other(format!(
-            "{} is missing; build it first: cargo build --release",
-            oma.display()
-        )));
+        let reason = format!("{} is missing; build it first: cargo build --release", oma.display());
+        return Err(io::Error::other(reason));
     }
     let folder = tempfile::Builder::new().prefix("oma-bench-").tempdir_in(&cli.dir)?;
-    let image = Image::make(&folder.path().join("source.raw"), cli.size)?;
-    let server = QemuNbd::start(image.path(), &folder.path().join("source.sock"))?;
-    let sources = [(Path::File, image.path().display().to_string()), (Path::Nbd, server.uri())];
-
-    let mut out = io::stdout().lock();
-    for (path, source) in sources {
-        let contenders = contender::all(&source, &oma, folder.path());
-        let samples = interleaved(&contenders, &image, cli.rounds)?;
-        writeln!(out, "{}", table::markdown(path, &contenders, &samples, &image))?;
+    let image = folder.path().join("source.raw");
+    if needs_image {
+        SampleDisk::make(&image, cli.size, 1)?;
     }
-    Ok(())
-}
-
-/// Runs every contender once a round; who begins changes with each round, so that no place in the order is an advantage.
-fn interleaved(contenders: &[Contender], image: &Image, rounds: u32) -> io::Result<Vec<Vec<Sample>>> {
-    let mut samples = vec![Vec::new(); contenders.len()];
-    let first = contenders.len();
-    for round in 0..rounds {
-        for step in 0..first {
-            let index = (usize::try_from(round).unwrap_or(0) + step) % first;
-            let contender = &contenders[index];
-            contender.prepare(image.size())?;
-            let sample = measure::run(&mut contender.command())?;
-            if round == 0 {
-                contender.check(image.path())?;
-            }
-            contender.clean()?;
-            samples[index].push(sample);
-        }
-        let _ = writeln!(io::stderr(), "round {} of {rounds}", round + 1);
-    }
-    Ok(samples)
+    let Cli { size, delayed_size, rounds, .. } = *cli;
+    Ok(Bench { oma, image, size, delayed_size, rounds, folder })
 }

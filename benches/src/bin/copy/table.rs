@@ -4,43 +4,65 @@ use std::fmt::Write;
 
 use oma_benches::{Cell, Table, gib, median, spread};
 
-use crate::contender::{Contender, Path};
-use crate::image::Image;
+use crate::Bench;
 use crate::measure::Sample;
+use crate::row::{Measured, Row};
 
-/// A table of medians, with ratios against ours: above 1 they are slower, or spend more.
-pub(crate) fn markdown(
-    path: Path,
-    contenders: &[Contender],
-    samples: &[Vec<Sample>],
-    image: &Image,
-) -> String {
-    const COLUMNS: [&str; 7] =
-        ["copy", "seconds", "fastest–slowest", "GiB/s", "CPU s/GiB", "time against oma", "CPU against oma"];
+/// Medians of a contender.
+#[derive(Clone, Copy)]
+struct Middle {
+    seconds: f64,
+    cpu: f64,
+    memory: f64,
+}
+
+impl Middle {
+    fn of(samples: &[Sample]) -> Self {
+        let middle = |of: fn(&Sample) -> f64| median(samples.iter().map(of));
+        Self {
+            seconds: middle(|one| one.seconds),
+            cpu: middle(|one| one.cpu),
+            memory: middle(|one| one.memory),
+        }
+    }
+}
+
+/// A table of medians, with ratios against our first: above 1 they are slower, or spend more.
+pub(crate) fn markdown(row: &Row, bench: &Bench, measured: &Measured) -> String {
+    const COLUMNS: [&str; 8] = [
+        "copy",
+        "seconds",
+        "fastest–slowest",
+        "GiB/s",
+        "CPU s/GiB",
+        "MiB at most",
+        "time against oma",
+        "CPU against oma",
+    ];
     // Holes included.
-    let gib = gib(image.size().bytes());
-    let rounds = samples.first().map_or(0, Vec::len);
-    let title = match path {
-        Path::File => "file to file",
-        Path::Nbd => "qemu-nbd (unix socket) to file",
-    };
-    let seconds = |list: &[Sample]| median(list.iter().map(|sample| sample.elapsed.as_secs_f64()));
-    let cpu = |list: &[Sample]| median(list.iter().map(|sample| sample.cpu));
-    let ours = samples.first().map_or((f64::NAN, f64::NAN), |list| (seconds(list), cpu(list)));
-    let mut table = Table::new(format!("### {title}: {} image, median of {rounds}", image.size()), &COLUMNS);
-    for (contender, list) in contenders.iter().zip(samples) {
-        let (fastest, slowest) = spread(list.iter().map(|sample| sample.elapsed.as_secs_f64()));
-        let (seconds, cpu) = (seconds(list), cpu(list));
-        let numbers = [seconds, gib / seconds, cpu / gib, seconds / ours.0, cpu / ours.1];
-        let mut cells: Vec<_> = numbers.map(|number| Cell::Number(number, 2)).into();
-        cells.insert(0, contender.name.into());
-        cells.insert(2, format!("{fastest:.2}–{slowest:.2}").into());
-        table.row(cells);
+    let gib = gib(measured.bytes);
+    let title = format!("### {}: {}, {gib:.2} GiB, median of {}", row.name, row.title, bench.rounds);
+    let mut table = Table::new(title, &COLUMNS);
+    let ours = measured.contenders.first().map(|(_, samples)| Middle::of(samples));
+    for (contender, samples) in &measured.contenders {
+        let middle = Middle::of(samples);
+        let (fastest, slowest) = spread(samples.iter().map(|sample| sample.seconds));
+        let ratio = |of: fn(&Middle) -> f64| ours.map_or(f64::NAN, |ours| of(&middle) / of(&ours));
+        table.row(vec![
+            contender.name.into(),
+            Cell::Number(middle.seconds, 2),
+            format!("{fastest:.2}–{slowest:.2}").into(),
+            Cell::Number(gib / middle.seconds, 2),
+            Cell::Number(middle.cpu / gib, 2),
+            Cell::Number(middle.memory, 0),
+            Cell::Number(ratio(|one| one.seconds), 2),
+            Cell::Number(ratio(|one| one.cpu), 2),
+        ]);
     }
     let mut text = format!("{table}\n");
-    for contender in contenders {
+    for (contender, _) in &measured.contenders {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "- `{}`", contender.line);
+        let _ = writeln!(text, "- `{}`", contender.line(bench));
     }
     text
 }

@@ -1,6 +1,5 @@
 //! Measures our NBD server and client against qemu-nbd, nbdkit and nbd-server: same files, same clients, interleaved.
 
-mod certificates;
 mod clients;
 mod disk;
 mod fio;

@@ -1,12 +1,12 @@
 //! Measures a row: every server once a round, by turns.
 
-use oma_benches::{Cell, Table, median, spread};
+use oma_benches::{CERTIFICATES_PROGRAM, Cell, Table, certificates, median, spread};
 
 use crate::disk::{Disks, Medium};
 use crate::load::{Load, Target};
 use crate::row::{Row, Unit};
 use crate::server::{Kind, Plan, Server, Transport};
-use crate::{Effort, Result, certificates, program, reason};
+use crate::{Effort, Result, program, reason};
 
 /// One run.
 #[derive(Clone, Copy, Debug)]
@@ -66,13 +66,12 @@ impl<'a> Servers<'a> {
     ) -> Result<Self> {
         let tls = transport == Transport::Tls;
         let missing = match missing.or(disks.missing(medium)?) {
-            None if tls && !program::is_there(certificates::PROGRAM) => {
-                Some(format!("{} is missing", certificates::PROGRAM))
+            None if tls && !program::is_there(CERTIFICATES_PROGRAM) => {
+                Some(format!("{CERTIFICATES_PROGRAM} is missing"))
             }
             other => other,
         };
-        let certificates =
-            if tls && missing.is_none() { Some(certificates::make(disks.folder()).await?) } else { None };
+        let certificates = if tls && missing.is_none() { Some(certificates(disks.folder())?) } else { None };
         let mut started = Vec::new();
         for kind in kinds {
             if let Some(reason) = missing.clone().or_else(|| kind.missing()) {

@@ -131,6 +131,9 @@ pub(crate) struct CopyArgs {
     /// What is written, at least as large: a raw file, a block device or the URI of an NBD export
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
+    /// Only the extents in a file: one a line, offset and length in bytes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) extents: Option<PathBuf>,
     /// The target reads as zero everywhere: zeroes are left out
     #[arg(long)]
     pub(crate) blank: bool,

@@ -6,6 +6,7 @@ mod command;
 mod data_dir;
 mod disk_arg;
 mod exit;
+mod extents_file;
 mod failure;
 mod output;
 mod progress;

@@ -15,11 +15,15 @@ use super::Context;
 use crate::args::CopyArgs;
 use crate::failure::{Failed, io_error};
 use crate::signals::Signals;
-use crate::{output, progress, report, source};
+use crate::{extents_file, output, progress, report, source};
 
 /// Copies one disk to another, without records.
 pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed> {
     let signals = Signals::listen("stopping; the target holds a part of the copy (once more: end at once)")?;
+    let extents = match &args.extents {
+        Some(path) => Some(extents_file::read(path).await?),
+        None => None,
+    };
     let arg = args.disk();
     let disk = source::disk(&arg)?;
     let target = target(args, &*disk).await?;
@@ -28,7 +32,7 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
         key: arg.key,
         source: disk.open().await?,
         target: Arc::clone(&target.device),
-        extents: None,
+        extents,
         blank: target.blank,
         zeroing: Zeroing::Punch,
         limit: args.bandwidth.map(|_| Limit::new(&limit).map(Arc::new)).transpose()?,
