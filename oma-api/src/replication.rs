@@ -73,6 +73,8 @@ pub struct DiskReport {
     pub bytes_resumed: ByteSize,
     /// At most so many bytes were copied by earlier runs of this epoch and again by this one.
     pub bytes_recopied: ByteSize,
+    /// Bytes that are equal at both ends by their hashes, compared in place of copying.
+    pub bytes_equal: ByteSize,
     /// Bytes that were read back and compared; `None` when nothing was to be verified.
     pub bytes_verified: Option<ByteSize>,
     /// The change id committed with the epoch; `None` unless it was.

@@ -181,6 +181,7 @@ fn a_replication_report_has_one_entry_per_disk() {
         bytes_zero: ByteSize::kib(64),
         bytes_skipped: ByteSize::kib(896),
         bytes_resumed: ByteSize::kib(256),
+        bytes_equal: ByteSize::kib(32),
         bytes_recopied: ByteSize::kib(64),
         bytes_verified: None,
         change_id: Some(ChangeId::parse("b1").unwrap()),
@@ -205,7 +206,7 @@ fn a_replication_report_has_one_entry_per_disk() {
         "disks": [{
             "disk_key": "disk-2000", "volume_id": "vol-1", "mode": "incremental", "capacity_bytes": 1_048_576,
             "bytes_read": 131_072, "bytes_written": 65_536, "bytes_zero": 65_536, "bytes_skipped": 917_504,
-            "bytes_resumed": 262_144, "bytes_recopied": 65_536, "bytes_verified": null, "change_id": "b1", "seconds": 0.25,
+            "bytes_resumed": 262_144, "bytes_equal": 32_768, "bytes_recopied": 65_536, "bytes_verified": null, "change_id": "b1", "seconds": 0.25,
             "explanation": { "bottleneck": "read", "stage_seconds": { "read": 1.5, "write": 0.25 } }, "error": null,
         }],
     });

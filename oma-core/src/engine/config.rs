@@ -11,6 +11,8 @@ pub struct ReplicateRequest {
     pub vm: VmPath,
     /// How much is proven before the epoch is committed.
     pub verify: VerifyLevel,
+    /// How far the source is believed when it says what changed.
+    pub trust: TrustPolicy,
     /// When the space of new volumes is allocated.
     pub provisioning: Provisioning,
 }
@@ -19,8 +21,28 @@ impl ReplicateRequest {
     /// Replicates a VM to thin volumes, without verification.
     #[must_use]
     pub fn new(vm: VmPath) -> Self {
-        Self { vm, verify: VerifyLevel::None, provisioning: Provisioning::Thin }
+        let (verify, trust) = (VerifyLevel::None, TrustPolicy::Trust);
+        Self { vm, verify, trust, provisioning: Provisioning::Thin }
     }
+}
+
+/// How far a source is believed when it says what changed since the last epoch.
+///
+/// Whenever there is no change id to go by, hashes are compared in place of copying everything: whatever the volume holds,
+/// only what differs is copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrustPolicy {
+    /// What it does not name is not looked at.
+    #[default]
+    Trust,
+    /// So many of a thousand leaves are compared of what it says is unchanged, other ones in each run. When one differs, all
+    /// is compared.
+    SpotCheck {
+        /// Rounded up.
+        permille: u16,
+    },
+    /// It is not asked: all is compared.
+    AlwaysCompare,
 }
 
 /// How much is compared between source and target after the copy (L14).

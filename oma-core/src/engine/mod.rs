@@ -52,7 +52,7 @@ mod volumes;
 mod zeroes;
 
 pub use cancel::cancel;
-pub use config::{ReplicateConfig, ReplicateRequest, RetryConfig, VerifyLevel};
+pub use config::{ReplicateConfig, ReplicateRequest, RetryConfig, TrustPolicy, VerifyLevel};
 pub use copy::{CopyReport, CopyRequest, copy};
 pub use explain::{Stage, StageTimes};
 pub use forecast::{Forecast, Spread, forecast};

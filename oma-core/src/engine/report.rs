@@ -66,6 +66,8 @@ pub struct DiskReport {
     pub bytes_skipped: ByteSize,
     /// Bytes that earlier runs of this epoch had made durable.
     pub bytes_resumed: ByteSize,
+    /// Bytes that are equal at both ends by their hashes, compared in place of copying because no change id could be trusted.
+    pub bytes_equal: ByteSize,
     /// At most so many bytes were copied more than once for this epoch, by all its runs: finished ones that changed at the
     /// source meanwhile, and for each interrupted run what it wrote between its last record and its end, at most one
     /// [journal step](super::ReplicateConfig::journal_step). What runs copied whose journal was damaged is not known: it counts

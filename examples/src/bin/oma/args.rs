@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use oma_core::engine::VerifyLevel;
+use oma_core::engine::{TrustPolicy, VerifyLevel};
 use oma_core::record::SampleSize;
 use oma_core::seal::PublicKey;
 use oma_core::traits::Provisioning;
@@ -105,6 +105,10 @@ pub(crate) struct ReplicateArgs {
     pub(crate) disks: DiskArgs,
     #[arg(long, default_value = "none", value_name = "LEVEL", help = LEVEL)]
     pub(crate) verify: VerifyArg,
+    /// How far the source is believed when it says what changed: yes; spot-check[=N/1000], so many leaves of what is said to be
+    /// unchanged are compared; no, all is compared
+    #[arg(long, default_value = "yes", value_name = "HOW")]
+    pub(crate) trust_changes: TrustArg,
     /// When the space of new volumes is allocated
     #[arg(long, value_enum, default_value = "thin", value_name = "WHEN")]
     pub(crate) provisioning: ProvisioningArg,
@@ -327,6 +331,33 @@ impl From<VerifyArg> for VerifyLevel {
     }
 }
 
+/// How far a source is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TrustArg(TrustPolicy);
+
+impl FromStr for TrustArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let permille =
+            |text: &str| text.strip_suffix("/1000")?.parse().ok().filter(|n| (1..=1000).contains(n));
+        let policy = match (text, text.strip_prefix("spot-check=")) {
+            ("yes", _) => Some(TrustPolicy::Trust),
+            ("no", _) => Some(TrustPolicy::AlwaysCompare),
+            ("spot-check", _) => Some(TrustPolicy::SpotCheck { permille: 10 }),
+            (_, Some(size)) => permille(size).map(|permille| TrustPolicy::SpotCheck { permille }),
+            (_, None) => None,
+        };
+        policy.map(Self).ok_or_else(|| "name yes, spot-check, spot-check=N/1000 or no".to_owned())
+    }
+}
+
+impl From<TrustArg> for TrustPolicy {
+    fn from(arg: TrustArg) -> Self {
+        arg.0
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum ProvisioningArg {
     /// As it is written
@@ -488,6 +519,18 @@ mod tests {
             ["", "all", "sample=", "sample=0", "sample=1001/1000", "sample=0/1000", "sample=5%", "Full"]
         {
             assert_eq!(level(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn trust_is_named_and_a_spot_check_sized() {
+        let trust = |text: &str| text.parse::<TrustArg>().map(TrustPolicy::from).ok();
+        assert_eq!([trust("yes"), trust("no")], [Some(TrustPolicy::Trust), Some(TrustPolicy::AlwaysCompare)]);
+        assert_eq!(trust("spot-check"), Some(TrustPolicy::SpotCheck { permille: 10 }));
+        assert_eq!(trust("spot-check=25/1000"), Some(TrustPolicy::SpotCheck { permille: 25 }));
+        for wrong in ["", "maybe", "spot-check=", "spot-check=5", "spot-check=0/1000", "spot-check=1001/1000"]
+        {
+            assert_eq!(trust(wrong), None, "{wrong}");
         }
     }
 

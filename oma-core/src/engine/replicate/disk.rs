@@ -91,6 +91,7 @@ impl RunDisk {
             bytes_zero: self.counters.zero,
             bytes_skipped: self.counters.zero_promised + ByteSize::new(outside),
             bytes_resumed: self.plan.as_ref().map_or(ByteSize::ZERO, |plan| plan.resumed),
+            bytes_equal: self.plan.as_ref().map_or(ByteSize::ZERO, |plan| plan.equal),
             bytes_recopied: self.plan.map_or(ByteSize::ZERO, |plan| plan.recopied),
             bytes_verified: self.verified,
             change_id: committed.then_some(self.point.change_id),

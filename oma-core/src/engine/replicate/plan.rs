@@ -44,6 +44,8 @@ pub(super) struct DiskPlan {
     pub(super) work: ExtentSet,
     /// Bytes of the scope that earlier runs made durable.
     pub(super) resumed: ByteSize,
+    /// Bytes of the scope that were found equal at both ends by comparing, in place of copying.
+    pub(super) equal: ByteSize,
     /// Bytes that earlier runs copied for this epoch and that are copied again, at most.
     pub(super) recopied: ByteSize,
     /// Whether the target reads as zero wherever nothing was written.
@@ -61,6 +63,17 @@ impl DiskPlan {
             finished: self.finished.clone(),
             recopied: self.recopied,
         }
+    }
+
+    /// Takes out of the work what was found equal at both ends and is durable: it is finished.
+    pub(super) fn settle(&mut self, equal: &ExtentSet) {
+        let equal = self.work.intersection(equal);
+        self.work = self.work.difference(&equal);
+        self.finished.extend(equal.iter());
+        self.equal += equal.bytes();
+        let (all, found) = (self.work.bytes() + equal.bytes(), equal.bytes());
+        let compared = format!("{found} of {all} are equal by their hashes and are not copied");
+        self.note = Some(self.note.take().map_or(compared.clone(), |note| format!("{note}; {compared}")));
     }
 }
 
@@ -111,6 +124,7 @@ pub(super) fn decide(facts: &Facts<'_>) -> DiskPlan {
         finished: entry.finished,
         scope,
         work,
+        equal: ByteSize::ZERO,
         recopied: entry.recopied,
         blank: facts.content == VolumeContent::Blank,
         note,

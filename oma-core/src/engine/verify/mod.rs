@@ -20,6 +20,7 @@ use crate::{DiskKey, Epoch, Error, ErrorKind, ExtentSet, JobId, Result, SystemCl
 
 pub(super) use disk::DiskPair;
 pub use root::tree_root;
+pub(super) use sample::{fresh_seed, leaves};
 
 /// How many differing extents an error text names.
 const NAMED: usize = 16;
@@ -28,7 +29,7 @@ const NAMED: usize = 16;
 pub(super) fn scope(level: VerifyLevel) -> Option<VerificationScope> {
     match level {
         VerifyLevel::None => None,
-        VerifyLevel::Sample(size) => Some(VerificationScope::Sample { size, seed: sample::fresh_seed() }),
+        VerifyLevel::Sample(size) => Some(VerificationScope::Sample { size, seed: fresh_seed() }),
         VerifyLevel::Changed => Some(VerificationScope::Changed),
         VerifyLevel::Full => Some(VerificationScope::Full),
     }
@@ -140,7 +141,7 @@ pub(super) fn mismatch(key: &DiskKey, differences: &ExtentSet) -> Error {
     };
     Error::new(ErrorKind::Mismatch, "verify disk", key).because(format!(
         "source and target differ in {} bytes, at {}{more} (offset+length); \
-         the source was written during the copy or a device lies; the next run copies it in full",
+         the source was written during the copy or a device lies; the next run compares and mends it",
         differences.bytes().bytes(),
         named.join(", ")
     ))

@@ -21,6 +21,7 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
     let request = ReplicateRequest {
         vm: args.disks.vm_path.clone(),
         verify: args.verify.into(),
+        trust: args.trust_changes.into(),
         provisioning: args.provisioning.into(),
     };
     let config = ReplicateConfig { journal_step: args.journal_step, ..ReplicateConfig::default() };

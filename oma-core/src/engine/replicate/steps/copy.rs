@@ -61,7 +61,10 @@ async fn copy_disk(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationToken) 
 }
 
 async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationToken) -> Result<()> {
-    let source = open_source(run, disk, stop).await?;
+    let source = match disk.source.clone() {
+        Some(source) => source,
+        None => open_source(run, disk, stop).await?,
+    };
     disk.source = Some(Arc::clone(&source));
     let mut counters = disk.counters;
     let plan = disk.plan();
@@ -71,7 +74,7 @@ async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationTok
         target: disk.target_device(),
         capacity: disk.point.capacity,
         work: &plan.work,
-        resumed: plan.resumed,
+        resumed: plan.resumed + plan.equal,
         blank: plan.blank,
         zeroing: match run.request.provisioning {
             Provisioning::Thin => Zeroing::Punch,
@@ -88,7 +91,8 @@ async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationTok
     result
 }
 
-async fn open_source(
+/// The disk at the point in time, as large as was promised.
+pub(super) async fn open_source(
     run: &Run<'_>,
     disk: &RunDisk,
     stop: &CancellationToken,

@@ -6,6 +6,7 @@ mod freeze;
 mod plan;
 mod provision;
 mod publish;
+mod repair;
 mod verify;
 mod withdraw;
 

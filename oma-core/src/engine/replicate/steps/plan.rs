@@ -1,21 +1,27 @@
+use std::sync::Arc;
+
+use super::repair::Repair;
+use crate::engine::config::TrustPolicy;
 use crate::engine::progress::{DiskProgress, Event};
 use crate::engine::replicate::plan::{DiskPlan, Facts, carries_over, decide};
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
-use crate::record::DiskAttempt;
-use crate::traits::Changes;
-use crate::{ByteSize, ChangeId, DiskKey, DiskRef, ErrorKind, PointId, Result};
+use crate::record::{DiskAttempt, VolumeContent};
+use crate::traits::{BlockDevice, Changes};
+use crate::{ByteSize, ChangeId, DiskKey, DiskRef, Epoch, ErrorKind, ExtentSet, PointId, Result};
 
 /// Decides what every disk needs and records the attempt. Nothing is written yet.
 pub(super) async fn plan(run: &mut Run<'_>) -> Result<()> {
     for index in 0..run.disks.len() {
         let result = plan_disk(run, index).await;
-        let plan = result.inspect_err(|error| run.disks[index].error = Some(error.chain()))?;
+        let (plan, source) = result.inspect_err(|error| run.disks[index].error = Some(error.chain()))?;
         let disk = &mut run.disks[index];
+        disk.source = source;
+        let settled = plan.resumed + plan.equal;
         disk.counters.progress = DiskProgress {
             total: plan.scope.bytes(),
-            done: plan.resumed,
-            durable: plan.resumed,
+            done: settled,
+            durable: settled,
             read: ByteSize::ZERO,
             written: ByteSize::ZERO,
         };
@@ -30,13 +36,18 @@ pub(super) async fn plan(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn plan_disk(run: &Run<'_>, index: usize) -> Result<DiskPlan> {
+async fn plan_disk(run: &Run<'_>, index: usize) -> Result<(DiskPlan, Option<Arc<dyn BlockDevice>>)> {
     let (services, disk) = (run.services, &run.disks[index]);
     let key = &disk.point.key;
     let reference = DiskRef { context: run.context.id.clone(), key: key.clone() };
     let volume = &disk.ready_volume().record;
     let endpoint = &run.context.identity.endpoint;
-    let base = services.change_ids.current(&reference, volume.generation, endpoint).await?;
+    let base = match run.request.trust {
+        TrustPolicy::AlwaysCompare => None,
+        TrustPolicy::Trust | TrustPolicy::SpotCheck { .. } => {
+            services.change_ids.current(&reference, volume.generation, endpoint).await?
+        }
+    };
     let changes = match &base {
         None => None,
         Some(base) => Some(changed(run, key, &base.change_id).await?),
@@ -52,11 +63,16 @@ async fn plan_disk(run: &Run<'_>, index: usize) -> Result<DiskPlan> {
             if basis.content != disk.point.content
                 && carries_over(basis, volume.generation, endpoint, &disk.point) =>
         {
-            Some(changed(run, key, &basis.change_id).await?)
+            match run.request.trust {
+                TrustPolicy::AlwaysCompare => Some(Changes::Unknown("every run compares".to_owned())),
+                TrustPolicy::Trust | TrustPolicy::SpotCheck { .. } => {
+                    Some(changed(run, key, &basis.change_id).await?)
+                }
+            }
         }
         _ => None,
     };
-    let mut plan = decide(&Facts {
+    let mut facts = Facts {
         point: &disk.point,
         endpoint,
         generation: volume.generation,
@@ -66,7 +82,17 @@ async fn plan_disk(run: &Run<'_>, index: usize) -> Result<DiskPlan> {
         journal,
         since_journal,
         journal_step: run.config.journal_step.max(run.config.piece),
-    });
+    };
+    let mut plan = decide(&facts);
+    let mut repair = Repair { run, disk, source: None };
+    let differences = repair.spot_check(&plan).await?;
+    if !differences.is_empty() {
+        // Durably, and the journal with it: no later run may build on this change id (L09).
+        services.volumes.mark_inconsistent(&run.lease, &volume.id).await?;
+        facts = Facts { base: None, changes: None, content: VolumeContent::Inconsistent, ..facts };
+        plan = decide(&facts);
+        plan.note = Some(doubt(&differences));
+    }
     if let Some(damage) = damage {
         plan.note = Some(format!("what an interrupted run had copied is copied again: {}", damage.chain()));
         plan.recopied = plan.work.bytes();
@@ -79,7 +105,23 @@ async fn plan_disk(run: &Run<'_>, index: usize) -> Result<DiskPlan> {
     };
     services.change_ids.begin(&run.lease, &attempt).await?;
     services.journal.begin(&run.lease, key, &plan.journal()).await?;
-    Ok(plan)
+    let last = services.inventory.disk(&reference).await?.map_or(Epoch(0), |record| record.epoch);
+    let equal = repair.equal(&plan, last).await?;
+    if !equal.is_empty() {
+        plan.settle(&equal);
+        // Only a volume in mid-epoch has finished extents; nothing is written yet (L12).
+        services.volumes.mark_inconsistent(&run.lease, &volume.id).await?;
+        services.journal.begin(&run.lease, key, &plan.journal()).await?;
+    }
+    Ok((plan, repair.source))
+}
+
+/// Why a change id is not trusted though the source stands by it.
+fn doubt(differences: &ExtentSet) -> String {
+    format!(
+        "{} that the source says are unchanged differ: its change tracking cannot be trusted, all is compared",
+        differences.bytes()
+    )
 }
 
 /// What changed on a disk from a change id up to the run's point in time.

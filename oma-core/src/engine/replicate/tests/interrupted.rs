@@ -11,13 +11,23 @@ pub(super) async fn crash(world: &Arc<World>, nth: usize) -> bool {
 
 /// As [`crash`], at the `nth` event that is named so.
 pub(super) async fn crash_at(world: &Arc<World>, event: &'static str, nth: usize) -> bool {
+    crash_as(world, event, nth, world.request()).await
+}
+
+/// As [`crash_at`], of a run as it was asked for.
+pub(super) async fn crash_as(
+    world: &Arc<World>,
+    event: &'static str,
+    nth: usize,
+    request: ReplicateRequest,
+) -> bool {
     world.clock.advance(Duration::from_secs(1));
     let dying = Arc::clone(world);
     let task = tokio::spawn(async move {
         let (services, _) = dying.services();
         let replicator = Replicator::new(services, worker("appliance"), dying.config);
         let die = Acting::at(event, nth, || std::panic::resume_unwind(Box::new("killed")));
-        replicator.run(&dying.request(), &die, &CancellationToken::new()).await.map(drop)
+        replicator.run(&request, &die, &CancellationToken::new()).await.map(drop)
     });
     match task.await {
         Err(error) => error.is_panic(),

@@ -1,6 +1,7 @@
 mod epochs;
 mod fragile;
 mod interrupted;
+mod repair;
 mod resumed;
 mod sequences;
 

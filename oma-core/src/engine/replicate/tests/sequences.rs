@@ -266,7 +266,7 @@ impl Sequence {
                 let disk = report.disks.iter().find(|disk| disk.key.as_str() == *name).unwrap();
                 let again = self.again[at];
                 assert!(disk.bytes_recopied.bytes() >= again, "{name}: {again} bytes again, {disk:?}");
-                assert_eq!(disk.bytes_resumed.bytes(), resumed);
+                assert_eq!((disk.bytes_resumed + disk.bytes_equal).bytes(), resumed);
             }
             let last = watch.last.lock().unwrap()[*name];
             self.left[at] = Left { kept: last.durable.bytes(), done: last.done.bytes() };
