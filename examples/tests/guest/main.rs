@@ -47,6 +47,10 @@ async fn replicated_and_booted() {
         assert_eq!(report["replication_type"], Value::from(kind), "{report}");
         point::check(&world, guest.steps()).await;
     }
+    kill_a_run(&world).await;
+    guest.waits_for(guest.steps() + STEPS).await;
+    replicate(&world, &[]).await;
+    point::check(&world, guest.steps()).await;
     let written = guest.steps();
     guest.power_off().await;
     let report = replicate(&world, &["--verify", "full"]).await;
@@ -68,6 +72,24 @@ async fn replicated_and_booted() {
 async fn replicate(world: &World, more: &[&str]) -> Value {
     let qmp = world.text("qmp");
     world.replicate(&[&["--qmp", &qmp], more].concat()).await.ok().json()
+}
+
+/// Kills a run once the disks are frozen and exported.
+async fn kill_a_run(world: &World) {
+    let qmp = world.text("qmp");
+    for _ in 0..5 {
+        let mut run = world.oma(&world::replicate_args(&["--qmp", &qmp])).spawn().unwrap();
+        world::until!("the disks are exported or the run has ended", {
+            let names = std::fs::read_dir(world.path("")).unwrap().map(|entry| entry.unwrap().path());
+            run.try_wait().unwrap().is_some()
+                || names.into_iter().any(|name| name.extension().is_some_and(|e| e == "nbd"))
+        });
+        run.start_kill().unwrap();
+        if run.wait().await.unwrap().code().is_none() {
+            return;
+        }
+    }
+    panic!("every run was faster than its end");
 }
 
 async fn boot_the_copy(world: &World) {

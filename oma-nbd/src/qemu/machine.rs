@@ -262,8 +262,20 @@ fn key(qdev: &str, drive: &str, node: &str) -> Option<DiskKey> {
         None if qdev.starts_with('/') => "",
         None => qdev,
     };
-    let lasting = |name: &&str| !name.is_empty() && !name.starts_with('#');
-    [id, drive, node].iter().find(|name| lasting(name)).and_then(|name| DiskKey::parse(*name).ok())
+    let lasting = |name: &&str| !name.is_empty() && !name.starts_with('#') && !is_counted(name);
+    let own = if id.is_empty() { [drive, node].into_iter().find(lasting)? } else { id };
+    DiskKey::parse(own).ok()
+}
+
+/// Whether QEMU may have named a drive by its place among others: `virtio0`, `ide0-hd1`.
+fn is_counted(name: &str) -> bool {
+    let digits = |text: &str| text.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned();
+    let interfaces = ["ide", "scsi", "virtio", "floppy", "pflash", "mtd", "sd", "xen", "none"];
+    let places = interfaces.iter().filter_map(|interface| name.strip_prefix(interface));
+    places.map(digits).any(|rest| match rest.strip_prefix("-hd").or(rest.strip_prefix("-cd")) {
+        Some(place) => digits(place).is_empty(),
+        None => rest.is_empty(),
+    })
 }
 
 #[cfg(test)]
@@ -280,5 +292,12 @@ mod tests {
         assert_eq!(text("/machine/peripheral-anon/device[1]", "drive0", "n"), some("drive0"));
         assert_eq!(text("/machine/peripheral-anon/device[1]", "", "n"), some("n"));
         assert_eq!(text("/machine/peripheral-anon/device[1]", "", "#block123"), None);
+        assert_eq!(text("/machine/peripheral/virtio0/virtio-backend", "", "n"), some("virtio0"));
+        for counted in ["virtio0", "ide0-hd1", "scsi1-hd12", "sd0", "none3"] {
+            assert_eq!(text("/machine/peripheral-anon/device[1]", counted, "#block123"), None, "{counted}");
+        }
+        for own in ["drive0", "ide0-data", "sda", "virtual0", "scsi0-hd1-new"] {
+            assert_eq!(text("/machine/peripheral-anon/device[1]", own, "#block123"), some(own));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use oma_core::conformance::{Trial, trial};
 use oma_core::traits::{Changes, DiskSource, PointInTime};
-use oma_core::{ChangeId, Extent, ExtentSet};
+use oma_core::{ChangeId, ErrorKind, Extent, ExtentSet};
 use oma_nbd::QemuSource;
 use oma_nbd::qemu::{OtherPoints, QemuConfig};
 use serde_json::json;
@@ -23,6 +23,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_released_machine_is_as_it_was,
         discover_tells_what_is_skipped,
         the_machine_is_known_by_its_uuid,
+        a_device_without_an_id_is_known_by_its_drive,
+        l04_a_writable_disk_without_a_name_that_lasts_is_refused,
     ]
 }
 
@@ -226,4 +228,38 @@ async fn the_machine_is_known_by_its_uuid() {
     assert_eq!(found.identity.endpoint.as_str(), "qemu");
     let elsewhere = QemuSource::new(QemuConfig { qmp: machine.socket("second"), ..machine.config() });
     assert_eq!(elsewhere.discover(&vm()).await.unwrap().identity, found.identity);
+}
+
+async fn a_device_without_an_id_is_known_by_its_drive() {
+    let machine = Machine::start().await;
+    machine.quit().await;
+    machine.img(&["create", "-q", "-f", "qcow2", "legacy", "1M"]).await;
+    machine
+        .boot(&["-drive", "if=none,id=drive2,file=legacy,format=qcow2", "-device", "ide-hd,drive=drive2"])
+        .await;
+    let source = machine.source();
+    let first = epoch(&source, 1).await;
+    machine.write("device[", 3, 0, 512).await;
+    let second = freeze(&source, 2).await;
+    assert_eq!(read(&source, &second.id, "drive2", 0).await, 3);
+    assert_eq!(clusters(&source, &second, "drive2", &mark(&first, "drive2")).await, [0]);
+    source.release(&second.id).await.unwrap();
+    assert_eq!(machine.leavings().await, [""; 0]);
+    assert!(machine.sees("device[", 3, 0, 512).await);
+}
+
+async fn l04_a_writable_disk_without_a_name_that_lasts_is_refused() {
+    let machine = Machine::start().await;
+    machine.quit().await;
+    machine.img(&["create", "-q", "-f", "qcow2", "nameless", "1M"]).await;
+    let blockdev = "qcow2,node-name=n2,file.driver=file,file.filename=nameless";
+    machine.boot(&["-blockdev", blockdev, "-device", "ide-hd,drive=n2"]).await;
+    let found = machine.source().discover(&vm()).await.unwrap();
+    assert_eq!(found.disks[2].key, key("n2"), "the name of its node lasts");
+    machine.quit().await;
+    machine.boot(&["-drive", "if=virtio,file=nameless,format=qcow2"]).await;
+    // QEMU names it `virtio0`, by its place on the command line.
+    let error = machine.source().discover(&vm()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{}", error.chain());
+    assert!(error.chain().contains("give its device an id"), "{}", error.chain());
 }
