@@ -82,6 +82,10 @@ pub struct ReplicateConfig {
     pub lease: Duration,
     /// How long clients of an export may take to finish.
     pub drain: Duration,
+    /// How long the source may take to read an extent or to tell its block status; then it counts as `Unavailable`.
+    pub read_limit: Duration,
+    /// How long the source may take for any other answer, as a point in time.
+    pub answer_limit: Duration,
     /// How often and how patiently a call is tried again.
     pub retry: RetryConfig,
 }
@@ -99,6 +103,8 @@ impl Default for ReplicateConfig {
             journal_interval: Duration::from_secs(2),
             lease: Duration::from_secs(30),
             drain: Duration::from_secs(10),
+            read_limit: Duration::from_secs(120),
+            answer_limit: Duration::from_secs(900),
             retry: RetryConfig::default(),
         }
     }

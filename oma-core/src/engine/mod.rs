@@ -40,6 +40,7 @@ mod copier;
 mod copy;
 mod explain;
 mod forecast;
+mod guard;
 mod keeper;
 mod limits;
 mod progress;

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use super::config::ReplicateConfig;
+use super::guard::GuardedSource;
 use crate::seal::Signer;
 use crate::traits::{
     ChangeIdRepo, DiskSource, ExportRegistry, ExportServer, ExtentJournal, Inventory, JobStore, ReportStore,
@@ -69,5 +71,10 @@ impl Services {
     #[must_use]
     pub fn with_signer(self, signer: Arc<dyn Signer>) -> Self {
         Self { signer: Some(signer), ..self }
+    }
+
+    /// The same with a source that is waited for only so long, and checked.
+    pub(super) fn guarded(self, config: &ReplicateConfig) -> Self {
+        Self { source: Arc::new(GuardedSource::new(self.source, config)), ..self }
     }
 }

@@ -4,10 +4,11 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
 use crate::traits::{
-    BlockDevice, BlockStatus, DeviceInfo, Durability, HashedLeaves, InPlace, LeafHasher, ReadFrom, Zeroing,
+    BlockDevice, BlockStatus, BlockStatusKind, DeviceInfo, Durability, HashedLeaves, InPlace, LeafHasher,
+    ReadFrom, Zeroing,
 };
 use crate::tree::leaf_hashes;
-use crate::{Error, ErrorKind, Extent, Result, Retry};
+use crate::{Error, ErrorKind, Extent, ExtentSet, Result, Retry};
 
 /// A call of a block device that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,9 @@ struct Plan {
     retry: Retry,
     nth: Vec<(DeviceCall, u64)>,
     reads: Option<Extent>,
+    stalls: Option<Extent>,
+    short: Option<Extent>,
+    hidden: Option<Extent>,
     all: bool,
     count: u64,
 }
@@ -76,7 +80,17 @@ impl Faults {
     /// Nothing fails yet; what is made to fail, fails like this.
     #[must_use]
     pub fn new(kind: ErrorKind, retry: Retry) -> Self {
-        Self(Arc::new(Mutex::new(Plan { kind, retry, nth: Vec::new(), reads: None, all: false, count: 0 })))
+        Self(Arc::new(Mutex::new(Plan {
+            kind,
+            retry,
+            nth: Vec::new(),
+            reads: None,
+            stalls: None,
+            short: None,
+            hidden: None,
+            all: false,
+            count: 0,
+        })))
     }
 
     /// Changes how it fails.
@@ -95,6 +109,21 @@ impl Faults {
         self.plan().reads = Some(extent);
     }
 
+    /// Never answers a read that touches an extent.
+    pub fn stall_reads_in(&self, extent: Extent) {
+        self.plan().stalls = Some(extent);
+    }
+
+    /// Answers a byte too few to every read that touches an extent, which no device may.
+    pub fn shorten_reads_in(&self, extent: Extent) {
+        self.plan().short = Some(extent);
+    }
+
+    /// Tells that an extent is a hole, whatever it holds.
+    pub fn hide(&self, extent: Extent) {
+        self.plan().hidden = Some(extent);
+    }
+
     /// Fails every call.
     pub fn fail_all(&self) {
         self.plan().all = true;
@@ -105,6 +134,7 @@ impl Faults {
         let mut plan = self.plan();
         plan.nth.clear();
         (plan.reads, plan.all) = (None, false);
+        (plan.stalls, plan.short, plan.hidden) = (None, None, None);
     }
 
     /// How many calls were made to fail.
@@ -161,8 +191,20 @@ impl BlockDevice for FaultyDevice {
 
     async fn read_at(&self, offset: u64, buffer: BytesMut) -> Result<BytesMut> {
         let length = u64::try_from(buffer.len()).expect("a buffer is smaller than 2^64");
-        self.faults.check(DeviceCall::Read, Extent::new(offset, length).ok(), self.info())?;
-        self.inner.read_at(offset, buffer).await
+        let extent = Extent::new(offset, length).ok();
+        self.faults.check(DeviceCall::Read, extent, self.info())?;
+        let touches =
+            |bad: Option<Extent>| bad.zip(extent).is_some_and(|(bad, e)| bad.intersection(e).is_some());
+        let (stalls, short) = {
+            let plan = self.faults.plan();
+            (touches(plan.stalls), touches(plan.short))
+        };
+        if stalls {
+            return std::future::pending().await;
+        }
+        let mut data = self.inner.read_at(offset, buffer).await?;
+        data.truncate(data.len() - usize::from(short));
+        Ok(data)
     }
 
     async fn write_at(&self, offset: u64, data: Bytes, durability: Durability) -> Result<()> {
@@ -197,7 +239,15 @@ impl BlockDevice for FaultyDevice {
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
         self.faults.check(DeviceCall::Status, None, self.info())?;
-        self.inner.block_status(extent).await
+        let found = self.inner.block_status(extent).await?;
+        let hidden: ExtentSet = self.faults.plan().hidden.into_iter().collect();
+        let told = |status: BlockStatus| {
+            hidden.runs(status.extent).map(move |(extent, hides)| match hides {
+                true => BlockStatus { extent, kind: BlockStatusKind::Hole },
+                false => BlockStatus { extent, ..status },
+            })
+        };
+        Ok(found.into_iter().flat_map(told).collect())
     }
 
     fn in_place(&self) -> Option<&dyn InPlace> {

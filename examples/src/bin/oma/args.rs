@@ -115,6 +115,9 @@ pub(crate) struct ReplicateArgs {
     /// At most so much of each disk is copied twice after a crash
     #[arg(long, default_value = "256MiB", value_name = "SIZE")]
     pub(crate) journal_step: ByteSize,
+    /// Read what the source says is zero or a hole, too; for a source whose word cannot be trusted
+    #[arg(long)]
+    pub(crate) distrust_zeroes: bool,
 }
 
 const COPY_HELP: &str = "\
@@ -199,6 +202,9 @@ pub(crate) struct VerifyArgs {
     /// What is compared: full, or sample[=COUNT|=N/1000] of leaves of 64 KiB chosen at random
     #[arg(long, default_value = "full", value_name = "LEVEL", conflicts_with = "report")]
     pub(crate) level: VerifyArg,
+    /// Read what the source says is zero or a hole, too; for a source whose word cannot be trusted
+    #[arg(long, conflicts_with = "report")]
+    pub(crate) distrust_zeroes: bool,
     /// Write the signed report to a file
     #[arg(long, value_name = "FILE", conflicts_with = "report")]
     pub(crate) save: Option<PathBuf>,

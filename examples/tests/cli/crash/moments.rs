@@ -15,7 +15,7 @@ const QEMU: [Requirement; 3] =
 /// How often is killed in all when `OMA_TEST_KILLS` does not say.
 const KILLS: u64 = 40;
 /// So many trials share them, at the same time.
-const SHARES: u64 = 2;
+const SHARES: u64 = 4;
 /// An epoch is let through after so many.
 const STRIKES: u64 = 4;
 

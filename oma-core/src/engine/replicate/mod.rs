@@ -38,7 +38,7 @@ impl Replicator {
     #[must_use]
     pub fn new(services: Services, worker: WorkerId, config: ReplicateConfig) -> Self {
         let budget = Budget::new(config.memory);
-        Self { services, worker, config, budget }
+        Self { services: services.guarded(&config), worker, config, budget }
     }
 
     /// The same with limits, which may be shared with others.

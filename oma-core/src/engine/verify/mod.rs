@@ -57,6 +57,7 @@ pub async fn verify(
         }
     };
     let begun = SystemClock.now();
+    let services = &services.clone().guarded(config);
     let source = retry(&config.retry, stop, || services.source.discover(vm)).await?;
     let context =
         services.inventory.by_identity(&source.identity).await?.ok_or_else(|| never_replicated(vm))?;

@@ -24,7 +24,11 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
         trust: args.trust_changes.into(),
         provisioning: args.provisioning.into(),
     };
-    let config = ReplicateConfig { journal_step: args.journal_step, ..ReplicateConfig::default() };
+    let config = ReplicateConfig {
+        journal_step: args.journal_step,
+        trust_zeroes: !args.distrust_zeroes,
+        ..ReplicateConfig::default()
+    };
     let progress = progress::for_stderr();
     let result = replicate(&appliance, &request, config, &*progress, signals.stop()).await;
     drop(progress);

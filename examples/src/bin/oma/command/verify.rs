@@ -30,7 +30,8 @@ async fn compare(context: &Context, args: &VerifyArgs, vm: &VmPath) -> Result<()
     let signals = Signals::listen("stopping; nothing was changed")?;
     let appliance = Appliance::open_to_read(&context.data, source).await?;
     output::note(format_args!("comparing the disks of {vm} with their volumes"));
-    let (services, config) = (&appliance.services, ReplicateConfig::default());
+    let services = &appliance.services;
+    let config = ReplicateConfig { trust_zeroes: !args.distrust_zeroes, ..ReplicateConfig::default() };
     let found = engine::verify(services, &config, vm, args.level.into(), signals.stop()).await;
     appliance.close().await;
     let sealed = found?;

@@ -1,3 +1,4 @@
+mod bad_sources;
 mod epochs;
 mod fragile;
 mod interrupted;

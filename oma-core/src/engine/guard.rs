@@ -1,0 +1,183 @@
+//! A source that is waited for only so long, and believed only as far as it can be checked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+
+use super::config::ReplicateConfig;
+use crate::record::SourceVm;
+use crate::traits::{
+    BlockDevice, BlockStatus, Changes, DeviceInfo, DiskSource, Durability, HashedLeaves, InPlace, LeafHasher,
+    PointInTime, ReadFrom, Zeroing,
+};
+use crate::{ChangeId, DiskKey, Error, ErrorKind, Extent, JobId, PointId, Result, Retry, VmPath};
+
+/// Ends calls that take too long, and checks what reads and block status answer. Everything else goes through.
+#[derive(Debug)]
+pub(super) struct GuardedSource {
+    inner: Arc<dyn DiskSource>,
+    answer: Duration,
+    read: Duration,
+}
+
+impl GuardedSource {
+    pub(super) fn new(inner: Arc<dyn DiskSource>, config: &ReplicateConfig) -> Self {
+        Self { inner, answer: config.answer_limit, read: config.read_limit }
+    }
+
+    async fn within<T>(
+        &self,
+        what: &'static str,
+        of: &(impl ToString + Sync),
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        within(self.answer, call).await.unwrap_or_else(|| Err(too_late(what, of, self.answer)))
+    }
+}
+
+/// `None` when it takes longer.
+async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, call).await.ok()
+}
+
+fn too_late(what: &'static str, of: &impl ToString, limit: Duration) -> Error {
+    Error::new(ErrorKind::Unavailable, what, of.to_string())
+        .because(format!("the source did not answer within {} s", limit.as_secs_f64()))
+        // It was waited for long enough; what hangs is not asked again in this run.
+        .with_retry(Retry::Exhausted)
+}
+
+#[async_trait]
+impl DiskSource for GuardedSource {
+    async fn discover(&self, vm: &VmPath) -> Result<SourceVm> {
+        self.within("discover VM", vm, self.inner.discover(vm)).await
+    }
+
+    async fn freeze(&self, vm: &VmPath, job: &JobId) -> Result<PointInTime> {
+        self.within("freeze VM", vm, self.inner.freeze(vm, job)).await
+    }
+
+    async fn changed(&self, point: &PointId, key: &DiskKey, since: &ChangeId) -> Result<Changes> {
+        self.within("ask for changes", key, self.inner.changed(point, key, since)).await
+    }
+
+    async fn open(&self, point: &PointId, key: &DiskKey) -> Result<Arc<dyn BlockDevice>> {
+        let inner = self.within("open disk", key, self.inner.open(point, key)).await?;
+        Ok(Arc::new(GuardedDevice { inner, read: self.read }))
+    }
+
+    async fn release(&self, point: &PointId) -> Result<()> {
+        self.within("release point in time", point, self.inner.release(point)).await
+    }
+}
+
+/// A disk of a guarded source. Calls in place are the machine's own and are not guarded.
+#[derive(Debug)]
+struct GuardedDevice {
+    inner: Arc<dyn BlockDevice>,
+    read: Duration,
+}
+
+impl GuardedDevice {
+    /// A call on an extent, which every error names.
+    async fn on<T>(
+        &self,
+        what: &'static str,
+        extent: Extent,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        match within(self.read, call).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(error)) => Err(Error::new(error.kind(), what, self.part(extent))
+                .with_retry(error.retry())
+                .with_source(error)),
+            None => Err(too_late(what, &self.part(extent), self.read)),
+        }
+    }
+
+    fn part(&self, extent: Extent) -> String {
+        format!("{extent} of {}", self.info().identity)
+    }
+
+    fn lies(&self, what: &'static str, extent: Extent, reason: String) -> Error {
+        Error::new(ErrorKind::Corrupt, what, self.part(extent)).because(reason)
+    }
+}
+
+#[async_trait]
+impl BlockDevice for GuardedDevice {
+    fn info(&self) -> &DeviceInfo {
+        self.inner.info()
+    }
+
+    async fn read_at(&self, offset: u64, buffer: BytesMut) -> Result<BytesMut> {
+        let wanted = buffer.len();
+        let Some(extent) = u64::try_from(wanted).ok().and_then(|length| Extent::new(offset, length).ok())
+        else {
+            return self.inner.read_at(offset, buffer).await;
+        };
+        let data = self.on("read", extent, self.inner.read_at(offset, buffer)).await?;
+        if data.len() == wanted {
+            return Ok(data);
+        }
+        Err(self.lies("read", extent, format!("it answered {} of {wanted} bytes", data.len())))
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes, durability: Durability) -> Result<()> {
+        self.inner.write_at(offset, data, durability).await
+    }
+
+    async fn write_zeroes(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.inner.write_zeroes(extent, zeroing, durability).await
+    }
+
+    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
+        self.inner.zero_fast(extent, zeroing, durability).await
+    }
+
+    async fn trim(&self, extent: Extent) -> Result<()> {
+        self.inner.trim(extent).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.inner.flush().await
+    }
+
+    async fn cache(&self, extent: Extent) -> Result<()> {
+        self.on("cache", extent, self.inner.cache(extent)).await
+    }
+
+    async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
+        const WHAT: &str = "ask for block status";
+        let found = self.on(WHAT, extent, self.inner.block_status(extent)).await?;
+        let mut at = extent.offset();
+        for status in &found {
+            if status.extent.offset() != at || status.extent.end() > extent.end() {
+                let reason = format!("it told of {} where {at} was next", status.extent);
+                return Err(self.lies(WHAT, extent, reason));
+            }
+            at = status.extent.end();
+        }
+        if found.is_empty() {
+            return Err(self.lies(WHAT, extent, "it told nothing".to_owned()));
+        }
+        Ok(found)
+    }
+
+    fn in_place(&self) -> Option<&dyn InPlace> {
+        self.inner.in_place()
+    }
+
+    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
+        self.inner.leaf_hasher().map(|_| -> &dyn LeafHasher { self })
+    }
+}
+
+#[async_trait]
+impl LeafHasher for GuardedDevice {
+    async fn leaf_hashes(&self, extent: Extent, from: ReadFrom) -> Result<HashedLeaves> {
+        self.on("hash", extent, crate::tree::leaf_hashes(&*self.inner, extent, from)).await
+    }
+}

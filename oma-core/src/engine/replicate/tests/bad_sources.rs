@@ -1,0 +1,184 @@
+//! Sources that fail, hang, change or lie: told by name, or survived as `docs/bad-sources.md` says; never silent.
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::engine::verify;
+use crate::memory::Faults;
+use crate::record::{SourceVm, VerificationScope};
+use crate::traits::{Changes, PointInTime};
+use crate::{JobId, PointId};
+
+/// A sector with data.
+fn sector() -> Extent {
+    Extent::new((2 << 20) + 4096, 512).unwrap()
+}
+
+/// A VM of two disks with one epoch, which have changed since.
+async fn changed_world() -> World {
+    let world = World::new(&["disk-2000", "disk-2001"]).await;
+    assert!(world.run().await.outcome.is_completed());
+    for disk in ["disk-2000", "disk-2001"] {
+        world.write(disk, 2 << 20, 300_000, 7).await;
+    }
+    world
+}
+
+/// A run with such a fault of one disk fails so and names disk and extent; no epoch moves, and the next run makes it.
+async fn fails_and_goes_on(fault: impl FnOnce(&Faults), kind: ErrorKind, words: &[&str]) {
+    let world = changed_world().await;
+    let before = world.change_ids().await;
+    let faults = world.source.faults(&key("disk-2001"));
+    fault(&faults);
+    let report = world.run().await;
+    let error = failure(&report);
+    assert_eq!(error.kind(), kind, "{}", error.chain());
+    let told = report.disks[1].error.clone().unwrap();
+    for word in [&["disk-2001"], words].concat() {
+        assert!(told.contains(word), "{word:?} is not in {told:?}");
+    }
+    // The extent that is named has the sector in it.
+    let named = told.split(['+', ' ']).find_map(|word| word.parse::<u64>().ok()).unwrap();
+    assert!(named <= sector().offset() && sector().offset() < named + (64 << 10), "{told}");
+    assert_eq!(world.change_ids().await, before);
+    faults.clear();
+    assert!(world.run().await.outcome.is_completed());
+    world.assert_replicated(2).await;
+}
+
+#[tokio::test]
+async fn a_sector_that_cannot_be_read_fails_the_run_and_is_named() {
+    let fault = |faults: &Faults| {
+        faults.fail_as(ErrorKind::Internal, Retry::Never);
+        faults.fail_reads_in(sector());
+    };
+    fails_and_goes_on(fault, ErrorKind::Internal, &["a fault was injected"]).await;
+}
+
+#[tokio::test]
+async fn l11_a_read_that_answers_too_little_is_not_success() {
+    fails_and_goes_on(|faults| faults.shorten_reads_in(sector()), ErrorKind::Corrupt, &["it answered"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_never_ends_is_ended() {
+    let begun = Instant::now();
+    let words = ["did not answer within"];
+    fails_and_goes_on(|faults| faults.stall_reads_in(sector()), ErrorKind::Unavailable, &words).await;
+    assert!(begun.elapsed() < ReplicateConfig::default().read_limit * 2, "{:?}", begun.elapsed());
+}
+
+/// A source whose calls hang, or that opens another size than it told.
+#[derive(Debug)]
+struct Odd {
+    inner: Arc<MemorySource>,
+    hangs: Option<&'static str>,
+    opens: Option<ByteSize>,
+}
+
+impl Odd {
+    async fn pass(&self, call: &str) {
+        if self.hangs == Some(call) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl DiskSource for Odd {
+    async fn discover(&self, vm: &VmPath) -> Result<SourceVm> {
+        self.pass("discover").await;
+        self.inner.discover(vm).await
+    }
+
+    async fn freeze(&self, vm: &VmPath, job: &JobId) -> Result<PointInTime> {
+        self.pass("freeze").await;
+        self.inner.freeze(vm, job).await
+    }
+
+    async fn changed(&self, point: &PointId, key: &DiskKey, since: &ChangeId) -> Result<Changes> {
+        self.pass("changed").await;
+        self.inner.changed(point, key, since).await
+    }
+
+    async fn open(&self, point: &PointId, key: &DiskKey) -> Result<Arc<dyn BlockDevice>> {
+        self.pass("open").await;
+        match self.opens {
+            None => self.inner.open(point, key).await,
+            Some(capacity) => Ok(Arc::new(MemoryDevice::new("other", capacity))),
+        }
+    }
+
+    async fn release(&self, point: &PointId) -> Result<()> {
+        self.inner.release(point).await
+    }
+}
+
+async fn run_on(world: &World, source: Odd) -> Result<Report> {
+    let (services, _) = world.services();
+    let services = Services { source: Arc::new(source), ..services };
+    let replicator = Replicator::new(services, worker("appliance"), world.config);
+    replicator.run(&world.request(), &Silent, &CancellationToken::new()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_call_of_a_source_that_hangs_is_ended_and_the_next_run_completes() {
+    for call in ["discover", "freeze", "changed", "open"] {
+        let world = changed_world().await;
+        let source = Odd { inner: world.source.clone(), hangs: Some(call), opens: None };
+        let error = match run_on(&world, source).await {
+            Ok(report) => failure(&report).chain(),
+            Err(error) => error.chain(),
+        };
+        assert!(error.contains("did not answer within"), "{call}: {error}");
+        world.clock.advance(Duration::from_secs(3600));
+        assert!(world.run().await.outcome.is_completed(), "{call}");
+        world.assert_consistent(2).await;
+    }
+}
+
+#[tokio::test]
+async fn l13_a_disk_that_shrank_between_its_point_in_time_and_its_opening_is_refused() {
+    let world = changed_world().await;
+    let opens = Some(ByteSize::mib(3));
+    let report = run_on(&world, Odd { inner: world.source.clone(), hangs: None, opens }).await.unwrap();
+    assert_eq!(failure(&report).kind(), ErrorKind::Corrupt);
+    assert!(failure(&report).chain().contains("3145728 bytes where 4194304 were promised"), "{report:?}");
+    assert!(world.run().await.outcome.is_completed());
+    world.assert_replicated(2).await;
+}
+
+#[tokio::test]
+async fn l13_a_disk_that_ends_early_in_the_middle_of_a_copy_is_told() {
+    let world = World::new(&["disk-2000"]).await;
+    world.write("disk-2000", 0, usize::try_from(CAPACITY.bytes()).unwrap(), 3).await;
+    world.source.disk(&world.vm, &key("disk-2000")).unwrap().cut(1 << 20);
+    let report = world.run().await;
+    assert_eq!(failure(&report).kind(), ErrorKind::Corrupt, "{report:?}");
+    assert_eq!(world.change_ids().await, [None]);
+}
+
+/// L10: a promise is believed. What a lie does, who finds it, and how to copy without believing.
+#[tokio::test]
+async fn l10_a_hole_that_holds_data_is_found_and_copied_when_promises_are_not_believed() {
+    let mut world = World::new(&["disk-2000"]).await;
+    let lie = Extent::new(2 << 20, 256 << 10).unwrap();
+    world.source.faults(&key("disk-2000")).hide(lie);
+    let believing = ReplicateRequest { verify: VerifyLevel::Full, ..world.request() };
+    assert!(world.run_as(&believing, &Silent).await.unwrap().outcome.is_completed());
+    let source = world.source.disk(&world.vm, &key("disk-2000")).unwrap().bytes();
+    assert!(source != world.target("disk-2000").await.bytes(), "the lie was copied");
+
+    world.config.trust_zeroes = false;
+    let (services, _) = world.services();
+    let found =
+        verify(&services, &world.config, &world.vm, VerifyLevel::Full, &CancellationToken::new()).await;
+    let found = found.unwrap().report;
+    assert_eq!(found.scope, VerificationScope::Full);
+    assert_eq!(found.disks[0].differences.iter().collect::<Vec<_>>(), [lie]);
+
+    // The epoch that believed is not mended by itself: what was never told to have changed is not copied again.
+    world.source.reset_tracking(&world.vm, &key("disk-2000"));
+    assert!(world.run_as(&believing, &Silent).await.unwrap().outcome.is_completed());
+    world.assert_replicated(2).await;
+}
