@@ -22,6 +22,7 @@ mod names;
 mod qmp;
 mod release;
 mod session;
+mod view;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ use oma_core::{ByteSize, ChangeId, DiskKey, JobId, PointId, Result, VmPath};
 use self::error::Failure;
 use self::machine::Machine;
 use self::session::Session;
+use self::view::View;
 use crate::client::{Client, ClientConfig};
 
 pub use config::{OtherPoints, QemuConfig};
@@ -116,7 +118,7 @@ impl QemuSource {
         changes::find(&machine, &job, key)?;
         let uri = session.uri(&names::export(&job, key))?;
         drop(session);
-        Ok(Arc::new(Client::connect(&uri, self.config.client.clone()).await?))
+        Ok(Arc::new(View(Client::connect(&uri, self.config.client.clone()).await?)))
     }
 
     async fn freeze_locked(&self, job: &JobId) -> Result<PointInTime, Failure> {

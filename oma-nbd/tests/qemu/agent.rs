@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::machine::{Machine, NEEDS, freeze, job, read, vm};
+use crate::proxy::{Proxy, Trouble};
 
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
@@ -28,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_guest_that_never_answers_is_told_in_time,
         a_guest_that_is_thawed_only_later_is_asked_again,
         a_guest_that_somebody_else_froze_is_left_alone,
+        a_guest_that_an_interrupted_freeze_left_frozen_is_thawed,
         a_freeze_that_is_dropped_thaws_the_guest,
         left_over_bytes_of_another_client_do_no_harm,
     ]
@@ -42,6 +44,7 @@ enum Manner {
     Mute,
     ThawsAtTheSecondTime,
     FrozenByOther,
+    LeftFrozen,
     Chatters,
 }
 
@@ -88,13 +91,13 @@ async fn serve(stream: UnixStream, manner: Manner, told: &Mutex<Vec<String>>, gr
         let text = line.iter().position(|byte| *byte == b'{').map_or(&line[..], |at| &line[at..]);
         let ask: Value = serde_json::from_slice(text).unwrap();
         let command = ask["execute"].as_str().unwrap().to_owned();
-        let times = {
+        let thaws = {
             let mut told = told.lock().unwrap();
             told.push(command.clone());
-            told.iter().filter(|other| **other == command).count()
+            told.iter().filter(|other| *other == THAW).count()
         };
         grow.send_modify(|count| *count += 1);
-        if let Some(answer) = answer(manner, &command, &ask, times)
+        if let Some(answer) = answer(manner, &command, &ask, thaws)
             && stream.get_mut().write_all(&answer).await.is_err()
         {
             return;
@@ -103,7 +106,7 @@ async fn serve(stream: UnixStream, manner: Manner, told: &Mutex<Vec<String>>, gr
     }
 }
 
-fn answer(manner: Manner, command: &str, ask: &Value, times: usize) -> Option<Vec<u8>> {
+fn answer(manner: Manner, command: &str, ask: &Value, thaws: usize) -> Option<Vec<u8>> {
     let line = |value: Value| Some((value.to_string() + "\n").into_bytes());
     let refused = |desc: &str| line(json!({ "error": { "class": "GenericError", "desc": desc } }));
     match command {
@@ -115,10 +118,13 @@ fn answer(manner: Manner, command: &str, ask: &Value, times: usize) -> Option<Ve
             Some([before, b"\xff", answer.as_bytes()].concat())
         }
         "guest-fsfreeze-status" if manner == Manner::FrozenByOther => line(json!({ "return": "frozen" })),
+        "guest-fsfreeze-status" if manner == Manner::LeftFrozen && thaws == 0 => {
+            line(json!({ "return": "frozen" }))
+        }
         "guest-fsfreeze-status" => line(json!({ "return": "thawed" })),
         "guest-fsfreeze-freeze" if manner == Manner::RefusesFreeze => refused("it is\nnot to be"),
         "guest-fsfreeze-freeze" if manner == Manner::HangsInFreeze => None,
-        "guest-fsfreeze-thaw" if manner == Manner::ThawsAtTheSecondTime && times == 1 => refused("not yet"),
+        "guest-fsfreeze-thaw" if manner == Manner::ThawsAtTheSecondTime && thaws == 1 => refused("not yet"),
         _ => line(json!({ "return": 2 })),
     }
 }
@@ -198,6 +204,17 @@ async fn a_guest_that_somebody_else_froze_is_left_alone() {
     let error = refused(&machine, &source).await;
     assert_eq!(error.kind(), ErrorKind::Busy, "{}", error.chain());
     assert_eq!(agent.told(), [STATUS]);
+}
+
+async fn a_guest_that_an_interrupted_freeze_left_frozen_is_thawed() {
+    let (machine, agent, _) = running(Manner::LeftFrozen).await;
+    let proxy = Proxy::start(machine.socket("proxy"), &machine.socket("second"), &Trouble::CutAfter(24));
+    let cut_off = QemuSource::new(QemuConfig { qmp: proxy.socket.clone(), ..machine.config() });
+    cut_off.freeze(&vm(), &job(1)).await.unwrap_err();
+    assert!(!machine.leavings().await.is_empty(), "it was cut off too early");
+    let source = with_agent(&machine, &agent, Duration::from_secs(20));
+    freeze(&source, 1).await;
+    assert_eq!(agent.told(), [STATUS, THAW, STATUS, FREEZE, THAW]);
 }
 
 async fn a_freeze_that_is_dropped_thaws_the_guest() {

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use oma_core::conformance::{Trial, trial};
 use oma_core::traits::{Changes, DiskSource};
+use oma_core::{ErrorKind, Retry};
 use oma_nbd::QemuSource;
 use oma_nbd::qemu::QemuConfig;
 use rustix::process::{Resource, Rlimit, prlimit};
@@ -149,7 +150,9 @@ async fn a_point_in_time_breaks_before_a_write_of_the_guest_fails() {
     prlimit(Some(pid), Resource::Fsize, limit(Some(1 << 20))).unwrap();
     machine.write("disk0", 2, 2 << 20, 512).await;
     for offset in [0, 2 << 20] {
-        assert!(opened.read_at(offset, bytes::BytesMut::zeroed(512)).await.is_err(), "{offset}");
+        let error = opened.read_at(offset, bytes::BytesMut::zeroed(512)).await.unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Unavailable, Retry::Never), "{offset}");
+        assert!(error.chain().contains("the point in time is lost"), "{}", error.chain());
     }
     prlimit(Some(pid), Resource::Fsize, limit(None)).unwrap();
     assert!(machine.sees("disk0", 2, 2 << 20, 512).await);
