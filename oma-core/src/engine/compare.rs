@@ -20,7 +20,7 @@ use super::config::{ReplicateConfig, RetryConfig};
 use super::retry::retry;
 use super::zeroes::zeroes;
 use crate::traits::{BlockDevice, ReadFrom, ReadManner};
-use crate::tree::{LEAF, LeafHash, LeafRun, TreeBuilder, TreeRoot, leaf_hashes};
+use crate::tree::{LEAF, LeafHash, LeafRun, TreeBuilder, TreeRoot, leaf_hashes, read_leaf_hashes};
 use crate::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result, page_aligned};
 
 /// Unit in which differences are named.
@@ -152,6 +152,7 @@ impl Comparison<'_> {
             source: self.source.clone(),
             target: self.target.clone(),
             retry: self.config.retry,
+            trust_zeroes: self.config.trust_zeroes,
             stop: self.stop.clone(),
         };
         on_a_task(extent, async move { pair.compare(extent).await }).await
@@ -175,18 +176,25 @@ pub(super) async fn on_a_task<T: Send + 'static>(
     }
 }
 
-/// The hashes of all leaves of an extent, and how it was read.
+/// The hashes of all leaves of an extent, and how it was read. Without `from`, the device's own word is not believed: every byte
+/// is read here.
 pub(super) async fn hash_all(
     device: &dyn BlockDevice,
     extent: Extent,
-    from: ReadFrom,
+    from: Option<ReadFrom>,
     config: &RetryConfig,
     stop: &CancellationToken,
 ) -> Result<(Vec<LeafRun>, ReadManner)> {
     let (mut runs, mut manner) = (Vec::new(), ReadManner::PastCache);
     let mut rest = Some(extent);
     while let Some(asked) = rest {
-        let found = retry(config, stop, || leaf_hashes(device, asked, from)).await?;
+        let hash = || async move {
+            match from {
+                Some(from) => leaf_hashes(device, asked, from).await,
+                None => read_leaf_hashes(device, asked).await,
+            }
+        };
+        let found = retry(config, stop, hash).await?;
         manner = manner.min(found.manner);
         let end = found.runs.last().map_or(asked.offset(), |run| run.extent.end());
         runs.extend(found.runs);
@@ -200,14 +208,17 @@ struct Pair {
     source: Arc<dyn BlockDevice>,
     target: Arc<dyn BlockDevice>,
     retry: RetryConfig,
+    /// Whether the source is believed when it says what is zero (L10).
+    trust_zeroes: bool,
     stop: CancellationToken,
 }
 
 impl Pair {
     async fn compare(&self, extent: Extent) -> Result<Compared> {
+        let source = self.trust_zeroes.then_some(ReadFrom::Anywhere);
         let ((source, _), (target, manner)) = futures_util::try_join!(
-            hash_all(&*self.source, extent, ReadFrom::Anywhere, &self.retry, &self.stop),
-            hash_all(&*self.target, extent, ReadFrom::Device, &self.retry, &self.stop)
+            hash_all(&*self.source, extent, source, &self.retry, &self.stop),
+            hash_all(&*self.target, extent, Some(ReadFrom::Device), &self.retry, &self.stop)
         )?;
         let mut suspects = ExtentSet::new();
         for (leaf, (one, other)) in extent.pieces(LEAF).zip(each(&source).zip(each(&target))) {

@@ -23,7 +23,7 @@ mod read;
 
 pub use builder::TreeBuilder;
 pub use hash::{HashError, LeafHash, TreeRoot};
-pub use read::{AT_ONCE, LeafRun, leaf_hashes, push_hashes, push_run, zero_run};
+pub use read::{AT_ONCE, LeafRun, leaf_hashes, push_hashes, push_run, read_leaf_hashes, zero_run};
 
 /// Bytes of a leaf. 4 KiB would make hashes a hundredth of the data, and 1 MiB would have a single differing sector cost a
 /// mebibyte on the link; 64 KiB is what change tracking of most sources works with.

@@ -84,7 +84,7 @@ pub fn push_run(run: LeafRun, runs: &mut Vec<LeafRun>) {
 /// # Errors
 /// As a read; `Corrupt` when the device answers for other leaves than it was asked for.
 pub async fn leaf_hashes(device: &dyn BlockDevice, extent: Extent, from: ReadFrom) -> Result<HashedLeaves> {
-    let Some(hasher) = device.leaf_hasher() else { return read_and_hash(device, extent).await };
+    let Some(hasher) = device.leaf_hasher() else { return read_leaf_hashes(device, extent).await };
     let found = hasher.leaf_hashes(extent, from).await?;
     let mut at = extent.offset();
     let mut in_order = !found.runs.is_empty();
@@ -99,7 +99,11 @@ pub async fn leaf_hashes(device: &dyn BlockDevice, extent: Extent, from: ReadFro
         .because(format!("it was asked for the hashes of {extent} and answered for others")))
 }
 
-async fn read_and_hash(device: &dyn BlockDevice, extent: Extent) -> Result<HashedLeaves> {
+/// As [`leaf_hashes`], made here of every byte that is read: for a device whose own word on what is zero is not believed.
+///
+/// # Errors
+/// As a read.
+pub async fn read_leaf_hashes(device: &dyn BlockDevice, extent: Extent) -> Result<HashedLeaves> {
     let longest = u64::from(device.info().block_sizes.maximum).clamp(1, PIECE);
     let mut runs = Vec::new();
     let mut buffer = BytesMut::new();

@@ -123,8 +123,8 @@ async fn l11_what_cannot_be_read_is_not_equal() {
     }
 }
 
-/// A device that reads as one thing, from its cache, and keeps another.
-#[derive(Debug)]
+/// A device that reads as one thing, from its cache, and keeps another, of which its status and its hashes are.
+#[derive(Clone, Debug)]
 struct Cached {
     cache: MemoryDevice,
     kept: MemoryDevice,
@@ -136,8 +136,7 @@ struct Cached {
 #[async_trait]
 impl LeafHasher for Cached {
     async fn leaf_hashes(&self, extent: Extent, from: ReadFrom) -> Result<HashedLeaves> {
-        let device = if from == ReadFrom::Device { &self.kept } else { &self.cache };
-        device.leaf_hashes(extent, from).await
+        self.kept.leaf_hashes(extent, from).await
     }
 }
 
@@ -178,7 +177,7 @@ impl BlockDevice for Cached {
     }
 
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
-        self.cache.block_status(extent).await
+        self.kept.block_status(extent).await
     }
 
     fn in_place(&self) -> Option<&dyn InPlace> {
@@ -198,6 +197,23 @@ async fn l14_a_device_that_kept_something_else_than_its_cache_shows_is_found_out
     let target = Cached { cache, kept, hashes: true, short: 0 };
     let found = found(Arc::new(source), Arc::new(target)).await.unwrap();
     assert_eq!(found.differences.iter().collect::<Vec<_>>(), [Extent::new(LEAF, LEAF).unwrap()]);
+}
+
+/// A source that says hole where data is, in its status and in its hashes.
+#[tokio::test]
+async fn l10_a_source_that_is_not_believed_is_read_to_the_last_byte() {
+    let [source, target] = twins().await;
+    let empty = MemoryDevice::new("empty", source.info().capacity);
+    let lies = Cached { cache: source, kept: empty, hashes: true, short: 0 };
+    let whole: ExtentSet = Extent::between(0, target.info().capacity.bytes()).into_iter().collect();
+    let stop = CancellationToken::new();
+    for (trust_zeroes, expected) in [(false, 0), (true, 3)] {
+        let config = ReplicateConfig { trust_zeroes, ..ReplicateConfig::default() };
+        let (source, target) = (Arc::new(lies.clone()), Arc::new(target.clone()));
+        let found = Comparison { source, target, config: &config, stop: &stop }.run(&whole).await.unwrap();
+        let leaves = found.differences.iter().flat_map(|extent| extent.pieces(LEAF)).count();
+        assert_eq!(leaves, expected, "trust_zeroes: {trust_zeroes}");
+    }
 }
 
 #[tokio::test]

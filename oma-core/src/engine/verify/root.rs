@@ -28,7 +28,7 @@ pub async fn tree_root(
                 if stop.is_cancelled() {
                     return Err(Error::new(ErrorKind::Cancelled, "hash", extent).because("it was stopped"));
                 }
-                hash_all(&*device, extent, ReadFrom::Anywhere, &retry, &stop).await
+                hash_all(&*device, extent, Some(ReadFrom::Anywhere), &retry, &stop).await
             })
         })
         .buffered(config.in_flight.clamp(1, MOST_TASKS));
