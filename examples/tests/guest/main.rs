@@ -58,6 +58,7 @@ async fn replicated_and_booted() {
     let copied: u64 =
         report["disks"].as_array().unwrap().iter().map(|disk| number(&disk["bytes_written"])).sum();
     assert!(copied < 64 << 20, "the last epoch is small: {copied}");
+    world.run(&["verify", "--vm-path", world::VM, "--qmp", &world.text("qmp")]).await.ok();
     guest.end().await;
     assert!(point::check(&world, u64::MAX).await >= written);
     for (disk, format) in DISKS.into_iter().zip(["qcow2", "raw", "qcow2"]) {
