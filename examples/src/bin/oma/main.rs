@@ -8,6 +8,7 @@ mod disk_arg;
 mod exit;
 mod extents_file;
 mod failure;
+mod level_arg;
 mod output;
 mod progress;
 mod report;
