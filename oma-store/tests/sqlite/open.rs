@@ -44,6 +44,30 @@ async fn the_instance_stays_when_the_store_is_opened_again() {
 }
 
 #[tokio::test]
+async fn l15_a_file_whose_maker_was_killed_holds_no_database_yet_and_the_next_writer_makes_it() {
+    let (making, folder) = (Folder::new(), Folder::new());
+    let mut maker = making.connect().await;
+    maker
+        .execute("PRAGMA journal_mode = DELETE; CREATE TABLE before (x); PRAGMA cache_size = 1; BEGIN")
+        .await
+        .unwrap();
+    let fill = "DROP TABLE before; CREATE TABLE t (x); INSERT INTO t \
+                WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) SELECT zeroblob(3000) FROM n";
+    maker.execute(fill).await.unwrap();
+    // As it is when the process dies now.
+    let journal = |file: std::path::PathBuf| file.with_extension("db-journal");
+    std::fs::copy(making.file(), folder.file()).unwrap();
+    std::fs::copy(journal(making.file()), journal(folder.file())).unwrap();
+    maker.execute("ROLLBACK").await.unwrap();
+    let error = folder.open_read_only().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{}", error.chain());
+    let mut next = folder.connect().await;
+    next.execute("DROP TABLE before").await.unwrap();
+    next.close().await.unwrap();
+    folder.open().await.unwrap().instance().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_database_of_a_newer_program_is_refused() {
     let folder = made().await;
     let mut other = folder.connect().await;

@@ -126,10 +126,24 @@ async fn inspect_for_reading(options: &SqliteConnectOptions, path: &Path) -> Res
     if matches!(path.try_exists(), Ok(false)) {
         return Ok(State::Empty);
     }
-    let mut connection = connect(&options.clone().read_only(true), path).await?;
+    match inspect_at(&options.clone().read_only(true), path).await {
+        Err(error) if is_half_made(&error) => Ok(State::Empty),
+        state => state,
+    }
+}
+
+async fn inspect_at(options: &SqliteConnectOptions, path: &Path) -> Result<State> {
+    let mut connection = connect(options, path).await?;
     let state = inspect(&mut connection, path).await?;
     connection.close().await.map_err(|error| fault(path, error))?;
     Ok(state)
+}
+
+/// Whether a process died while it made the file: only before it has its write-ahead log, a file has a journal that waits to be
+/// rolled back (`SQLITE_READONLY_ROLLBACK`). Whoever opens it for writing next does that.
+fn is_half_made(error: &StoreError) -> bool {
+    matches!(error, StoreError::Database { source: Error::Database(refusal), .. }
+        if refusal.code().as_deref() == Some("776"))
 }
 
 /// Makes and migrates a file on a connection of its own, under SQLite's own write lock: any number of processes may
