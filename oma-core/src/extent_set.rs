@@ -2,7 +2,7 @@
 
 mod compact;
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,41 +24,72 @@ pub use compact::CompactError;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Extent>", into = "Vec<Extent>")]
 pub struct ExtentSet {
-    /// Start → end.
-    ranges: BTreeMap<u64, u64>,
+    /// In order, none touching another: 16 bytes for each extent.
+    ranges: Vec<Range<u64>>,
 }
 
 impl ExtentSet {
     /// The empty set.
     #[must_use]
     pub const fn new() -> Self {
-        Self { ranges: BTreeMap::new() }
+        Self { ranges: Vec::new() }
     }
 
-    /// Adds all bytes of an extent.
+    /// Adds all bytes of an extent. Behind all others it costs nothing; in the middle, the move of all behind it: use
+    /// [`extend`](Extend::extend) for many.
     pub fn insert(&mut self, extent: Extent) {
-        let (mut start, mut end) = (extent.offset(), extent.end());
-        while let Some((&s, &e)) = self.ranges.range(..=end).next_back() {
-            if e < start {
-                break;
-            }
-            self.ranges.remove(&s);
-            start = start.min(s);
-            end = end.max(e);
-        }
-        self.ranges.insert(start, end);
+        let new = extent.offset()..extent.end();
+        // Those that it touches.
+        let from = self.ranges.partition_point(|known| known.end < new.start);
+        let to = from + self.ranges[from..].partition_point(|known| known.start <= new.end);
+        let touched = &self.ranges[from..to];
+        let start = touched.first().map_or(new.start, |first| first.start.min(new.start));
+        let end = touched.last().map_or(new.end, |last| last.end.max(new.end));
+        self.ranges.splice(from..to, [start..end]);
     }
 
-    /// The bytes in both sets.
+    /// The bytes in both sets. Costs one walk through both.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        other.iter().flat_map(|extent| self.within(extent)).collect()
+        let mut ranges = Vec::new();
+        let (mut one, mut two) = (self.ranges.iter().peekable(), other.ranges.iter().peekable());
+        while let (Some(a), Some(b)) = (one.peek(), two.peek()) {
+            let both = a.start.max(b.start)..a.end.min(b.end);
+            if !both.is_empty() {
+                ranges.push(both);
+            }
+            if a.end <= b.end {
+                one.next()
+            } else {
+                two.next()
+            };
+        }
+        Self { ranges }
     }
 
-    /// The bytes of this set that are not in the other.
+    /// The bytes of this set that are not in the other. Costs one walk through both.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        self.iter().flat_map(|extent| other.gaps(extent)).collect()
+        let mut ranges = Vec::new();
+        let mut holes = other.ranges.iter().peekable();
+        for whole in &self.ranges {
+            let mut at = whole.start;
+            while holes.next_if(|hole| hole.end <= at).is_some() {}
+            while let Some(hole) = holes.peek().filter(|hole| hole.start < whole.end) {
+                if at < hole.start {
+                    ranges.push(at..hole.start);
+                }
+                at = hole.end;
+                if at >= whole.end {
+                    break;
+                }
+                holes.next();
+            }
+            if at < whole.end {
+                ranges.push(at..whole.end);
+            }
+        }
+        Self { ranges }
     }
 
     /// The parts of `extent` that are in the set, in order.
@@ -85,48 +116,71 @@ impl ExtentSet {
     }
 
     fn overlapping(&self, extent: Extent) -> impl Iterator<Item = Extent> {
-        let first = self
-            .ranges
-            .range(..=extent.offset())
-            .next_back()
-            .filter(|(_, end)| **end > extent.offset())
-            .map_or(extent.offset(), |(start, _)| *start);
-        self.ranges.range(first..extent.end()).filter_map(|(s, e)| Extent::between(*s, *e))
+        let first = self.ranges.partition_point(|known| known.end <= extent.offset());
+        let found = self.ranges[first..].iter().take_while(move |known| known.start < extent.end());
+        found.filter_map(|known| Extent::between(known.start, known.end))
     }
 
     /// Extents in order, none touching another.
     pub fn iter(&self) -> impl Iterator<Item = Extent> {
-        self.ranges.iter().filter_map(|(start, end)| Extent::between(*start, *end))
+        self.ranges.iter().filter_map(|known| Extent::between(known.start, known.end))
     }
 
     /// The last extent.
     #[must_use]
     pub fn last(&self) -> Option<Extent> {
-        self.ranges.last_key_value().and_then(|(start, end)| Extent::between(*start, *end))
+        self.ranges.last().and_then(|known| Extent::between(known.start, known.end))
     }
 
     /// Number of extents.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub const fn count(&self) -> usize {
         self.ranges.len()
     }
 
     /// Number of bytes.
     #[must_use]
     pub fn bytes(&self) -> ByteSize {
-        ByteSize::new(self.iter().map(Extent::length).sum())
+        ByteSize::new(self.ranges.iter().map(|known| known.end - known.start).sum())
     }
 
     /// Whether it holds no byte.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.ranges.is_empty()
+    }
+
+    /// Brings extents of any order into theirs.
+    fn settle(&mut self) {
+        self.ranges.sort_unstable_by_key(|known| known.start);
+        self.ranges.dedup_by(|next, last| {
+            let touches = next.start <= last.end;
+            if touches {
+                last.end = last.end.max(next.end);
+            }
+            touches
+        });
     }
 }
 
 impl Extend<Extent> for ExtentSet {
     fn extend<I: IntoIterator<Item = Extent>>(&mut self, extents: I) {
-        extents.into_iter().for_each(|extent| self.insert(extent));
+        let mut in_order = true;
+        for extent in extents {
+            match self.ranges.last_mut() {
+                // As most of them come.
+                Some(last) if last.end >= extent.offset() && last.start <= extent.offset() => {
+                    last.end = last.end.max(extent.end());
+                    continue;
+                }
+                Some(last) => in_order &= last.end < extent.offset(),
+                None => {}
+            }
+            self.ranges.push(extent.offset()..extent.end());
+        }
+        if !in_order {
+            self.settle();
+        }
     }
 }
 
@@ -172,6 +226,15 @@ mod tests {
             let all: Vec<_> = set.iter().collect();
             prop_assert_eq!(bytes(all.iter().copied()), bytes(list));
             prop_assert!(all.windows(2).all(|pair| pair[0].end() < pair[1].offset()));
+        }
+
+        #[test]
+        fn one_by_one_or_all_at_once_makes_no_difference(list in extents(), more in extents()) {
+            let mut one_by_one = ExtentSet::new();
+            list.iter().chain(&more).for_each(|extent| one_by_one.insert(*extent));
+            let mut at_once: ExtentSet = list.into_iter().collect();
+            at_once.extend(more);
+            prop_assert_eq!(one_by_one, at_once);
         }
 
         #[test]

@@ -46,15 +46,13 @@ impl ExtentSet {
     /// When one was changed or cut, or they are not in their order. One that is missing is not noticed here: count them.
     pub fn from_compact<T: AsRef<str>>(parts: impl IntoIterator<Item = T>) -> Result<Self, CompactError> {
         let mut set = Self::new();
-        let mut end = None;
         for part in parts {
-            for extent in read(part.as_ref())? {
-                if end.is_some_and(|end| extent.offset() <= end) {
-                    return Err(CompactError::Order);
-                }
-                end = Some(extent.end());
-                set.insert(extent);
+            let part = read(part.as_ref())?;
+            let end = set.last().map(Extent::end);
+            if end.zip(part.first()).is_some_and(|(end, first)| first.offset() <= end) {
+                return Err(CompactError::Order);
             }
+            set.extend(part);
         }
         Ok(set)
     }
@@ -107,8 +105,11 @@ fn parse(body: &str) -> Option<Vec<Extent>> {
     let mut numbers = digits.bytes();
     let mut extents = Vec::with_capacity(count);
     let mut at = 0_u64;
-    for _ in 0..count {
+    for number in 0..count {
         let (gap, length) = (pull(&mut numbers, unit)?, pull(&mut numbers, unit)?);
+        if number > 0 && gap == 0 {
+            return None;
+        }
         let extent = Extent::new(at.checked_add(gap)?, length).ok()?;
         at = extent.end();
         extents.push(extent);
@@ -193,9 +194,17 @@ mod tests {
 
     #[test]
     fn what_was_never_written_like_this_is_refused_whatever_its_checksum() {
-        for body in
-            ["", "1.0.1.", "2.0.1.AB.", "1.64.1.AB.", "1.0.2.AB.", "1.0.1.ABA.", "1.0.1.AA.", "1.0.1.A*."]
-        {
+        for body in [
+            "",
+            "1.0.1.",
+            "2.0.1.AB.",
+            "1.64.1.AB.",
+            "1.0.2.AB.",
+            "1.0.1.ABA.",
+            "1.0.1.AA.",
+            "1.0.1.A*.",
+            "1.0.2.ABAB.",
+        ] {
             let text = format!("{body}{}", checksum(body));
             assert_eq!(ExtentSet::from_compact([text]), Err(CompactError::Form), "{body}");
         }

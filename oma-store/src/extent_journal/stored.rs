@@ -74,7 +74,7 @@ pub(crate) async fn read(tx: &mut Tx, row: &Row) -> Result<JournalEntry> {
     };
     let (basis, recopied) = (head.about, head.recopied);
     let mut entry = JournalEntry { basis, planned: set(planned)?, finished: set(finished)?, recopied };
-    let mut behind = None;
+    let (mut behind, mut runs) = (None, Vec::new());
     for found in tx.all(journals::EXTENTS, vals![disk], |row| Ok(row.clone())).await? {
         let extent = run(&found, expected)?;
         if behind.is_some_and(|end| extent.offset() <= end) {
@@ -83,8 +83,9 @@ pub(crate) async fn read(tx: &mut Tx, row: &Row) -> Result<JournalEntry> {
                 .damaged("start_offset", "it reaches into the run before it"));
         }
         behind = Some(extent.end());
-        entry.finished.insert(extent);
+        runs.push(extent);
     }
+    entry.finished.extend(runs);
     Ok(entry)
 }
 
