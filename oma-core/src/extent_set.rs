@@ -45,7 +45,7 @@ impl ExtentSet {
         let touched = &self.ranges[from..to];
         let start = touched.first().map_or(new.start, |first| first.start.min(new.start));
         let end = touched.last().map_or(new.end, |last| last.end.max(new.end));
-        self.ranges.splice(from..to, [start..end]);
+        self.ranges.splice(from..to, std::iter::once(start..end));
     }
 
     /// The bytes in both sets. Costs one walk through both.
