@@ -19,6 +19,8 @@ const MAX_TOLD: usize = 8192;
 const STEP: u64 = 1 << 30;
 /// A request to cache more is done in part: it is a hint, and nobody shall wait for a whole disk to be read.
 const MOST_CACHED: u64 = 1 << 30;
+/// For the end of one run a context is asked this much at first, then twice as much, and so on.
+const GLANCE: u64 = 4 << 20;
 
 /// What a request is answered with.
 #[derive(Debug)]
@@ -187,7 +189,12 @@ async fn descriptors(
 ) -> Result<Vec<ExtendedDescriptor>, Refusal> {
     let mut found: Vec<ExtendedDescriptor> = Vec::new();
     let mut rest = Some(extent);
-    while let Some(asked) = rest {
+    // To find the end of one run, a context need not look at the whole disk: QEMU asks so for run after run.
+    let mut glance = if one { GLANCE } else { u64::MAX };
+    while let Some(begin) = rest {
+        let end = begin.offset().saturating_add(glance).min(begin.end());
+        let asked = Extent::between(begin.offset(), end).expect("a glance has at least one byte");
+        glance = glance.saturating_mul(2);
         let answer = context.status(asked).await?;
         if answer.first().is_none_or(|first| first.extent.offset() != asked.offset()) {
             return Err(Refusal::new(NBD_EIO, "the metadata context told nothing of what was asked"));
@@ -221,5 +228,49 @@ impl From<Error> for Refusal {
         let mut message = error.chain();
         message.truncate(message.floor_char_boundary(MAX_STRING));
         Self::new(number, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::context::ContextStatus;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Runs of one length, every other one with a flag; counts the bytes that it was asked for.
+    #[derive(Debug)]
+    struct Runs {
+        length: u64,
+        asked: AtomicU64,
+    }
+
+    #[async_trait::async_trait]
+    impl MetaContext for Runs {
+        fn name(&self) -> &'static str {
+            "x-test:runs"
+        }
+
+        fn is_computed(&self) -> bool {
+            false
+        }
+
+        async fn status(&self, extent: Extent) -> oma_core::Result<Vec<ContextStatus>> {
+            self.asked.fetch_add(extent.length(), Ordering::Relaxed);
+            let status =
+                |part: Extent| ContextStatus { extent: part, flags: part.offset() / self.length % 2 };
+            Ok(extent.pieces(self.length).map(status).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn for_the_end_of_one_run_no_context_looks_at_the_whole_disk() {
+        for length in [1 << 10, 1 << 20, 100 << 20] {
+            let context = Runs { length, asked: AtomicU64::new(0) };
+            let disk = Extent::new(length / 2, 1 << 36).unwrap();
+            let found = descriptors(&context, disk, true).await.unwrap();
+            assert_eq!(found, [ExtendedDescriptor { length: length - length / 2, flags: 0 }]);
+            let asked = context.asked.load(Ordering::Relaxed);
+            assert!(asked <= GLANCE.max(4 * length), "{asked} for a run of {length}");
+        }
     }
 }
