@@ -170,6 +170,25 @@ fn a_copy_report_says_where_the_time_went() {
 }
 
 #[test]
+fn a_forecast_has_a_spread_for_each_number() {
+    let seconds = Spread { p10: 0.5, p50: 1.0, p90: 2.5 };
+    let report = ForecastReport {
+        vm_path: VmPath::parse("/DC/vm/web01").unwrap(),
+        epochs: 3,
+        change_bytes_per_second: seconds,
+        next_bytes: Spread { p10: ByteSize::kib(1), p50: ByteSize::kib(2), p90: ByteSize::kib(3) },
+        next_seconds: seconds,
+        cutover_seconds: seconds,
+    };
+    let seconds = json!({ "p10": 0.5, "p50": 1.0, "p90": 2.5 });
+    let expected = json!({
+        "vm_path": "/DC/vm/web01", "epochs": 3, "change_bytes_per_second": seconds,
+        "next_bytes": { "p10": 1024, "p50": 2048, "p90": 3072 }, "next_seconds": seconds, "cutover_seconds": seconds,
+    });
+    golden(&report, &expected);
+}
+
+#[test]
 fn a_replication_report_has_one_entry_per_disk() {
     let disk = DiskReport {
         disk_key: DiskKey::parse("disk-2000").unwrap(),

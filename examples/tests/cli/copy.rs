@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::pki::Pki;
 use crate::serve::start;
-use crate::world::{MIB, World, assert_same, finish, number, signal};
+use crate::world::{MIB, VM, World, assert_same, finish, number, signal};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -16,6 +16,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("copy_zeroes_what_a_target_held", &[], zeroes_what_a_target_held),
         trial("copy_brings_over_only_the_extents_of_a_file", &[], only_extents),
         trial("copy_keeps_its_bandwidth", &[], keeps_its_bandwidth),
+        trial("limits_of_a_file_bound_a_replication", &[], limits_of_a_file),
+        trial("forecast_needs_two_incremental_epochs", &[], forecast_needs_epochs),
         trial("copy_tells_what_is_wrong", &[], tells_what_is_wrong),
     ]
 }
@@ -94,4 +96,28 @@ async fn tells_what_is_wrong() {
     assert_ne!(copy(&text("source.raw"), &text("source.raw")).await.code, 0);
     assert!(fs::read(world.path("source.raw")).unwrap() == before);
     copy(&text("source.raw"), "nbd://127.0.0.1:1/x").await.refused(5, &["127.0.0.1:1"]);
+}
+
+async fn limits_of_a_file() {
+    let world = World::new();
+    world.full("source.raw", 6 * MIB);
+    let (source, limits) = (world.text("source.raw"), world.text("limits.json"));
+    let replicate = async |text: &str| {
+        fs::write(world.path("limits.json"), text).unwrap();
+        world.replicate(&["--source", &source, "--limits", &limits]).await
+    };
+    let report = replicate(r#"{ "link": { "bandwidth": 4194304 } }"#).await.ok().json();
+    assert!(report["seconds"].as_f64().unwrap() >= 1.2, "{report}");
+    assert_eq!(report["disks"][0]["explanation"]["bottleneck"], Value::from("wait"));
+    replicate(r#"{ "link": { "bandwidth": 0 } }"#).await.refused(2, &["limits.json", "zero"]);
+    replicate(r#"{ "lonk": {} }"#).await.refused(2, &["limits.json", "lonk"]);
+}
+
+async fn forecast_needs_epochs() {
+    let world = World::new();
+    world.raw("source.raw", MIB, 1);
+    let forecast = async || world.run(&["forecast", "--vm-path", VM]).await;
+    forecast().await.refused(7, &["two incremental epochs"]);
+    world.replicate(&["--source", &world.text("source.raw")]).await.ok();
+    forecast().await.refused(7, &["two incremental epochs"]);
 }

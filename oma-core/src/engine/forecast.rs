@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::services::Services;
 use crate::record::{JobFilter, ReplicationJob};
 use crate::state::{JobStatus, ReplicationType};
+use crate::traits::{ChangeIdRepo, Inventory, JobStore};
 use crate::{ByteSize, ContextId, JobId, Result, Timestamp};
 
 /// Epochs that a forecast looks back on.
@@ -50,10 +50,13 @@ pub struct Forecast {
 ///
 /// # Errors
 /// What the store answers.
-pub async fn forecast(services: &Services, vm: &ContextId, now: Timestamp) -> Result<Option<Forecast>> {
+pub async fn forecast<S>(store: &S, vm: &ContextId, now: Timestamp) -> Result<Option<Forecast>>
+where
+    S: JobStore + Inventory + ChangeIdRepo,
+{
     let mut copied: BTreeMap<JobId, Copied> = BTreeMap::new();
-    for record in services.inventory.disks(vm).await? {
-        let mut history = services.change_ids.history(&record.disk).take(LOOK_BACK);
+    for record in store.disks(vm).await? {
+        let mut history = store.history(&record.disk).take(LOOK_BACK);
         while let Some(epoch) = history.try_next().await? {
             let copied = copied.entry(epoch.job).or_default();
             copied.bytes += epoch.bytes_transferred;
@@ -61,7 +64,7 @@ pub async fn forecast(services: &Services, vm: &ContextId, now: Timestamp) -> Re
         }
     }
     let filter = JobFilter { context: Some(vm.clone()), live_only: false };
-    let mut jobs = services.jobs.list(filter);
+    let mut jobs = store.list(filter);
     let mut runs = Vec::new();
     while runs.len() < LOOK_BACK
         && let Some(job) = jobs.try_next().await?

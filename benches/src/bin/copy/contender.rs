@@ -52,7 +52,7 @@ impl Contender {
     /// The command line for a reader.
     pub(crate) fn line(&self, bench: &Bench) -> String {
         let program = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let line = format!("{program} {}", self.arguments.join(" "));
+        let line = format!("{program} {}", self.arguments.join(" ")).replace('\n', "; ");
         line.replace(&bench.folder().display().to_string(), "DIR")
     }
 

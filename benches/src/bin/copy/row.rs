@@ -67,16 +67,19 @@ pub(crate) fn all() -> Vec<Row> {
 }
 
 /// Reads an extent, waits, writes it, waits: one line of extents after the other.
-const LOOP: &str = "\
-import sys, nbd
-source, target = nbd.NBD(), nbd.NBD()
-source.connect_uri(sys.argv[1])
-target.connect_uri(sys.argv[2])
-for line in open(sys.argv[3]):
-    offset, length = map(int, line.split())
-    target.pwrite(source.pread(length, offset), offset)
-target.flush()
-";
+fn one_by_one(source: &Server, target: &Server, list: &str) -> String {
+    format!(
+        "import nbd\n\
+         source, target = nbd.NBD(), nbd.NBD()\n\
+         source.connect_uri({:?})\n\
+         target.connect_uri({:?})\n\
+         for line in open({list:?}):\n\
+         \x20   offset, length = map(int, line.split())\n\
+         \x20   target.pwrite(source.pread(length, offset), offset)\n\
+         target.flush()\n",
+        source.uri, target.uri
+    )
+}
 
 impl Row {
     pub(crate) fn needs_image(&self) -> bool {
@@ -181,9 +184,7 @@ fn changes(bench: &Bench, extent: u64) -> io::Result<Measured> {
         server::nbdkit_with(&["--filter=delay", plugin, &size, delay], bench.folder())
     };
     let (source, target) = (start("pattern", "rdelay=2ms")?, start("memory", "wdelay=1ms")?);
-    let script = bench.folder().join("loop.py");
-    File::create(&script)?.write_all(LOOP.as_bytes())?;
-    let (list, script) = (list.display().to_string(), script.display().to_string());
+    let list = list.display().to_string();
     let contenders = vec![
         Contender::new(
             "oma copy",
@@ -191,7 +192,12 @@ fn changes(bench: &Bench, extent: u64) -> io::Result<Measured> {
             &["--json", "copy", "--extents", &list, &source.uri, &target.uri],
             Target::Discarded,
         ),
-        Contender::new("loop", "python3", &[&script, &source.uri, &target.uri, &list], Target::Discarded),
+        Contender::new(
+            "loop",
+            "nbdsh",
+            &["-n", "-c", &one_by_one(&source, &target, &list)],
+            Target::Discarded,
+        ),
     ];
     interleaved(bench, bytes, contenders)
 }

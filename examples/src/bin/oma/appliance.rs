@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use oma_core::engine::Services;
+use oma_core::engine::{ReplicateConfig, Replicator, Services};
 use oma_core::seal::SigningKey;
 use oma_core::traits::VolumeRegistry;
 use oma_core::{Error, ErrorKind, Result, WorkerId};
@@ -50,6 +50,11 @@ impl Appliance {
         let source = source.owned_by(worker.clone());
         let services = Services::new(Arc::clone(&store), source, Arc::new(backend), Arc::new(server));
         Ok(Self { services, worker, store, _lock: lock })
+    }
+
+    /// Who drives jobs here.
+    pub(crate) fn replicator(&self, config: ReplicateConfig) -> Replicator {
+        Replicator::new(self.services.clone(), self.worker.clone(), config)
     }
 
     /// With this key, verification reports are signed.

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Disks,
     /// Print the change id of the last committed epoch
     ChangeId(ChangeIdArgs),
+    /// Tell what the next epoch and a cutover of a VM will cost, from the epochs before
+    Forecast(ForecastArgs),
     /// End a job that was interrupted and is not to be continued
     Cancel(CancelArgs),
     /// Export a file or block device over NBD until a signal
@@ -116,6 +118,24 @@ pub(crate) struct ReplicateArgs {
     /// Read what the source says is zero or a hole, too; for a source whose word cannot be trusted
     #[arg(long)]
     pub(crate) distrust_zeroes: bool,
+    /// Limits of hosts, datastores and the link, as JSON: see docs/limits.md
+    #[arg(long, value_name = "FILE")]
+    pub(crate) limits: Option<PathBuf>,
+}
+
+const FORECAST_HELP: &str = "\
+Example:
+    oma forecast --vm-path /DC/vm/web01
+
+It needs two incremental epochs. The stand-still is one incremental epoch of what changes while the one before it runs;
+the boot of the VM in its new place comes on top.";
+
+#[derive(Debug, Args)]
+#[command(after_help = FORECAST_HELP)]
+pub(crate) struct ForecastArgs {
+    /// Inventory path of the VM
+    #[arg(long, value_name = "/DC/vm/NAME")]
+    pub(crate) vm_path: VmPath,
 }
 
 const COPY_HELP: &str = "\

@@ -9,6 +9,7 @@ mod exit;
 mod extents_file;
 mod failure;
 mod level_arg;
+mod limits_file;
 mod output;
 mod progress;
 mod report;

@@ -18,6 +18,7 @@ mod runs;
 mod shuttle;
 
 use std::fmt;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -73,7 +74,7 @@ pub(super) struct Copier<'r> {
 type Recording<'a> = BoxFuture<'a, Result<(u64, StageTimes)>>;
 
 /// Pieces under way before anything was tried.
-const FIRST_DEPTH: usize = 4;
+const FIRST_DEPTH: usize = 8;
 
 impl Copier<'_> {
     /// Copies everything, flushes and records it.
@@ -99,7 +100,7 @@ impl Copier<'_> {
         counters: &mut Counters,
     ) -> Result<()> {
         let mut ledger = Ledger::new(self.config.journal_step, self.resumed);
-        let mut depth = self.depth();
+        let mut depth = self.depth(mover.is_local());
         let planned = pieces(Arc::clone(&self.source), self.work, self.cut());
         let mut planned = std::pin::pin!(planned.peekable());
         let mut all_planned = false;
@@ -193,10 +194,16 @@ impl Copier<'_> {
         Cut { size: config.piece, gap: config.merge_gap, trust_zeroes: config.trust_zeroes }
     }
 
-    /// Spinning disks are fast only in order.
-    fn depth(&self) -> Depth {
-        let first = if self.source.info().is_rotational { 1 } else { FIRST_DEPTH };
-        Depth::new(first, self.config.in_flight)
+    /// Spinning disks are fast only in order. Pieces that a thread each moves are kept from the processor, or from the lock that
+    /// the kernel has for writers of one file, by more of them.
+    fn depth(&self, is_local: bool) -> Depth {
+        let threads = std::thread::available_parallelism().map_or(FIRST_DEPTH, NonZero::get);
+        let (first, most) = match (self.source.info().is_rotational, is_local) {
+            (true, _) => (1, self.config.in_flight),
+            (false, true) => (threads + 1, (2 * threads).min(self.config.in_flight)),
+            (false, false) => (FIRST_DEPTH, self.config.in_flight),
+        };
+        Depth::new(first, most)
     }
 
     fn ticker(&self) -> Interval {

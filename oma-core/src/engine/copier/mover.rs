@@ -58,6 +58,11 @@ impl<'m> Mover<'m> {
         Self { copier, buffers: Buffers::default(), known_zero: KnownZero::default(), is_local }
     }
 
+    /// Whether pieces are moved by a thread each.
+    pub(super) const fn is_local(&self) -> bool {
+        self.is_local
+    }
+
     pub(super) async fn carry(&self, piece: Piece) -> Result<Moved> {
         let mut moved = Moved {
             extent: piece.extent,

@@ -8,6 +8,7 @@ mod copy;
 mod db;
 mod demo;
 mod disks;
+mod forecast;
 mod jobs;
 mod key;
 mod replicate;
@@ -40,6 +41,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Jobs => Ok(jobs::run(&context).await?),
         Command::Disks => Ok(disks::run(&context).await?),
         Command::ChangeId(args) => Ok(change_id::run(&context, &args).await?),
+        Command::Forecast(args) => Ok(forecast::run(&context, &args).await?),
         Command::Cancel(args) => Ok(cancel::run(&context, &args).await?),
         Command::Serve(args) => Ok(serve::run(&context, &args).await?),
         Command::Db(args) => db::run(&context, &args).await,

@@ -1,6 +1,6 @@
 use oma_api::ReplicationReport;
 use oma_core::Result;
-use oma_core::engine::{CancellationToken, Progress, ReplicateConfig, ReplicateRequest, Replicator, Report};
+use oma_core::engine::{ReplicateConfig, ReplicateRequest};
 
 use super::Context;
 use crate::appliance::Appliance;
@@ -8,7 +8,7 @@ use crate::args::ReplicateArgs;
 use crate::failure::Failed;
 use crate::signals::Signals;
 use crate::source::Source;
-use crate::{output, progress, report};
+use crate::{limits_file, output, progress, report};
 
 const STOPPING: &str = "stopping; what is copied stays, the same command continues (once more: end at once)";
 
@@ -16,6 +16,7 @@ const STOPPING: &str = "stopping; what is copied stays, the same command continu
 pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), Failed> {
     let source = Source::open(&args.disks.vm_path, &args.disks.machine, &args.disks.list())?;
     source.notes().await?.iter().for_each(|note| output::note(format_args!("{note}")));
+    let limits = args.limits.as_deref().map(limits_file::read).transpose()?;
     let signals = Signals::listen(STOPPING)?;
     let appliance = Appliance::open(&context.data, source).await?;
     let request = ReplicateRequest {
@@ -30,7 +31,12 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
         ..ReplicateConfig::default()
     };
     let progress = progress::for_stderr();
-    let result = replicate(&appliance, &request, config, &*progress, signals.stop()).await;
+    let replicator = appliance.replicator(config);
+    let replicator = match limits {
+        Some(limits) => replicator.with_limits(limits),
+        None => replicator,
+    };
+    let result = replicator.run(&request, &*progress, signals.stop()).await;
     drop(progress);
     appliance.close().await;
     let report = result?;
@@ -41,19 +47,6 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
         print(&wire)?;
     }
     report::error(report).map_or(Ok(()), |error| Err(Failed::reported(error)))
-}
-
-/// One run of the engine.
-pub(super) async fn replicate(
-    appliance: &Appliance,
-    request: &ReplicateRequest,
-    config: ReplicateConfig,
-    progress: &dyn Progress,
-    stop: &CancellationToken,
-) -> Result<Report> {
-    Replicator::new(appliance.services.clone(), appliance.worker.clone(), config)
-        .run(request, progress, stop)
-        .await
 }
 
 fn print(report: &ReplicationReport) -> Result<()> {

@@ -12,7 +12,6 @@ use oma_volume::device::FileDevice;
 
 use super::disk;
 use crate::appliance::Appliance;
-use crate::command::replicate::replicate;
 use crate::data_dir::DataDir;
 use crate::disk_arg::DiskArg;
 use crate::serving::Serving;
@@ -97,8 +96,8 @@ impl Stage<'_> {
         let request = ReplicateRequest { verify: VerifyLevel::Full, ..ReplicateRequest::new(vm) };
         let appliance = Appliance::open(&self.data, Source::Disks(source::open(&[disk])?)).await?;
         let progress = progress::for_stderr();
-        let config = ReplicateConfig::default();
-        let done = replicate(&appliance, &request, config, &*progress, self.stop).await;
+        let replicator = appliance.replicator(ReplicateConfig::default());
+        let done = replicator.run(&request, &*progress, self.stop).await;
         drop(progress);
         appliance.close().await;
         let done = done?;
