@@ -117,7 +117,7 @@ async fn forecast_needs_epochs() {
     let world = World::new();
     world.raw("source.raw", MIB, 1);
     let forecast = async || world.run(&["forecast", "--vm-path", VM]).await;
-    forecast().await.refused(7, &["two incremental epochs"]);
+    forecast().await.refused(7, &["replicates first"]);
     world.replicate(&["--source", &world.text("source.raw")]).await.ok();
     forecast().await.refused(7, &["two incremental epochs"]);
 }
