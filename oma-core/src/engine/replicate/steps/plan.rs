@@ -3,20 +3,26 @@ use std::sync::Arc;
 use super::repair::Repair;
 use crate::engine::config::TrustPolicy;
 use crate::engine::progress::{DiskProgress, Event};
+use crate::engine::replicate::disk::RunDisk;
 use crate::engine::replicate::plan::{DiskPlan, Facts, carries_over, decide};
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
-use crate::record::{DiskAttempt, VolumeContent};
+use crate::record::{DiskAttempt, VolumeContent, VolumeTag};
 use crate::traits::{BlockDevice, Changes};
-use crate::{ByteSize, ChangeId, DiskKey, DiskRef, Epoch, ErrorKind, ExtentSet, PointId, Result};
+use crate::{ByteSize, ChangeId, DiskKey, DiskRef, Epoch, Error, ErrorKind, ExtentSet, PointId, Result};
 
 /// Decides what every disk needs and records the attempt. Nothing is written yet.
 pub(super) async fn plan(run: &mut Run<'_>) -> Result<()> {
     for index in 0..run.disks.len() {
         let result = plan_disk(run, index).await;
-        let (plan, source) = result.inspect_err(|error| run.disks[index].error = Some(error.chain()))?;
+        let Planned { plan, source, tag } =
+            result.inspect_err(|error| run.disks[index].error = Some(error.chain()))?;
         let disk = &mut run.disks[index];
         disk.source = source;
+        if let Some((tag, volume)) = tag.zip(disk.volume.as_mut()) {
+            volume.record.generation = tag.generation;
+            volume.tag = tag;
+        }
         let settled = plan.resumed + plan.equal;
         disk.counters.progress = DiskProgress {
             total: plan.scope.bytes(),
@@ -36,62 +42,29 @@ pub(super) async fn plan(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn plan_disk(run: &Run<'_>, index: usize) -> Result<(DiskPlan, Option<Arc<dyn BlockDevice>>)> {
+/// What was decided, with what was found on the way.
+struct Planned {
+    plan: DiskPlan,
+    source: Option<Arc<dyn BlockDevice>>,
+    /// The volume's mark, when its generation ended.
+    tag: Option<VolumeTag>,
+}
+
+async fn plan_disk(run: &Run<'_>, index: usize) -> Result<Planned> {
     let (services, disk) = (run.services, &run.disks[index]);
-    let key = &disk.point.key;
-    let reference = DiskRef { context: run.context.id.clone(), key: key.clone() };
-    let volume = &disk.ready_volume().record;
-    let endpoint = &run.context.identity.endpoint;
-    let base = match run.request.trust {
-        TrustPolicy::AlwaysCompare => None,
-        TrustPolicy::Trust | TrustPolicy::SpotCheck { .. } => {
-            services.change_ids.current(&reference, volume.generation, endpoint).await?
-        }
-    };
-    let changes = match &base {
-        None => None,
-        Some(base) => Some(changed(run, key, &base.change_id).await?),
-    };
-    let (journal, damage) = match services.journal.load(&reference).await {
-        Ok(journal) => (journal, None),
-        // A journal that is not as it was written proves nothing; what it is for is copied again.
-        Err(error) if error.kind() == ErrorKind::Corrupt => (None, Some(error)),
-        Err(error) => return Err(error),
-    };
-    let since_journal = match journal.as_ref().map(|journal| &journal.basis) {
-        Some(basis)
-            if basis.content != disk.point.content
-                && carries_over(basis, volume.generation, endpoint, &disk.point) =>
-        {
-            match run.request.trust {
-                TrustPolicy::AlwaysCompare => Some(Changes::Unknown("every run compares".to_owned())),
-                TrustPolicy::Trust | TrustPolicy::SpotCheck { .. } => {
-                    Some(changed(run, key, &basis.change_id).await?)
-                }
-            }
-        }
-        _ => None,
-    };
-    let mut facts = Facts {
-        point: &disk.point,
-        endpoint,
-        generation: volume.generation,
-        content: volume.content,
-        base,
-        changes,
-        journal,
-        since_journal,
-        journal_step: run.config.journal_step.max(run.config.piece),
-    };
+    let (key, volume) = (&disk.point.key, &disk.ready_volume().record.id);
+    let (mut facts, damage) = facts(run, disk).await?;
     let mut plan = decide(&facts);
     let mut repair = Repair { run, disk, source: None };
     let differences = repair.spot_check(&plan).await?;
+    let mut tag = None;
     if !differences.is_empty() {
-        // Durably, and the journal with it: no later run may build on this change id (L09).
-        services.volumes.mark_inconsistent(&run.lease, &volume.id).await?;
-        facts = Facts { base: None, changes: None, content: VolumeContent::Inconsistent, ..facts };
+        let mark = end_generation(run, disk).await?;
+        let (generation, content) = (mark.generation, VolumeContent::Inconsistent);
+        facts = Facts { base: None, changes: None, generation, content, ..facts };
         plan = decide(&facts);
         plan.note = Some(doubt(&differences));
+        tag = Some(mark);
     }
     if let Some(damage) = damage {
         plan.note = Some(format!("what an interrupted run had copied is copied again: {}", damage.chain()));
@@ -105,15 +78,70 @@ async fn plan_disk(run: &Run<'_>, index: usize) -> Result<(DiskPlan, Option<Arc<
     };
     services.change_ids.begin(&run.lease, &attempt).await?;
     services.journal.begin(&run.lease, key, &plan.journal()).await?;
-    let last = services.inventory.disk(&reference).await?.map_or(Epoch(0), |record| record.epoch);
+    let last = services.inventory.disk(&reference(run, disk)).await?.map_or(Epoch(0), |record| record.epoch);
     let equal = repair.equal(&plan, last).await?;
     if !equal.is_empty() {
         plan.settle(&equal);
         // Only a volume in mid-epoch has finished extents; nothing is written yet (L12).
-        services.volumes.mark_inconsistent(&run.lease, &volume.id).await?;
+        services.volumes.mark_inconsistent(&run.lease, volume).await?;
         services.journal.begin(&run.lease, key, &plan.journal()).await?;
     }
-    Ok((plan, repair.source))
+    Ok(Planned { plan, source: repair.source, tag })
+}
+
+/// Gathers what is known of a disk; with it why its journal is not, if it was damaged.
+async fn facts<'a>(run: &'a Run<'_>, disk: &'a RunDisk) -> Result<(Facts<'a>, Option<Error>)> {
+    let (services, key) = (run.services, &disk.point.key);
+    let (reference, volume) = (reference(run, disk), &disk.ready_volume().record);
+    let endpoint = &run.context.identity.endpoint;
+    let compares = run.request.trust == TrustPolicy::AlwaysCompare;
+    let base = match compares {
+        true => None,
+        false => services.change_ids.current(&reference, volume.generation, endpoint).await?,
+    };
+    let changes = match &base {
+        None => None,
+        Some(base) => Some(changed(run, key, &base.change_id).await?),
+    };
+    let (journal, damage) = match services.journal.load(&reference).await {
+        Ok(journal) => (journal, None),
+        // A journal that is not as it was written proves nothing; what it is for is copied again.
+        Err(error) if error.kind() == ErrorKind::Corrupt => (None, Some(error)),
+        Err(error) => return Err(error),
+    };
+    let earlier = journal.as_ref().map(|journal| &journal.basis).filter(|basis| {
+        basis.content != disk.point.content && carries_over(basis, volume.generation, endpoint, &disk.point)
+    });
+    let since_journal = match earlier {
+        Some(_) if compares => Some(Changes::Unknown("every run compares".to_owned())),
+        Some(basis) => Some(changed(run, key, &basis.change_id).await?),
+        None => None,
+    };
+    let facts = Facts {
+        point: &disk.point,
+        endpoint,
+        generation: volume.generation,
+        content: volume.content,
+        base,
+        changes,
+        journal,
+        since_journal,
+        journal_step: run.config.journal_step.max(run.config.piece),
+    };
+    Ok((facts, damage))
+}
+
+fn reference(run: &Run<'_>, disk: &RunDisk) -> DiskRef {
+    DiskRef { context: run.context.id.clone(), key: disk.point.key.clone() }
+}
+
+/// At once and durably: no later run may build on the volume's change id, however soon this one dies (L09).
+async fn end_generation(run: &Run<'_>, disk: &RunDisk) -> Result<VolumeTag> {
+    let ready = disk.ready_volume();
+    let generation = run.services.volumes.advance_generation(&run.lease, &ready.record.id).await?;
+    let tag = VolumeTag { generation, ..ready.tag.clone() };
+    run.services.backend.retag(&ready.record.id, &tag).await?;
+    Ok(tag)
 }
 
 /// Why a change id is not trusted though the source stands by it.

@@ -97,6 +97,21 @@ async fn l09_a_spot_check_that_finds_a_difference_has_all_compared() {
 }
 
 #[tokio::test]
+async fn l09_a_doubt_outlives_the_run_that_found_it_however_soon_that_dies() {
+    for moment in 1..=4 {
+        let world = Arc::new(untold().await);
+        // An interrupted run leaves the journal of an incremental copy behind.
+        assert!(crash_as(&world, "copied", 1, world.request()).await);
+        world.journal.die_at(moment);
+        assert!(
+            crash_as(&world, "never", 1, request(&world, TrustPolicy::SpotCheck { permille: 1000 })).await
+        );
+        world.run().await;
+        world.assert_consistent(2).await;
+    }
+}
+
+#[tokio::test]
 async fn a_spot_check_that_finds_nothing_leaves_the_run_incremental() {
     let world = replicated().await;
     let report =
