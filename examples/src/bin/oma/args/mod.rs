@@ -1,14 +1,19 @@
 //! The command line: names, flags and what `--help` teaches.
 
-use std::net::SocketAddr;
+mod db;
+mod disks;
+mod serve;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use oma_core::seal::PublicKey;
-use oma_core::traits::Provisioning;
-use oma_core::{ByteSize, ChangeId, DiskKey, ExportName, JobId, VmPath};
-use oma_nbd::ClientName;
+use oma_core::{ByteSize, ChangeId, DiskKey, JobId, VmPath};
 
+pub(crate) use self::db::{DbArgs, DbCommand};
+pub(crate) use self::disks::MachineArgs;
+use self::disks::{DiskArgs, ProvisioningArg, SOURCE, list};
+pub(crate) use self::serve::ServeArgs;
 use crate::disk_arg::DiskArg;
 use crate::exit;
 use crate::level_arg::{TrustArg, VerifyArg};
@@ -254,87 +259,6 @@ pub(crate) struct ReportArgs {
     pub(crate) save: Option<PathBuf>,
 }
 
-const SOURCE: &str = "The disk, of a VM that has one: a raw file, a block device, \
-    nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH";
-
-/// A running machine, in place of disks.
-#[derive(Debug, Args)]
-pub(crate) struct MachineArgs {
-    /// The monitor of a running QEMU machine, a unix socket: all its writable disks, frozen at one moment, and only what
-    /// changed since the last epoch
-    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["source", "disk", "bitmap", "change_id"])]
-    pub(crate) qmp: Option<PathBuf>,
-    /// The guest agent of that machine, a unix socket: the guest's file systems are frozen for that moment
-    #[arg(long, value_name = "SOCKET", requires = "qmp", conflicts_with_all = ["source", "disk"])]
-    pub(crate) guest_agent: Option<PathBuf>,
-}
-
-/// A VM and its disks.
-#[derive(Debug, Args)]
-pub(crate) struct DiskArgs {
-    /// Inventory path of the VM: its identity here, the same in every run
-    #[arg(long, value_name = "/DC/vm/NAME")]
-    pub(crate) vm_path: VmPath,
-    #[arg(long, value_name = "URI|FILE", required_unless_present_any = ["disk", "qmp"], conflicts_with = "disk")]
-    #[arg(help = SOURCE)]
-    pub(crate) source: Option<String>,
-    /// Key of that disk within the VM
-    #[arg(long, value_name = "KEY", default_value = "disk-2000", conflicts_with = "disk")]
-    pub(crate) disk_key: DiskKey,
-    /// Dirty bitmap of the NBD export that holds every change since the last epoch
-    #[arg(long, value_name = "NAME", conflicts_with = "disk")]
-    pub(crate) bitmap: Option<String>,
-    /// Change id of what the source is now, recorded with the epoch; minted when not given
-    #[arg(long, value_name = "ID", conflicts_with = "disk")]
-    pub(crate) change_id: Option<ChangeId>,
-    /// A disk of a VM that has several; once per disk. Options are taken from the right, each once: all before them
-    /// is the source, commas and `=` included
-    #[arg(long, value_name = "KEY=SOURCE[,bitmap=NAME][,change-id=ID]")]
-    pub(crate) disk: Vec<DiskArg>,
-    #[command(flatten)]
-    pub(crate) machine: MachineArgs,
-}
-
-impl DiskArgs {
-    /// The disks that were named, however.
-    pub(crate) fn list(&self) -> Vec<DiskArg> {
-        list(self.source.as_deref(), &self.disk_key, (&self.bitmap, &self.change_id), &self.disk)
-    }
-}
-
-/// One disk named by its source, or several.
-fn list(
-    source: Option<&str>,
-    key: &DiskKey,
-    (bitmap, change_id): (&Option<String>, &Option<ChangeId>),
-    several: &[DiskArg],
-) -> Vec<DiskArg> {
-    let single = source.map(|source| DiskArg {
-        key: key.clone(),
-        source: source.to_owned(),
-        bitmap: bitmap.clone(),
-        change_id: change_id.clone(),
-    });
-    single.into_iter().chain(several.iter().cloned()).collect()
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum ProvisioningArg {
-    /// As it is written
-    Thin,
-    /// All at once
-    Thick,
-}
-
-impl From<ProvisioningArg> for Provisioning {
-    fn from(arg: ProvisioningArg) -> Self {
-        match arg {
-            ProvisioningArg::Thin => Self::Thin,
-            ProvisioningArg::Thick => Self::Thick,
-        }
-    }
-}
-
 const CHANGE_ID_HELP: &str = "\
 Prints the id alone when the VM has one disk or --disk-key names one, else a line
 `KEY<tab>ID` for each disk. With --json an object with --disk-key, else an array.
@@ -357,98 +281,6 @@ pub(crate) struct CancelArgs {
     /// The job, as `oma jobs` lists it
     #[arg(value_name = "JOB")]
     pub(crate) job: JobId,
-}
-
-const SERVE_HELP: &str = "\
-Examples:
-    oma serve disk.raw --socket /run/disk.sock
-    oma serve disk.raw --listen 127.0.0.1:10809 --name web01 --read-only
-    oma serve disk.raw --listen 0.0.0.0:10809 --tls-certificates /etc/oma/tls --client cn:web01
-    qemu-img info 'nbd+unix:///disk?socket=/run/disk.sock'
-
-The URI is printed once clients can connect. A signal ends it: requests in flight are
-answered, the socket is removed. SIGHUP reads the certificates again.";
-
-#[derive(Debug, Args)]
-#[command(after_help = SERVE_HELP)]
-pub(crate) struct ServeArgs {
-    /// A raw file or a block device
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
-    /// Listen on a unix socket instead of a TCP port
-    #[arg(long, value_name = "PATH", conflicts_with = "listen")]
-    pub(crate) socket: Option<PathBuf>,
-    /// Listen on a TCP port; without TLS, name an address that only trusted clients reach
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10809")]
-    pub(crate) listen: SocketAddr,
-    /// Name of the export
-    #[arg(long, value_name = "EXPORT", default_value = "disk")]
-    pub(crate) name: ExportName,
-    /// Refuse writes
-    #[arg(long)]
-    pub(crate) read_only: bool,
-    /// Demand TLS; the directory has server-cert.pem, server-key.pem and, for clients' certificates, ca-cert.pem
-    #[arg(long, value_name = "DIR")]
-    pub(crate) tls_certificates: Option<PathBuf>,
-    /// Demand a certificate of each client
-    #[arg(long, requires = "tls_certificates")]
-    pub(crate) tls_verify_clients: bool,
-    /// Who may open the export, by a name in its certificate or its user: cn:NAME, dns:NAME, ip:ADDRESS, email:ADDRESS, uri:URI,
-    /// uid:NUMBER; once for each. Anybody without
-    #[arg(long = "client", value_name = "KIND:NAME")]
-    pub(crate) clients: Vec<ClientName>,
-}
-
-const DB_HELP: &str = "\
-A database is named by a URL:
-    sqlite:///var/lib/oma/oma.db
-    mysql://oma@db.example/oma          MariaDB or MySQL
-    postgres://oma@db.example/oma
-
-Arguments are seen by every user of a machine: a URL with a password is taken from the
-environment only.
-    OMA_DATABASE='mysql://oma:PASSWORD@db.example/oma' oma db status
-
-Moving an appliance from its data directory to a server:
-    oma db export appliance.jsonl
-    OMA_DATABASE='postgres://oma:PASSWORD@db.example/oma' oma db import appliance.jsonl";
-
-#[derive(Debug, Args)]
-#[command(after_help = DB_HELP)]
-pub(crate) struct DbArgs {
-    /// The database, in place of OMA_DATABASE and of the one in the data directory
-    #[arg(long, global = true, value_name = "URL")]
-    pub(crate) database: Option<String>,
-    #[command(subcommand)]
-    pub(crate) command: DbCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum DbCommand {
-    /// Tell which schema the database has and which this program needs
-    Status,
-    /// Make the database if it has no table, and bring it to this program's schema
-    Migrate,
-    /// Look for records that contradict each other; exit code 8 if there are any
-    Check,
-    /// Write all records to a file, from which any engine takes them
-    Export(ExportArgs),
-    /// Take all records of a file into a database that has none yet, and compare them with the file
-    Import(ImportArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExportArgs {
-    /// A file that is not there yet; `-` for standard output, with the report on standard error
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ImportArgs {
-    /// A file that `oma db export` wrote; `-` for standard input
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]
