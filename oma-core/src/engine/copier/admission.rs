@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use super::buffers::Buffers;
 use super::memory::{Memory, Taken};
 use crate::engine::limits::{Admitted, Limit, Limits};
 use crate::record::SourceVm;
@@ -52,6 +53,10 @@ pub(super) struct Ticket {
 impl Admission {
     pub(in crate::engine) fn new(limits: Vec<Arc<Limit>>, memory: Memory) -> Self {
         Self { limits, memory, gate: Mutex::new(()) }
+    }
+
+    pub(super) fn buffers(&self) -> &Buffers {
+        self.memory.buffers()
     }
 
     /// Waits for the right to move `bytes`, which take `memory` meanwhile.

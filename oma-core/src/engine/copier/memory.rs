@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::buffers::Buffers;
 use crate::ByteSize;
 
 /// Bytes are counted in pages: a semaphore has no more than 2^29 permits on small machines.
 const UNIT: u64 = 4096;
 
-/// A budget of bytes; clones share it.
+/// A budget of bytes, and the buffers that were made within it; clones share both.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Memory {
     free: Arc<Semaphore>,
     all: u32,
+    buffers: Arc<Buffers>,
 }
 
 /// Bytes taken from the budget; they go back when it is dropped.
@@ -26,7 +28,12 @@ impl Memory {
     pub(in crate::engine) fn new(budget: ByteSize) -> Self {
         let all = u32::try_from(budget.bytes() / UNIT).unwrap_or(u32::MAX).clamp(1, 1 << 28);
         let permits = usize::try_from(all).expect("28 bits fit");
-        Self { free: Arc::new(Semaphore::new(permits)), all }
+        Self { free: Arc::new(Semaphore::new(permits)), all, buffers: Arc::default() }
+    }
+
+    /// Buffers that are kept are no more than were in use at once, over all disks.
+    pub(super) fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// Waits for that many bytes, first come, first served. What is larger than the budget takes all of it.

@@ -47,7 +47,6 @@ impl Moved {
 #[derive(Debug)]
 pub(super) struct Mover<'m> {
     copier: &'m Copier<'m>,
-    buffers: Buffers,
     known_zero: KnownZero,
     is_local: bool,
 }
@@ -55,7 +54,11 @@ pub(super) struct Mover<'m> {
 impl<'m> Mover<'m> {
     pub(super) fn new(copier: &'m Copier<'m>) -> Self {
         let is_local = Shuttle::fits(&*copier.source, &*copier.target);
-        Self { copier, buffers: Buffers::default(), known_zero: KnownZero::default(), is_local }
+        Self { copier, known_zero: KnownZero::default(), is_local }
+    }
+
+    fn buffers(&self) -> &Buffers {
+        self.copier.admission.buffers()
     }
 
     /// Whether pieces are moved by a thread each.
@@ -94,7 +97,7 @@ impl<'m> Mover<'m> {
             target: Arc::clone(&self.copier.target),
             piece: piece.clone(),
             granule: self.copier.config.zero_granule,
-            buffer: self.buffers.take(index(STRIDE)),
+            buffer: self.buffers().take(index(STRIDE)),
         };
         let ran = tokio::task::spawn_blocking(move || shuttle.run()).await;
         let shuttled = match ran.map_err(tokio::task::JoinError::try_into_panic) {
@@ -107,7 +110,7 @@ impl<'m> Mover<'m> {
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
             Err(Err(_)) => return Err(Error::new(ErrorKind::Cancelled, "copy", piece.extent)),
         };
-        self.buffers.give_back(shuttled.buffer);
+        self.buffers().give_back(shuttled.buffer);
         let Some(Done { written, zeroes, stages }) = shuttled.done else { return Ok(false) };
         moved.read = moved.bytes;
         moved.written = written;
@@ -142,7 +145,7 @@ impl<'m> Mover<'m> {
                 }
             }
         }
-        self.buffers.recycle(data);
+        self.buffers().recycle(data);
         self.zero(&zeroes, moved).await
     }
 
@@ -154,7 +157,7 @@ impl<'m> Mover<'m> {
     }
 
     async fn read(&self, extent: Extent) -> Result<BytesMut> {
-        let buffer = || self.buffers.take(index(extent.length()));
+        let buffer = || self.buffers().take(index(extent.length()));
         let call = || self.copier.source.read_at(extent.offset(), buffer());
         retry(&self.copier.config.retry, self.copier.stop, call).await
     }
