@@ -8,6 +8,7 @@ mod explanation;
 mod failure;
 mod forecast;
 mod job;
+mod metrics;
 mod replication;
 mod verify;
 

@@ -229,6 +229,14 @@ fn a_replication_report_has_one_entry_per_disk() {
             "explanation": { "bottleneck": "read", "stage_seconds": { "read": 1.5, "write": 0.25 } }, "error": null,
         }],
     });
+    let metrics = report.metrics();
+    for line in [
+        "oma_replication_committed{vm=\"/DC/vm/web01\"} 1",
+        "oma_replication_disk_bytes{vm=\"/DC/vm/web01\",disk=\"disk-2000\",kind=\"read\"} 131072",
+        "oma_replication_disk_stage_seconds{vm=\"/DC/vm/web01\",disk=\"disk-2000\",stage=\"read\"} 1.5",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in {metrics}");
+    }
     golden(&report, &expected);
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("copy_brings_over_only_the_extents_of_a_file", &[], only_extents),
         trial("copy_keeps_its_bandwidth", &[], keeps_its_bandwidth),
         trial("limits_of_a_file_bound_a_replication", &[], limits_of_a_file),
+        trial("metrics_of_a_run_are_a_file_for_a_collector", &[], metrics_of_a_run),
         trial("forecast_needs_two_incremental_epochs", &[], forecast_needs_epochs),
         trial("copy_tells_what_is_wrong", &[], tells_what_is_wrong),
     ]
@@ -120,4 +121,17 @@ async fn forecast_needs_epochs() {
     forecast().await.refused(7, &["replicates first"]);
     world.replicate(&["--source", &world.text("source.raw")]).await.ok();
     forecast().await.refused(7, &["two incremental epochs"]);
+}
+
+async fn metrics_of_a_run() {
+    let world = World::new();
+    world.raw("source.raw", 4 * MIB, 1);
+    let (source, metrics) = (world.text("source.raw"), world.text("oma.prom"));
+    world.replicate(&["--source", &source, "--metrics", &metrics]).await.ok();
+    let text = fs::read_to_string(world.path("oma.prom")).unwrap();
+    let line =
+        format!("oma_replication_disk_bytes{{vm=\"{VM}\",disk=\"disk-2000\",kind=\"written\"}} {}", 2 * MIB);
+    assert!(text.lines().any(|found| found == line), "{text}");
+    let far = world.text("no/such/oma.prom");
+    world.replicate(&["--source", &source, "--metrics", &far]).await.refused(7, &["oma.prom"]);
 }

@@ -126,6 +126,9 @@ pub(crate) struct ReplicateArgs {
     /// Limits of hosts, datastores and the link, as JSON: see docs/limits.md
     #[arg(long, value_name = "FILE")]
     pub(crate) limits: Option<PathBuf>,
+    /// Write the run as Prometheus metrics, for a textfile collector: the file is replaced at once
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics: Option<PathBuf>,
 }
 
 const FORECAST_HELP: &str = "\

@@ -1,3 +1,8 @@
+use std::fs::Permissions;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use oma_api::ReplicationReport;
 use oma_core::Result;
 use oma_core::engine::{ReplicateConfig, ReplicateRequest};
@@ -5,7 +10,7 @@ use oma_core::engine::{ReplicateConfig, ReplicateRequest};
 use super::Context;
 use crate::appliance::Appliance;
 use crate::args::ReplicateArgs;
-use crate::failure::Failed;
+use crate::failure::{Failed, io_error};
 use crate::signals::Signals;
 use crate::source::Source;
 use crate::{limits_file, output, progress, report};
@@ -46,7 +51,22 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
     } else {
         print(&wire)?;
     }
+    if let Some(path) = &args.metrics {
+        write_metrics(path, &wire)?;
+    }
     report::error(report).map_or(Ok(()), |error| Err(Failed::reported(error)))
+}
+
+/// A collector that reads meanwhile sees the old file or the new one.
+fn write_metrics(path: &Path, report: &ReplicationReport) -> Result<()> {
+    let failed = |error| io_error("write metrics to", path.display(), error);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    file.write_all(report.metrics().as_bytes()).map_err(failed)?;
+    let readable = Permissions::from_mode(0o644);
+    file.as_file().set_permissions(readable).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
 }
 
 fn print(report: &ReplicationReport) -> Result<()> {
