@@ -79,14 +79,16 @@ impl Drop for Frozen {
     }
 }
 
-/// Thaws what a freeze that was interrupted may have left.
+/// Thaws what a freeze that was interrupted may have left. Any failure is that the guest may still be frozen.
 pub(super) async fn thaw_left_over(socket: &Path, timeout: Duration) -> Result<(), Failure> {
-    let frozen = Agent::connect(socket, timeout).await?.is_frozen().await?;
-    if frozen {
-        tracing::warn!(agent = %socket.display(), "an interrupted run left the guest's file systems frozen");
-        thaw(socket, timeout, ATTEMPTS).await?;
-    }
-    Ok(())
+    let thawed = async {
+        if Agent::connect(socket, timeout).await?.is_frozen().await? {
+            tracing::warn!(agent = %socket.display(), "an interrupted run left the guest's file systems frozen");
+            thaw(socket, timeout, ATTEMPTS).await?;
+        }
+        Ok(())
+    };
+    thawed.await.map_err(|failure| Failure::NotThawed(Box::new(failure)))
 }
 
 async fn thaw(socket: &Path, timeout: Duration, attempts: u32) -> Result<(), Failure> {

@@ -24,7 +24,7 @@ use super::bitmaps::{Link, Moment, Next, links, next};
 use super::error::Failure;
 use super::machine::{Disk, Machine};
 use super::names::{self, Role, Tag, gate, job_tag};
-use super::release::{raw, recover, release, unlink};
+use super::release::{raw, recover, remove, unlink};
 use super::session::Session;
 use crate::client::Client;
 
@@ -60,7 +60,10 @@ pub(super) async fn freeze(session: &mut Session<'_>, job: &JobId) -> Result<Poi
     let machine = Machine::look(&mut session.qmp).await?;
     let drafts = draft(session, &machine, job);
     if let Err(failure) = build(session, job, &drafts).await {
-        undo(session, job, &drafts).await;
+        // What is left tells the next one to thaw the guest first.
+        if !matches!(failure, Failure::NotThawed(_)) {
+            undo(session, job, &drafts).await;
+        }
         return Err(failure);
     }
     for draft in &drafts {
@@ -241,7 +244,8 @@ async fn switch(session: &mut Session<'_>, drafts: &[Draft]) -> Result<(), Failu
         Some(frozen) => frozen.end().await,
         None => Ok(()),
     };
-    switched.and(thawed)
+    // A guest that stays frozen is the worse news.
+    thawed.and(switched)
 }
 
 /// Starts the machine's NBD server; one that runs is used, and [`export`] sees whether it is the right one.
@@ -289,7 +293,7 @@ async fn undo(session: &mut Session<'_>, job: &JobId, drafts: &[Draft]) {
 
 async fn try_undo(session: &mut Session<'_>, job: &JobId, drafts: &[Draft]) -> Result<(), Failure> {
     let machine = Machine::look(&mut session.qmp).await?;
-    release(session, job).await?;
+    remove(session, &machine, job).await?;
     for draft in drafts {
         let Some(disk) = machine.disks.get(&draft.key) else { continue };
         let records = |name: &str| {

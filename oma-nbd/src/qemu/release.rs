@@ -31,11 +31,19 @@ struct Export {
 
 /// Removes everything of a job's point in time but its bitmaps, and what a release before did not get to.
 pub(super) async fn release(session: &mut Session<'_>, job: &JobId) -> Result<(), Failure> {
-    let mut machine = Machine::look(&mut session.qmp).await?;
-    if let Some(tags) = machine.tags().get(&job_tag(job)) {
-        take_down(session, &machine, tags).await?;
-        machine = Machine::look(&mut session.qmp).await?;
+    let machine = Machine::look(&mut session.qmp).await?;
+    if machine.tags().get(&job_tag(job)).is_some_and(|tags| !machine.is_complete(tags)) {
+        thaw(session).await?;
     }
+    remove(session, &machine, job).await
+}
+
+/// A release of what certainly left no guest frozen.
+pub(super) async fn remove(session: &mut Session<'_>, machine: &Machine, job: &JobId) -> Result<(), Failure> {
+    if let Some(tags) = machine.tags().get(&job_tag(job)) {
+        take_down(session, machine, tags).await?;
+    }
+    let machine = Machine::look(&mut session.qmp).await?;
     open_gates(session, &machine).await?;
     stop_server(session, &machine).await;
     Ok(())
@@ -48,20 +56,22 @@ pub(super) async fn recover(
     machine: &Machine,
     job: &JobId,
 ) -> Result<(), Failure> {
-    let (own, mut interrupted) = (job_tag(job), false);
-    for (tag, tags) in machine.tags() {
+    let own = job_tag(job);
+    let left_over = machine.tags();
+    if left_over.values().any(|tags| !machine.is_complete(tags)) {
+        thaw(session).await?;
+    }
+    for (tag, tags) in left_over {
         let whole = machine.is_complete(&tags);
         let others = session.config.other_points == OtherPoints::Release && is_ours(session, machine, &tag);
         if !whole || others || tag == own {
             tracing::warn!(job = tag, whole, "a point in time was left over; it is taken down");
             let fresh = Machine::look(&mut session.qmp).await?;
             take_down(session, &fresh, &tags).await?;
-            interrupted |= !whole;
         }
     }
     let jobs: Vec<Job> = session.qmp.ask("query-jobs", json!({})).await?;
     for job in jobs.iter().filter(|job| Tag::of_id(&job.id).is_some() && job.status == "concluded") {
-        interrupted = true;
         session.forget("job-dismiss", json!({ "id": job.id })).await;
     }
     for disk in machine.disks.values() {
@@ -74,13 +84,24 @@ pub(super) async fn recover(
         }
     }
     let machine = Machine::look(&mut session.qmp).await?;
-    open_gates(session, &machine).await?;
-    let agent = session.config.guest_agent.as_deref();
-    match agent.filter(|_| interrupted) {
+    open_gates(session, &machine).await
+}
+
+/// Thaws a guest that an interrupted freeze may have left frozen. It comes before anything of that freeze is taken down: what
+/// is left of it is all that tells the next attempt.
+async fn thaw(session: &mut Session<'_>) -> Result<(), Failure> {
+    match session.config.guest_agent.as_deref() {
         Some(socket) if session.is_running().await? => {
             agent::thaw_left_over(socket, session.config.agent_timeout).await
         }
-        _ => Ok(()),
+        agent => {
+            tracing::warn!(
+                agent = agent.is_some(),
+                "an interrupted freeze may have left the guest's file systems frozen, and no agent can be asked; \
+                 when the guest runs and its writes hang, thaw them by hand (guest-fsfreeze-thaw)"
+            );
+            Ok(())
+        }
     }
 }
 

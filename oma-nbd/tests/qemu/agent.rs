@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::machine::{Machine, NEEDS, freeze, job, read, vm};
+use crate::machine::{Machine, NEEDS, freeze, job, point, read, vm};
 use crate::proxy::{Proxy, Trouble};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -30,6 +30,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_guest_that_is_thawed_only_later_is_asked_again,
         a_guest_that_somebody_else_froze_is_left_alone,
         a_guest_that_an_interrupted_freeze_left_frozen_is_thawed,
+        a_guest_left_frozen_is_thawed_once_its_agent_answers_again,
+        a_release_thaws_the_guest_that_an_interrupted_freeze_left_frozen,
+        a_guest_that_could_not_be_thawed_is_not_forgotten,
         a_freeze_that_is_dropped_thaws_the_guest,
         left_over_bytes_of_another_client_do_no_harm,
     ]
@@ -45,6 +48,7 @@ enum Manner {
     ThawsAtTheSecondTime,
     FrozenByOther,
     LeftFrozen,
+    RefusesThaw,
     Chatters,
 }
 
@@ -124,6 +128,7 @@ fn answer(manner: Manner, command: &str, ask: &Value, thaws: usize) -> Option<Ve
         "guest-fsfreeze-status" => line(json!({ "return": "thawed" })),
         "guest-fsfreeze-freeze" if manner == Manner::RefusesFreeze => refused("it is\nnot to be"),
         "guest-fsfreeze-freeze" if manner == Manner::HangsInFreeze => None,
+        "guest-fsfreeze-thaw" if manner == Manner::RefusesThaw => refused("not at all"),
         "guest-fsfreeze-thaw" if manner == Manner::ThawsAtTheSecondTime && thaws == 1 => refused("not yet"),
         _ => line(json!({ "return": 2 })),
     }
@@ -206,15 +211,53 @@ async fn a_guest_that_somebody_else_froze_is_left_alone() {
     assert_eq!(agent.told(), [STATUS]);
 }
 
-async fn a_guest_that_an_interrupted_freeze_left_frozen_is_thawed() {
-    let (machine, agent, _) = running(Manner::LeftFrozen).await;
+/// A point in time that is not whole: its process ended where the guest may be frozen.
+async fn interrupt(machine: &Machine) {
     let proxy = Proxy::start(machine.socket("proxy"), &machine.socket("second"), &Trouble::CutAfter(24));
     let cut_off = QemuSource::new(QemuConfig { qmp: proxy.socket.clone(), ..machine.config() });
     cut_off.freeze(&vm(), &job(1)).await.unwrap_err();
     assert!(!machine.leavings().await.is_empty(), "it was cut off too early");
+}
+
+async fn a_guest_that_an_interrupted_freeze_left_frozen_is_thawed() {
+    let (machine, agent, _) = running(Manner::LeftFrozen).await;
+    interrupt(&machine).await;
     let source = with_agent(&machine, &agent, Duration::from_secs(20));
     freeze(&source, 1).await;
     assert_eq!(agent.told(), [STATUS, THAW, STATUS, FREEZE, THAW]);
+}
+
+async fn a_guest_left_frozen_is_thawed_once_its_agent_answers_again() {
+    let (machine, agent, _) = running(Manner::LeftFrozen).await;
+    interrupt(&machine).await;
+    let left = machine.leavings().await;
+    let away = QemuConfig { guest_agent: Some(machine.socket("nobody")), ..machine.config() };
+    let away = QemuSource::new(away);
+    let frozen = away.freeze(&vm(), &job(1)).await.unwrap_err();
+    let released = away.release(&point(1)).await.unwrap_err();
+    for error in [frozen, released] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+        assert!(error.chain().contains("guest-fsfreeze-thaw"), "{}", error.chain());
+    }
+    assert_eq!(machine.leavings().await, left, "what tells that the guest may be frozen stays");
+    freeze(&with_agent(&machine, &agent, Duration::from_secs(20)), 2).await;
+    assert_eq!(agent.told(), [STATUS, THAW, STATUS, FREEZE, THAW]);
+}
+
+async fn a_release_thaws_the_guest_that_an_interrupted_freeze_left_frozen() {
+    let (machine, agent, _) = running(Manner::LeftFrozen).await;
+    interrupt(&machine).await;
+    with_agent(&machine, &agent, Duration::from_secs(20)).release(&point(1)).await.unwrap();
+    assert_eq!(agent.told(), [STATUS, THAW]);
+    assert_eq!(machine.leavings().await, [""; 0]);
+}
+
+async fn a_guest_that_could_not_be_thawed_is_not_forgotten() {
+    let (machine, agent, _) = running(Manner::RefusesThaw).await;
+    let source = with_agent(&machine, &agent, Duration::from_secs(20));
+    let error = source.freeze(&vm(), &job(1)).await.unwrap_err();
+    assert!(error.chain().contains("guest-fsfreeze-thaw"), "{}", error.chain());
+    assert!(!machine.leavings().await.is_empty(), "what tells that the guest may be frozen stays");
 }
 
 async fn a_freeze_that_is_dropped_thaws_the_guest() {

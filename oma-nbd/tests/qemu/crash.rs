@@ -9,7 +9,7 @@ use oma_nbd::QemuSource;
 use oma_nbd::qemu::QemuConfig;
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use crate::machine::{Machine, NEEDS, freeze, key, mark, read};
+use crate::machine::{Machine, NEEDS, freeze, key, mark, point, read};
 use crate::proxy::{Proxy, Trouble};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -80,10 +80,7 @@ async fn l15_a_freeze_cut_off_after_any_command_is_taken_down_by_the_next() {
             }
         }
         for number in [1, 2] {
-            source
-                .release(&oma_core::PointId::parse(format!("oma-{}", crate::machine::job(number))).unwrap())
-                .await
-                .unwrap();
+            source.release(&point(number)).await.unwrap();
         }
         assert_eq!(machine.leavings().await.iter().filter(|name| *name != "proxy").count(), 0, "{after}");
         cuts = proxy.passed.load(Ordering::SeqCst);

@@ -257,6 +257,11 @@ pub(crate) fn job(number: u32) -> JobId {
     JobId::parse(format!("job-20250821-{number:06}-abcdef")).unwrap()
 }
 
+/// The point in time of [`job`], whether it is there or not.
+pub(crate) fn point(number: u32) -> PointId {
+    PointId::parse(format!("oma-{}", job(number))).unwrap()
+}
+
 pub(crate) fn key(name: &str) -> DiskKey {
     DiskKey::parse(name).unwrap()
 }
