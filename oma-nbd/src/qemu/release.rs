@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
 use oma_core::JobId;
+use rustix::io::Errno;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -200,12 +202,33 @@ async fn open_gates(session: &mut Session<'_>, machine: &Machine) -> Result<(), 
     Ok(())
 }
 
-/// Stops the NBD server when it is ours and nothing is exported any more.
+/// Stops the NBD server when it is ours and nothing is exported any more. A file that only is left over from a QEMU that was
+/// killed says nothing of the server that runs now: another tool may have started it.
 async fn stop_server(session: &mut Session<'_>, machine: &Machine) {
     let socket = session.nbd_socket();
-    if session.config.nbd_server.is_none() && machine.exports.is_empty() && socket.exists() {
-        session.forget("nbd-server-stop", json!({})).await;
-        unlink(&socket);
+    if session.config.nbd_server.is_some() || !machine.exports.is_empty() || !socket.exists() {
+        return;
+    }
+    match is_served(&socket) {
+        Ok(true) => session.forget("nbd-server-stop", json!({})).await,
+        Ok(false) => {}
+        Err(error) => {
+            tracing::warn!(path = %socket.display(), %error, "nobody knows whether it is served; it stays");
+            return;
+        }
+    }
+    unlink(&socket);
+}
+
+/// Whether somebody holds a stream socket. It asks as what cannot connect to one: a server that is stopped while a client comes
+/// or goes can take an older QEMU with it.
+fn is_served(socket: &Path) -> io::Result<bool> {
+    match UnixDatagram::unbound()?.connect(socket) {
+        Err(error) if error.raw_os_error() == Some(Errno::PROTOTYPE.raw_os_error()) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
+            Ok(false)
+        }
+        other => other.map(|()| false),
     }
 }
 
@@ -216,5 +239,25 @@ pub(super) fn unlink(path: &Path) {
             tracing::warn!(path = %path.display(), %error, "left over");
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_served_while_its_server_lives_and_its_file_alone_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("nbd");
+        assert!(!is_served(&socket).unwrap());
+        let server = UnixListener::bind(&socket).unwrap();
+        server.set_nonblocking(true).unwrap();
+        assert!(is_served(&socket).unwrap());
+        assert_eq!(server.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "it sees no client");
+        drop(server);
+        assert!(socket.exists() && !is_served(&socket).unwrap());
     }
 }

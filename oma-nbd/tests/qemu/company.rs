@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_machine_that_another_process_works_on_is_busy,
         a_monitor_that_somebody_else_uses_is_busy,
         an_nbd_server_of_somebody_else_is_left_alone,
+        an_nbd_server_of_somebody_else_without_exports_is_not_stopped,
         an_nbd_server_of_somebody_else_can_be_used,
     ]
 }
@@ -71,9 +72,13 @@ async fn a_monitor_that_somebody_else_uses_is_busy() {
     assert!(error.chain().contains("one client"), "{}", error.chain());
 }
 
-async fn start_theirs(machine: &Machine) {
+async fn serve_theirs(machine: &Machine) {
     let address = json!({ "type": "unix", "data": { "path": machine.socket("theirs") } });
     machine.ask("nbd-server-start", json!({ "addr": address })).await;
+}
+
+async fn start_theirs(machine: &Machine) {
+    serve_theirs(machine).await;
     let export = json!({ "type": "nbd", "id": "theirs", "node-name": "n0", "writable": false });
     machine.ask("block-export-add", export).await;
 }
@@ -86,6 +91,26 @@ async fn an_nbd_server_of_somebody_else_is_left_alone() {
     assert_eq!(machine.leavings().await, [""; 0]);
     let exports = machine.ask("query-block-exports", json!({})).await;
     assert_eq!(exports.as_array().unwrap().len(), 1);
+}
+
+async fn an_nbd_server_of_somebody_else_without_exports_is_not_stopped() {
+    let machine = Machine::start().await;
+    let source = machine.source();
+    let lost = freeze(&source, 1).await;
+    // Its socket's file stays.
+    machine.kill().await;
+    machine.boot(&[]).await;
+    serve_theirs(&machine).await;
+    let error = source.freeze(&vm(), &job(2)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{}", error.chain());
+    source.release(&lost.id).await.unwrap();
+    tokio::net::UnixStream::connect(machine.socket("theirs")).await.unwrap();
+    assert_eq!(machine.leavings().await, [""; 0]);
+    machine.ask("nbd-server-stop", json!({})).await;
+    let point = freeze(&source, 3).await;
+    source.release(&point.id).await.unwrap();
+    // Ours was stopped: there can be only one.
+    serve_theirs(&machine).await;
 }
 
 async fn an_nbd_server_of_somebody_else_can_be_used() {
