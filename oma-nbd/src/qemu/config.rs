@@ -34,6 +34,7 @@ pub struct QemuConfig {
     /// For one command of the guest agent.
     pub agent_timeout: Duration,
     /// So long a write of the guest waits for the copy of what it overwrites; then the point in time breaks, not the write.
+    /// QEMU knows whole seconds, one at least.
     pub copy_timeout: Duration,
 }
 

@@ -223,10 +223,15 @@ async fn add_filter(session: &mut Session<'_>, draft: &Draft) -> Result<(), Fail
         "target": draft.tag.node(Role::Scratch),
         // The guest goes before: when its data cannot be copied in time, the point in time is lost, not its write.
         "on-cbw-error": "break-snapshot",
-        "cbw-timeout": u32::try_from(session.config.copy_timeout.as_secs()).unwrap_or(u32::MAX),
+        "cbw-timeout": whole_seconds(session.config.copy_timeout),
         "discard": "unmap",
     });
     session.qmp.tell("blockdev-add", options).await
+}
+
+/// At least one: none would be no limit to QEMU, and a write of the guest could wait for ever.
+fn whole_seconds(limit: Duration) -> u32 {
+    u32::try_from(limit.as_secs()).unwrap_or(u32::MAX).max(1)
 }
 
 /// The point in time, with the guest's file systems frozen around it when there is an agent.
@@ -305,4 +310,21 @@ async fn try_undo(session: &mut Session<'_>, job: &JobId, drafts: &[Draft]) -> R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_always_has_a_limit() {
+        for (limit, seconds) in [
+            (Duration::ZERO, 1),
+            (Duration::from_millis(999), 1),
+            (Duration::from_millis(15_400), 15),
+            (Duration::MAX, u32::MAX),
+        ] {
+            assert_eq!(whole_seconds(limit), seconds, "{limit:?}");
+        }
+    }
 }
