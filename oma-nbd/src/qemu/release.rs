@@ -76,6 +76,8 @@ pub(super) async fn recover(
     for job in jobs.iter().filter(|job| Tag::of_id(&job.id).is_some() && job.status == "concluded") {
         session.forget("job-dismiss", json!({ "id": job.id })).await;
     }
+    // What was taken down kept bitmaps busy.
+    let machine = Machine::look(&mut session.qmp).await?;
     for disk in machine.disks.values() {
         for name in
             disk.bitmaps.iter().filter(|bitmap| !bitmap.busy).filter_map(|bitmap| bitmap.name.as_ref())
@@ -85,7 +87,6 @@ pub(super) async fn recover(
             }
         }
     }
-    let machine = Machine::look(&mut session.qmp).await?;
     open_gates(session, &machine).await
 }
 

@@ -6,7 +6,7 @@ use oma_core::conformance::{Trial, trial};
 use oma_core::traits::{Changes, DiskSource};
 use oma_core::{ErrorKind, Retry};
 use oma_nbd::QemuSource;
-use oma_nbd::qemu::QemuConfig;
+use oma_nbd::qemu::{OtherPoints, QemuConfig};
 use rustix::process::{Resource, Rlimit, prlimit};
 
 use crate::machine::{Machine, NEEDS, freeze, key, mark, point, read};
@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         l15_a_freeze_cut_off_after_any_command_is_taken_down_by_the_next,
         l15_a_release_cut_off_after_any_command_is_finished_by_the_next,
         l15_a_question_for_changes_cut_off_after_any_command_leaves_nothing_that_stays,
+        what_a_question_for_changes_left_goes_with_the_point_that_is_taken_down,
         a_point_in_time_breaks_before_a_write_of_the_guest_fails,
         a_freeze_that_fails_leaves_nothing,
     ]
@@ -133,6 +134,30 @@ async fn l15_a_question_for_changes_cut_off_after_any_command_leaves_nothing_tha
             break;
         }
     }
+}
+
+async fn what_a_question_for_changes_left_goes_with_the_point_that_is_taken_down() {
+    let machine = Machine::start().await;
+    let first = freeze(&machine.source(), 1).await;
+    machine.source().release(&first.id).await.unwrap();
+    let asked = freeze(&machine.source(), 2).await;
+    let held = Trouble::HoldBack("block-export-del");
+    let proxy = Proxy::start(machine.socket("proxy"), &machine.socket("second"), &held);
+    let interrupted = QemuSource::new(QemuConfig { qmp: proxy.socket.clone(), ..machine.config() });
+    let (disk, since) = (key("disk0"), mark(&first, "disk0"));
+    {
+        let asking = interrupted.changed(&asked.id, &disk, &since);
+        tokio::select! {
+            answer = asking => panic!("{answer:?}"),
+            () = proxy.held.notified() => {}
+        }
+    }
+    drop(proxy);
+    let left = |names: &[String]| names.iter().filter(|name| name.starts_with("oma-changes/")).count();
+    assert_eq!(left(&machine.bitmaps("n0").await), 1);
+    let others = QemuConfig { other_points: OtherPoints::Release, ..machine.config() };
+    freeze(&QemuSource::new(others), 3).await;
+    assert_eq!(left(&machine.bitmaps("n0").await), 0);
 }
 
 async fn a_point_in_time_breaks_before_a_write_of_the_guest_fails() {
