@@ -128,6 +128,10 @@ impl DiskSource for DirectSource {
         self.entry(point, key)?.disk.changed(since).await
     }
 
+    async fn committed(&self, point: &PointId, key: &DiskKey, _change_id: &ChangeId) -> Result<()> {
+        self.entry(point, key).map(drop)
+    }
+
     async fn open(&self, point: &PointId, key: &DiskKey) -> Result<Arc<dyn BlockDevice>> {
         self.entry(point, key)?.disk.open().await
     }

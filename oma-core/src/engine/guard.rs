@@ -63,6 +63,10 @@ impl DiskSource for GuardedSource {
         self.within("ask for changes", key, self.inner.changed(point, key, since)).await
     }
 
+    async fn committed(&self, point: &PointId, key: &DiskKey, change_id: &ChangeId) -> Result<()> {
+        self.within("tell of an epoch", key, self.inner.committed(point, key, change_id)).await
+    }
+
     async fn open(&self, point: &PointId, key: &DiskKey) -> Result<Arc<dyn BlockDevice>> {
         let inner = self.within("open disk", key, self.inner.open(point, key)).await?;
         Ok(Arc::new(GuardedDevice { inner, read: self.read }))

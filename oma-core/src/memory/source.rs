@@ -44,6 +44,8 @@ struct Tracking {
     sequence: u64,
     /// The last sequence that brought a change: equal ones have equal content.
     content: u64,
+    /// The last sequence that was committed: what came before is forgotten.
+    committed: u64,
     history: BTreeMap<u64, ExtentSet>,
 }
 
@@ -61,7 +63,7 @@ struct Frozen {
 
 impl Tracking {
     fn new() -> Self {
-        Self { uuid: Uuid::new_v4(), sequence: 0, content: 0, history: BTreeMap::new() }
+        Self { uuid: Uuid::new_v4(), sequence: 0, content: 0, committed: 0, history: BTreeMap::new() }
     }
 
     fn advance(&mut self, changed: ExtentSet) {
@@ -85,11 +87,27 @@ impl Tracking {
             (Some(uuid), _) if uuid != self.uuid => {
                 Changes::Unknown(format!("change tracking was reset after {since}"))
             }
+            (Some(_), Some(sequence)) if sequence < self.committed => Changes::Unknown(format!(
+                "what changed since {since} is forgotten: {} was committed",
+                self.committed
+            )),
             (Some(_), Some(sequence)) if sequence <= self.sequence => {
                 let newer = self.history.range(sequence.saturating_add(1)..);
                 Changes::Since(newer.flat_map(|(_, changed)| changed.iter()).collect())
             }
             _ => Changes::Unknown(format!("the source never gave out the change id {since}")),
+        }
+    }
+}
+
+impl Tracking {
+    /// Forgets what came before a committed change id.
+    fn commit(&mut self, change_id: &ChangeId) {
+        if let (Some(uuid), Some(sequence)) = (change_id.uuid(), change_id.sequence())
+            && uuid == self.uuid
+        {
+            self.committed = self.committed.max(sequence.min(self.sequence));
+            self.history = self.history.split_off(&(self.committed + 1));
         }
     }
 }
@@ -253,6 +271,19 @@ impl DiskSource for MemorySource {
     async fn changed(&self, point: &PointId, key: &DiskKey, since: &ChangeId) -> Result<Changes> {
         let state = self.reached("ask for changes")?;
         Ok(state.frozen("ask for changes", point, key)?.tracking.changed(since))
+    }
+
+    async fn committed(&self, point: &PointId, key: &DiskKey, change_id: &ChangeId) -> Result<()> {
+        let mut state = self.reached("forget changes")?;
+        let uuid = state.frozen("forget changes", point, key)?.tracking.uuid;
+        let State { vms, points, .. } = &mut *state;
+        let live = vms.values_mut().flat_map(BTreeMap::values_mut).map(|disk| &mut disk.tracking);
+        let frozen =
+            points.values_mut().flat_map(|point| point.disks.values_mut()).map(|disk| &mut disk.tracking);
+        live.chain(frozen)
+            .filter(|tracking| tracking.uuid == uuid)
+            .for_each(|tracking| tracking.commit(change_id));
+        Ok(())
     }
 
     async fn open(&self, point: &PointId, key: &DiskKey) -> Result<Arc<dyn BlockDevice>> {

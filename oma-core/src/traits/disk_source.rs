@@ -58,6 +58,13 @@ pub trait DiskSource: fmt::Debug + Send + Sync + 'static {
     /// `NotFound` for an unknown point, disk or bitmap.
     async fn changed(&self, point: &PointId, key: &DiskKey, since: &ChangeId) -> Result<Changes>;
 
+    /// Tells that the epoch of this change id is committed: what only older ones need may go. What newer ones need stays, also of
+    /// epochs that were not committed: a job that was interrupted asks for them. A hint, given again at each job.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown point or disk.
+    async fn committed(&self, point: &PointId, key: &DiskKey, change_id: &ChangeId) -> Result<()>;
+
     /// Opens a disk at a point in time for reading.
     ///
     /// # Errors

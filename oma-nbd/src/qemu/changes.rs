@@ -22,7 +22,7 @@ pub(super) fn find<'m>(machine: &'m Machine, job: &JobId, key: &DiskKey) -> Resu
     if there { Ok(disk) } else { Err(Failure::NotFound) }
 }
 
-/// What changed since a change id that is committed: bitmaps that only older ones need are removed afterwards.
+/// What changed since a change id.
 pub(super) async fn changed(
     session: &mut Session<'_>,
     job: &JobId,
@@ -45,8 +45,23 @@ pub(super) async fn changed(
         Err(failure) => return Err(failure),
     };
     extents.extend(between.grown);
-    prune(session, &machine, disk, &between).await;
     Ok(Changes::Since(extents))
+}
+
+/// Removes the bitmaps that only change ids before a committed one need.
+pub(super) async fn committed(
+    session: &mut Session<'_>,
+    job: &JobId,
+    key: &DiskKey,
+    change_id: &ChangeId,
+) -> Result<(), Failure> {
+    let machine = Machine::look(&mut session.qmp).await?;
+    let disk = find(&machine, job, key)?;
+    // A chain that does not lead there is kept: nobody knows what it is still good for.
+    if let Some(Ok(between)) = link_of(disk, job).map(|point| between(&disk.bitmaps, &point, change_id)) {
+        prune(session, &machine, disk, &between).await;
+    }
+    Ok(())
 }
 
 /// Merges the bitmaps into one of ours and reads it through an export of its own.

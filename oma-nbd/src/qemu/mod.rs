@@ -135,6 +135,16 @@ impl QemuSource {
         changes::changed(&mut Session::open_locked(&self.config).await?, &job, key, since).await
     }
 
+    async fn committed_locked(
+        &self,
+        point: &PointId,
+        key: &DiskKey,
+        change_id: &ChangeId,
+    ) -> Result<(), Failure> {
+        let job = names::job_of(point).ok_or(Failure::NotFound)?;
+        changes::committed(&mut Session::open_locked(&self.config).await?, &job, key, change_id).await
+    }
+
     async fn release_locked(&self, point: &PointId) -> Result<(), Failure> {
         let Some(job) = names::job_of(point) else { return Ok(()) };
         release::release(&mut Session::open_locked(&self.config).await?, &job).await
@@ -157,6 +167,11 @@ impl DiskSource for QemuSource {
     async fn changed(&self, point: &PointId, key: &DiskKey, since: &ChangeId) -> Result<Changes> {
         let changed = self.changed_locked(point, key, since).await;
         changed.map_err(|failure| failure.at("ask for changes", format!("{point}/{key}")))
+    }
+
+    async fn committed(&self, point: &PointId, key: &DiskKey, change_id: &ChangeId) -> Result<()> {
+        let told = self.committed_locked(point, key, change_id).await;
+        told.map_err(|failure| failure.at("tell of a committed epoch", format!("{point}/{key}")))
     }
 
     async fn open(&self, point: &PointId, key: &DiskKey) -> Result<Arc<dyn BlockDevice>> {

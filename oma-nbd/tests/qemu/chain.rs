@@ -77,9 +77,11 @@ async fn older_bitmaps_go_only_when_a_later_one_is_committed() {
     epoch(&source, 2).await;
     let third = epoch(&source, 3).await;
     let last = freeze(&source, 4).await;
-    clusters(&source, &last, "disk0", &mark(&first, "disk0")).await;
-    assert_eq!(machine.bitmaps("n0").await.len(), 5);
-    clusters(&source, &last, "disk0", &mark(&third, "disk0")).await;
+    for asked in [&first, &third] {
+        clusters(&source, &last, "disk0", &mark(asked, "disk0")).await;
+    }
+    assert_eq!(machine.bitmaps("n0").await.len(), 5, "whoever asks has not committed");
+    source.committed(&last.id, &key("disk0"), &mark(&third, "disk0")).await.unwrap();
     let left = machine.bitmaps("n0").await;
     assert_eq!(left.len(), 3, "{left:?}");
     assert!(left.contains(&"backup".to_owned()), "{left:?}");

@@ -85,6 +85,7 @@ impl Copier<'_> {
         let mut flight = FuturesUnordered::new();
         let result = self.pump(&mover, &mut flight, counters).await;
         if result.is_err() {
+            mover.give_up();
             let drained = async { while flight.next().await.is_some() {} };
             if tokio::time::timeout(self.config.drain, drained).await.is_err() {
                 tracing::error!(disk = %self.key, "writes are still under way on a device that does not answer");
@@ -100,7 +101,8 @@ impl Copier<'_> {
         counters: &mut Counters,
     ) -> Result<()> {
         let mut ledger = Ledger::new(self.config.journal_step, self.resumed);
-        let mut depth = self.depth(mover.is_local());
+        let mut is_local = mover.is_local();
+        let mut depth = self.depth(is_local);
         let planned = pieces(Arc::clone(&self.source), self.work, self.cut());
         let mut planned = std::pin::pin!(planned.peekable());
         let mut all_planned = false;
@@ -141,6 +143,10 @@ impl Copier<'_> {
                     let moved = moved?;
                     ledger.done(moved.extent);
                     depth.moved(moved.read, may_read, Instant::now());
+                    if is_local != mover.is_local() {
+                        is_local = mover.is_local();
+                        depth = self.depth(is_local);
+                    }
                     moved.count(counters);
                     self.progress.event(Event::Copied { disk: self.key, progress: counters.progress });
                 }

@@ -1,9 +1,11 @@
 //! Moves one piece: reads it, looks at every byte, writes what is not zero.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use tokio_util::sync::CancellationToken;
 
 use super::Copier;
 use super::admission::Ticket;
@@ -48,13 +50,20 @@ impl Moved {
 pub(super) struct Mover<'m> {
     copier: &'m Copier<'m>,
     known_zero: KnownZero,
-    is_local: bool,
+    is_local: AtomicBool,
+    /// Ends what is under way, when the copy is stopped and when it failed.
+    stop: CancellationToken,
 }
 
 impl<'m> Mover<'m> {
     pub(super) fn new(copier: &'m Copier<'m>) -> Self {
         let is_local = Shuttle::fits(&*copier.source, &*copier.target);
-        Self { copier, known_zero: KnownZero::default(), is_local }
+        Self {
+            copier,
+            known_zero: KnownZero::default(),
+            is_local: AtomicBool::new(is_local),
+            stop: copier.stop.child_token(),
+        }
     }
 
     fn buffers(&self) -> &Buffers {
@@ -62,8 +71,13 @@ impl<'m> Mover<'m> {
     }
 
     /// Whether pieces are moved by a thread each.
-    pub(super) const fn is_local(&self) -> bool {
-        self.is_local
+    pub(super) fn is_local(&self) -> bool {
+        self.is_local.load(Ordering::Relaxed)
+    }
+
+    /// Lets nothing begin any more: what waits gives up, what moves ends at its next step.
+    pub(super) fn give_up(&self) {
+        self.stop.cancel();
     }
 
     pub(super) async fn carry(&self, piece: Piece) -> Result<Moved> {
@@ -86,7 +100,7 @@ impl<'m> Mover<'m> {
 
     /// Moves a piece between devices of this machine; `false` when they must be asked in another way.
     async fn shuttle(&self, piece: &Piece, moved: &mut Moved) -> Result<bool> {
-        if !self.is_local {
+        if !self.is_local() {
             return Ok(false);
         }
         let begun = Instant::now();
@@ -98,6 +112,7 @@ impl<'m> Mover<'m> {
             piece: piece.clone(),
             granule: self.copier.config.zero_granule,
             buffer: self.buffers().take(index(STRIDE)),
+            stop: self.stop.clone(),
         };
         let ran = tokio::task::spawn_blocking(move || shuttle.run()).await;
         let shuttled = match ran.map_err(tokio::task::JoinError::try_into_panic) {
@@ -111,7 +126,11 @@ impl<'m> Mover<'m> {
             Err(Err(_)) => return Err(Error::new(ErrorKind::Cancelled, "copy", piece.extent)),
         };
         self.buffers().give_back(shuttled.buffer);
-        let Some(Done { written, zeroes, stages }) = shuttled.done else { return Ok(false) };
+        let Some(Done { written, zeroes, stages }) = shuttled.done else {
+            // A device whose data is far: every further piece would be tried, and paid for, twice.
+            self.is_local.store(false, Ordering::Relaxed);
+            return Ok(false);
+        };
         moved.read = moved.bytes;
         moved.written = written;
         moved.stages += stages;
@@ -152,19 +171,19 @@ impl<'m> Mover<'m> {
     async fn admit(&self, bytes: u64, memory: u64) -> Result<Ticket> {
         tokio::select! {
             ticket = self.copier.admission.enter(bytes, memory) => Ok(ticket),
-            () = self.copier.stop.cancelled() => Err(self.copier.stopped()),
+            () = self.stop.cancelled() => Err(self.copier.stopped()),
         }
     }
 
     async fn read(&self, extent: Extent) -> Result<BytesMut> {
         let buffer = || self.buffers().take(index(extent.length()));
         let call = || self.copier.source.read_at(extent.offset(), buffer());
-        retry(&self.copier.config.retry, self.copier.stop, call).await
+        retry(&self.copier.config.retry, &self.stop, call).await
     }
 
     async fn write(&self, extent: Extent, data: Bytes) -> Result<()> {
         let call = || self.copier.target.write_at(extent.offset(), data.clone(), Durability::Cached);
-        retry(&self.copier.config.retry, self.copier.stop, call).await
+        retry(&self.copier.config.retry, &self.stop, call).await
     }
 
     /// Makes extents of the target read as zero, unless they do already.
@@ -172,13 +191,13 @@ impl<'m> Mover<'m> {
         if self.copier.blank {
             return Ok(());
         }
-        let Copier { target, zeroing, config, stop, .. } = self.copier;
+        let Copier { target, zeroing, config, .. } = self.copier;
         let begun = Instant::now();
         for extent in extents {
             let ask = || self.known_zero.missing(&**target, *extent);
-            for missing in retry(&config.retry, stop, ask).await? {
+            for missing in retry(&config.retry, &self.stop, ask).await? {
                 let call = || target.write_zeroes(missing, *zeroing, Durability::Cached);
-                retry(&config.retry, stop, call).await?;
+                retry(&config.retry, &self.stop, call).await?;
             }
         }
         moved.stages.add(Stage::Write, begun.elapsed());

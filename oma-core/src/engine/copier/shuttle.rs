@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use tokio_util::sync::CancellationToken;
 
 use super::pieces::Piece;
 use super::runs::{index, runs};
@@ -24,6 +25,7 @@ pub(super) struct Shuttle {
     pub(super) piece: Piece,
     pub(super) granule: ByteSize,
     pub(super) buffer: BytesMut,
+    pub(super) stop: CancellationToken,
 }
 
 /// What became of a piece, with its buffer.
@@ -72,6 +74,10 @@ impl Shuttle {
         let read = Instant::now();
         let found = runs(data, extent, self.granule);
         let scanned = Instant::now();
+        // A read may have taken long: nothing is written for whoever gave up meanwhile.
+        if self.stop.is_cancelled() {
+            return Ok(false);
+        }
         for run in found {
             if run.is_zero {
                 add_zero(&mut done.zeroes, run.extent);

@@ -66,8 +66,11 @@ pub async fn verify(
     let point = retry(&config.retry, stop, || services.source.freeze(vm, &job)).await?;
     let look = Look { services, config, point: &point, records: &records, scope: &scope, stop };
     let found = look.all().await;
-    services.source.release(&point.id).await?;
+    let released = services.source.release(&point.id).await;
     let (disks, epochs): (Vec<_>, Vec<_>) = found?.into_iter().unzip();
+    if let Err(error) = released {
+        tracing::warn!(point = %point.id, error = %error.chain(), "the source still holds the point in time");
+    }
     let epoch = epochs.first().copied().flatten().filter(|first| epochs.iter().all(|e| *e == Some(*first)));
     let report = VerificationReport {
         version: VerificationReport::VERSION,

@@ -1,5 +1,7 @@
 //! Leaves chosen at random.
 
+use std::collections::BTreeSet;
+
 use crate::record::SampleSize;
 use crate::tree::LEAF;
 use crate::{ByteSize, Extent, ExtentSet};
@@ -38,17 +40,14 @@ pub(in crate::engine) fn leaves(size: SampleSize, seed: u64, capacity: ByteSize)
     };
     let whole: ExtentSet = Extent::between(0, capacity.bytes()).into_iter().collect();
     let few = wanted.min(all - wanted);
-    let mut chosen = ExtentSet::new();
+    // In a set of numbers first: to put extents into the middle of a set of extents moves all behind them.
     let mut numbers = Numbers(seed);
-    let mut count = 0;
-    while count < few {
-        let leaf = numbers.next().map_or(0, |number| number % all) * LEAF;
-        let extent = Extent::between(leaf, leaf.saturating_add(LEAF).min(capacity.bytes()));
-        if let Some(extent) = extent.filter(|extent| chosen.within(*extent).is_empty()) {
-            chosen.insert(extent);
-            count += 1;
-        }
+    let mut leaves = BTreeSet::new();
+    while u64::try_from(leaves.len()).unwrap_or(u64::MAX) < few {
+        leaves.extend(numbers.next().map(|number| number % all));
     }
+    let extent = |leaf: u64| Extent::between(leaf * LEAF, ((leaf + 1) * LEAF).min(capacity.bytes()));
+    let chosen: ExtentSet = leaves.into_iter().filter_map(extent).collect();
     if few == wanted { chosen } else { whole.difference(&chosen) }
 }
 

@@ -1,7 +1,8 @@
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
 use crate::record::EpochCommit;
-use crate::{Error, ErrorKind, Result};
+use crate::state::JobStatus;
+use crate::{ErrorKind, Result};
 
 /// Commits the epoch for all disks at once and ends the job (L08).
 pub(super) async fn commit(run: &mut Run<'_>) -> Result<()> {
@@ -14,8 +15,20 @@ pub(super) async fn commit(run: &mut Run<'_>) -> Result<()> {
         disk.stamp = run.services.backend.content_stamp(&disk.volume).await?;
     }
     run.check_stop()?;
-    retry(&run.config.retry, run.stop, || run.services.change_ids.commit_epoch(&run.lease, &commit)).await?;
-    let job = run.services.jobs.get(&run.job.id).await?;
-    run.job = job.ok_or_else(|| Error::new(ErrorKind::NotFound, "read job", &run.job.id))?;
+    let call = || run.services.change_ids.commit_epoch(&run.lease, &commit);
+    let committed = retry(&run.config.retry, run.stop, call).await;
+    let job = run.services.jobs.get(&run.job.id).await;
+    match (committed, job) {
+        (Ok(()), Ok(Some(job))) => run.job = job,
+        (Ok(()), _) => run.job.status = JobStatus::Completed,
+        // The answer was lost and the epoch was not: nothing but this commit completes the job.
+        (Err(error), Ok(Some(job)))
+            if job.status == JobStatus::Completed && error.kind() != ErrorKind::Fenced =>
+        {
+            tracing::warn!(job = %job.id, error = %error.chain(), "the epoch is committed though the answer was lost");
+            run.job = job;
+        }
+        (Err(error), _) => return Err(error),
+    }
     Ok(())
 }

@@ -95,10 +95,15 @@ async fn facts<'a>(run: &'a Run<'_>, disk: &'a RunDisk) -> Result<(Facts<'a>, Op
     let (reference, volume) = (reference(run, disk), &disk.ready_volume().record);
     let endpoint = &run.context.identity.endpoint;
     let compares = run.request.trust == TrustPolicy::AlwaysCompare;
-    let base = match compares {
-        true => None,
-        false => services.change_ids.current(&reference, volume.generation, endpoint).await?,
-    };
+    let current = services.change_ids.current(&reference, volume.generation, endpoint).await?;
+    if let Some(current) = &current {
+        let point: &PointId = &run.point.as_ref().expect("freezing comes before").id;
+        // It may keep more than it needs to; that does not end a job.
+        if let Err(error) = services.source.committed(point, key, &current.change_id).await {
+            tracing::warn!(disk = %key, error = %error.chain(), "the source was not told of the committed epoch");
+        }
+    }
+    let base = current.filter(|_| !compares);
     let changes = match &base {
         None => None,
         Some(base) => Some(changed(run, key, &base.change_id).await?),

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::engine::replicate::run::Run;
+use crate::engine::retry::retry;
 use crate::engine::verify::{DiskPair, mismatch, scope};
 use crate::record::{DiskVerification, VerificationReport, VerificationScope};
 use crate::seal::SealedReport;
@@ -15,12 +18,22 @@ pub(super) async fn verify(run: &mut Run<'_>) -> Result<()> {
     let Some(scope) = scope(run.request.verify) else { return Ok(()) };
     let begun = SystemClock.now();
     let mut found = Vec::new();
+    let mut first = Ok(());
     for index in 0..run.disks.len() {
-        let result = verify_disk(run, index, &scope).await;
-        let disk = &mut run.disks[index];
-        let verification = result.inspect_err(|error| disk.error = Some(error.chain()))?;
-        disk.verified = Some(verification.compared);
-        found.push(verification);
+        // What one disk is like must not be forgotten because another could not be compared.
+        let judged = match verify_disk(run, index, &scope).await {
+            Ok(verification) => {
+                run.disks[index].verified = Some(verification.compared);
+                let judged = judge(run, &verification).await;
+                found.push(verification);
+                judged
+            }
+            Err(error) => Err(error),
+        };
+        first = first.and(judged.inspect_err(|error| run.disks[index].error = Some(error.chain())));
+    }
+    if found.len() < run.disks.len() {
+        return first;
     }
     let report = VerificationReport {
         version: VerificationReport::VERSION,
@@ -34,10 +47,14 @@ pub(super) async fn verify(run: &mut Run<'_>) -> Result<()> {
         ended: SystemClock.now(),
         disks: found,
     };
+    first.and(keep(run, report).await)
+}
+
+async fn keep(run: &mut Run<'_>, report: VerificationReport) -> Result<()> {
     let sealed = SealedReport::new(report, run.services.signer.as_deref())?;
-    run.services.reports.put_report(&run.lease, &sealed).await?;
-    let report = run.verification.insert(sealed).report.clone();
-    judge(run, &report.disks).await
+    let sealed = run.verification.insert(sealed);
+    let put = || run.services.reports.put_report(&run.lease, sealed);
+    retry(&run.config.retry, run.stop, put).await
 }
 
 async fn verify_disk(run: &Run<'_>, index: usize, scope: &VerificationScope) -> Result<DiskVerification> {
@@ -52,17 +69,12 @@ async fn verify_disk(run: &Run<'_>, index: usize, scope: &VerificationScope) -> 
     pair.verify(scope, run.config, run.stop).await
 }
 
-/// Refuses an epoch of which anything differs.
-async fn judge(run: &mut Run<'_>, found: &[DiskVerification]) -> Result<()> {
-    let mut first = Ok(());
-    for (disk, found) in run.disks.iter_mut().zip(found) {
-        if found.differences.is_empty() {
-            continue;
-        }
-        run.services.volumes.advance_generation(&run.lease, &found.volume).await?;
-        let error = mismatch(&found.key, &found.differences);
-        disk.error = Some(error.chain());
-        first = first.and(Err(error));
+/// Refuses an epoch of which anything differs, at once and durably.
+async fn judge(run: &Run<'_>, found: &DiskVerification) -> Result<()> {
+    if found.differences.is_empty() {
+        return Ok(());
     }
-    first
+    let end = || run.services.volumes.advance_generation(&run.lease, &found.volume);
+    retry(&run.config.retry, &CancellationToken::new(), end).await?;
+    Err(mismatch(&found.key, &found.differences))
 }

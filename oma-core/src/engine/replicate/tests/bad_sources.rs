@@ -101,6 +101,10 @@ impl DiskSource for Odd {
         self.inner.changed(point, key, since).await
     }
 
+    async fn committed(&self, point: &PointId, key: &DiskKey, change_id: &ChangeId) -> Result<()> {
+        self.inner.committed(point, key, change_id).await
+    }
+
     async fn open(&self, point: &PointId, key: &DiskKey) -> Result<Arc<dyn BlockDevice>> {
         self.pass("open").await;
         match self.opens {

@@ -1,6 +1,11 @@
 //! Runs that reach their end: what they copy, and when they trust what.
 
+use futures_util::stream::BoxStream;
+
 use super::*;
+use crate::Generation;
+use crate::record::{CbtRecord, CommittedChange, DiskAttempt, EpochCommit};
+use crate::traits::ChangeIdRepo;
 
 #[tokio::test]
 async fn a_full_run_then_only_the_changes() {
@@ -256,4 +261,60 @@ async fn the_root_of_a_report_is_that_of_the_disk() {
         let larger = tree_root(&device, ByteSize::gib(1), &world.config, &CancellationToken::new()).await;
         assert_eq!(larger.unwrap_err().kind(), ErrorKind::Invalid);
     }
+}
+
+#[tokio::test]
+async fn l14_a_difference_counts_though_another_disk_could_not_be_compared() {
+    let world = World::new(&["disk-2000", "disk-2001"]).await;
+    let request = ReplicateRequest { verify: VerifyLevel::Full, ..world.request() };
+    let faults = world.source.faults(&key("disk-2001"));
+    let spoil = || {
+        damage(&world, 8192);
+        faults.fail_reads_in(Extent::new(0, 1).unwrap());
+    };
+    let report = world.run_as(&request, &Acting::at("begins verify", 1, spoil)).await.unwrap();
+    assert_eq!(failure(&report).kind(), ErrorKind::Mismatch);
+    faults.clear();
+    assert!(world.run().await.outcome.is_completed());
+    world.assert_replicated(1).await;
+}
+
+/// Commits, and the answer is lost.
+#[derive(Debug)]
+struct LostAnswer(Arc<MemoryStore>);
+
+#[async_trait::async_trait]
+impl ChangeIdRepo for LostAnswer {
+    async fn current(
+        &self,
+        disk: &DiskRef,
+        generation: Generation,
+        endpoint: &Endpoint,
+    ) -> Result<Option<CommittedChange>> {
+        self.0.current(disk, generation, endpoint).await
+    }
+
+    async fn begin(&self, lease: &Lease, attempt: &DiskAttempt) -> Result<()> {
+        ChangeIdRepo::begin(&*self.0, lease, attempt).await
+    }
+
+    async fn commit_epoch(&self, lease: &Lease, commit: &EpochCommit) -> Result<()> {
+        self.0.commit_epoch(lease, commit).await?;
+        Err(Error::new(ErrorKind::Unavailable, "commit epoch", &lease.job))
+    }
+
+    fn history(&self, disk: &DiskRef) -> BoxStream<'_, Result<CbtRecord>> {
+        self.0.history(disk)
+    }
+}
+
+#[tokio::test]
+async fn l08_an_epoch_that_is_committed_is_reported_so_though_the_answer_was_lost() {
+    let world = World::new(&["disk-2000"]).await;
+    let (services, _) = world.services();
+    let services = Services { change_ids: Arc::new(LostAnswer(world.store.clone())), ..services };
+    let replicator = Replicator::new(services, worker("appliance"), world.config);
+    let report = replicator.run(&world.request(), &Silent, &CancellationToken::new()).await.unwrap();
+    assert!(report.outcome.is_completed(), "{report:?}");
+    world.assert_replicated(1).await;
 }

@@ -125,3 +125,18 @@ async fn a_damaged_journal_is_told_and_everything_is_copied_again() {
     assert!(notes.text().contains("copied again"), "{}", notes.text());
     world.assert_replicated(2).await;
 }
+
+#[tokio::test]
+async fn what_a_committed_epoch_needs_is_kept_over_any_number_of_interruptions() {
+    let world = Arc::new(World::new(&["disk-2000"]).await);
+    world.run().await;
+    for offset in [3 << 20, 1 << 20, 100_000] {
+        world.write("disk-2000", offset, 200_000, 7).await;
+        assert!(crash_at(&world, "copied", 1).await);
+        // Each goes on from a point in time of its own.
+        world.source.forget_points();
+    }
+    let report = world.run().await;
+    assert_eq!(report.disks[0].mode, ReplicationType::Incremental, "{report:?}");
+    world.assert_replicated(2).await;
+}
