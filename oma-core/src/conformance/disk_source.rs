@@ -75,6 +75,7 @@ pub fn snapshot_source_cases() -> Vec<Case<SourceSubject>> {
 pub fn tracking_source_cases() -> Vec<Case<SourceSubject>> {
     table![
         changes_add_up_over_several_points,
+        a_commit_forgets_nothing_that_newer_change_ids_need,
         changes_after_a_reset_of_tracking_are_unknown,
         l04_changes_of_one_disk_are_not_those_of_another,
     ]
@@ -198,6 +199,10 @@ async fn an_unknown_disk_is_not_found(subject: SourceSubject) {
     assert_eq!(bench.source.open(&point.id, &key).await.unwrap_err().kind(), ErrorKind::NotFound);
     let since = ChangeId::mint();
     assert_eq!(bench.source.changed(&point.id, &key, &since).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(
+        bench.source.committed(&point.id, &key, &since).await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
 }
 
 async fn changes_hold_every_byte_that_differs_or_are_unknown(subject: SourceSubject) {
@@ -295,6 +300,26 @@ async fn changes_add_up_over_several_points(subject: SourceSubject) {
         let changes = bench.changed(&point, key, &disk(&base, key).change_id).await;
         let Changes::Since(found) = &changes else { panic!("{changes:?}") };
         assert!(written.difference(found).is_empty(), "{found:?}");
+    }
+}
+
+async fn a_commit_forgets_nothing_that_newer_change_ids_need(subject: SourceSubject) {
+    let bench = Bench::new(subject).await;
+    let key = &bench.keys[0];
+    let mut marks = Vec::new();
+    for number in 1..4u8 {
+        let point = bench.freeze(number.into()).await;
+        marks.push(disk(&point, key).change_id.clone());
+        bench.source.release(&point.id).await.unwrap();
+        bench.write(key, u64::from(number) * (128 << 10), number).await;
+    }
+    let point = bench.freeze(4).await;
+    for _ in 0..2 {
+        bench.source.committed(&point.id, key, &marks[1]).await.unwrap();
+        for since in &marks[1..] {
+            let changes = bench.changed(&point, key, since).await;
+            assert!(matches!(changes, Changes::Since(_)), "{changes:?}");
+        }
     }
 }
 
