@@ -159,9 +159,14 @@ async fn a_report_is_checked_offline() {
     OpenOptions::new().write(true).open(path).unwrap().write_all_at(b"other", MIB).unwrap();
     check(&report, &with_key).await.refused(3, &["its root is"]);
     // A verification by itself tells of the difference, and so does its report.
-    let differs = ["verify", "--vm-path", VM, "--source", &source, "--save", &report];
+    let second = world.text("second.json");
+    let differs = ["verify", "--vm-path", VM, "--source", &source, "--save", &second];
     world.run(&differs).await.refused(3, &["differ"]);
-    check(&report, &["--public-key", &key]).await.refused(3, &["source and volume differ"]);
+    check(&second, &["--public-key", &key]).await.refused(3, &["source and volume differ"]);
+    // What differs is told though the report could not be saved: nothing is replaced.
+    let before = fs::read(&second).unwrap();
+    world.run(&differs).await.refused(3, &["differ"]);
+    assert!(fs::read(&second).unwrap() == before);
     world.run(&["report", "job-20200101-000000-aaaaaa"]).await.refused(7, &["there is no such job"]);
 }
 

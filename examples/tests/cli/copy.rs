@@ -132,6 +132,16 @@ async fn metrics_of_a_run() {
     let line =
         format!("oma_replication_disk_bytes{{vm=\"{VM}\",disk=\"disk-2000\",kind=\"written\"}} {}", 2 * MIB);
     assert!(text.lines().any(|found| found == line), "{text}");
+    world.replicate(&["--source", &source, "--metrics", &metrics]).await.ok();
+    assert!(
+        fs::read_to_string(world.path("oma.prom"))
+            .unwrap()
+            .contains("oma_replication_epoch{vm=\"/DC/vm/web01\"} 2")
+    );
+    let disk = fs::read(world.path("source.raw")).unwrap();
+    let ran = world.replicate(&["--source", &source, "--metrics", &source]).await;
+    assert!(ran.code != 0 && ran.err.contains("no file of metrics"), "{ran:?}");
+    assert!(fs::read(world.path("source.raw")).unwrap() == disk, "the disk is there");
     let far = world.text("no/such/oma.prom");
     world.replicate(&["--source", &source, "--metrics", &far]).await.refused(7, &["oma.prom"]);
 }

@@ -84,7 +84,7 @@ pub struct CopyReport {
 /// ```
 ///
 /// # Errors
-/// `Invalid` when the target is smaller, or is the source; `Cancelled`; what the devices answer.
+/// `Invalid` when the target is smaller, or is the source, and for extents beyond the source; `Cancelled`; what the devices answer.
 pub async fn copy(
     request: &CopyRequest,
     config: &ReplicateConfig,
@@ -95,8 +95,14 @@ pub async fn copy(
     let CopyRequest { key, source, target, extents, blank, zeroing, limit } = request;
     let capacity = source.info().capacity;
     check(&**source, &**target)?;
+    if let Some(last) =
+        extents.as_ref().and_then(ExtentSet::last).filter(|last| last.end() > capacity.bytes())
+    {
+        return Err(Error::new(ErrorKind::Invalid, "copy", last)
+            .because(format!("it ends beyond the source, which has {} bytes", capacity.bytes())));
+    }
     let whole: ExtentSet = Extent::between(0, capacity.bytes()).into_iter().collect();
-    let work = extents.as_ref().map_or_else(|| whole.clone(), |extents| extents.intersection(&whole));
+    let work = extents.clone().unwrap_or(whole);
     let planned = DiskProgress { total: work.bytes(), ..DiskProgress::default() };
     let mut counters = Counters { progress: planned, ..Counters::default() };
     let mode = if extents.is_none() { ReplicationType::Initial } else { ReplicationType::Incremental };
@@ -183,10 +189,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_extents_asked_for_are_copied_and_nothing_beyond_the_source() {
+    async fn only_the_extents_asked_for_are_copied_and_none_beyond_the_source_is_taken() {
         let (source, target) = (device("a", 100_000), device("b", 200_000));
         source.write_at(0, vec![7; 100_000].into(), Durability::Cached).await.unwrap();
-        let extents = [Extent::new(5, 10).unwrap(), Extent::new(90_000, 50_000).unwrap()];
+        let extents = [Extent::new(5, 10).unwrap(), Extent::new(90_000, 10_000).unwrap()];
         let request =
             CopyRequest { extents: Some(extents.into_iter().collect()), ..request(&source, &target) };
         let report = run(&request).await.unwrap();
@@ -195,6 +201,9 @@ mod tests {
             target.bytes().iter().enumerate().filter(|b| *b.1 != 0).map(|b| b.0).collect();
         assert_eq!(written.len(), 10_010);
         assert!(target.unflushed().is_empty(), "the copy is durable");
+        let beyond = [Extent::new(99_999, 2).unwrap()].into_iter().collect();
+        let refused = run(&CopyRequest { extents: Some(beyond), ..request }).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
     }
 
     #[tokio::test]

@@ -32,6 +32,7 @@ mod uring;
 mod write_out;
 
 use std::fs::File;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -85,7 +86,11 @@ impl FileDevice {
         };
         // NONBLOCK: opening a pipe would wait for its other end; files and block devices do not care.
         let flags = mode | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = File::from(open(&path, flags, Mode::empty())?);
+        let mut file = File::from(open(&path, flags, Mode::empty())?);
+        if access == Access::ReadWrite && file.metadata()?.file_type().is_block_device() {
+            // A block device that is mounted, or part of another, is somebody's (L05): the kernel says so to whoever wants it alone.
+            file = File::from(open(&path, flags | OFlags::EXCL, Mode::empty())?);
+        }
         Self::of(file, path, access)
     }
 

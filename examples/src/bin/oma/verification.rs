@@ -53,14 +53,14 @@ pub(crate) fn print_differences(report: &VerificationReport) -> Result<()> {
     Ok(())
 }
 
-/// Writes a report into a file, in place of what is there, when all of it is written.
+/// Writes a report into a file that is not there yet, whole or not at all.
 pub(crate) fn save(sealed: &SealedReport, path: &Path) -> Result<()> {
     let failed = |error| io_error("write the report", path.display(), error);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
     writeln!(file, "{}", sealed.to_json()?).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
+    file.persist_noclobber(path).map_err(|error| failed(error.error))?;
     Ok(())
 }
 

@@ -231,7 +231,7 @@ pub(crate) struct VerifyArgs {
     /// Read what the source says is zero or a hole, too; for a source whose word cannot be trusted
     #[arg(long, conflicts_with = "report")]
     pub(crate) distrust_zeroes: bool,
-    /// Write the signed report to a file
+    /// Write the signed report to a file that is not there yet
     #[arg(long, value_name = "FILE", conflicts_with = "report")]
     pub(crate) save: Option<PathBuf>,
     /// Check this report, in place of comparing
@@ -257,7 +257,7 @@ pub(crate) struct ReportArgs {
     /// The job, as `oma jobs` lists it
     #[arg(value_name = "JOB")]
     pub(crate) job: JobId,
-    /// Write the signed report to a file
+    /// Write the signed report to a file that is not there yet
     #[arg(long, value_name = "FILE")]
     pub(crate) save: Option<PathBuf>,
 }

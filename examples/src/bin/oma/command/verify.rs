@@ -35,9 +35,7 @@ async fn compare(context: &Context, args: &VerifyArgs, vm: &VmPath) -> Result<()
     let found = engine::verify(services, &config, vm, args.level.into(), signals.stop()).await;
     appliance.close().await;
     let sealed = found?;
-    if let Some(path) = &args.save {
-        verification::save(&sealed, path)?;
-    }
+    let saved = args.save.as_ref().map(|path| verification::save(&sealed, path));
     let disks: Vec<_> = sealed.report.disks.into_iter().map(comparison).collect();
     let different: u64 = disks.iter().map(|disk| disk.bytes_different.bytes()).sum();
     let error = (different > 0).then(|| differs(vm, different));
@@ -53,7 +51,9 @@ async fn compare(context: &Context, args: &VerifyArgs, vm: &VmPath) -> Result<()
     } else {
         print(&report)?;
     }
-    error.map_or(Ok(()), |error| Err(Failed::reported(error)))
+    // What differs goes before what could not be saved.
+    let failed = error.map_or(Ok(()), Err).and(saved.unwrap_or(Ok(())));
+    failed.map_err(Failed::reported)
 }
 
 fn comparison(found: DiskVerification) -> DiskComparison {
