@@ -162,6 +162,7 @@ async fn l20_two_owners_do_not_touch_each_others_bitmaps() {
         let point = freeze(source, number).await;
         assert_eq!(clusters(source, &point, "disk0", &mark(since, "disk0")).await, [3]);
         assert_eq!(clusters(source, &point, "disk0", &mark(&point, "disk0")).await, [0u64; 0]);
+        source.committed(&point.id, &key("disk0"), &mark(&point, "disk0")).await.unwrap();
         source.release(&point.id).await.unwrap();
     }
     assert_eq!(machine.bitmaps("n0").await.len(), 2);
