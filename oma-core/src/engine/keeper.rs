@@ -19,15 +19,17 @@ pub(super) struct LeaseKeeper {
 }
 
 impl LeaseKeeper {
-    /// Renews three times per `ttl`; cancels `stop` when the lease is lost.
+    /// Renews three times per `ttl`; cancels `stop` when the lease is lost. It was `asked` for then: the store may count from
+    /// any moment since.
     pub(super) fn start(
         jobs: Arc<dyn JobStore>,
         lease: Lease,
         ttl: Duration,
+        asked: Instant,
         stop: CancellationToken,
     ) -> Self {
         let lost = CancellationToken::new();
-        let task = tokio::spawn(keep(jobs, lease, ttl, stop, lost.clone()));
+        let task = tokio::spawn(keep(jobs, lease, ttl, asked + ttl, stop, lost.clone()));
         Self { task, lost }
     }
 
@@ -47,11 +49,11 @@ async fn keep(
     jobs: Arc<dyn JobStore>,
     lease: Lease,
     ttl: Duration,
+    mut ends: Instant,
     stop: CancellationToken,
     lost: CancellationToken,
 ) {
     let pause = ttl / 3;
-    let mut ends = Instant::now() + ttl;
     loop {
         tokio::time::sleep(pause).await;
         let asked = Instant::now();
@@ -125,7 +127,7 @@ mod tests {
         let stop = CancellationToken::new();
         let fenced = answering(|lease| Err(Error::new(ErrorKind::Fenced, "renew", &lease.job)));
         let begun = Instant::now();
-        let keeper = LeaseKeeper::start(fenced, lease(), TTL, stop.clone());
+        let keeper = LeaseKeeper::start(fenced, lease(), TTL, begun, stop.clone());
         stop.cancelled().await;
         assert!(keeper.is_lost());
         assert!(begun.elapsed() <= TTL / 3 + Duration::from_millis(5));
@@ -136,7 +138,7 @@ mod tests {
         let stop = CancellationToken::new();
         let dead = answering(|lease| Err(Error::new(ErrorKind::Unavailable, "renew", &lease.job)));
         let begun = Instant::now();
-        let _keeper = LeaseKeeper::start(dead, lease(), TTL, stop.clone());
+        let _keeper = LeaseKeeper::start(dead, lease(), TTL, begun, stop.clone());
         stop.cancelled().await;
         assert!(begun.elapsed() >= TTL / 2 && begun.elapsed() <= TTL, "{:?}", begun.elapsed());
     }
@@ -144,7 +146,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_renewed_lease_keeps_the_work_going() {
         let stop = CancellationToken::new();
-        let keeper = LeaseKeeper::start(answering(|lease| Ok(lease.clone())), lease(), TTL, stop.clone());
+        let keeper = LeaseKeeper::start(
+            answering(|lease| Ok(lease.clone())),
+            lease(),
+            TTL,
+            Instant::now(),
+            stop.clone(),
+        );
         tokio::time::sleep(TTL * 20).await;
         assert!(!stop.is_cancelled() && !keeper.is_lost());
     }

@@ -69,11 +69,16 @@ impl Replicator {
         let (job, resumed) = self.find_or_record_job(&vm, &context).await?;
         progress.event(Event::Job { job: &job, resumed });
         let jobs = &self.services.jobs;
-        let lease =
-            retry(&self.config.retry, &stop, || jobs.claim(&job.id, &self.worker, self.config.lease)).await?;
+        let mut asked = tokio::time::Instant::now();
+        let claim = || {
+            asked = tokio::time::Instant::now();
+            jobs.claim(&job.id, &self.worker, self.config.lease)
+        };
+        let lease = retry(&self.config.retry, &stop, claim).await?;
         // Another worker may have driven it on between the look and the claim.
         let job = jobs.get(&job.id).await?.unwrap_or(job);
-        let keeper = LeaseKeeper::start(Arc::clone(jobs), lease.clone(), self.config.lease, stop.clone());
+        let keeper =
+            LeaseKeeper::start(Arc::clone(jobs), lease.clone(), self.config.lease, asked, stop.clone());
 
         let mut run = Run::new(
             &self.services,
