@@ -66,6 +66,9 @@ pub(crate) fn all() -> Vec<Row> {
     ]
 }
 
+/// Debian's own, for which its package of libnbd is made.
+const PYTHON: &str = "/usr/bin/python3";
+
 /// Reads an extent, waits, writes it, waits: one line of extents after the other.
 fn one_by_one(source: &Server, target: &Server, list: &str) -> String {
     format!(
@@ -192,12 +195,7 @@ fn changes(bench: &Bench, extent: u64) -> io::Result<Measured> {
             &["--json", "copy", "--extents", &list, &source.uri, &target.uri],
             Target::Discarded,
         ),
-        Contender::new(
-            "loop",
-            "nbdsh",
-            &["-n", "-c", &one_by_one(&source, &target, &list)],
-            Target::Discarded,
-        ),
+        Contender::new("loop", PYTHON, &["-c", &one_by_one(&source, &target, &list)], Target::Discarded),
     ];
     interleaved(bench, bytes, contenders)
 }
