@@ -142,7 +142,7 @@ struct Cost {
 }
 
 impl Cost {
-    /// The line of least squares through what was seen; without a fixed time where that would make no sense.
+    /// The line of least squares through what was seen; where that makes no sense, the quickest as the fixed time.
     fn fit(seen: &[(f64, f64)]) -> Self {
         let count = float(u64::try_from(seen.len()).unwrap_or(u64::MAX));
         let mean = |of: fn(&(f64, f64)) -> f64| seen.iter().map(of).sum::<f64>() / count;
@@ -151,11 +151,13 @@ impl Cost {
         let together: f64 = seen.iter().map(|one| (one.0 - bytes) * (one.1 - seconds)).sum();
         let per_byte = together / variance;
         let fixed = seconds - per_byte * bytes;
-        match per_byte.is_finite() && per_byte >= 0.0 && fixed >= 0.0 {
-            true => Self { fixed, per_byte },
-            false if bytes > 0.0 => Self { fixed: 0.0, per_byte: seconds / bytes },
-            false => Self { fixed: seconds, per_byte: 0.0 },
+        if per_byte.is_finite() && per_byte >= 0.0 && fixed >= 0.0 {
+            return Self { fixed, per_byte };
         }
+        // No epoch takes less than the quickest one did, however little it copies.
+        let fixed = seen.iter().map(|one| one.1).fold(seconds, f64::min);
+        let per_byte = if bytes > 0.0 { (seconds - fixed) / bytes } else { 0.0 };
+        Self { fixed, per_byte }
     }
 
     fn seconds(&self, bytes: f64) -> f64 {
@@ -242,6 +244,16 @@ mod tests {
         about(forecast.next_duration.middle, 13.6);
         let nothing = from_runs(&runs(&[0.0, 0.0, 0.0, 1.0]), hours(5)).unwrap();
         about(nothing.cutover.high, 10.0);
+    }
+
+    #[test]
+    fn no_stand_still_is_shorter_than_the_quickest_epoch_was() {
+        let mut odd = runs(&[300.0, 200.0, 100.0, 1.0]);
+        for (run, seconds) in odd.iter_mut().zip([30.0, 5.0, 6.0]) {
+            run.seconds = seconds;
+        }
+        let forecast = from_runs(&odd, hours(5)).unwrap();
+        assert!(forecast.cutover.low.as_secs_f64() >= 5.0, "{forecast:?}");
     }
 
     #[test]
