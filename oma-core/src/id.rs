@@ -143,6 +143,14 @@ text_id! {
     VolumeId, "volume id", 64, blank_or_slash
 }
 text_id! {
+    /// Identity of a snapshot of a volume; names the job that it was made for (L20).
+    SnapshotId, "snapshot id", 255, blank_or_slash
+}
+text_id! {
+    /// Identity of a recovery point.
+    RecoveryPointId, "recovery point id", 64, blank_or_slash
+}
+text_id! {
     /// Key of a disk within its VM, e.g. `disk-2000`. Never its position in a list (L04).
     DiskKey, "disk key", 64, blank_or_slash
 }
@@ -210,6 +218,22 @@ impl VolumeId {
     #[must_use]
     pub fn of_operation(operation: &OperationId) -> Self {
         Self(format!("vol-{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, operation.as_str().as_bytes())))
+    }
+}
+
+impl SnapshotId {
+    /// A new id that carries the job's.
+    #[must_use]
+    pub fn mint(job: &JobId) -> Self {
+        Self(format!("snap-{job}-{}", Uuid::now_v7().simple()))
+    }
+}
+
+impl RecoveryPointId {
+    /// A new id, ordered by time.
+    #[must_use]
+    pub fn mint() -> Self {
+        Self(format!("point-{}", Uuid::now_v7()))
     }
 }
 

@@ -29,7 +29,8 @@ pub use extent::{Extent, ExtentError};
 pub use extent_set::{CompactError, ExtentSet};
 pub use id::{
     AutomationJobId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, ExportName, Fence, Generation, IdError,
-    InstanceId, InstanceUuid, JobId, LogId, OperationId, PointId, TargetName, VmPath, VolumeId, WorkerId,
+    InstanceId, InstanceUuid, JobId, LogId, OperationId, PointId, RecoveryPointId, SnapshotId, TargetName,
+    VmPath, VolumeId, WorkerId,
 };
 pub use size::{ByteSize, ByteSizeError};
 pub use time::{Clock, SystemClock, Timestamp};

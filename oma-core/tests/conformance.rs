@@ -13,7 +13,7 @@ use oma_core::conformance::{
 use oma_core::memory::{
     ManualClock, MemoryBackend, MemoryDevice, MemoryExportServer, MemorySource, MemoryStore,
 };
-use oma_core::traits::{BackendCapabilities, BlockDevice, Durability};
+use oma_core::traits::{BackendCapabilities, BlockDevice, Durability, Snapshots};
 use oma_core::{ByteSize, DiskKey, Endpoint, Timestamp, VmPath};
 
 fn main() -> ExitCode {
@@ -84,7 +84,12 @@ fn backends() -> Vec<Trial> {
         let backend = Arc::new(backend);
         BackendSubject { second: backend.clone(), backend, guard: Box::new(()) }
     };
-    let plain = BackendCapabilities { zeroed_on_create: false, resize: false, content_stamp: false };
+    let plain = BackendCapabilities {
+        zeroed_on_create: false,
+        resize: false,
+        content_stamp: false,
+        snapshots: Snapshots::None,
+    };
     let cases = conformance::volume_backend_cases();
     let mut trials =
         conformance::cases("memory_backend", &cases, move || async move { subject(MemoryBackend::new()) });

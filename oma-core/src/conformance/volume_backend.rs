@@ -4,6 +4,8 @@ mod create;
 mod failing;
 mod lifecycle;
 mod open;
+mod revert;
+mod snapshots;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +14,15 @@ use bytes::BytesMut;
 use futures_util::TryStreamExt;
 
 use super::runner::table;
-use super::{Case, Guard};
+use super::{Case, Guard, sample};
 use crate::record::VolumeTag;
-use crate::traits::{BlockDevice, Provisioning, Volume, VolumeBackend, VolumeSpec};
+use crate::traits::{
+    Access, BlockDevice, Durability, Provisioning, Snapshot, SnapshotSpec, Snapshots, Volume, VolumeBackend,
+    VolumeSpec,
+};
 use crate::{
-    ByteSize, ContextId, DiskKey, DiskRef, ErrorKind, Generation, InstanceId, OperationId, Result, VolumeId,
+    ByteSize, ContextId, DiskKey, DiskRef, ErrorKind, Generation, InstanceId, JobId, OperationId, Result,
+    SnapshotId, Timestamp, VolumeId,
 };
 
 /// More than a subject of [`full_backend_cases`] has room for.
@@ -44,14 +50,23 @@ pub fn volume_backend_cases() -> Vec<Case<BackendSubject>> {
     let mut all = create::cases();
     all.extend(open::cases());
     all.extend(lifecycle::cases());
+    all.extend(snapshots::cases());
+    all.extend(revert::cases());
     all
 }
 
 /// Cases over a backend with room for 1 MiB, but not for [`TOO_LARGE`].
 #[must_use]
 pub fn full_backend_cases() -> Vec<Case<BackendSubject>> {
-    use failing::{a_create_without_room_leaves_nothing, a_resize_without_room_changes_nothing};
-    table![a_create_without_room_leaves_nothing, a_resize_without_room_changes_nothing]
+    use failing::{
+        a_create_without_room_leaves_nothing, a_resize_without_room_changes_nothing,
+        a_snapshot_without_room_leaves_nothing,
+    };
+    table![
+        a_create_without_room_leaves_nothing,
+        a_resize_without_room_changes_nothing,
+        a_snapshot_without_room_leaves_nothing,
+    ]
 }
 
 /// Cases over a backend whose volumes cannot be reached.
@@ -118,6 +133,58 @@ impl Bench {
     async fn attached(&self) -> (Volume, VolumeTag) {
         let (volume, tag) = self.created().await;
         (self.backend.attach(&volume.id, &tag).await.unwrap(), tag)
+    }
+
+    /// A fresh snapshot of a volume, to be made for a job of its own.
+    fn snapshot_of(&self, volume: &Volume, tag: &VolumeTag) -> SnapshotSpec {
+        let job = JobId::mint(Timestamp::from_millis(1_700_000_000_000));
+        SnapshotSpec { id: SnapshotId::mint(&job), volume: volume.id.clone(), tag: tag.clone(), job }
+    }
+
+    /// Other specs with the same id: of another volume, owner, disk, generation or job.
+    fn mistaken(&self, spec: &SnapshotSpec) -> Vec<SnapshotSpec> {
+        let job = JobId::mint(Timestamp::from_millis(0));
+        let mut others =
+            vec![SnapshotSpec { volume: unknown(), ..spec.clone() }, SnapshotSpec { job, ..spec.clone() }];
+        others.extend(self.foreign(&spec.tag).map(|tag| SnapshotSpec { tag, ..spec.clone() }));
+        others
+    }
+
+    /// Whether it makes snapshots; one that does not says so.
+    async fn makes_snapshots(&self) -> bool {
+        if self.backend.capabilities().snapshots != Snapshots::None {
+            return true;
+        }
+        let (volume, tag) = self.created().await;
+        let spec = self.snapshot_of(&volume, &tag);
+        assert_eq!(kind(self.backend.snapshot(&spec).await), ErrorKind::Unsupported);
+        assert_eq!(kind(self.backend.open_snapshot(&spec).await), ErrorKind::Unsupported);
+        assert_eq!(kind(self.backend.revert(&volume.id, &tag, &spec).await), ErrorKind::Unsupported);
+        self.backend.delete_snapshot(&spec).await.expect("an unknown one is deleted already");
+        assert!(self.snapshots(&volume.id).await.is_empty());
+        assert_eq!(self.get(&volume.id).await, Some(volume));
+        false
+    }
+
+    async fn snapshots(&self, volume: &VolumeId) -> Vec<Snapshot> {
+        self.second.snapshots(volume).try_collect().await.unwrap()
+    }
+
+    /// Fills the first MiB of a volume with what `seed` stands for.
+    async fn fill(&self, volume: &Volume, tag: &VolumeTag, seed: u64) {
+        let device = self.backend.open(&volume.id, tag, Access::ReadWrite).await.unwrap();
+        device.write_at(0, sample(seed, 1 << 20), Durability::Durable).await.unwrap();
+    }
+
+    /// Whether the first MiB of a volume is what `seed` stands for.
+    async fn holds(&self, volume: &Volume, tag: &VolumeTag, seed: u64) -> bool {
+        let device = self.second.open(&volume.id, tag, Access::ReadOnly).await.unwrap();
+        read(&*device, 0, 1 << 20).await == sample(seed, 1 << 20)
+    }
+
+    async fn snapshot_holds(&self, spec: &SnapshotSpec, seed: u64) -> bool {
+        let device = self.second.open_snapshot(spec).await.unwrap();
+        read(&*device, 0, 1 << 20).await == sample(seed, 1 << 20)
     }
 
     async fn get(&self, id: &VolumeId) -> Option<Volume> {

@@ -1,19 +1,23 @@
+mod open;
+mod snapshots;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
+use self::open::{Lock, OpenVolume, Opened};
+use self::snapshots::Frozen;
 use super::device::MemoryDevice;
 use super::faulty::{Faults, FaultyDevice};
 use crate::record::{ContentStamp, VolumeTag};
 use crate::traits::{
-    Access, BackendCapabilities, BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, LeafHasher,
-    Volume, VolumeBackend, VolumeSpec, Zeroing,
+    Access, BackendCapabilities, BlockDevice, Snapshot, SnapshotSpec, Snapshots, Volume, VolumeBackend,
+    VolumeSpec,
 };
-use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, InstanceId, Result, Retry, VolumeId};
+use crate::{ByteSize, DiskKey, Error, ErrorKind, InstanceId, Result, Retry, SnapshotId, VolumeId};
 
 /// Volumes in memory. What is opened fails as [`MemoryBackend::faults`] of its disk says.
 #[derive(Debug)]
@@ -26,6 +30,7 @@ pub struct MemoryBackend {
 #[derive(Debug, Default)]
 struct State {
     volumes: BTreeMap<VolumeId, Entry>,
+    frozen: BTreeMap<SnapshotId, Frozen>,
     faults: BTreeMap<DiskKey, Faults>,
     disconnected: bool,
 }
@@ -52,7 +57,12 @@ impl MemoryBackend {
     /// A backend without volumes that can do everything and has room for everything.
     #[must_use]
     pub fn new() -> Self {
-        let capabilities = BackendCapabilities { zeroed_on_create: true, resize: true, content_stamp: true };
+        let capabilities = BackendCapabilities {
+            zeroed_on_create: true,
+            resize: true,
+            content_stamp: true,
+            snapshots: Snapshots::Instant,
+        };
         Self { capabilities, room: ByteSize::new(u64::MAX), state: Arc::default() }
     }
 
@@ -136,7 +146,9 @@ impl MemoryBackend {
 
 impl State {
     fn used(&self) -> u64 {
-        self.volumes.values().map(|entry| entry.device.info().capacity.bytes()).fold(0, u64::saturating_add)
+        let volumes = self.volumes.values().map(|entry| &entry.device);
+        let devices = volumes.chain(self.frozen.values().map(|frozen| &frozen.device));
+        devices.map(|device| device.info().capacity.bytes()).fold(0, u64::saturating_add)
     }
 }
 
@@ -271,7 +283,7 @@ impl VolumeBackend for MemoryBackend {
                 }
             }
         })?;
-        let lock = Lock { state: self.state.clone(), id: id.clone(), access };
+        let lock = Lock { state: self.state.clone(), opened: Opened::Volume(id.clone(), access) };
         Ok(Arc::new(OpenVolume { device: FaultyDevice::new(Arc::new(device), faults), _lock: lock }))
     }
 
@@ -309,77 +321,31 @@ impl VolumeBackend for MemoryBackend {
         state.volumes.remove(id);
         Ok(())
     }
-}
 
-/// The right to use an open volume; ends when it is dropped (L06).
-#[derive(Debug)]
-struct Lock {
-    state: Arc<Mutex<State>>,
-    id: VolumeId,
-    access: Access,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = state.volumes.get_mut(&self.id) else { return };
-        match self.access {
-            Access::ReadOnly => entry.readers = entry.readers.saturating_sub(1),
-            Access::ReadWrite => entry.writer = false,
-        }
-    }
-}
-
-/// An open volume holds its lock as long as it lives.
-#[derive(Debug)]
-struct OpenVolume {
-    device: FaultyDevice,
-    _lock: Lock,
-}
-
-#[async_trait]
-impl BlockDevice for OpenVolume {
-    fn info(&self) -> &DeviceInfo {
-        self.device.info()
+    async fn snapshot(&self, spec: &SnapshotSpec) -> Result<Snapshot> {
+        self.freeze(spec)
     }
 
-    async fn read_at(&self, offset: u64, buffer: BytesMut) -> Result<BytesMut> {
-        self.device.read_at(offset, buffer).await
+    fn snapshots(&self, volume: &VolumeId) -> BoxStream<'_, Result<Snapshot>> {
+        let found: Vec<_> = match self.reached("list snapshots") {
+            Err(error) => vec![Err(error)],
+            Ok(state) => {
+                let of = state.frozen.values().filter(|frozen| frozen.spec.volume == *volume);
+                of.map(|frozen| Ok(frozen.describe())).collect()
+            }
+        };
+        stream::iter(found).boxed()
     }
 
-    async fn write_at(&self, offset: u64, data: Bytes, durability: Durability) -> Result<()> {
-        self.device.write_at(offset, data, durability).await
+    async fn open_snapshot(&self, spec: &SnapshotSpec) -> Result<Arc<dyn BlockDevice>> {
+        self.open_frozen(spec)
     }
 
-    async fn write_zeroes(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
-        self.device.write_zeroes(extent, zeroing, durability).await
+    async fn revert(&self, id: &VolumeId, tag: &VolumeTag, snapshot: &SnapshotSpec) -> Result<Volume> {
+        self.thaw(id, tag, snapshot)
     }
 
-    async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
-        self.device.zero_fast(extent, zeroing, durability).await
-    }
-
-    async fn trim(&self, extent: Extent) -> Result<()> {
-        self.device.trim(extent).await
-    }
-
-    async fn flush(&self) -> Result<()> {
-        self.device.flush().await
-    }
-
-    async fn cache(&self, extent: Extent) -> Result<()> {
-        self.device.cache(extent).await
-    }
-
-    async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
-        self.device.block_status(extent).await
-    }
-
-    fn in_place(&self) -> Option<&dyn InPlace> {
-        None
-    }
-
-    fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
-        self.device.leaf_hasher()
+    async fn delete_snapshot(&self, spec: &SnapshotSpec) -> Result<()> {
+        self.discard(spec)
     }
 }

@@ -140,6 +140,16 @@ impl MemoryDevice {
         Self::of(identity, self.info.capacity, copy).read_only()
     }
 
+    /// The content becomes that of another device, beside all calls; what the other does not reach reads as zero.
+    pub(super) fn become_equal(&self, other: &Self) {
+        let pages = other.content().pages.clone();
+        let mut content = self.content();
+        content.pages = pages;
+        content.unflushed = ExtentSet::new();
+        content.note_changed(Extent::between(0, self.info.capacity.bytes()));
+        content.version += 1;
+    }
+
     pub(super) fn content(&self) -> MutexGuard<'_, Content> {
         // Every change of the content is complete before anything can panic.
         self.content.lock().unwrap_or_else(PoisonError::into_inner)

@@ -39,7 +39,9 @@ pub use leaf_hasher::{HashedLeaves, LeafHasher, ReadFrom, ReadManner};
 pub use log_store::LogStore;
 pub use overview::Overview;
 pub use report_store::ReportStore;
-pub use volume_backend::{BackendCapabilities, Provisioning, Volume, VolumeBackend, VolumeSpec};
+pub use volume_backend::{
+    BackendCapabilities, Provisioning, Snapshot, SnapshotSpec, Snapshots, Volume, VolumeBackend, VolumeSpec,
+};
 pub use volume_registry::VolumeRegistry;
 
 #[cfg(test)]

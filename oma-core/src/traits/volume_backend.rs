@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::{ContentStamp, VolumeTag};
 use crate::traits::{Access, BlockDevice};
-use crate::{ByteSize, InstanceId, OperationId, Result, VolumeId};
+use crate::{ByteSize, InstanceId, JobId, OperationId, Result, SnapshotId, VolumeId};
 
 /// What a backend can do beyond what every one can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,19 @@ pub struct BackendCapabilities {
     pub resize: bool,
     /// It can tell whether somebody wrote to a volume; otherwise stamps are `None`.
     pub content_stamp: bool,
+    /// What a snapshot costs.
+    pub snapshots: Snapshots,
+}
+
+/// What it costs a backend to freeze the content of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Snapshots {
+    /// It cannot: [`VolumeBackend::snapshot`] answers `Unsupported`.
+    None,
+    /// Time and space of a copy.
+    ByCopy,
+    /// Next to nothing: blocks are shared until one of both is written.
+    Instant,
 }
 
 /// Whether space is allocated when a volume is made.
@@ -59,6 +72,39 @@ pub struct Volume {
     pub tag: Option<VolumeTag>,
     /// Its local device or file, while attached.
     pub device_path: Option<String>,
+}
+
+/// A snapshot of a volume: what it is made with, and what names it ever after. Only the whole value proves whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotSpec {
+    /// Minted by the caller: the idempotency key.
+    pub id: SnapshotId,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The volume's mark of ownership when the snapshot is made.
+    pub tag: VolumeTag,
+    /// The job that it is made for (L20).
+    pub job: JobId,
+}
+
+impl SnapshotSpec {
+    /// A name for readers, with the job's id (L20).
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}@{}", self.tag.disk.key, self.job)
+    }
+}
+
+/// A snapshot as the backend describes it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What it was made with.
+    pub spec: SnapshotSpec,
+    /// Its name.
+    pub name: String,
+    /// The size of the volume when it was made.
+    pub capacity: ByteSize,
 }
 
 /// Where volumes live. Nothing changes a volume without proof of ownership at the moment of the call (L02): the tag given
@@ -114,9 +160,41 @@ pub trait VolumeBackend: fmt::Debug + Send + Sync + 'static {
     /// in between. Every write changes the stamp, at the latest when it is flushed.
     async fn content_stamp(&self, id: &VolumeId) -> Result<Option<ContentStamp>>;
 
-    /// Destroys a volume. Idempotent: an unknown one is `Ok`.
+    /// Destroys a volume; its snapshots stay. Idempotent: an unknown one is `Ok`.
     ///
     /// # Errors
     /// `Busy` while it is open.
     async fn delete(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()>;
+
+    /// Freezes what a volume holds now, durably, and answers it. The volume need not be attached. Idempotent by id: again
+    /// answers the snapshot made before, whatever the volume holds meanwhile.
+    ///
+    /// # Errors
+    /// `Unsupported`; `Busy` while somebody writes to the volume; `AlreadyExists` when the id names a snapshot that was made
+    /// with another volume, tag or job; `NoSpace`, and nothing is left behind.
+    async fn snapshot(&self, spec: &SnapshotSpec) -> Result<Snapshot>;
+
+    /// The snapshots of a volume that bear marks of ours, also when the volume is gone, in any order.
+    fn snapshots(&self, volume: &VolumeId) -> BoxStream<'_, Result<Snapshot>>;
+
+    /// Opens a snapshot for reading; the volume may be written meanwhile.
+    ///
+    /// # Errors
+    /// `Unsupported`; `NotFound`; `PermissionDenied` when the snapshot of this id was made with something else.
+    async fn open_snapshot(&self, spec: &SnapshotSpec) -> Result<Arc<dyn BlockDevice>>;
+
+    /// Gives a volume the content of a snapshot of it, durably and at once: after a crash it has the content of before or
+    /// that of the snapshot. Size and tag stay; what the snapshot does not reach reads as zero; the stamp changes. Idempotent.
+    ///
+    /// # Errors
+    /// `Unsupported`; `Busy` while the volume is open; `NotFound` also for an unknown snapshot; `Invalid` for one of another
+    /// volume; `PermissionDenied` also when the snapshot was made with something else; `NoSpace`, and nothing changed.
+    async fn revert(&self, id: &VolumeId, tag: &VolumeTag, snapshot: &SnapshotSpec) -> Result<Volume>;
+
+    /// Destroys a snapshot. Idempotent: an unknown one is `Ok`.
+    ///
+    /// # Errors
+    /// `PermissionDenied` when the snapshot of this id was made with another volume, tag or job (L20); `Busy` while it is
+    /// open or being made.
+    async fn delete_snapshot(&self, spec: &SnapshotSpec) -> Result<()>;
 }

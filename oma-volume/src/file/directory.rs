@@ -6,13 +6,13 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use oma_core::VolumeId;
 use oma_core::traits::Access;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, renameat, unlinkat};
+use oma_core::{SnapshotId, VolumeId};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, ioctl_ficlone, openat, renameat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::error::FileError;
-use super::record::Record;
+use super::record::{Record, SnapshotRecord};
 
 type Result<T, E = FileError> = std::result::Result<T, E>;
 
@@ -49,8 +49,17 @@ impl Directory {
         self.path.join(format!("{id}.raw"))
     }
 
-    fn record(&self, id: &VolumeId) -> PathBuf {
-        self.path.join(format!("{id}.json"))
+    pub(super) fn snapshot(&self, id: &SnapshotId) -> PathBuf {
+        self.path.join(format!("{id}.raw"))
+    }
+
+    /// Whether files here can share their blocks. It is tried, for a file system does not tell; where not even an unnamed
+    /// file can be made, the answer is no.
+    pub(super) fn shares_blocks(&self) -> bool {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let unnamed = || openat(&self.file, ".", flags, PRIVATE).map(File::from);
+        let (Ok(mut from), Ok(to)) = (unnamed(), unnamed()) else { return false };
+        from.write_all(&[1; 4096]).is_ok() && ioctl_ficlone(&to, &from).is_ok()
     }
 
     /// Locks it; waits for a change under way, which never takes long.
@@ -83,15 +92,9 @@ impl Locked<'_> {
         if !is_ours(id) {
             return Ok(None);
         }
-        let path = self.directory.record(id);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(FileError::on(&path)(error)),
-        };
-        let record: Record = serde_json::from_slice(&text)
-            .map_err(|source| FileError::Record { path: path.clone(), source })?;
+        let Some(record) = self.parse::<Record>(id.as_str())? else { return Ok(None) };
         if record.id != *id {
+            let path = self.directory.path.join(format!("{id}.json"));
             return Err(FileError::Misnamed { path, id: record.id.to_string() });
         }
         Ok(Some(record))
@@ -99,8 +102,40 @@ impl Locked<'_> {
 
     /// Replaces a record, durably, all of it or nothing.
     pub(super) fn write(&self, record: &Record) -> Result<()> {
-        let path = self.directory.record(&record.id);
-        let (name, new) = (format!("{}.json", record.id), format!(".{}.json.new", record.id));
+        self.replace(record.id.as_str(), record)
+    }
+
+    /// The record of a snapshot, partial ones too.
+    pub(super) fn read_snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotRecord>> {
+        if !is_a_snapshot(id.as_str()) {
+            return Ok(None);
+        }
+        let Some(record) = self.parse::<SnapshotRecord>(id.as_str())? else { return Ok(None) };
+        if record.spec.id != *id {
+            let path = self.directory.path.join(format!("{id}.json"));
+            return Err(FileError::Misnamed { path, id: record.spec.id.to_string() });
+        }
+        Ok(Some(record))
+    }
+
+    /// Replaces the record of a snapshot, durably, all of it or nothing.
+    pub(super) fn write_snapshot(&self, record: &SnapshotRecord) -> Result<()> {
+        self.replace(record.spec.id.as_str(), record)
+    }
+
+    fn parse<T: serde::de::DeserializeOwned>(&self, stem: &str) -> Result<Option<T>> {
+        let path = self.directory.path.join(format!("{stem}.json"));
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(FileError::on(&path)(error)),
+        };
+        serde_json::from_slice(&text).map(Some).map_err(|source| FileError::Record { path, source })
+    }
+
+    fn replace(&self, stem: &str, record: &impl serde::Serialize) -> Result<()> {
+        let path = self.directory.path.join(format!("{stem}.json"));
+        let (name, new) = (format!("{stem}.json"), format!(".{stem}.json.new"));
         let text = serde_json::to_vec_pretty(record)
             .map_err(|source| FileError::Record { path: path.clone(), source })?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -117,47 +152,91 @@ impl Locked<'_> {
 
     /// Removes the image, then the record: whatever is left after a crash still has its record.
     pub(super) fn remove(&self, id: &VolumeId) -> Result<()> {
-        self.unlink(&format!("{id}.raw"))?;
+        self.remove_replacement(id)?;
+        self.remove_both(id.as_str())
+    }
+
+    /// [`Locked::remove`] of a snapshot.
+    pub(super) fn remove_snapshot(&self, id: &SnapshotId) -> Result<()> {
+        self.remove_both(id.as_str())
+    }
+
+    fn remove_both(&self, stem: &str) -> Result<()> {
+        self.unlink(&format!("{stem}.raw"))?;
         self.sync()?;
-        self.unlink(&format!("{id}.json"))?;
+        self.unlink(&format!("{stem}.json"))?;
         self.sync()
+    }
+
+    /// Makes an empty file that may take the place of an image; one that a crash left is emptied.
+    pub(super) fn make_replacement(&self, id: &VolumeId) -> Result<File> {
+        let file = self.open_at(&replacement(id), OFlags::RDWR | OFlags::CREATE)?;
+        file.set_len(0).map_err(FileError::on(&self.directory.image(id)))?;
+        Ok(file)
+    }
+
+    /// Puts it in the image's place, durably, all of it or nothing.
+    pub(super) fn put_in_place(&self, id: &VolumeId) -> Result<()> {
+        let path = self.directory.image(id);
+        renameat(&self.lock, replacement(id), &self.lock, format!("{id}.raw"))
+            .map_err(FileError::on(&path))?;
+        self.sync()
+    }
+
+    pub(super) fn remove_replacement(&self, id: &VolumeId) -> Result<()> {
+        self.unlink(&replacement(id))
+    }
+
+    /// Opens the content of a snapshot.
+    pub(super) fn open_snapshot(&self, id: &SnapshotId, access: Access) -> Result<File> {
+        self.open_at(&format!("{id}.raw"), mode(access))
+    }
+
+    /// Makes an empty snapshot, or opens the one that was interrupted.
+    pub(super) fn make_snapshot(&self, id: &SnapshotId) -> Result<File> {
+        self.open_at(&format!("{id}.raw"), OFlags::RDWR | OFlags::CREATE)
     }
 
     /// Opens an image that is there.
     pub(super) fn open_image(&self, id: &VolumeId, access: Access) -> Result<File> {
-        let mode = match access {
-            Access::ReadOnly => OFlags::RDONLY,
-            Access::ReadWrite => OFlags::RDWR,
-        };
-        self.image(id, mode)
+        self.open_at(&format!("{id}.raw"), mode(access))
     }
 
     /// Makes an empty image, or opens the one that an interrupted create left.
     pub(super) fn make_image(&self, id: &VolumeId) -> Result<File> {
-        self.image(id, OFlags::RDWR | OFlags::CREATE)
+        self.open_at(&format!("{id}.raw"), OFlags::RDWR | OFlags::CREATE)
     }
 
-    /// Whether something stands where the image would be.
-    pub(super) fn has_image(&self, id: &VolumeId) -> bool {
-        fs::symlink_metadata(self.directory.image(id)).is_ok()
+    /// Whether something stands where an image or snapshot would be.
+    pub(super) fn is_taken(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok()
     }
 
     /// The ids of all records, in any order.
     pub(super) fn ids(&self) -> Result<Vec<VolumeId>> {
+        let stems = self.stems()?.into_iter();
+        Ok(stems.filter_map(|stem| VolumeId::parse(stem).ok().filter(is_ours)).collect())
+    }
+
+    /// The ids of all records of snapshots, in any order.
+    pub(super) fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
+        let stems = self.stems()?.into_iter().filter(|stem| is_a_snapshot(stem));
+        Ok(stems.filter_map(|stem| SnapshotId::parse(stem).ok()).collect())
+    }
+
+    /// What stands before `.json`.
+    fn stems(&self) -> Result<Vec<String>> {
         let path = self.directory.path();
         let names: Result<Vec<OsString>, std::io::Error> =
             fs::read_dir(path).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
-        let ids = names
-            .map_err(FileError::on(path))?
-            .into_iter()
-            .filter_map(|name| VolumeId::parse(name.to_str()?.strip_suffix(".json")?).ok().filter(is_ours));
-        Ok(ids.collect())
+        let names = names.map_err(FileError::on(path))?.into_iter();
+        Ok(names.filter_map(|name| Some(name.to_str()?.strip_suffix(".json")?.to_owned())).collect())
     }
 
-    fn image(&self, id: &VolumeId, mode: OFlags) -> Result<File> {
-        let path = self.directory.image(id);
+    fn open_at(&self, name: &str, mode: OFlags) -> Result<File> {
+        let path = self.directory.path.join(name);
         let flags = mode | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match openat(&self.lock, format!("{id}.raw"), flags, PRIVATE) {
+        let file = match openat(&self.lock, name, flags, PRIVATE) {
             Ok(file) => File::from(file),
             Err(Errno::NOENT) => return Err(FileError::ImageGone(path)),
             Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(FileError::NotAnImage(path)),
@@ -184,4 +263,20 @@ impl Locked<'_> {
 /// Only names of our own making are looked at, so that no foreign `NAME.json` is taken for a record.
 fn is_ours(id: &VolumeId) -> bool {
     id.as_str().starts_with("vol-")
+}
+
+fn is_a_snapshot(stem: &str) -> bool {
+    stem.starts_with("snap-")
+}
+
+const fn mode(access: Access) -> OFlags {
+    match access {
+        Access::ReadOnly => OFlags::RDONLY,
+        Access::ReadWrite => OFlags::RDWR,
+    }
+}
+
+/// The name of what may take the place of an image.
+fn replacement(id: &VolumeId) -> String {
+    format!(".{id}.raw.new")
 }

@@ -1,7 +1,8 @@
 use std::path::{Path, PathBuf};
 
 use oma_core::record::VolumeTag;
-use oma_core::{Error, ErrorKind, OperationId, Retry};
+use oma_core::traits::SnapshotSpec;
+use oma_core::{Error, ErrorKind, OperationId, Retry, VolumeId};
 
 use crate::device::DeviceError;
 
@@ -16,6 +17,14 @@ pub(super) enum FileError {
     Retag { found: Box<VolumeTag>, given: Box<VolumeTag> },
     #[error("the operation {0} made this volume with another tag or a smaller size")]
     MadeOtherwise(OperationId),
+    #[error("there is no such snapshot in {}", .0.display())]
+    UnknownSnapshot(PathBuf),
+    #[error("it is of volume {} and was made for {}, as {}", .0.volume, .0.job, .0.tag)]
+    SnapshotMarks(Box<SnapshotSpec>),
+    #[error("the id was given to another snapshot; mint a new one")]
+    SnapshotOtherwise,
+    #[error("the snapshot is of volume {0}")]
+    OtherVolume(VolumeId),
     #[error("a volume has at least one byte")]
     NoBytes,
     #[error("no file on the file system of {} can have {capacity} bytes", .path.display())]
@@ -51,10 +60,10 @@ impl FileError {
     /// The public error: the only place that says what a caller can act on.
     pub(super) fn about(self, operation: &'static str, resource: &str) -> Error {
         let kind = match &self {
-            Self::Unknown(_) => ErrorKind::NotFound,
-            Self::Tag { .. } | Self::Retag { .. } => ErrorKind::PermissionDenied,
-            Self::MadeOtherwise(_) => ErrorKind::AlreadyExists,
-            Self::NoBytes | Self::TooLarge { .. } => ErrorKind::Invalid,
+            Self::Unknown(_) | Self::UnknownSnapshot(_) => ErrorKind::NotFound,
+            Self::Tag { .. } | Self::Retag { .. } | Self::SnapshotMarks(_) => ErrorKind::PermissionDenied,
+            Self::MadeOtherwise(_) | Self::SnapshotOtherwise => ErrorKind::AlreadyExists,
+            Self::NoBytes | Self::TooLarge { .. } | Self::OtherVolume(_) => ErrorKind::Invalid,
             Self::NotThick(_) => ErrorKind::Unsupported,
             Self::Foreign(_) | Self::NotAttached => ErrorKind::Conflict,
             Self::Record { .. } | Self::Misnamed { .. } | Self::ImageGone(_) => ErrorKind::Corrupt,

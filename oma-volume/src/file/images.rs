@@ -19,7 +19,7 @@ type Result<T, E = FileError> = std::result::Result<T, E>;
 
 #[derive(Debug)]
 pub(super) struct Images {
-    directory: Directory,
+    pub(super) directory: Directory,
 }
 
 impl Images {
@@ -47,7 +47,7 @@ impl Images {
             Some(found) if found.stage == Stage::Partial => {}
             Some(found) if found.capacity >= spec.capacity => return Ok(self.describe(&found)),
             Some(_) => return Err(otherwise()),
-            None if locked.has_image(&record.id) => {
+            None if locked.is_taken(&self.directory.image(&record.id)) => {
                 return Err(FileError::Foreign(self.directory.image(&record.id)));
             }
             None => {}
@@ -179,7 +179,7 @@ impl Images {
         locked.remove(id)
     }
 
-    fn describe(&self, record: &Record) -> Volume {
+    pub(super) fn describe(&self, record: &Record) -> Volume {
         record.describe(&self.directory.image(&record.id).display().to_string())
     }
 
@@ -191,7 +191,7 @@ impl Images {
     }
 
     /// The record, once the tag proved whose volume it is (L02).
-    fn prove(&self, locked: &Locked<'_>, id: &VolumeId, tag: &VolumeTag) -> Result<Record> {
+    pub(super) fn prove(&self, locked: &Locked<'_>, id: &VolumeId, tag: &VolumeTag) -> Result<Record> {
         let record = self.find(locked, id)?;
         prove(&record, tag)?;
         Ok(record)
@@ -206,14 +206,14 @@ impl Images {
     }
 
     /// The image, locked, so that nobody opens it meanwhile.
-    fn closed(&self, locked: &Locked<'_>, id: &VolumeId) -> Result<File> {
+    pub(super) fn closed(&self, locked: &Locked<'_>, id: &VolumeId) -> Result<File> {
         let image = locked.open_image(id, Access::ReadWrite)?;
         lock(&image, Access::ReadWrite).map_err(FileError::on(&self.directory.image(id)))?;
         Ok(image)
     }
 
     /// An image larger than its record is one whose resize was interrupted; what is beyond was never written.
-    fn check(&self, record: &Record, image: &File) -> Result<()> {
+    pub(super) fn check(&self, record: &Record, image: &File) -> Result<()> {
         let path = self.directory.image(&record.id);
         let size = image.metadata().map_err(FileError::on(&path))?.len();
         let capacity = record.capacity.bytes();
@@ -228,7 +228,7 @@ impl Images {
     }
 
     /// Gives the image the size of its record, durably.
-    fn reserve(&self, record: &Record, image: &File) -> Result<()> {
+    pub(super) fn reserve(&self, record: &Record, image: &File) -> Result<()> {
         let (path, capacity) = (self.directory.image(&record.id), record.capacity.bytes());
         match retry_on_intr(|| ftruncate(image, capacity)) {
             Ok(()) => {}

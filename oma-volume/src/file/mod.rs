@@ -4,17 +4,21 @@
 //!  directory/
 //!    vol-4f0c….raw     the image: sparse, exactly as large as the volume
 //!    vol-4f0c….json    the ownership record: whose it is (instance, disk, generation), which operation made it
+//!    snap-job-….raw    a snapshot: shares its blocks with the image where the file system can, else a sparse copy
+//!    snap-job-….json   its ownership record: of which volume, for which job
 //! ```
 //!
 //! A volume exists while its record says so; records are replaced whole. The id follows from the operation, so a create that
 //! was interrupted anywhere is finished by the same create. Changes of records are made under a lock on the directory;
 //! an open image is locked itself. Both locks hold for all processes and end with them.
 
+mod clone;
 mod config;
 mod directory;
 mod error;
 mod images;
 mod record;
+mod snapshots;
 
 use std::sync::Arc;
 
@@ -22,7 +26,10 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use oma_core::record::{ContentStamp, VolumeTag};
-use oma_core::traits::{Access, BackendCapabilities, BlockDevice, Volume, VolumeBackend, VolumeSpec};
+use oma_core::traits::{
+    Access, BackendCapabilities, BlockDevice, Snapshot, SnapshotSpec, Snapshots, Volume, VolumeBackend,
+    VolumeSpec,
+};
 use oma_core::{ByteSize, InstanceId, Result, VolumeId};
 
 use crate::device::blocking;
@@ -35,6 +42,7 @@ use images::Images;
 #[derive(Clone, Debug)]
 pub struct FileBackend {
     images: Arc<Images>,
+    snapshots: Snapshots,
 }
 
 impl FileBackend {
@@ -45,7 +53,9 @@ impl FileBackend {
     pub fn open(config: &FileConfig) -> Result<Self> {
         let directory = Directory::open(&config.directory)
             .map_err(|error| error.about("open volume directory", &config.directory.display().to_string()))?;
-        Ok(Self { images: Arc::new(Images::new(directory)) })
+        let images = Images::new(directory);
+        let snapshots = images.cost();
+        Ok(Self { images: Arc::new(images), snapshots })
     }
 
     async fn run<T, F>(&self, operation: &'static str, resource: &str, call: F) -> Result<T>
@@ -63,7 +73,8 @@ impl FileBackend {
 #[async_trait]
 impl VolumeBackend for FileBackend {
     fn capabilities(&self) -> BackendCapabilities {
-        BackendCapabilities { zeroed_on_create: true, resize: true, content_stamp: true }
+        let snapshots = self.snapshots;
+        BackendCapabilities { zeroed_on_create: true, resize: true, content_stamp: true, snapshots }
     }
 
     async fn create(&self, spec: &VolumeSpec) -> Result<Volume> {
@@ -119,5 +130,35 @@ impl VolumeBackend for FileBackend {
     async fn delete(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
         let (wanted, tag) = (id.clone(), tag.clone());
         self.run("delete volume", id.as_str(), move |images| images.delete(&wanted, &tag)).await
+    }
+
+    async fn snapshot(&self, spec: &SnapshotSpec) -> Result<Snapshot> {
+        let wanted = spec.clone();
+        self.run("snapshot volume", spec.volume.as_str(), move |images| images.snapshot(&wanted)).await
+    }
+
+    fn snapshots(&self, volume: &VolumeId) -> BoxStream<'_, Result<Snapshot>> {
+        let (wanted, about) = (volume.clone(), volume.to_string());
+        let items = async move {
+            let found = self.run("list snapshots", &about, move |images| images.snapshots(&wanted));
+            found.await.unwrap_or_else(|error| vec![Err(error)])
+        };
+        stream::once(items).flat_map(stream::iter).boxed()
+    }
+
+    async fn open_snapshot(&self, spec: &SnapshotSpec) -> Result<Arc<dyn BlockDevice>> {
+        let wanted = spec.clone();
+        let device = self.run("open snapshot", spec.id.as_str(), move |images| images.open_snapshot(&wanted));
+        Ok(Arc::new(device.await?))
+    }
+
+    async fn revert(&self, id: &VolumeId, tag: &VolumeTag, snapshot: &SnapshotSpec) -> Result<Volume> {
+        let (wanted, tag, to) = (id.clone(), tag.clone(), snapshot.clone());
+        self.run("revert volume", id.as_str(), move |images| images.revert(&wanted, &tag, &to)).await
+    }
+
+    async fn delete_snapshot(&self, spec: &SnapshotSpec) -> Result<()> {
+        let wanted = spec.clone();
+        self.run("delete snapshot", spec.id.as_str(), move |images| images.delete_snapshot(&wanted)).await
     }
 }

@@ -1,7 +1,7 @@
 //! The ownership record of a volume: `ID.json` beside the image `ID.raw`.
 
 use oma_core::record::VolumeTag;
-use oma_core::traits::{Provisioning, Volume, VolumeSpec};
+use oma_core::traits::{Provisioning, Snapshot, SnapshotSpec, Volume, VolumeSpec};
 use oma_core::{ByteSize, OperationId, VolumeId};
 use serde::{Deserialize, Serialize};
 
@@ -58,5 +58,35 @@ impl Record {
             tag: Some(self.tag.clone()),
             device_path: (self.stage == Stage::Attached).then(|| image.to_owned()),
         }
+    }
+}
+
+/// Whether a snapshot is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SnapshotStage {
+    /// It is being made or deleted: absent for everybody but the calls that make and delete it.
+    Partial,
+    Whole,
+}
+
+/// The ownership record of a snapshot: `ID.json` beside its content `ID.raw`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SnapshotRecord {
+    pub(super) stage: SnapshotStage,
+    pub(super) name: String,
+    pub(super) capacity: ByteSize,
+    pub(super) spec: SnapshotSpec,
+}
+
+impl SnapshotRecord {
+    /// The intent to make a snapshot of a volume of this size.
+    pub(super) fn intent(spec: &SnapshotSpec, capacity: ByteSize) -> Self {
+        Self { stage: SnapshotStage::Partial, name: spec.name(), capacity, spec: spec.clone() }
+    }
+
+    pub(super) fn describe(&self) -> Snapshot {
+        Snapshot { spec: self.spec.clone(), name: self.name.clone(), capacity: self.capacity }
     }
 }

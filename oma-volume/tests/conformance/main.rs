@@ -6,6 +6,7 @@ mod block;
 mod crash;
 mod device;
 mod process;
+mod snapshots;
 mod source;
 #[cfg(feature = "uring")]
 mod uring;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     trials.extend(backend::trials());
     trials.extend(crash::trials());
     trials.extend(process::trials());
+    trials.extend(snapshots::trials());
     trials.extend(source::trials());
     #[cfg(feature = "uring")]
     trials.extend(uring::trials());

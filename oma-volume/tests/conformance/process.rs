@@ -6,12 +6,15 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
-use oma_core::conformance::{self, BackendSubject, Requirement, TOO_LARGE, Trial};
+use oma_core::conformance::{self, BackendSubject, Requirement, TOO_LARGE, Trial, sample};
 use oma_core::record::VolumeTag;
-use oma_core::traits::{Access, BlockDevice, Durability, Provisioning, VolumeBackend, VolumeSpec, Zeroing};
-use oma_core::{ByteSize, DiskRef, ErrorKind, Extent, Generation, Retry};
+use oma_core::traits::{
+    Access, BlockDevice, Durability, Provisioning, SnapshotSpec, Snapshots, VolumeBackend, VolumeSpec,
+    Zeroing,
+};
+use oma_core::{ByteSize, DiskRef, ErrorKind, Extent, Generation, Retry, VolumeId};
 use oma_volume::device::FileDevice;
 use tempfile::TempDir;
 
@@ -40,7 +43,28 @@ pub(crate) fn trials() -> Vec<Trial> {
             killed,
         ),
         conformance::trial("file_backend::a_small_file_system_is_no_space_and_nothing_is_left", &small, full),
+        on_shared_blocks("btrfs", "mkfs.btrfs"),
+        on_shared_blocks("xfs", "mkfs.xfs"),
     ]
+}
+
+/// The suite on a file system whose files can share blocks: it is made in a file and mounted for one process.
+fn on_shared_blocks(name: &'static str, make: &'static str) -> Trial {
+    let mounts = Command::new("unshare").args(["-m", "losetup", "--find"]).output();
+    let loops = mounts.is_ok_and(|done| done.status.success());
+    let needs = [Requirement::Program(make), Requirement::Feature("mounting a loop device", loops)];
+    let label = format!("file_backend::on_{name}_a_snapshot_shares_its_blocks_and_keeps_every_promise");
+    conformance::trial(&label, &needs, move || async move {
+        let folder = TempDir::new().unwrap();
+        let script = format!(
+            "truncate -s 400M \"$1.fs\" && {make} -q \"$1.fs\" && mount -o loop \"$1.fs\" \"$1\" && exec \"$0\""
+        );
+        let place = folder.path().join("mounted");
+        std::fs::create_dir(&place).unwrap();
+        let child = spawn("shared", place.to_str().unwrap(), &["unshare", "-m", "sh"], &script);
+        let done = child.wait_with_output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    })
 }
 
 /// Runs as a child, when it is one.
@@ -52,6 +76,7 @@ pub(crate) fn child() -> Option<ExitCode> {
         "limited" => Some(write_beyond_the_limit(&path)),
         "live" => Some(one_thread().block_on(life(Path::new(&path)))),
         "full" => Some(full_suite(path)),
+        "shared" => Some(shared_suite(path)),
         _ => None,
     }
 }
@@ -135,7 +160,7 @@ async fn killed() {
             nothing_lost_nothing_left(folder.path(), &format!("{call} {nth}")).await;
         }
     }
-    assert!((20..100).contains(&kills), "the child was killed {kills} times");
+    assert!((40..150).contains(&kills), "the child was killed {kills} times");
 }
 
 /// Whether a child came to its end.
@@ -151,6 +176,13 @@ async fn nothing_lost_nothing_left(place: &Path, moment: &str) {
         assert_eq!(backend.get(&volume.id).await.unwrap().as_ref(), Some(volume), "{moment}");
     }
     let volume = backend.create(&spec).await.unwrap();
+    let snapshot = snapshot(&spec, 1);
+    for seen in backend.snapshots(&volume.id).try_collect::<Vec<_>>().await.unwrap() {
+        assert_eq!(seen.spec, snapshot, "{moment}");
+        backend.open_snapshot(&seen.spec).await.unwrap();
+    }
+    backend.snapshot(&snapshot).await.unwrap();
+    backend.delete_snapshot(&snapshot).await.unwrap();
     backend.delete(&volume.id, &spec.tag).await.unwrap();
     let left: Vec<_> = std::fs::read_dir(place).unwrap().collect();
     assert!(left.is_empty(), "{moment} left {left:?}");
@@ -160,7 +192,10 @@ async fn nothing_lost_nothing_left(place: &Path, moment: &str) {
 async fn life(place: &Path) -> ExitCode {
     let (backend, spec) = (open(place), spec());
     let volume = backend.create(&spec).await.unwrap();
+    backend.snapshot(&snapshot(&spec, 1)).await.unwrap();
     backend.resize(&volume.id, &spec.tag, ByteSize::mib(2)).await.unwrap();
+    backend.revert(&volume.id, &spec.tag, &snapshot(&spec, 1)).await.unwrap();
+    backend.delete_snapshot(&snapshot(&spec, 1)).await.unwrap();
     backend.delete(&volume.id, &spec.tag).await.unwrap();
     ExitCode::SUCCESS
 }
@@ -205,6 +240,50 @@ fn full_suite(path: String) -> ExitCode {
     }));
     trials.push(conformance::trial("full::a_device_without_room", &[], move || device_without_room(place)));
     conformance::run(trials)
+}
+
+/// The suite of backends on a file system whose files can share blocks.
+fn shared_suite(path: String) -> ExitCode {
+    let place: &'static Path = Path::new(path.leak());
+    let cases = conformance::volume_backend_cases();
+    let mut trials = conformance::cases("shared", &cases, move || async move {
+        let folder = TempDir::new_in(place).unwrap();
+        let (backend, second) = (Arc::new(open(folder.path())), Arc::new(open(folder.path())));
+        BackendSubject { backend, second, guard: Box::new(folder) }
+    });
+    let instant = move || shares_blocks(place);
+    trials.push(conformance::trial("shared::a_snapshot_takes_no_room_of_its_own", &[], instant));
+    conformance::run(trials)
+}
+
+async fn shares_blocks(place: &Path) {
+    let folder = TempDir::new_in(place).unwrap();
+    let backend = open(folder.path());
+    assert_eq!(backend.capabilities().snapshots, Snapshots::Instant);
+    let spec = VolumeSpec { capacity: ByteSize::mib(32), provisioning: Provisioning::Thin, ..spec() };
+    let volume = backend.create(&spec).await.unwrap();
+    backend.attach(&volume.id, &spec.tag).await.unwrap();
+    let device = backend.open(&volume.id, &spec.tag, Access::ReadWrite).await.unwrap();
+    device.write_at(0, sample(0, 32 << 20), Durability::Durable).await.unwrap();
+    drop(device);
+    // More copies than the file system has room for.
+    for number in 0..40 {
+        backend.snapshot(&snapshot(&spec, number)).await.unwrap();
+    }
+    backend.revert(&volume.id, &spec.tag, &snapshot(&spec, 39)).await.unwrap();
+    let device = backend.open(&volume.id, &spec.tag, Access::ReadOnly).await.unwrap();
+    let content = device.read_at(0, BytesMut::zeroed(32 << 20)).await.unwrap();
+    assert!(content == sample(0, 32 << 20));
+}
+
+/// The same in parent and child.
+fn snapshot(of: &VolumeSpec, number: u32) -> SnapshotSpec {
+    SnapshotSpec {
+        id: format!("snap-job-1-{number}").parse().unwrap(),
+        volume: VolumeId::of_operation(&of.operation),
+        tag: of.tag.clone(),
+        job: "job-1".parse().unwrap(),
+    }
 }
 
 async fn nothing_left(place: &Path) {

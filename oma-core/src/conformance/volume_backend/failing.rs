@@ -3,8 +3,8 @@
 use futures_util::StreamExt;
 
 use super::{BackendSubject, Bench, TOO_LARGE, kind, unknown};
-use crate::ErrorKind;
-use crate::traits::{Access, Provisioning, VolumeSpec};
+use crate::traits::{Access, Provisioning, SnapshotSpec, VolumeSpec};
+use crate::{ErrorKind, JobId, SnapshotId, Timestamp};
 
 pub(super) async fn a_create_without_room_leaves_nothing(subject: BackendSubject) {
     let bench = Bench::from(subject);
@@ -30,11 +30,38 @@ pub(super) async fn a_resize_without_room_changes_nothing(subject: BackendSubjec
     assert_eq!(bench.get(&volume.id).await, Some(volume));
 }
 
+pub(super) async fn a_snapshot_without_room_leaves_nothing(subject: BackendSubject) {
+    let bench = Bench::from(subject);
+    if !bench.makes_snapshots().await {
+        return;
+    }
+    let (volume, tag) = bench.attached().await;
+    bench.fill(&volume, &tag, 0).await;
+    let mut made = Vec::new();
+    let refused = loop {
+        let spec = bench.snapshot_of(&volume, &tag);
+        match bench.backend.snapshot(&spec).await {
+            Ok(snapshot) => made.push(snapshot),
+            Err(error) => break error,
+        }
+        assert!(made.len() < 64, "there is room for more than was said");
+    };
+    assert_eq!(refused.kind(), ErrorKind::NoSpace, "{}", refused.chain());
+    assert_eq!(bench.snapshots(&volume.id).await.len(), made.len());
+    assert!(bench.holds(&volume, &tag, 0).await);
+    bench.backend.delete_snapshot(&made[0].spec).await.unwrap();
+    let next = bench.snapshot_of(&volume, &tag);
+    bench.backend.snapshot(&next).await.expect("no room was lost");
+    assert!(bench.snapshot_holds(&next, 0).await);
+}
+
 pub(super) async fn l21_a_backend_that_cannot_be_asked_does_not_say_absent(subject: BackendSubject) {
     let bench = Bench::from(subject);
     assert_eq!(kind(bench.backend.get(&unknown()).await), ErrorKind::Unavailable);
     assert_eq!(kind(bench.backend.content_stamp(&unknown()).await), ErrorKind::Unavailable);
     let listed: Vec<_> = bench.backend.list(&bench.instance).collect().await;
+    assert!(listed.iter().any(|item| item.as_ref().is_err_and(|e| e.kind() == ErrorKind::Unavailable)));
+    let listed: Vec<_> = bench.backend.snapshots(&unknown()).collect().await;
     assert!(listed.iter().any(|item| item.as_ref().is_err_and(|e| e.kind() == ErrorKind::Unavailable)));
 }
 
@@ -47,4 +74,10 @@ pub(super) async fn l21_nothing_is_done_where_the_backend_cannot_be_asked(subjec
     assert_eq!(kind(bench.backend.detach(&id, &tag).await), ErrorKind::Unavailable);
     assert_eq!(kind(bench.backend.open(&id, &tag, Access::ReadOnly).await), ErrorKind::Unavailable);
     assert_eq!(kind(bench.backend.delete(&id, &tag).await), ErrorKind::Unavailable);
+    let job = JobId::mint(Timestamp::from_millis(0));
+    let snapshot = SnapshotSpec { id: SnapshotId::mint(&job), volume: id.clone(), tag: tag.clone(), job };
+    assert_eq!(kind(bench.backend.snapshot(&snapshot).await), ErrorKind::Unavailable);
+    assert_eq!(kind(bench.backend.open_snapshot(&snapshot).await), ErrorKind::Unavailable);
+    assert_eq!(kind(bench.backend.revert(&id, &tag, &snapshot).await), ErrorKind::Unavailable);
+    assert_eq!(kind(bench.backend.delete_snapshot(&snapshot).await), ErrorKind::Unavailable);
 }

@@ -1,0 +1,177 @@
+//! Snapshots of images, step by step. All calls block.
+//!
+//! The directory is locked only while records change: a copy may take long, and other volumes must not wait for it. What is
+//! being copied is locked itself meanwhile.
+
+use std::fs::File;
+
+use oma_core::VolumeId;
+use oma_core::record::VolumeTag;
+use oma_core::traits::{Access, Snapshot, SnapshotSpec, Snapshots, Volume};
+
+use super::clone::clone_into;
+use super::directory::Locked;
+use super::error::FileError;
+use super::images::Images;
+use super::record::{SnapshotRecord, SnapshotStage};
+use crate::device::{FileDevice, lock};
+
+type Result<T, E = FileError> = std::result::Result<T, E>;
+
+impl Images {
+    /// What a snapshot costs here.
+    pub(super) fn cost(&self) -> Snapshots {
+        if self.directory.shares_blocks() { Snapshots::Instant } else { Snapshots::ByCopy }
+    }
+
+    /// Intent, content, record, each durable before the next. A crash in between leaves a partial snapshot, which nobody sees;
+    /// the same call finishes it, and so does its deletion.
+    pub(super) fn snapshot(&self, spec: &SnapshotSpec) -> Result<Snapshot> {
+        let locked = self.directory.lock(Access::ReadWrite)?;
+        match locked.read_snapshot(&spec.id)? {
+            Some(found) if found.spec != *spec => return Err(FileError::SnapshotOtherwise),
+            Some(found) if found.stage == SnapshotStage::Whole => return Ok(found.describe()),
+            Some(_) => {}
+            None if locked.is_taken(&self.directory.snapshot(&spec.id)) => {
+                return Err(FileError::Foreign(self.directory.snapshot(&spec.id)));
+            }
+            None => {}
+        }
+        let volume = self.prove(&locked, &spec.volume, &spec.tag)?;
+        let image = locked.open_image(&spec.volume, Access::ReadOnly)?;
+        lock(&image, Access::ReadOnly).map_err(FileError::on(&self.directory.image(&spec.volume)))?;
+        self.check(&volume, &image)?;
+        let mut record = SnapshotRecord::intent(spec, volume.capacity);
+        locked.write_snapshot(&record)?;
+        let content = locked.make_snapshot(&spec.id)?;
+        self.lock_snapshot(spec, &content, Access::ReadWrite)?;
+        drop(locked);
+        let made = self.fill_snapshot(&record, &image, &content).and_then(|()| {
+            record.stage = SnapshotStage::Whole;
+            self.directory.lock(Access::ReadWrite)?.write_snapshot(&record)
+        });
+        if let Err(error) = made {
+            // What cannot be removed stays partial: nobody sees it.
+            let removed = self.directory.lock(Access::ReadWrite).and_then(|l| l.remove_snapshot(&spec.id));
+            if let Err(left) = removed {
+                tracing::warn!(snapshot = %spec.id, %left, "a snapshot that could not be made was left behind");
+            }
+            return Err(error);
+        }
+        Ok(record.describe())
+    }
+
+    /// One entry per snapshot of the volume, or per record that cannot be read.
+    pub(super) fn snapshots(&self, volume: &VolumeId) -> Result<Vec<oma_core::Result<Snapshot>>> {
+        let locked = self.directory.lock(Access::ReadOnly)?;
+        let mut found = Vec::new();
+        for id in locked.snapshot_ids()? {
+            match locked.read_snapshot(&id) {
+                Err(error) => found.push(Err(error.about("list snapshots", id.as_str()))),
+                Ok(Some(record)) if record.is_of(volume) => found.push(Ok(record.describe())),
+                Ok(_) => {}
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn open_snapshot(&self, spec: &SnapshotSpec) -> Result<FileDevice> {
+        let locked = self.directory.lock(Access::ReadOnly)?;
+        let record = self.prove_snapshot(&locked, spec)?;
+        let path = self.directory.snapshot(&spec.id);
+        let content = locked.open_snapshot(&spec.id, Access::ReadOnly)?;
+        self.check_snapshot(&record, &content)?;
+        FileDevice::within(content, path.clone(), Access::ReadOnly, record.capacity)
+            .map_err(FileError::on(&path))
+    }
+
+    /// Makes the new image beside the old one, then puts it in its place. A crash before that leaves a file without a record,
+    /// which the next call takes and a deletion of the volume removes.
+    pub(super) fn revert(&self, id: &VolumeId, tag: &VolumeTag, spec: &SnapshotSpec) -> Result<Volume> {
+        let locked = self.directory.lock(Access::ReadWrite)?;
+        let volume = self.prove(&locked, id, tag)?;
+        let _old = self.closed(&locked, id)?;
+        let record = self.prove_snapshot(&locked, spec)?;
+        if spec.volume != *id {
+            return Err(FileError::OtherVolume(spec.volume.clone()));
+        }
+        let content = locked.open_snapshot(&spec.id, Access::ReadOnly)?;
+        self.lock_snapshot(spec, &content, Access::ReadOnly)?;
+        self.check_snapshot(&record, &content)?;
+        let new = locked.make_replacement(id)?;
+        drop(locked);
+        let path = self.directory.image(id);
+        let placed = clone_into(&content, &new, record.capacity.bytes())
+            .map_err(FileError::on(&path))
+            .and_then(|()| self.reserve(&volume, &new))
+            .and_then(|()| {
+                let locked = self.directory.lock(Access::ReadWrite)?;
+                // It may bear another tag by now.
+                let volume = self.prove(&locked, id, tag)?;
+                locked.put_in_place(id)?;
+                Ok(self.describe(&volume))
+            });
+        placed.inspect_err(|_| {
+            let removed = self.directory.lock(Access::ReadWrite).and_then(|l| l.remove_replacement(id));
+            if let Err(left) = removed {
+                tracing::warn!(volume = %id, %left, "the image that was to take its place was left behind");
+            }
+        })
+    }
+
+    /// Marks it partial before anything is removed, so that a crash leaves no snapshot without its content.
+    pub(super) fn delete_snapshot(&self, spec: &SnapshotSpec) -> Result<()> {
+        let locked = self.directory.lock(Access::ReadWrite)?;
+        let Some(mut record) = locked.read_snapshot(&spec.id)? else { return Ok(()) };
+        prove(&record, spec)?;
+        let _content = match locked.open_snapshot(&spec.id, Access::ReadWrite) {
+            Err(FileError::ImageGone(_)) => None,
+            content => {
+                let content = content?;
+                self.lock_snapshot(spec, &content, Access::ReadWrite)?;
+                Some(content)
+            }
+        };
+        if record.stage != SnapshotStage::Partial {
+            record.stage = SnapshotStage::Partial;
+            locked.write_snapshot(&record)?;
+        }
+        locked.remove_snapshot(&spec.id)
+    }
+
+    fn fill_snapshot(&self, record: &SnapshotRecord, image: &File, content: &File) -> Result<()> {
+        let path = self.directory.snapshot(&record.spec.id);
+        content.set_len(0).map_err(FileError::on(&path))?;
+        clone_into(image, content, record.capacity.bytes()).map_err(FileError::on(&path))?;
+        content.sync_all().map_err(FileError::on(&path))
+    }
+
+    /// The record, once everything that it was made with proved whose snapshot it is (L20).
+    fn prove_snapshot(&self, locked: &Locked<'_>, spec: &SnapshotSpec) -> Result<SnapshotRecord> {
+        match locked.read_snapshot(&spec.id)? {
+            Some(record) if record.stage == SnapshotStage::Whole => prove(&record, spec).map(|()| record),
+            _ => Err(FileError::UnknownSnapshot(self.path().to_owned())),
+        }
+    }
+
+    fn lock_snapshot(&self, spec: &SnapshotSpec, content: &File, access: Access) -> Result<()> {
+        lock(content, access).map_err(FileError::on(&self.directory.snapshot(&spec.id)))
+    }
+
+    fn check_snapshot(&self, record: &SnapshotRecord, content: &File) -> Result<()> {
+        let path = self.directory.snapshot(&record.spec.id);
+        let size = content.metadata().map_err(FileError::on(&path))?.len();
+        let capacity = record.capacity.bytes();
+        if size == capacity { Ok(()) } else { Err(FileError::Truncated { path, size, capacity }) }
+    }
+}
+
+impl SnapshotRecord {
+    fn is_of(&self, volume: &VolumeId) -> bool {
+        self.stage == SnapshotStage::Whole && self.spec.volume == *volume
+    }
+}
+
+fn prove(record: &SnapshotRecord, spec: &SnapshotSpec) -> Result<()> {
+    if record.spec == *spec { Ok(()) } else { Err(FileError::SnapshotMarks(Box::new(record.spec.clone()))) }
+}
