@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::traits::{
     BlockDevice, BlockStatus, BlockStatusKind, DeviceInfo, Durability, HashedLeaves, InPlace, LeafHasher,
-    ReadFrom, Zeroing,
+    ReadFrom, ReadManner, Zeroing,
 };
 use crate::tree::leaf_hashes;
 use crate::{Error, ErrorKind, Extent, ExtentSet, Result, Retry};
@@ -65,6 +65,8 @@ struct Plan {
     stalls: Option<Extent>,
     short: Option<Extent>,
     hidden: Option<Extent>,
+    flush_stalls: bool,
+    cached: bool,
     all: bool,
     count: u64,
 }
@@ -88,6 +90,8 @@ impl Faults {
             stalls: None,
             short: None,
             hidden: None,
+            flush_stalls: false,
+            cached: false,
             all: false,
             count: 0,
         })))
@@ -124,6 +128,16 @@ impl Faults {
         self.plan().hidden = Some(extent);
     }
 
+    /// Never answers a flush.
+    pub fn stall_flushes(&self) {
+        self.plan().flush_stalls = true;
+    }
+
+    /// Hashes as a device does that can only be read through a cache.
+    pub fn hash_through_cache(&self) {
+        self.plan().cached = true;
+    }
+
     /// Fails every call.
     pub fn fail_all(&self) {
         self.plan().all = true;
@@ -134,6 +148,7 @@ impl Faults {
         let mut plan = self.plan();
         plan.nth.clear();
         (plan.reads, plan.all) = (None, false);
+        (plan.flush_stalls, plan.cached) = (false, false);
         (plan.stalls, plan.short, plan.hidden) = (None, None, None);
     }
 
@@ -229,6 +244,9 @@ impl BlockDevice for FaultyDevice {
 
     async fn flush(&self) -> Result<()> {
         self.faults.check(DeviceCall::Flush, None, self.info())?;
+        if self.faults.plan().flush_stalls {
+            return std::future::pending().await;
+        }
         self.inner.flush().await
     }
 
@@ -263,7 +281,11 @@ impl BlockDevice for FaultyDevice {
 impl LeafHasher for FaultyDevice {
     async fn leaf_hashes(&self, extent: Extent, from: ReadFrom) -> Result<HashedLeaves> {
         self.faults.check(DeviceCall::Read, Some(extent), self.info())?;
-        leaf_hashes(&*self.inner, extent, from).await
+        let mut found = leaf_hashes(&*self.inner, extent, from).await?;
+        if self.faults.plan().cached {
+            found.manner = ReadManner::ThroughCache;
+        }
+        Ok(found)
     }
 }
 

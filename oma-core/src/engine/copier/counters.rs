@@ -12,4 +12,6 @@ pub(in crate::engine) struct Counters {
     pub(in crate::engine) zero_promised: ByteSize,
     pub(in crate::engine) pieces: u64,
     pub(in crate::engine) stages: StageTimes,
+    /// A flush was begun that was not seen to succeed: what it was to make durable may be lost, however later ones end.
+    pub(in crate::engine) flush_in_doubt: bool,
 }

@@ -83,11 +83,20 @@ impl Copier<'_> {
     pub(super) async fn run(&self, counters: &mut Counters) -> Result<()> {
         let mover = Mover::new(self);
         let mut flight = FuturesUnordered::new();
-        let result = self.pump(&mover, &mut flight, counters).await;
+        let mut recording: OptionFuture<Recording<'_>> = None.into();
+        let result = self.pump(&mover, &mut flight, &mut recording, counters).await;
         if result.is_err() {
             mover.give_up();
             let drained = async { while flight.next().await.is_some() {} };
-            if tokio::time::timeout(self.config.drain, drained).await.is_err() {
+            // What is being made durable is not given up: its entry saves the next run that work.
+            let recorded = async {
+                if let Some(Ok((_, stages))) = recording.await {
+                    counters.stages += stages;
+                    counters.flush_in_doubt = false;
+                }
+            };
+            let ended = futures_util::future::join(drained, recorded);
+            if tokio::time::timeout(self.config.drain, ended).await.is_err() {
                 tracing::error!(disk = %self.key, "writes are still under way on a device that does not answer");
             }
         }
@@ -98,15 +107,15 @@ impl Copier<'_> {
         &'m self,
         mover: &'m Mover<'m>,
         flight: &mut FuturesUnordered<BoxFuture<'m, Result<Moved>>>,
+        recording: &mut OptionFuture<Recording<'m>>,
         counters: &mut Counters,
     ) -> Result<()> {
         let mut ledger = Ledger::new(self.config.journal_step, self.resumed);
         let mut is_local = mover.is_local();
         let mut depth = self.depth(is_local);
-        let planned = pieces(Arc::clone(&self.source), self.work, self.cut());
+        let planned = pieces(Arc::clone(&self.source), self.work, self.cut(), self.config.retry);
         let mut planned = std::pin::pin!(planned.peekable());
         let mut all_planned = false;
-        let mut recording: OptionFuture<Recording<'m>> = None.into();
         let mut recording_under_way = false;
         let mut tick = self.ticker();
         loop {
@@ -114,8 +123,8 @@ impl Copier<'_> {
             let has_room = depth.has_room(flight.len()) && ledger.has_room(self.config.piece);
             let stuck = flight.is_empty() && (all_planned || !has_room);
             if !recording_under_way && ledger.is_due(stuck) {
-                recording = Some(self.record(&ledger)).into();
-                recording_under_way = true;
+                *recording = Some(self.record(&ledger)).into();
+                (recording_under_way, counters.flush_in_doubt) = (true, true);
             }
             if all_planned && flight.is_empty() && !recording_under_way {
                 break;
@@ -123,9 +132,10 @@ impl Copier<'_> {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(self.stopped()),
-                Some(recorded) = &mut recording, if recording_under_way => {
-                    recording_under_way = false;
+                Some(recorded) = &mut *recording, if recording_under_way => {
+                    *recording = None.into();
                     let (mark, stages) = recorded?;
+                    (recording_under_way, counters.flush_in_doubt) = (false, false);
                     counters.stages += stages;
                     ledger.recorded(mark);
                     counters.progress.durable = ledger.durable();
@@ -172,7 +182,9 @@ impl Copier<'_> {
 
     /// The last flush, also of a disk that had nothing to do, and the entry that covers the whole disk.
     async fn finish(&self, counters: &mut Counters) -> Result<()> {
+        counters.flush_in_doubt = true;
         counters.stages += self.flush().await?;
+        counters.flush_in_doubt = false;
         let total = self.resumed + self.work.bytes();
         if let Some(whole) = Extent::between(0, self.capacity.bytes()) {
             self.journal(whole, total).await?;
@@ -185,7 +197,15 @@ impl Copier<'_> {
     async fn flush(&self) -> Result<StageTimes> {
         let begun = Instant::now();
         // Never retried: after a failed flush the kernel may have dropped the dirty pages.
-        self.target.flush().await?;
+        let mut flush = self.target.flush();
+        tokio::select! {
+            biased;
+            flushed = &mut flush => flushed?,
+            () = self.stop.cancelled() => match tokio::time::timeout(self.config.drain, flush).await {
+                Ok(flushed) => flushed?,
+                Err(_) => return Err(self.stopped()),
+            },
+        }
         let mut stages = StageTimes::default();
         stages.add(Stage::Flush, begun.elapsed());
         Ok(stages)

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::stream::{self, Stream};
+use tokio_util::sync::CancellationToken;
 
+use crate::engine::config::RetryConfig;
+use crate::engine::retry::retry;
 use crate::traits::{BlockDevice, BlockStatus, BlockStatusKind};
 use crate::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result};
 
@@ -44,14 +47,16 @@ pub(super) struct Cut {
     pub(super) trust_zeroes: bool,
 }
 
-/// The pieces of `work`, in order.
+/// The pieces of `work`, in order. The source is asked as patiently as it is read.
 pub(super) fn pieces(
     source: Arc<dyn BlockDevice>,
     work: &ExtentSet,
     cut: Cut,
+    patience: RetryConfig,
 ) -> impl Stream<Item = Result<Piece>> {
     let end = work.last().map_or(0, Extent::end);
-    let cutter = Cutter { source, work: work.iter(), front: None, end, ready: VecDeque::new(), cut };
+    let cutter =
+        Cutter { source, work: work.iter(), front: None, end, ready: VecDeque::new(), cut, patience };
     stream::try_unfold(cutter, async |mut cutter| Ok(cutter.next().await?.map(|piece| (piece, cutter))))
 }
 
@@ -63,6 +68,7 @@ struct Cutter<I> {
     end: u64,
     ready: VecDeque<Piece>,
     cut: Cut,
+    patience: RetryConfig,
 }
 
 impl<I: Iterator<Item = Extent>> Cutter<I> {
@@ -88,7 +94,9 @@ impl<I: Iterator<Item = Extent>> Cutter<I> {
         if !self.cut.trust_zeroes || !self.source.info().can_block_status {
             return Ok(vec![BlockStatus { extent: window, kind: BlockStatusKind::Data }]);
         }
-        let status = self.source.block_status(window).await?;
+        // Whoever is stopped drops this.
+        let never = CancellationToken::new();
+        let status = retry(&self.patience, &never, || self.source.block_status(window)).await?;
         // Without progress this would ask for ever.
         if status.first().is_none_or(|first| first.extent.offset() != window.offset()) {
             return Err(Error::new(ErrorKind::Corrupt, "ask block status", &self.source.info().identity)
@@ -147,7 +155,7 @@ mod tests {
             let bytes = Bytes::from(vec![1; usize::try_from(*length).unwrap()]);
             now(device.write_at(*offset, bytes, Durability::Cached)).unwrap();
         }
-        now(pieces(Arc::new(device), work, cut).try_collect()).unwrap()
+        now(pieces(Arc::new(device), work, cut, RetryConfig::default()).try_collect()).unwrap()
     }
 
     fn set(list: &[(u64, u64)]) -> ExtentSet {

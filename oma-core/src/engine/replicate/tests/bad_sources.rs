@@ -186,3 +186,13 @@ async fn l10_a_hole_that_holds_data_is_found_and_copied_when_promises_are_not_be
     assert!(world.run_as(&believing, &Silent).await.unwrap().outcome.is_completed());
     world.assert_replicated(2).await;
 }
+
+#[tokio::test]
+async fn block_status_that_is_not_answered_at_once_is_asked_for_again_as_a_read_is() {
+    let world = changed_world().await;
+    let faults = world.source.faults(&key("disk-2001"));
+    faults.fail_nth(crate::memory::DeviceCall::Status, 1);
+    assert!(world.run().await.outcome.is_completed());
+    assert_eq!(faults.count(), 1);
+    world.assert_replicated(2).await;
+}
