@@ -27,6 +27,8 @@ pub(super) struct ReadyVolume {
     pub(super) record: VolumeRecord,
     /// Its mark of ownership.
     pub(super) tag: VolumeTag,
+    /// Whether it is known to be as the last writer of ours left it, flushed.
+    pub(super) untouched: bool,
     /// Why its generation was advanced just now.
     pub(super) note: Option<String>,
 }
@@ -47,10 +49,16 @@ impl<'a> VolumeService<'a> {
     pub(super) async fn ensure(&self, need: &VolumeNeed) -> Result<ReadyVolume> {
         self.finish_left_over(need).await?;
         let mut note = None;
-        let record = match self.services.volumes.volume_of(&need.disk).await? {
+        let mut untouched = true;
+        let mut record = match self.services.volumes.volume_of(&need.disk).await? {
             None => self.create(need).await?,
             Some(record) => match self.services.backend.get(&record.id).await? {
-                Some(volume) => self.known(record, &volume, &mut note).await?,
+                Some(volume) => {
+                    let record = self.known(record, &volume, &mut note).await?;
+                    // Of one that a killed run left, or somebody else wrote to, nothing is known.
+                    untouched = record.stamp.is_some();
+                    record
+                }
                 None => {
                     note =
                         Some(format!("volume {} was gone from the backend: a new one is filled", record.id));
@@ -61,12 +69,18 @@ impl<'a> VolumeService<'a> {
         };
         let tag = self.tag(&need.disk, record.generation).await?;
         self.services.backend.retag(&record.id, &tag).await?;
-        let record = self.grow(record, &tag, need.capacity).await?;
-        let record = self.attach(record, &tag).await?;
-        Ok(ReadyVolume { record, tag, note })
+        if record.capacity < need.capacity {
+            record = self.grow(record, &tag, need.capacity).await?;
+            // What it looks like is no foreign write.
+            record.stamp = self.services.backend.content_stamp(&record.id).await?.filter(|_| untouched);
+        }
+        let stamp = record.stamp.take();
+        let record = VolumeRecord { stamp, ..self.attach(record, &tag).await? };
+        Ok(ReadyVolume { record, tag, untouched, note })
     }
 
-    /// Checks a recorded volume against what the backend finds now; a foreign write ends the generation (L09).
+    /// Checks a recorded volume against what the backend finds now; a foreign write ends the generation (L09), whether the
+    /// volume holds an epoch or a part of one.
     async fn known(
         &self,
         mut record: VolumeRecord,
@@ -74,14 +88,10 @@ impl<'a> VolumeService<'a> {
         note: &mut Option<String>,
     ) -> Result<VolumeRecord> {
         self.prove_ours(&record.disk, volume).await?;
-        if let (VolumeContent::Epoch(_), Some(stamp)) = (record.content, &record.stamp) {
-            let now = self.services.backend.content_stamp(&record.id).await?;
-            if now.as_ref().is_some_and(|now| now != stamp) {
-                record.generation = self.services.volumes.advance_generation(self.lease, &record.id).await?;
-                record.content = VolumeContent::Inconsistent;
-                *note =
-                    Some(format!("volume {} was written by somebody else since its last epoch", record.id));
-            }
+        if was_written(self.services, &record).await? {
+            record.generation = self.services.volumes.advance_generation(self.lease, &record.id).await?;
+            *note = Some(foreign(&record));
+            (record.content, record.stamp) = (VolumeContent::Inconsistent, None);
         }
         Ok(record)
     }
@@ -107,9 +117,6 @@ impl<'a> VolumeService<'a> {
     }
 
     async fn grow(&self, record: VolumeRecord, tag: &VolumeTag, capacity: ByteSize) -> Result<VolumeRecord> {
-        if record.capacity >= capacity {
-            return Ok(record);
-        }
         let spec = self.intent(OperationKind::Resize, &tag.disk, Some(&record.id), Some(capacity));
         self.call(&spec, || self.services.backend.resize(&record.id, tag, capacity)).await
     }
@@ -190,4 +197,22 @@ impl<'a> VolumeService<'a> {
             }
         }
     }
+}
+
+/// Whether a volume does not look any more as its last writer left it. Of one that a writer could not leave in good order,
+/// as when it was killed, nobody can tell.
+pub(super) async fn was_written(services: &Services, record: &VolumeRecord) -> Result<bool> {
+    match &record.stamp {
+        Some(stamp) => Ok(services.backend.content_stamp(&record.id).await?.as_ref() != Some(stamp)),
+        None => Ok(false),
+    }
+}
+
+/// Tells an operator of a foreign write.
+pub(super) fn foreign(record: &VolumeRecord) -> String {
+    let since = match record.content {
+        VolumeContent::Epoch(_) => "since its last epoch",
+        VolumeContent::Blank | VolumeContent::Inconsistent => "since the last run",
+    };
+    format!("volume {} was written by somebody else {since}", record.id)
 }

@@ -310,7 +310,7 @@ impl LeafHasher for MemoryDevice {
             rest = Extent::between(run.extent.end(), extent.end());
             push_run(run, &mut runs);
         }
-        Ok(HashedLeaves { runs, manner: ReadManner::ThroughCache })
+        Ok(HashedLeaves { runs, manner: ReadManner::InMemory })
     }
 }
 

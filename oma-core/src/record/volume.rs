@@ -56,7 +56,7 @@ pub struct VolumeRecord {
     pub generation: Generation,
     /// What it holds.
     pub content: VolumeContent,
-    /// The stamp of its content at the last commit.
+    /// The stamp of its content when its last writer left it; none while a run writes, and after one that could take none.
     pub stamp: Option<ContentStamp>,
     /// How it stands.
     pub status: VolumeStatus,

@@ -17,8 +17,10 @@ pub enum ReadFrom {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadManner {
-    /// Through the page cache, or it is not known how: there may be no other way, as in memory or at the other end of a link.
+    /// Through the page cache, or it is not known how: there may be no other way, as at the other end of a link.
     ThroughCache,
+    /// From memory, which is all that the device has: nothing lies behind that could hold anything else.
+    InMemory,
     /// Past the page cache, from the device.
     PastCache,
 }

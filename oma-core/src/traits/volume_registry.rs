@@ -3,7 +3,7 @@ use std::fmt;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
-use crate::record::{Lease, Operation, OperationSpec, VolumeRecord};
+use crate::record::{ContentStamp, Lease, Operation, OperationSpec, VolumeRecord};
 use crate::traits::Volume;
 use crate::{DiskRef, Generation, InstanceId, OperationId, Result, VolumeId};
 
@@ -69,14 +69,23 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     /// All volumes, by id.
     fn volumes(&self) -> BoxStream<'_, Result<VolumeRecord>>;
 
-    /// Marks a volume of the job as in mid-epoch, before its first write (L12). Idempotent.
+    /// Marks a volume of the job as in mid-epoch, before its first write (L12). Its stamp is forgotten: it is about to be
+    /// written. Idempotent.
     ///
     /// # Errors
     /// `Fenced`; `NotFound` when no disk of the job has this volume.
     async fn mark_inconsistent(&self, lease: &Lease, id: &VolumeId) -> Result<()>;
 
+    /// Keeps what the content of a volume of the job looks like now that its writer leaves it, in place of what was kept
+    /// before. The next run asks whether it still looks like that. Idempotent.
+    ///
+    /// # Errors
+    /// `Fenced`; `NotFound` when no disk of the job has this volume; `Conflict` for a volume that holds an epoch: its stamp is
+    /// that of its commit.
+    async fn keep_stamp(&self, lease: &Lease, id: &VolumeId, stamp: &ContentStamp) -> Result<()>;
+
     /// Gives a volume of the job the next generation: no change id of before matches any more (L09). Its content becomes
-    /// `Inconsistent`. Not idempotent: each call is another generation.
+    /// `Inconsistent`, its stamp is forgotten. Not idempotent: each call is another generation.
     ///
     /// # Errors
     /// `Fenced`; `NotFound` when no disk of the job has this volume.

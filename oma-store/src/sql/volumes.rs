@@ -29,8 +29,9 @@ statements! {
               content_epoch = NULL, content_stamp = NULL, status = ?, updated_at = ? WHERE volume_id = ?";
     SET_STATUS = "UPDATE ossea_volumes SET status = ?, device_path = ?, updated_at = ? WHERE volume_id = ?";
     SET_CAPACITY = "UPDATE ossea_volumes SET capacity_bytes = ?, updated_at = ? WHERE volume_id = ?";
-    SET_CONTENT = "UPDATE ossea_volumes SET content = ?, content_epoch = ?, updated_at = ? WHERE volume_id = ?";
-    SET_GENERATION = "UPDATE ossea_volumes SET generation = ?, content = ?, content_epoch = NULL, updated_at = ? WHERE volume_id = ?";
+    SET_CONTENT = "UPDATE ossea_volumes SET content = ?, content_epoch = ?, content_stamp = NULL, updated_at = ? WHERE volume_id = ?";
+    KEEP_STAMP = "UPDATE ossea_volumes SET content_stamp = ?, updated_at = ? WHERE volume_id = ?";
+    SET_GENERATION = "UPDATE ossea_volumes SET generation = ?, content = ?, content_epoch = NULL, content_stamp = NULL, updated_at = ? WHERE volume_id = ?";
     COMMIT = "UPDATE ossea_volumes SET content = ?, content_epoch = ?, content_stamp = ?, updated_at = ? \
               WHERE volume_id = ?";
 

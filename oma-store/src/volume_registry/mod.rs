@@ -3,7 +3,7 @@ mod volume;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use oma_core::record::{Lease, Operation, OperationSpec, VolumeContent, VolumeRecord};
+use oma_core::record::{ContentStamp, Lease, Operation, OperationSpec, VolumeContent, VolumeRecord};
 use oma_core::traits::{Volume, VolumeRegistry};
 use oma_core::{DiskRef, Generation, InstanceId, OperationId, VolumeId};
 
@@ -83,6 +83,11 @@ impl VolumeRegistry for SqlStore {
     async fn mark_inconsistent(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<()> {
         let marked = self.settled(|| self.mark(lease, id)).await;
         marked.map_err(|error| error.at("mark as inconsistent volume", id))
+    }
+
+    async fn keep_stamp(&self, lease: &Lease, id: &VolumeId, stamp: &ContentStamp) -> oma_core::Result<()> {
+        let kept = self.settled(|| self.stamp(lease, id, stamp)).await;
+        kept.map_err(|error| error.at("keep the stamp of volume", id))
     }
 
     async fn advance_generation(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<Generation> {

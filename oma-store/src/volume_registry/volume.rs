@@ -1,6 +1,6 @@
 //! Volumes, their devices and their links: only from here are they changed.
 
-use oma_core::record::{Lease, VolumeContent, VolumeRecord};
+use oma_core::record::{ContentStamp, Lease, VolumeContent, VolumeRecord};
 use oma_core::state::{VolumeEvent, VolumeStatus};
 use oma_core::traits::Volume;
 use oma_core::{Generation, Timestamp, VolumeId, WorkerId};
@@ -19,6 +19,18 @@ impl SqlStore {
         let (content, epoch) = content_columns(VolumeContent::Inconsistent);
         let now = tx.now().await?;
         tx.execute(volumes::SET_CONTENT, vals![content, epoch, now, id]).await?;
+        tx.commit().await
+    }
+
+    pub(super) async fn stamp(&self, lease: &Lease, id: &VolumeId, stamp: &ContentStamp) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let (_, known) = guard_volume(&mut tx, lease, id).await?;
+        if let VolumeContent::Epoch(epoch) = known.content {
+            let reason = format!("volume {id} holds epoch {epoch}; its stamp is that of its commit");
+            return Err(StoreError::Conflict(reason));
+        }
+        let now = tx.now().await?;
+        tx.execute(volumes::KEEP_STAMP, vals![stamp.0, now, id]).await?;
         tx.commit().await
     }
 

@@ -92,6 +92,10 @@ pub(crate) enum Step {
         lease: usize,
         volume: usize,
     },
+    KeepStamp {
+        lease: usize,
+        volume: usize,
+    },
     AdvanceGeneration {
         lease: usize,
         volume: usize,
@@ -205,6 +209,7 @@ fn volumes() -> impl Strategy<Value = Step> {
             .prop_map(|(lease, operation, volume, path)| Step::Complete { lease, operation, volume, path }),
         (lease.clone(), 0..6_usize).prop_map(|(lease, operation)| Step::Fail { lease, operation }),
         (lease.clone(), volume.clone()).prop_map(|(lease, volume)| Step::Mark { lease, volume }),
+        (lease.clone(), volume.clone()).prop_map(|(lease, volume)| Step::KeepStamp { lease, volume }),
         (lease.clone(), volume.clone()).prop_map(|(lease, volume)| Step::AdvanceGeneration { lease, volume }),
         (lease.clone(), volume.clone()).prop_map(|(lease, volume)| Step::Forget { lease, volume }),
         (lease.clone(), disk.clone(), volume).prop_map(|(lease, disk, volume)| Step::Export {

@@ -192,6 +192,10 @@ impl<S: Stores> World<S> {
             Step::Mark { lease, volume } => {
                 told(self.store.mark_inconsistent(&self.lease(lease), &named("volume", volume)).await)
             }
+            Step::KeepStamp { lease, volume } => {
+                let stamp = ContentStamp("left".to_owned());
+                told(self.store.keep_stamp(&self.lease(lease), &named("volume", volume), &stamp).await)
+            }
             Step::AdvanceGeneration { lease, volume } => {
                 told(self.store.advance_generation(&self.lease(lease), &named("volume", volume)).await)
             }

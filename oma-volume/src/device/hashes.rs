@@ -65,7 +65,9 @@ impl Medium {
             };
             rest = Extent::between(done.end(), extent.end());
         }
-        if from == ReadFrom::Anywhere || self.home == Home::Memory {
+        if self.home == Home::Memory {
+            manner = ReadManner::InMemory;
+        } else if from == ReadFrom::Anywhere {
             manner = ReadManner::ThroughCache;
         }
         Ok(HashedLeaves { runs, manner })

@@ -84,6 +84,7 @@ fn level(scope: &VerificationScope) -> String {
 const fn manner(manner: ReadManner) -> &'static str {
     match manner {
         ReadManner::PastCache => "past the page cache",
+        ReadManner::InMemory => "from memory, where the volume is kept",
         ReadManner::ThroughCache => "through the page cache",
     }
 }

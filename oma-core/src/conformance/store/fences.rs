@@ -82,6 +82,8 @@ async fn no_volume_moves(store: &StoreSubject, busy: &Busy, fenced: ErrorKind) {
     assert_kind(store.volumes.complete(lease, &busy.detach.id, &answer, true).await, fenced);
     assert_kind(store.volumes.fail(lease, &busy.detach.id, "no").await, fenced);
     assert_kind(store.volumes.mark_inconsistent(lease, volume).await, fenced);
+    let stamp = ContentStamp("stale".to_owned());
+    assert_kind(store.volumes.keep_stamp(lease, volume, &stamp).await, fenced);
     assert_kind(store.volumes.advance_generation(lease, volume).await, fenced);
     assert_kind(store.volumes.forget(lease, volume).await, fenced);
     let unknown = VolumeId::parse("vol-none").unwrap();

@@ -8,6 +8,8 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         an_unknown_volume_is_absent,
         volumes_are_listed_by_id,
         l12_marking_inconsistent_is_idempotent_and_only_for_the_jobs_volumes,
+        a_stamp_is_kept_until_the_volume_is_written_again,
+        the_stamp_of_an_epoch_stays_that_of_its_commit,
         l09_each_advance_of_the_generation_is_another_one,
         l03_a_new_volume_of_a_disk_takes_the_link_and_a_larger_generation,
         a_forgotten_volume_is_gone_and_its_successor_has_a_larger_generation,
@@ -53,6 +55,38 @@ async fn l12_marking_inconsistent_is_idempotent_and_only_for_the_jobs_volumes(st
     let other = store.job_of_another_vm().await;
     assert_kind(store.volumes.mark_inconsistent(&other, &volume.id).await, ErrorKind::NotFound);
     assert_kind(store.volumes.advance_generation(&other, &volume.id).await, ErrorKind::NotFound);
+}
+
+async fn a_stamp_is_kept_until_the_volume_is_written_again(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let volume = store.provision(&lease, &store.disk(&vm, KEYS[0]), "vol-1").await;
+    let kept = async || store.volumes.volume(&volume.id).await.unwrap().unwrap();
+    assert_eq!(kept().await.stamp, None);
+    let stamp = |text: &str| ContentStamp(text.to_owned());
+    for text in ["first", "second", "second"] {
+        store.volumes.keep_stamp(&lease, &volume.id, &stamp(text)).await.unwrap();
+        assert_eq!((kept().await.stamp, kept().await.content), (Some(stamp(text)), VolumeContent::Blank));
+    }
+    store.volumes.mark_inconsistent(&lease, &volume.id).await.unwrap();
+    assert_eq!(kept().await.stamp, None);
+    store.volumes.keep_stamp(&lease, &volume.id, &stamp("third")).await.unwrap();
+    assert_eq!(
+        (kept().await.stamp, kept().await.content),
+        (Some(stamp("third")), VolumeContent::Inconsistent)
+    );
+    store.volumes.advance_generation(&lease, &volume.id).await.unwrap();
+    assert_eq!(kept().await.stamp, None);
+    let other = store.job_of_another_vm().await;
+    assert_kind(store.volumes.keep_stamp(&other, &volume.id, &stamp("theirs")).await, ErrorKind::NotFound);
+}
+
+async fn the_stamp_of_an_epoch_stays_that_of_its_commit(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let lease = store.second_job(&vm).await;
+    let volume = store.volumes.volume_of(&store.disk(&vm, KEYS[0])).await.unwrap().unwrap();
+    let later = ContentStamp("later".to_owned());
+    assert_kind(store.volumes.keep_stamp(&lease, &volume.id, &later).await, ErrorKind::Conflict);
+    assert_eq!(store.volumes.volume(&volume.id).await.unwrap(), Some(volume));
 }
 
 async fn l09_each_advance_of_the_generation_is_another_one(store: StoreSubject) {

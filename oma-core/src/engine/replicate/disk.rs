@@ -7,7 +7,7 @@ use super::plan::DiskPlan;
 use crate::engine::copier::Counters;
 use crate::engine::report::DiskReport;
 use crate::engine::volumes::ReadyVolume;
-use crate::record::DiskCommit;
+use crate::record::{ContentStamp, DiskCommit, VolumeContent};
 use crate::state::ReplicationType;
 use crate::traits::{BlockDevice, PointDisk};
 use crate::{ByteSize, ExportName};
@@ -25,6 +25,10 @@ pub(super) struct RunDisk {
     pub(super) copy_time: Duration,
     pub(super) verified: Option<ByteSize>,
     pub(super) error: Option<String>,
+    /// This run has marked the volume as in mid-epoch.
+    pub(super) marked: bool,
+    /// What the volume looked like when this run left it.
+    pub(super) stamp: Option<ContentStamp>,
 }
 
 impl RunDisk {
@@ -40,6 +44,8 @@ impl RunDisk {
             copy_time: Duration::ZERO,
             verified: None,
             error: None,
+            marked: false,
+            stamp: None,
         }
     }
 
@@ -58,11 +64,19 @@ impl RunDisk {
         self.plan.as_ref().expect("planning comes before")
     }
 
+    /// Whether what the volume looks like now is what this run, or one before it, left: of any other, a stamp would hide a
+    /// foreign write.
+    pub(super) fn can_be_stamped(&self) -> bool {
+        let volume = self.ready_volume();
+        let blank = volume.record.content == VolumeContent::Blank && volume.untouched;
+        (self.marked || blank && volume.record.stamp.is_none()) && !self.counters.flush_in_doubt
+    }
+
     pub(super) fn mode(&self) -> ReplicationType {
         self.plan.as_ref().map_or(ReplicationType::Initial, |plan| plan.mode)
     }
 
-    /// What is committed of it, without the stamp.
+    /// What is committed of it.
     pub(super) fn commit(&self) -> DiskCommit {
         let record = &self.ready_volume().record;
         DiskCommit {
@@ -70,7 +84,7 @@ impl RunDisk {
             volume: record.id.clone(),
             generation: record.generation,
             change_id: self.point.change_id.clone(),
-            stamp: None,
+            stamp: self.stamp.clone(),
             extents: self.counters.pieces,
             bytes_transferred: self.counters.progress.written,
             duration: self.copy_time,

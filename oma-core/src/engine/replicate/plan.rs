@@ -1,5 +1,6 @@
 //! Decides what has to be copied of a disk: a pure function of what the source and the stores say.
 
+use crate::engine::config::TrustPolicy;
 use crate::record::{CommittedChange, JournalBasis, JournalEntry, VolumeContent};
 use crate::state::ReplicationType;
 use crate::traits::{Changes, PointDisk};
@@ -16,6 +17,10 @@ pub(super) struct Facts<'a> {
     pub(super) generation: Generation,
     /// What its volume holds.
     pub(super) content: VolumeContent,
+    /// Whether the volume is known to be as the last writer of ours left it.
+    pub(super) untouched: bool,
+    /// What is believed without a look.
+    pub(super) trust: TrustPolicy,
     /// The last committed change id that this generation still matches.
     pub(super) base: Option<CommittedChange>,
     /// What the source says has changed since `base`.
@@ -46,6 +51,8 @@ pub(super) struct DiskPlan {
     pub(super) resumed: ByteSize,
     /// Bytes of the scope that were found equal at both ends by comparing, in place of copying.
     pub(super) equal: ByteSize,
+    /// What earlier runs copied and this one does not believe without comparing it.
+    pub(super) doubted: ExtentSet,
     /// Bytes that earlier runs copied for this epoch and that are copied again, at most.
     pub(super) recopied: ByteSize,
     /// Whether the target reads as zero wherever nothing was written.
@@ -108,6 +115,10 @@ pub(super) fn decide(facts: &Facts<'_>) -> DiskPlan {
             (with_attempts(facts, &basis, changes), ExtentSet::new())
         }
     };
+    let doubted = match &facts.journal {
+        Some(journal) if doubts(facts) => journal.finished.clone(),
+        _ => ExtentSet::new(),
+    };
     let mut entry = JournalEntry { finished, ..JournalEntry::new(basis, planned) };
     let scope = entry.scope();
     let work = scope.difference(&entry.finished);
@@ -125,8 +136,9 @@ pub(super) fn decide(facts: &Facts<'_>) -> DiskPlan {
         scope,
         work,
         equal: ByteSize::ZERO,
+        doubted,
         recopied: entry.recopied,
-        blank: facts.content == VolumeContent::Blank,
+        blank: facts.content == VolumeContent::Blank && facts.untouched,
         note,
     }
 }
@@ -158,6 +170,9 @@ fn carry_over(
     let journal = same_base(facts, basis).ok_or(None)?;
     if !carries_over(&journal.basis, facts.generation, facts.endpoint, facts.point) {
         return Err(lost(journal, "tracking was reset"));
+    }
+    if doubts(facts) {
+        return Err(unseen(journal));
     }
     let since = match &facts.since_journal {
         _ if journal.basis.content == basis.content => ExtentSet::new(),
@@ -207,6 +222,18 @@ fn lost(journal: &JournalEntry, reason: &str) -> Option<String> {
     let bytes = journal.synced();
     (bytes != ByteSize::ZERO).then(|| {
         format!("{bytes} that an interrupted run had copied are copied again: the source cannot tell what changed since ({reason})")
+    })
+}
+
+/// Whether what earlier runs copied is compared before it counts.
+fn doubts(facts: &Facts<'_>) -> bool {
+    facts.trust == TrustPolicy::AlwaysCompare && !facts.untouched
+}
+
+fn unseen(journal: &JournalEntry) -> Option<String> {
+    let bytes = journal.synced();
+    (bytes != ByteSize::ZERO).then(|| {
+        format!("{bytes} that an interrupted run had copied are compared: nobody knows who wrote to the volume since")
     })
 }
 

@@ -3,7 +3,7 @@ use futures_util::stream::BoxStream;
 
 use super::error::Refusal;
 use super::{Intent, MemoryStore, State, listed};
-use crate::record::{Lease, Operation, OperationSpec, VolumeContent, VolumeRecord};
+use crate::record::{ContentStamp, Lease, Operation, OperationSpec, VolumeContent, VolumeRecord};
 use crate::state::{OperationEvent, OperationKind, OperationStatus, VolumeEvent, VolumeStatus};
 use crate::traits::{Volume, VolumeRegistry};
 use crate::{DiskRef, Generation, InstanceId, OperationId, Result, Timestamp, VolumeId, WorkerId};
@@ -65,6 +65,19 @@ impl VolumeRegistry for MemoryStore {
         self.change("mark volume inconsistent", id, |state, now| {
             let volume = state.linked_volume(lease, id)?;
             volume.content = VolumeContent::Inconsistent;
+            volume.stamp = None;
+            volume.updated_at = now;
+            Ok(())
+        })
+    }
+
+    async fn keep_stamp(&self, lease: &Lease, id: &VolumeId, stamp: &ContentStamp) -> Result<()> {
+        self.change("keep the stamp of volume", id, |state, now| {
+            let volume = state.linked_volume(lease, id)?;
+            if let VolumeContent::Epoch(epoch) = volume.content {
+                return Err(Refusal::differs("a volume that holds no epoch", format!("epoch {epoch}")));
+            }
+            volume.stamp = Some(stamp.clone());
             volume.updated_at = now;
             Ok(())
         })
@@ -283,6 +296,7 @@ impl State {
         let record = self.volume_mut(id)?;
         record.generation = largest.unwrap_or(record.generation).next();
         record.content = VolumeContent::Inconsistent;
+        record.stamp = None;
         record.updated_at = now;
         let record = record.clone();
         self.disk_mut(disk).generation = Some(record.generation);

@@ -69,6 +69,8 @@ fn facts(point: &PointDisk) -> Facts<'_> {
         changes: None,
         journal: None,
         since_journal: None,
+        untouched: true,
+        trust: TrustPolicy::Trust,
         journal_step: ByteSize::new(64),
     }
 }

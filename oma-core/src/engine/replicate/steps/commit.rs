@@ -6,15 +6,11 @@ use crate::{ErrorKind, Result};
 
 /// Commits the epoch for all disks at once and ends the job (L08).
 pub(super) async fn commit(run: &mut Run<'_>) -> Result<()> {
-    let mut commit = EpochCommit {
+    let commit = EpochCommit {
         context: run.context.id.clone(),
         epoch: run.job.epoch,
         disks: run.disks.iter().map(|disk| disk.commit()).collect(),
     };
-    for disk in &mut commit.disks {
-        disk.stamp = run.services.backend.content_stamp(&disk.volume).await?;
-    }
-    run.check_stop()?;
     let call = || run.services.change_ids.commit_epoch(&run.lease, &commit);
     let committed = retry(&run.config.retry, run.stop, call).await;
     let job = run.services.jobs.get(&run.job.id).await;

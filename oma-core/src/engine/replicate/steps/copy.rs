@@ -30,8 +30,10 @@ impl Recorder for Journal<'_> {
 
 /// Copies all disks at once. One that fails stops the others: no disk advances without all (L08).
 pub(super) async fn copy(run: &mut Run<'_>) -> Result<()> {
-    for disk in &run.disks {
-        run.services.volumes.mark_inconsistent(&run.lease, &disk.ready_volume().record.id).await?;
+    for disk in &mut run.disks {
+        let id = disk.ready_volume().record.id.clone();
+        run.services.volumes.mark_inconsistent(&run.lease, &id).await?;
+        disk.marked = true;
     }
     let mut disks = std::mem::take(&mut run.disks);
     let siblings = run.stop.child_token();

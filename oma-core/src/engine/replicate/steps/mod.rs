@@ -7,6 +7,7 @@ mod plan;
 mod provision;
 mod publish;
 mod repair;
+mod stamp;
 mod verify;
 mod withdraw;
 
@@ -31,7 +32,7 @@ const STEPS: [Step; 8] = [
     Step { name: "plan", enter: Some(JobEvent::Prepared), run: |run| Box::pin(plan::plan(run)) },
     Step { name: "copy", enter: Some(JobEvent::Copy), run: |run| Box::pin(copy::copy(run)) },
     Step { name: "verify", enter: Some(JobEvent::Copied), run: |run| Box::pin(verify::verify(run)) },
-    Step { name: "withdraw", enter: None, run: |run| Box::pin(withdraw::withdraw(run)) },
+    Step { name: "withdraw", enter: None, run: |run| Box::pin(leave(run)) },
     Step { name: "commit", enter: None, run: |run| Box::pin(commit::commit(run)) },
 ];
 
@@ -50,10 +51,20 @@ pub(super) async fn drive(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Leaves the volumes, once nothing can write to them any more.
+async fn leave(run: &mut Run<'_>) -> Result<()> {
+    withdraw::withdraw(run).await?;
+    stamp::leave(run).await
+}
+
 /// Takes back what a job that stopped short has published and frozen. What cannot be is reported and stays recorded.
 pub(super) async fn clean(run: &mut Run<'_>) {
     if let Err(error) = withdraw::withdraw(run).await {
         run.warn(format!("an export is still published: {}", error.chain()));
+    }
+    if let Err(error) = stamp::leave(run).await {
+        let lost = "if somebody else writes to a volume before the next run, that will not be noticed";
+        run.warn(format!("{lost}: {}", error.chain()));
     }
     withdraw::release(run).await;
 }

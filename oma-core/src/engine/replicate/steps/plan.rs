@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::repair::Repair;
+use super::stamp::end_generation;
 use crate::engine::config::TrustPolicy;
 use crate::engine::progress::{DiskProgress, Event};
 use crate::engine::replicate::disk::RunDisk;
@@ -15,13 +16,13 @@ use crate::{ByteSize, ChangeId, DiskKey, DiskRef, Epoch, Error, ErrorKind, Exten
 pub(super) async fn plan(run: &mut Run<'_>) -> Result<()> {
     for index in 0..run.disks.len() {
         let result = plan_disk(run, index).await;
-        let Planned { plan, source, tag } =
+        let Planned { plan, source, tag, marked } =
             result.inspect_err(|error| run.disks[index].error = Some(error.chain()))?;
         let disk = &mut run.disks[index];
-        disk.source = source;
+        (disk.source, disk.marked) = (source, marked);
         if let Some((tag, volume)) = tag.zip(disk.volume.as_mut()) {
             volume.record.generation = tag.generation;
-            volume.tag = tag;
+            (volume.tag, volume.untouched) = (tag, false);
         }
         let settled = plan.resumed + plan.equal;
         disk.counters.progress = DiskProgress {
@@ -48,6 +49,8 @@ struct Planned {
     source: Option<Arc<dyn BlockDevice>>,
     /// The volume's mark, when its generation ended.
     tag: Option<VolumeTag>,
+    /// Whether the volume was marked as in mid-epoch.
+    marked: bool,
 }
 
 async fn plan_disk(run: &Run<'_>, index: usize) -> Result<Planned> {
@@ -57,13 +60,14 @@ async fn plan_disk(run: &Run<'_>, index: usize) -> Result<Planned> {
     let mut plan = decide(&facts);
     let mut repair = Repair { run, disk, source: None };
     let differences = repair.spot_check(&plan).await?;
+    let finished = plan.finished.clone();
     let mut tag = None;
     if !differences.is_empty() {
-        let mark = end_generation(run, disk).await?;
+        let mark = end_generation(services, &run.lease, disk.ready_volume()).await?;
         let (generation, content) = (mark.generation, VolumeContent::Inconsistent);
         facts = Facts { base: None, changes: None, generation, content, ..facts };
         plan = decide(&facts);
-        plan.note = Some(doubt(&differences));
+        plan.note = Some(doubt(&differences, &finished));
         tag = Some(mark);
     }
     if let Some(damage) = damage {
@@ -80,13 +84,14 @@ async fn plan_disk(run: &Run<'_>, index: usize) -> Result<Planned> {
     services.journal.begin(&run.lease, key, &plan.journal()).await?;
     let last = services.inventory.disk(&reference(run, disk)).await?.map_or(Epoch(0), |record| record.epoch);
     let equal = repair.equal(&plan, last).await?;
-    if !equal.is_empty() {
+    let marked = !equal.is_empty();
+    if marked {
         plan.settle(&equal);
         // Only a volume in mid-epoch has finished extents; nothing is written yet (L12).
         services.volumes.mark_inconsistent(&run.lease, volume).await?;
         services.journal.begin(&run.lease, key, &plan.journal()).await?;
     }
-    Ok(Planned { plan, source: repair.source, tag })
+    Ok(Planned { plan, source: repair.source, tag, marked })
 }
 
 /// Gathers what is known of a disk; with it why its journal is not, if it was damaged.
@@ -127,6 +132,8 @@ async fn facts<'a>(run: &'a Run<'_>, disk: &'a RunDisk) -> Result<(Facts<'a>, Op
         endpoint,
         generation: volume.generation,
         content: volume.content,
+        untouched: disk.ready_volume().untouched,
+        trust: run.request.trust,
         base,
         changes,
         journal,
@@ -140,17 +147,15 @@ fn reference(run: &Run<'_>, disk: &RunDisk) -> DiskRef {
     DiskRef { context: run.context.id.clone(), key: disk.point.key.clone() }
 }
 
-/// At once and durably: no later run may build on the volume's change id, however soon this one dies (L09).
-async fn end_generation(run: &Run<'_>, disk: &RunDisk) -> Result<VolumeTag> {
-    let ready = disk.ready_volume();
-    let generation = run.services.volumes.advance_generation(&run.lease, &ready.record.id).await?;
-    let tag = VolumeTag { generation, ..ready.tag.clone() };
-    run.services.backend.retag(&ready.record.id, &tag).await?;
-    Ok(tag)
-}
-
-/// Why a change id is not trusted though the source stands by it.
-fn doubt(differences: &ExtentSet) -> String {
+/// Why a change id, or what an interrupted run had copied, is not trusted.
+fn doubt(differences: &ExtentSet, finished: &ExtentSet) -> String {
+    let copied = differences.intersection(finished);
+    if !copied.is_empty() {
+        let bytes = copied.bytes();
+        return format!(
+            "{bytes} that an interrupted run had copied differ: somebody wrote to the volume, all is compared"
+        );
+    }
     format!(
         "{} that the source says are unchanged differ: its change tracking cannot be trusted, all is compared",
         differences.bytes()

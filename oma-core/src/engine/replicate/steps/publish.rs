@@ -1,3 +1,4 @@
+use super::stamp;
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
 use crate::record::Lease;
@@ -12,12 +13,13 @@ use std::sync::Arc;
 pub(super) async fn publish(run: &mut Run<'_>) -> Result<()> {
     for index in 0..run.disks.len() {
         let result = publish_disk(run, index).await;
-        result.inspect_err(|error| run.disks[index].error = Some(error.chain()))?;
+        let note = result.inspect_err(|error| run.disks[index].error = Some(error.chain()))?;
+        note.into_iter().for_each(|note| run.warn(note));
     }
     Ok(())
 }
 
-async fn publish_disk(run: &mut Run<'_>, index: usize) -> Result<()> {
+async fn publish_disk(run: &mut Run<'_>, index: usize) -> Result<Option<String>> {
     let (services, lease) = (run.services, run.lease.clone());
     let disk = &mut run.disks[index];
     let volume = disk.ready_volume();
@@ -31,6 +33,7 @@ async fn publish_disk(run: &mut Run<'_>, index: usize) -> Result<()> {
             disk.point.capacity.bytes()
         )));
     }
+    let note = stamp::check(services, &lease, disk).await?;
     let name = ExportName::for_disk(&run.context.identity.instance_uuid, &disk.point.key)
         .map_err(|error| Error::new(ErrorKind::Invalid, "name export", &disk.point.key).with_source(error))?;
     services.exports.begin(&lease, &name, &disk.point.key, &id).await?;
@@ -38,7 +41,7 @@ async fn publish_disk(run: &mut Run<'_>, index: usize) -> Result<()> {
     disk.export = Some(name.clone());
     services.server.publish(spec(&lease, &name, device)).await?;
     services.exports.advance(&lease, &name, ExportEvent::Started).await?;
-    Ok(())
+    Ok(note)
 }
 
 fn spec(lease: &Lease, name: &ExportName, device: Arc<dyn BlockDevice>) -> ExportSpec {

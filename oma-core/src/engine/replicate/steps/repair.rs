@@ -10,7 +10,7 @@ use crate::engine::replicate::plan::DiskPlan;
 use crate::engine::replicate::run::Run;
 use crate::engine::verify::{fresh_seed, leaves};
 use crate::record::SampleSize;
-use crate::traits::BlockDevice;
+use crate::traits::{BlockDevice, ReadManner};
 use crate::{Epoch, Extent, ExtentSet, Generation, Result};
 
 /// What is compared of one disk before it is copied.
@@ -23,26 +23,38 @@ pub(super) struct Repair<'a, 'r> {
 }
 
 impl Repair<'_, '_> {
-    /// Compares some leaves that are said to be unchanged, if the policy says so; those that differ.
+    /// Compares some leaves that are not copied, if the policy says so: those that are said to be unchanged, and those that an
+    /// interrupted run had copied. Those that differ.
     pub(super) async fn spot_check(&mut self, plan: &DiskPlan) -> Result<ExtentSet> {
         let TrustPolicy::SpotCheck { permille } = self.run.request.trust else { return Ok(ExtentSet::new()) };
-        if plan.basis.base.is_none() {
+        let sample = leaves(SampleSize::Permille(permille), fresh_seed(), self.disk.point.capacity);
+        let believed = sample.difference(&plan.work);
+        if believed.is_empty() {
             return Ok(ExtentSet::new());
         }
-        let sample = leaves(SampleSize::Permille(permille), fresh_seed(), self.disk.point.capacity);
-        let unchanged = sample.difference(&plan.scope);
-        Ok(self.compare(&unchanged).await?.differences)
+        Ok(self.compare(&believed).await?.differences)
     }
 
-    /// What of the work of a full copy is equal at both ends already. Nothing is asked where nothing can be: of a volume
-    /// that never held the disk.
+    /// What of the work of a full copy is equal at both ends already, and durable. Nothing is asked where nothing can be: of a
+    /// volume that never held anything of the disk.
+    ///
+    /// What is read through a page cache is believed only of a volume that its last writer left in good order: after a failed
+    /// flush, of whomever, the cache may hold what the device does not.
     pub(super) async fn equal(&mut self, plan: &DiskPlan, last: Epoch) -> Result<ExtentSet> {
-        let held = last > Epoch(0) || self.disk.ready_volume().record.generation > Generation::FIRST;
-        if plan.basis.base.is_some() || plan.blank || plan.work.is_empty() || !held {
+        let volume = self.disk.ready_volume();
+        // A spot check may have ended the generation that the volume was opened with.
+        let generation = plan.basis.generation;
+        let held = last > Epoch(0) || generation > Generation::FIRST;
+        let untouched = volume.untouched && volume.record.generation == generation;
+        let asked = if held { plan.work.clone() } else { plan.work.intersection(&plan.doubted) };
+        if plan.basis.base.is_some() || plan.blank || asked.is_empty() {
             return Ok(ExtentSet::new());
         }
-        let found = self.compare(&plan.work).await?;
-        Ok(plan.work.difference(&found.differences))
+        let found = self.compare(&asked).await?;
+        if found.manner == ReadManner::ThroughCache && !untouched {
+            return Ok(ExtentSet::new());
+        }
+        Ok(asked.difference(&found.differences))
     }
 
     async fn compare(&mut self, scope: &ExtentSet) -> Result<Found> {

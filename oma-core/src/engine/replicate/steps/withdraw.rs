@@ -2,7 +2,7 @@ use crate::Result;
 use crate::engine::cancel::take_back;
 use crate::engine::replicate::run::Run;
 
-/// Takes every export back and closes the volumes: no request through them can land afterwards (L23).
+/// Takes every export back: no request through them can land afterwards (L23). The volumes stay open, and locked.
 ///
 /// One that fails does not keep the others; the first failure is answered, and its disk stays as it is.
 pub(super) async fn withdraw(run: &mut Run<'_>) -> Result<()> {
@@ -14,7 +14,7 @@ pub(super) async fn withdraw(run: &mut Run<'_>) -> Result<()> {
             first = first.and(Err(error));
             continue;
         }
-        (disk.export, disk.target, disk.source) = (None, None, None);
+        (disk.export, disk.source) = (None, None);
     }
     first
 }

@@ -1,5 +1,6 @@
 mod bad_sources;
 mod epochs;
+mod foreign;
 mod fragile;
 mod interrupted;
 mod repair;

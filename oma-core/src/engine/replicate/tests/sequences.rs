@@ -24,7 +24,7 @@ enum Step {
     Reset { disk: usize },
     /// A disk becomes larger.
     Grow { disk: usize },
-    /// Somebody writes to a volume between two jobs; during one, only verification would find it.
+    /// Somebody writes to a volume between two runs. After one that was killed, only a comparison would find it.
     Foreign { disk: usize, offset: u64 },
     /// A volume is gone.
     Lose { disk: usize },
@@ -237,6 +237,9 @@ impl Sequence {
         world.journal.die_at(0);
         DISKS.iter().for_each(|name| world.source.faults(&key(name)).clear());
         self.check_run(&watch, report.as_ref());
+        if report.is_some() {
+            self.check_left(&watch).await;
+        }
         if let End::Dies { power: true, .. } = end {
             self.lose_power().await;
         }
@@ -281,6 +284,21 @@ impl Sequence {
                 let torn = vec![0xa5; usize::try_from(extent.length()).unwrap()];
                 device.write_at(extent.offset(), Bytes::from(torn), Durability::Durable).await.unwrap();
             }
+        }
+    }
+
+    /// Whether the last run left the volume of a disk in good order.
+    async fn is_stamped(&self, name: &str) -> bool {
+        let Some(record) = self.world.disk(name).await else { return false };
+        self.world.store.volume_of(&record.disk).await.unwrap().is_some_and(|volume| volume.stamp.is_some())
+    }
+
+    /// A run that copied and was not killed leaves every volume in good order.
+    async fn check_left(&self, watch: &Watch) {
+        for name in DISKS {
+            let planned = watch.planned.lock().unwrap().get(name).copied();
+            let copied = planned.is_some() && planned != watch.last.lock().unwrap().get(name).copied();
+            assert!(!copied || self.is_stamped(name).await, "{name} was left without a stamp");
         }
     }
 
@@ -329,9 +347,10 @@ impl Sequence {
                 world.source.grow_disk(&world.vm, &key(DISKS[*disk]), larger).unwrap();
             }
             Step::Foreign { disk, offset } => {
-                let completed =
-                    world.jobs().await.first().is_some_and(|job| job.status == JobStatus::Completed);
-                if let Some(device) = self.device(DISKS[*disk]).await.filter(|_| completed) {
+                if self.is_stamped(DISKS[*disk]).await
+                    && let Some(device) = self.device(DISKS[*disk]).await
+                {
+                    self.forget_kept(*disk);
                     device
                         .write_at(*offset, Bytes::from_static(b"foreign"), Durability::Durable)
                         .await

@@ -1,0 +1,69 @@
+//! What volumes look like when the run leaves them: by that the next one sees whether somebody else wrote meanwhile.
+
+use crate::engine::replicate::disk::RunDisk;
+use crate::engine::replicate::run::Run;
+use crate::engine::retry::retry;
+use crate::engine::services::Services;
+use crate::engine::volumes::{ReadyVolume, foreign, was_written};
+use crate::record::{Lease, VolumeContent, VolumeTag};
+use crate::{Error, ErrorKind, Result};
+
+/// Durably ends the generation of a volume that the run has open for writing: no later run may build on its change id or
+/// its journal, however soon this one dies (L09).
+pub(super) async fn end_generation(
+    services: &Services,
+    lease: &Lease,
+    volume: &ReadyVolume,
+) -> Result<VolumeTag> {
+    let generation = services.volumes.advance_generation(lease, &volume.record.id).await?;
+    let tag = VolumeTag { generation, ..volume.tag.clone() };
+    services.backend.retag(&volume.record.id, &tag).await?;
+    Ok(tag)
+}
+
+/// Asks once more whether somebody wrote, now that nobody else can open the volume; then its generation has ended, and what
+/// an operator should know is answered.
+pub(super) async fn check(services: &Services, lease: &Lease, disk: &mut RunDisk) -> Result<Option<String>> {
+    let volume = disk.ready_volume();
+    if !was_written(services, &volume.record).await? {
+        return Ok(None);
+    }
+    let note = foreign(&volume.record);
+    let tag = end_generation(services, lease, volume).await?;
+    if let Some(volume) = &mut disk.volume {
+        (volume.record.generation, volume.record.content) = (tag.generation, VolumeContent::Inconsistent);
+        (volume.record.stamp, volume.tag, volume.untouched) = (None, tag, false);
+    }
+    Ok(Some(note))
+}
+
+/// Keeps the stamps of all volumes that nobody serves any more, while they are still locked, and closes them. What was
+/// written is flushed before: a write that is not durable may change the stamp later, or be lost.
+///
+/// One that fails does not keep the others from being closed; the first failure is answered.
+pub(super) async fn leave(run: &mut Run<'_>) -> Result<()> {
+    let mut first = Ok(());
+    for index in 0..run.disks.len() {
+        if run.disks[index].export.is_some() {
+            continue;
+        }
+        first = first.and(keep(run, index).await);
+        run.disks[index].target = None;
+    }
+    first
+}
+
+async fn keep(run: &mut Run<'_>, index: usize) -> Result<()> {
+    let (services, disk) = (run.services, &run.disks[index]);
+    let Some(target) = disk.target.as_ref().filter(|_| disk.can_be_stamped()) else { return Ok(()) };
+    let id = &disk.ready_volume().record.id;
+    let late = || Error::new(ErrorKind::Unavailable, "flush volume", id).because("it takes too long");
+    tokio::time::timeout(run.config.drain, target.flush()).await.map_err(|_| late())??;
+    let stamp = retry(&run.config.retry, run.stop, || services.backend.content_stamp(id)).await?;
+    if let Some(stamp) = &stamp {
+        let keep = || services.volumes.keep_stamp(&run.lease, id, stamp);
+        retry(&run.config.retry, run.stop, keep).await?;
+    }
+    run.disks[index].stamp = stamp;
+    Ok(())
+}
