@@ -164,3 +164,47 @@ async fn a_client_that_goes_away_leaves_nothing_running() {
     assert!(device.calls().bytes_read <= 8 * AT_ONCE);
     assert_eq!(server.withdraw(&name("disk"), raw::SOON).await.unwrap(), Drained::Graceful);
 }
+
+/// Asks for many hashes of a few leaves over a device that holds all reads, until as many run as there are processors.
+async fn queue(server: &oma_nbd::Server, hold: &Hold, requests: usize) -> Raw {
+    let mut raw = Raw::greeted(server).await.with_extended("disk", &[OMA_BLAKE3]).await.0;
+    hold.hold();
+    let asked =
+        ExtendedRequest { flags: 0, command: NBD_CMD_BLOCK_STATUS, cookie: 3, offset: 0, length: 4 * LEAF };
+    for _ in 0..requests {
+        raw.say(&asked.encode()).await;
+    }
+    hold.reached(processors()).await;
+    raw
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[tokio::test]
+async fn hashes_that_wait_for_their_turn_end_with_their_client() {
+    for leaves in [true, false] {
+        let (device, hold) = (fresh(), Hold::default());
+        fill(&device, 0, 4 * LEAF).await;
+        let held = HeldDevice::new(Arc::new(device.clone()), hold.clone());
+        let config = ServerConfig { max_requests: 16 * processors(), ..ServerConfig::default() };
+        let server = raw::server(config, Arc::new(held)).await;
+        let raw = queue(&server, &hold, 16 * processors()).await;
+        if leaves {
+            drop(raw);
+            // Until the server has seen it.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            hold.release();
+        } else {
+            let cut = server.withdraw(&name("disk"), std::time::Duration::ZERO).await;
+            assert_eq!(cut.unwrap_err().kind(), ErrorKind::Busy, "reads are in the device");
+            hold.release();
+        }
+        assert!(server.withdraw(&name("disk"), raw::SOON).await.is_ok());
+        let hashed = usize::try_from(device.calls().bytes_read / (4 * LEAF)).unwrap();
+        assert_eq!(hashed, processors(), "those that run end, of {}", 16 * processors());
+    }
+}

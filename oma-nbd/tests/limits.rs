@@ -65,6 +65,30 @@ async fn an_export_moves_no_more_in_a_second_than_it_may() {
     assert!((Duration::from_millis(7800)..Duration::from_secs(9)).contains(&took), "{took:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_hashed_for_a_client_counts_for_the_rate_of_an_export() {
+    let rate = u64::from(MIB);
+    let server = limited(ExportLimits { bytes_per_second: Some(rate), ..ExportLimits::default() }).await;
+    let contexts = [OMA_BLAKE3, BASE_ALLOCATION];
+    let mut raw = Raw::greeted(&server).await.with_extended("disk", &contexts).await.0;
+    let begun = Instant::now();
+    let ask = ExtendedRequest { flags: 0, command: NBD_CMD_BLOCK_STATUS, cookie: 1, offset: 0, length: rate };
+    for _ in 0..5 {
+        raw.ask_extended(ask, &[]).await;
+    }
+    let took = begun.elapsed();
+    // The last one is answered before its time.
+    assert!((Duration::from_millis(3800)..Duration::from_secs(5)).contains(&took), "{took:?}");
+    // What computes nothing is free.
+    let mut other = Raw::greeted(&server).await.with_extended("disk", &[BASE_ALLOCATION]).await.0;
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let begun = Instant::now();
+    for _ in 0..5 {
+        other.ask_extended(ask, &[]).await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn what_went_through_an_export_is_told_by_connection_and_outlives_it() {
     let server = limited(ExportLimits::default()).await;

@@ -1,11 +1,9 @@
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use async_trait::async_trait;
 use oma_core::traits::{BlockDevice, ReadFrom};
 use oma_core::tree::{LEAF, LeafHash, LeafRun, leaf_hashes};
 use oma_core::{Error, ErrorKind, Extent, Result};
-use tokio::sync::Semaphore;
 
 use super::{ContextStatus, MetaContext};
 use crate::leaves::{LARGEST_BLOCK, quarters, told, words};
@@ -13,21 +11,17 @@ use crate::protocol::OMA_BLAKE3;
 
 /// `x-oma:blake3`: hashes of leaves, made where the data is.
 ///
-/// One request hashes no more than [`AT_ONCE`](oma_core::tree::AT_ONCE) bytes, and no more of them run at once than there are
-/// processors: the others wait. So much is still done for a client that goes away.
+/// One request hashes no more than [`AT_ONCE`](oma_core::tree::AT_ONCE) bytes.
 #[derive(Debug)]
 pub(super) struct Hashes {
     device: Arc<dyn BlockDevice>,
-    running: Semaphore,
 }
 
 impl Hashes {
     /// The hashes of a device; `None` when its blocks are too large to tell them.
     pub(super) fn of(device: &Arc<dyn BlockDevice>) -> Option<Arc<dyn MetaContext>> {
-        let processors = available_parallelism().map_or(1, usize::from);
-        (device.info().block_sizes.minimum <= LARGEST_BLOCK).then(|| -> Arc<dyn MetaContext> {
-            Arc::new(Self { device: device.clone(), running: Semaphore::new(processors) })
-        })
+        (device.info().block_sizes.minimum <= LARGEST_BLOCK)
+            .then(|| -> Arc<dyn MetaContext> { Arc::new(Self { device: device.clone() }) })
     }
 
     fn tell(&self, run: &LeafRun, told: &mut Vec<ContextStatus>) {
@@ -58,7 +52,6 @@ impl MetaContext for Hashes {
             Error::new(ErrorKind::Invalid, "hash", &self.device.info().identity)
                 .because(format!("the first leaf of {extent} has fewer than four blocks; read it"))
         })?;
-        let _turn = self.running.acquire().await;
         let found = leaf_hashes(&*self.device, whole, ReadFrom::Anywhere).await?;
         let mut told = Vec::new();
         found.runs.iter().for_each(|run| self.tell(run, &mut told));

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 pub struct ExportLimits {
     /// Connections at once; who comes then is told so, and may come again.
     pub connections: usize,
-    /// Bytes read and written in a second, by all its connections together. A tenth of a second's worth may go at once.
+    /// Bytes read, written and hashed in a second, by all its connections together. A tenth of a second's worth may go at once.
     pub bytes_per_second: Option<u64>,
 }
 

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use oma_core::traits::{Access, BlockDevice, Drained, Export, ExportSpec};
 use oma_core::{Error, ErrorKind, Result, Retry};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -36,6 +38,8 @@ pub(super) struct Served {
     pub(super) clients: Clients,
     pub(super) stop: Stop,
     pub(super) meters: Meters,
+    /// Turns of what is computed from the data: as many at once as there are processors. The others wait.
+    pub(super) turns: Semaphore,
     limits: ExportLimits,
     pace: Pace,
     connections: TaskTracker,
@@ -70,6 +74,7 @@ impl Served {
             clients: options.clients.clone(),
             stop: Stop::default(),
             meters: Meters::default(),
+            turns: Semaphore::new(available_parallelism().map_or(1, usize::from)),
             limits: options.limits,
             pace: Pace::default(),
             connections: TaskTracker::new(),

@@ -10,11 +10,11 @@ use oma_core::Extent;
 use oma_core::traits::{Durability, InPlace};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::command::{Command, Refusal, Terms};
 use super::in_flight::InFlight;
-use super::perform::{Answer, perform};
+use super::perform::{Answer, Scene, computed, perform};
 use super::poller::Poller;
 use super::receive::{Next, Receiver};
 use super::replies::{COPIED, Replies};
@@ -69,6 +69,8 @@ pub(crate) struct Connection {
     replies: Replies,
     /// Requests whose device call did not return at once.
     in_flight: InFlight<Answered>,
+    /// Tells what only waits for its turn that nobody waits for it any more.
+    gone: DropGuard,
     /// Bytes that requests in flight hold or will hold.
     held: usize,
     /// What this connection has of the memory of all.
@@ -114,6 +116,7 @@ impl Connection {
             server,
             agreed: Arc::new(agreed),
             in_flight: InFlight::new(),
+            gone: CancellationToken::new().drop_guard(),
             held: 0,
             share,
             receiving: true,
@@ -148,8 +151,8 @@ impl Connection {
             Err(Closed::File(_) | Closed::Shrunk) => self.served().never_lend(),
             Err(_) => {}
         }
-        let Self { transport, in_flight, .. } = self;
-        drop(transport);
+        let Self { transport, in_flight, gone, .. } = self;
+        drop((transport, gone));
         in_flight.end().await;
         outcome
     }
@@ -228,7 +231,7 @@ impl Connection {
                 && !self.ended
                 && let Poll::Ready(received) = self.receiver.poll_receive(&mut self.transport, cx)?
             {
-                self.ended = received == 0;
+                self.received(received);
                 more = true;
                 (self.started, self.small) = (0, true);
             }
@@ -239,7 +242,7 @@ impl Connection {
                 if let Some(received) =
                     self.receiver.look(&mut self.poller, |buffer| transport.try_receive(buffer))?
                 {
-                    self.ended = received == 0;
+                    self.received(received);
                     more = true;
                     (self.started, self.small) = (0, true);
                 }
@@ -250,6 +253,15 @@ impl Connection {
             moved = true;
         }
         Poll::Ready(Ok(Turn::More))
+    }
+
+    /// Notes that so many bytes were received. Whoever sends no more without a goodbye has left as a rule; one that only shut
+    /// its half of the socket is answered, but for what was to be computed.
+    fn received(&mut self, bytes: usize) {
+        self.ended = bytes == 0;
+        if self.ended {
+            self.gone.token().cancel();
+        }
     }
 
     /// Starts requests that were received and fit: all of them while replies wait for the client anyway, else as many as make
@@ -315,10 +327,16 @@ impl Connection {
         if self.in_place && self.done_in_place(&request, begun, command) {
             return;
         }
+        let computed = computed(&self.agreed.contexts, command, self.receiver.data());
+        if computed > 0 {
+            self.pause = self.served().pace(computed).map(|until| Box::pin(sleep_until(until)));
+        }
         let (agreed, buffers) = (self.agreed.clone(), self.server.buffers.clone());
-        let data = self.receiver.take_data();
+        let (data, gone) = (self.receiver.take_data(), self.gone.token().clone());
         let mut call: BoxFuture<'static, Answered> = Box::pin(async move {
-            let result = perform(&agreed.export.served, &agreed.contexts, &buffers, command, data).await;
+            let (served, contexts) = (&*agreed.export.served, &agreed.contexts);
+            let scene = Scene { served, contexts, buffers: &buffers, gone: &gone };
+            let result = perform(scene, command, data).await;
             Answered { request, begun, result }
         });
         // Many calls return at once. The others are polled again with a real waker.

@@ -2,7 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 use oma_core::traits::{BlockDevice, Durability, Zeroing};
+use oma_core::tree::AT_ONCE;
 use oma_core::{Error, ErrorKind, Extent};
+use tokio::sync::SemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
 use super::command::{Command, Refusal, filter};
 use crate::protocol::{
@@ -37,14 +40,31 @@ pub(super) struct Told {
     pub(super) extents: Vec<ExtendedDescriptor>,
 }
 
+/// What calls of one connection share.
+#[derive(Debug)]
+pub(super) struct Scene<'a> {
+    pub(super) served: &'a Served,
+    /// The contexts that were agreed on.
+    pub(super) contexts: &'a [Selected],
+    pub(super) buffers: &'a Buffers,
+    /// The connection is gone: what only waits for its turn is not begun any more.
+    pub(super) gone: &'a CancellationToken,
+}
+
+/// Bytes of data that a command may have read only to compute something of them.
+pub(super) fn computed(contexts: &[Selected], command: Command, payload: &[u8]) -> u64 {
+    let Command::BlockStatus { extent, filtered, .. } = command else { return 0 };
+    let named = if filtered { filter(payload).ok() } else { None };
+    let asked = |known: &&Selected| named.as_ref().is_none_or(|named| named.contexts.contains(&known.id));
+    match contexts.iter().filter(asked).any(|known| known.context.is_computed()) {
+        true => extent.length().min(AT_ONCE),
+        false => 0,
+    }
+}
+
 /// Does a command, with its payload, and waits for its end.
-pub(super) async fn perform(
-    served: &Served,
-    contexts: &[Selected],
-    buffers: &Buffers,
-    command: Command,
-    payload: Bytes,
-) -> Result<Answer, Refusal> {
+pub(super) async fn perform(scene: Scene<'_>, command: Command, payload: Bytes) -> Result<Answer, Refusal> {
+    let Scene { served, buffers, .. } = scene;
     let device = &*served.device;
     match command {
         Command::Read { length: 0, .. } => {}
@@ -81,7 +101,7 @@ pub(super) async fn perform(
         Command::WriteZeroes { extent: None, .. } | Command::Cache { extent: None } => {}
         Command::BlockStatus { extent, one, filtered } => {
             let named = if filtered { Some(filter(&payload)?.contexts) } else { None };
-            return status(contexts, named.as_deref(), extent, one).await;
+            return status(&scene, named.as_deref(), extent, one).await;
         }
     }
     Ok(Answer::Done)
@@ -161,13 +181,13 @@ async fn write_zeroes(
 
 /// The status of an extent in the contexts that were agreed on, or in those of them that the request names.
 async fn status(
-    agreed: &[Selected],
+    scene: &Scene<'_>,
     named: Option<&[u32]>,
     extent: Extent,
     one: bool,
 ) -> Result<Answer, Refusal> {
     let wanted: Vec<_> =
-        agreed.iter().filter(|known| named.is_none_or(|ids| ids.contains(&known.id))).collect();
+        scene.contexts.iter().filter(|known| named.is_none_or(|ids| ids.contains(&known.id))).collect();
     if named.is_some_and(|ids| ids.len() != wanted.len()) {
         return Err(Refusal::new(NBD_EINVAL, "a metadata context is named twice, or was not chosen"));
     }
@@ -176,9 +196,23 @@ async fn status(
     }
     let mut told = Vec::with_capacity(wanted.len());
     for Selected { id, context } in wanted {
+        let _turn = match context.is_computed() {
+            true => Some(turn(scene).await?),
+            false => None,
+        };
         told.push(Told { context: *id, extents: descriptors(&**context, extent, one).await? });
     }
     Ok(Answer::Status(told))
+}
+
+/// The right to compute, when it is this request's turn and its client is still there.
+async fn turn<'a>(scene: &Scene<'a>) -> Result<SemaphorePermit<'a>, Refusal> {
+    let left = || Refusal::new(NBD_ESHUTDOWN, "the connection is gone");
+    tokio::select! {
+        biased;
+        () = scene.gone.cancelled() => Err(left()),
+        turn = scene.served.turns.acquire() => turn.map_err(|_| left()),
+    }
 }
 
 /// The extents of one context: neighbours with equal flags are one, the last one ends within the request.
