@@ -16,6 +16,8 @@ pub struct CopyReport {
     pub bytes_read: ByteSize,
     /// Bytes of data written to the target, zeroes not counted.
     pub bytes_written: ByteSize,
+    /// Bytes whose blocks the target shares with the source (reflink), so that nothing was read.
+    pub bytes_shared: ByteSize,
     /// Bytes that are zero at the source, by its promise or by looking at them.
     pub bytes_zero: ByteSize,
     /// How long it took, until all was on stable storage.

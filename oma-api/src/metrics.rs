@@ -58,6 +58,7 @@ fn bytes(disk: &DiskReport) -> Vec<(&'static str, u64)> {
         ("capacity", disk.capacity_bytes),
         ("read", disk.bytes_read),
         ("written", disk.bytes_written),
+        ("shared", disk.bytes_shared),
         ("zero", disk.bytes_zero),
         ("skipped", disk.bytes_skipped),
         ("resumed", disk.bytes_resumed),

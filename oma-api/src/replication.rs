@@ -65,6 +65,8 @@ pub struct DiskReport {
     pub bytes_read: ByteSize,
     /// Bytes of data written to the volume, zeroes not counted.
     pub bytes_written: ByteSize,
+    /// Bytes whose blocks the target shares with the source (reflink), so that nothing was read.
+    pub bytes_shared: ByteSize,
     /// Bytes that are zero at the source, by its promise or by looking at them.
     pub bytes_zero: ByteSize,
     /// Bytes that were not read: unchanged, or zero by the source's promise.

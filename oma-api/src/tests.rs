@@ -157,13 +157,14 @@ fn a_copy_report_says_where_the_time_went() {
         bytes_total: ByteSize::mib(1),
         bytes_read: ByteSize::kib(512),
         bytes_written: ByteSize::kib(256),
+        bytes_shared: ByteSize::ZERO,
         bytes_zero: ByteSize::kib(768),
         seconds: 0.5,
         explanation: explanation(),
     };
     let expected = json!({
         "source": "/srv/a.raw", "target": "nbd://host/a", "bytes_total": 1_048_576, "bytes_read": 524_288,
-        "bytes_written": 262_144, "bytes_zero": 786_432, "seconds": 0.5,
+        "bytes_written": 262_144, "bytes_shared": 0, "bytes_zero": 786_432, "seconds": 0.5,
         "explanation": { "bottleneck": "read", "stage_seconds": { "read": 1.5, "write": 0.25 } },
     });
     golden(&report, &expected);
@@ -197,6 +198,7 @@ fn a_replication_report_has_one_entry_per_disk() {
         capacity_bytes: ByteSize::mib(1),
         bytes_read: ByteSize::kib(128),
         bytes_written: ByteSize::kib(64),
+        bytes_shared: ByteSize::ZERO,
         bytes_zero: ByteSize::kib(64),
         bytes_skipped: ByteSize::kib(896),
         bytes_resumed: ByteSize::kib(256),
@@ -224,7 +226,7 @@ fn a_replication_report_has_one_entry_per_disk() {
         "replication_type": "incremental", "seconds": 0.5, "error": null, "warnings": [],
         "disks": [{
             "disk_key": "disk-2000", "volume_id": "vol-1", "mode": "incremental", "capacity_bytes": 1_048_576,
-            "bytes_read": 131_072, "bytes_written": 65_536, "bytes_zero": 65_536, "bytes_skipped": 917_504,
+            "bytes_read": 131_072, "bytes_written": 65_536, "bytes_shared": 0, "bytes_zero": 65_536, "bytes_skipped": 917_504,
             "bytes_resumed": 262_144, "bytes_equal": 32_768, "bytes_recopied": 65_536, "bytes_verified": null, "change_id": "b1", "seconds": 0.25,
             "explanation": { "bottleneck": "read", "stage_seconds": { "read": 1.5, "write": 0.25 } }, "error": null,
         }],

@@ -72,6 +72,9 @@ pub struct ReplicateConfig {
     pub memory: ByteSize,
     /// Whether the source is believed when it says that an extent reads as zero (L10). If not, all is read.
     pub trust_zeroes: bool,
+    /// Whether source and target may share blocks where both are files of one file system that can (reflink): nothing is read
+    /// then. A block that the medium loses is lost to both.
+    pub share_blocks: bool,
     /// Runs of zeroes of at least this size, and aligned to it, are not written as data.
     pub zero_granule: ByteSize,
     /// At most so much data is copied twice after a crash, per disk.
@@ -98,6 +101,7 @@ impl Default for ReplicateConfig {
             in_flight: 64,
             memory: ByteSize::mib(128),
             trust_zeroes: true,
+            share_blocks: true,
             zero_granule: ByteSize::kib(64),
             journal_step: ByteSize::mib(256),
             journal_interval: Duration::from_secs(2),

@@ -43,6 +43,8 @@ pub struct CopyReport {
     pub bytes_read: ByteSize,
     /// Bytes written to the target, zeroes not counted.
     pub bytes_written: ByteSize,
+    /// Bytes whose blocks the target shares with the source (reflink).
+    pub bytes_shared: ByteSize,
     /// Bytes that are zero at the source, by its promise or by looking at them.
     pub bytes_zero: ByteSize,
     /// How long it took, the last flush included.
@@ -127,6 +129,7 @@ pub async fn copy(
         bytes_total: counters.progress.total,
         bytes_read: counters.progress.read,
         bytes_written: counters.progress.written,
+        bytes_shared: counters.shared,
         bytes_zero: counters.zero,
         duration: begun.elapsed(),
         stages: counters.stages,

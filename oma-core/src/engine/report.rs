@@ -60,6 +60,8 @@ pub struct DiskReport {
     pub bytes_read: ByteSize,
     /// Bytes written to the target, zeroes not counted.
     pub bytes_written: ByteSize,
+    /// Bytes whose blocks the target shares with the source (reflink).
+    pub bytes_shared: ByteSize,
     /// Bytes that are zero at the source, by its promise or by looking at them.
     pub bytes_zero: ByteSize,
     /// Bytes not read: unchanged, or zero by the source's promise.

@@ -240,4 +240,19 @@ pub trait InPlace: Send + Sync {
     /// What is written meanwhile may be sent, in whole or in part, as with a read. A file that is truncated meanwhile
     /// sends less.
     fn lend(&self, extent: Extent) -> Option<BorrowedFd<'_>>;
+
+    /// The open file whose blocks another device may share: see [`InPlace::share`]. `None` when there is no file.
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Makes an extent hold what the same extent of another open file holds by sharing its blocks (reflink, `FICLONERANGE`):
+    /// nothing is read, and whoever writes to one of the two later does not change the other. As a write it is
+    /// [`Durability::Cached`]. `false` when that cannot be done: read and write it then.
+    ///
+    /// # Errors
+    /// As [`BlockDevice::write_at`].
+    fn share(&self, _extent: Extent, _from: BorrowedFd<'_>) -> Result<bool> {
+        Ok(false)
+    }
 }

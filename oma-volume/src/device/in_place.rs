@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use oma_core::traits::{BlockDevice, Durability, InPlace};
 use oma_core::{Extent, Result};
 
-use super::medium::{Home, Ready};
+use super::medium::{Home, Ready, Sort};
+use super::share::share;
 use super::write_out::write_out;
 use super::{FileDevice, length};
 
@@ -48,5 +49,18 @@ impl InPlace for FileDevice {
         let whole = self.medium.has_all(extent).ok()?;
         let ready = whole && (self.medium.home == Home::Memory || self.medium.is_cached(extent));
         ready.then(|| self.medium.file.as_fd())
+    }
+
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        (self.medium.sort == Sort::Regular).then(|| self.medium.file.as_fd())
+    }
+
+    fn share(&self, extent: Extent, from: BorrowedFd<'_>) -> Result<bool> {
+        self.info().check_change("share blocks", extent.offset(), extent.length())?;
+        if self.medium.sort != Sort::Regular {
+            return Ok(false);
+        }
+        let shared = self.medium.changing(extent, |file| Ok(share(from, file, extent)?));
+        shared.map_err(|error| error.at("share blocks", &self.medium.path))
     }
 }

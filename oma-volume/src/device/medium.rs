@@ -173,6 +173,14 @@ impl Medium {
         self.change(|| self.write_taken(extent.offset(), data, durability))
     }
 
+    /// Changes an extent of the file in another way than by writing to it.
+    pub(super) fn changing<T>(&self, extent: Extent, call: impl FnOnce(&File) -> Result<T>) -> Result<T> {
+        let _taken = self.ranges.take(extent);
+        let done = self.change(|| call(&self.file))?;
+        self.durable.note_unflushed();
+        Ok(done)
+    }
+
     /// Whether the file reaches to the end of an extent.
     pub(super) fn has_all(&self, extent: Extent) -> Result<bool> {
         Ok(self.sort == Sort::BlockDevice || self.end()? >= extent.end())
@@ -286,7 +294,7 @@ impl Medium {
     }
 
     /// Notes a change when it is over, so that no flush that began before forgets it.
-    fn change(&self, call: impl FnOnce() -> Result<()>) -> Result<()> {
+    fn change<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
         self.check_end()?;
         let done = call();
         self.changed.store(true, Ordering::Release);

@@ -26,6 +26,7 @@ mod in_place;
 mod medium;
 mod queue;
 mod ranges;
+mod share;
 mod status;
 #[cfg(feature = "uring")]
 mod uring;

@@ -6,6 +6,7 @@ mod block;
 mod crash;
 mod device;
 mod process;
+mod reflink;
 mod snapshots;
 mod source;
 #[cfg(feature = "uring")]

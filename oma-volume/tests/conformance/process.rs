@@ -19,7 +19,7 @@ use oma_volume::device::FileDevice;
 use tempfile::TempDir;
 
 use super::backend::open;
-use super::device;
+use super::{device, reflink};
 
 /// Set for a child of ours: what it shall do, and with which path.
 const ROLE: &str = "OMA_TEST_CHILD";
@@ -253,6 +253,7 @@ fn shared_suite(path: String) -> ExitCode {
     });
     let instant = move || shares_blocks(place);
     trials.push(conformance::trial("shared::a_snapshot_takes_no_room_of_its_own", &[], instant));
+    trials.extend(reflink::trials(place));
     conformance::run(trials)
 }
 

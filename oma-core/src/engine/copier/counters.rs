@@ -8,6 +8,7 @@ use crate::engine::progress::DiskProgress;
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::engine) struct Counters {
     pub(in crate::engine) progress: DiskProgress,
+    pub(in crate::engine) shared: ByteSize,
     pub(in crate::engine) zero: ByteSize,
     pub(in crate::engine) zero_promised: ByteSize,
     pub(in crate::engine) pieces: u64,

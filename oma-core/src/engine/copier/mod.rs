@@ -15,6 +15,7 @@ mod memory;
 mod mover;
 mod pieces;
 mod runs;
+mod share;
 mod shuttle;
 
 use std::fmt;
@@ -81,10 +82,11 @@ impl Copier<'_> {
     ///
     /// However it ends, no write of it is under way any more afterwards, unless the target hangs.
     pub(super) async fn run(&self, counters: &mut Counters) -> Result<()> {
+        let left = self.share(counters).await?;
         let mover = Mover::new(self);
         let mut flight = FuturesUnordered::new();
         let mut recording: OptionFuture<Recording<'_>> = None.into();
-        let result = self.pump(&mover, &mut flight, &mut recording, counters).await;
+        let result = self.pump(&left, &mover, &mut flight, &mut recording, counters).await;
         if result.is_err() {
             mover.give_up();
             let drained = async { while flight.next().await.is_some() {} };
@@ -105,6 +107,7 @@ impl Copier<'_> {
 
     async fn pump<'m>(
         &'m self,
+        work: &ExtentSet,
         mover: &'m Mover<'m>,
         flight: &mut FuturesUnordered<BoxFuture<'m, Result<Moved>>>,
         recording: &mut OptionFuture<Recording<'m>>,
@@ -113,7 +116,7 @@ impl Copier<'_> {
         let mut ledger = Ledger::new(self.config.journal_step, self.resumed);
         let mut is_local = mover.is_local();
         let mut depth = self.depth(is_local);
-        let planned = pieces(Arc::clone(&self.source), self.work, self.cut(), self.config.retry);
+        let planned = pieces(Arc::clone(&self.source), work, self.cut(), self.config.retry);
         let mut planned = std::pin::pin!(planned.peekable());
         let mut all_planned = false;
         let mut recording_under_way = false;

@@ -86,7 +86,7 @@ impl RunDisk {
             change_id: self.point.change_id.clone(),
             stamp: self.stamp.clone(),
             extents: self.counters.pieces,
-            bytes_transferred: self.counters.progress.written,
+            bytes_transferred: self.counters.progress.written + self.counters.shared,
             duration: self.copy_time,
         }
     }
@@ -102,6 +102,7 @@ impl RunDisk {
             capacity: self.point.capacity,
             bytes_read: self.counters.progress.read,
             bytes_written: self.counters.progress.written,
+            bytes_shared: self.counters.shared,
             bytes_zero: self.counters.zero,
             bytes_skipped: self.counters.zero_promised + ByteSize::new(outside),
             bytes_resumed: self.plan.as_ref().map_or(ByteSize::ZERO, |plan| plan.resumed),

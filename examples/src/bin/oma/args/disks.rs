@@ -89,3 +89,14 @@ impl From<ProvisioningArg> for Provisioning {
         }
     }
 }
+
+pub(crate) const REFLINK: &str = "Whether the target shares the blocks of the source where both are files of a file system that can, \
+    as XFS and Btrfs: nothing is read then; a block that the disk loses is lost to both";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReflinkArg {
+    /// Where it is possible
+    Auto,
+    /// Everything is copied
+    Never,
+}

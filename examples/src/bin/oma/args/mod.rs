@@ -12,7 +12,8 @@ use oma_core::{ByteSize, ChangeId, DiskKey, JobId, VmPath};
 
 pub(crate) use self::db::{DbArgs, DbCommand};
 pub(crate) use self::disks::MachineArgs;
-use self::disks::{DiskArgs, ProvisioningArg, SOURCE, list};
+pub(crate) use self::disks::ReflinkArg;
+use self::disks::{DiskArgs, ProvisioningArg, REFLINK, SOURCE, list};
 pub(crate) use self::serve::ServeArgs;
 use crate::disk_arg::DiskArg;
 use crate::exit;
@@ -123,6 +124,8 @@ pub(crate) struct ReplicateArgs {
     /// Read what the source says is zero or a hole, too; for a source whose word cannot be trusted
     #[arg(long)]
     pub(crate) distrust_zeroes: bool,
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN", help = REFLINK)]
+    pub(crate) reflink: ReflinkArg,
     /// Limits of hosts, datastores and the link, as JSON: see docs/limits.md
     #[arg(long, value_name = "FILE")]
     pub(crate) limits: Option<PathBuf>,
@@ -173,6 +176,8 @@ pub(crate) struct CopyArgs {
     /// At most so much a second
     #[arg(long, value_name = "SIZE")]
     pub(crate) bandwidth: Option<ByteSize>,
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN", help = REFLINK)]
+    pub(crate) reflink: ReflinkArg,
     /// Data on its way takes at most so much memory
     #[arg(long, default_value = "128MiB", value_name = "SIZE")]
     pub(crate) memory: ByteSize,

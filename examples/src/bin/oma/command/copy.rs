@@ -12,7 +12,7 @@ use oma_nbd::{Client, ClientConfig, Uri};
 use oma_volume::device::FileDevice;
 
 use super::Context;
-use crate::args::CopyArgs;
+use crate::args::{CopyArgs, ReflinkArg};
 use crate::failure::{Failed, io_error};
 use crate::signals::Signals;
 use crate::{extents_file, output, progress, report, source};
@@ -37,7 +37,8 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
         zeroing: Zeroing::Punch,
         limit: args.bandwidth.map(|_| Limit::new(&limit).map(Arc::new)).transpose()?,
     };
-    let config = ReplicateConfig { memory: args.memory, ..ReplicateConfig::default() };
+    let share_blocks = args.reflink == ReflinkArg::Auto;
+    let config = ReplicateConfig { memory: args.memory, share_blocks, ..ReplicateConfig::default() };
     let progress = progress::for_stderr();
     let copied = engine::copy(&request, &config, &*progress, signals.stop()).await;
     drop(progress);
@@ -49,6 +50,7 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
         bytes_total: done.bytes_total,
         bytes_read: done.bytes_read,
         bytes_written: done.bytes_written,
+        bytes_shared: done.bytes_shared,
         bytes_zero: done.bytes_zero,
         seconds: done.duration.as_secs_f64(),
         explanation: report::explanation(&done.stages),
@@ -57,11 +59,12 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
         output::json(&report)?;
     } else {
         output::line(format_args!(
-            "{} copied in {:.2} s: {} read, {} written, {} zero; most time in {}",
+            "{} copied in {:.2} s: {} read, {} written, {} shared, {} zero; most time in {}",
             report.bytes_total,
             report.seconds,
             report.bytes_read,
             report.bytes_written,
+            report.bytes_shared,
             report.bytes_zero,
             report.explanation.bottleneck.as_deref().unwrap_or("nothing"),
         ))?;

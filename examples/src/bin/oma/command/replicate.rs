@@ -9,7 +9,7 @@ use oma_core::{Error, ErrorKind, Result};
 
 use super::Context;
 use crate::appliance::Appliance;
-use crate::args::ReplicateArgs;
+use crate::args::{ReflinkArg, ReplicateArgs};
 use crate::failure::{Failed, io_error};
 use crate::signals::Signals;
 use crate::source::Source;
@@ -36,6 +36,7 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
     };
     let config = ReplicateConfig {
         journal_step: args.journal_step,
+        share_blocks: args.reflink == ReflinkArg::Auto,
         trust_zeroes: !args.distrust_zeroes,
         ..ReplicateConfig::default()
     };
