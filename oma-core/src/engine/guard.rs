@@ -42,7 +42,7 @@ async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> Option<T> 
     tokio::time::timeout(limit, call).await.ok()
 }
 
-fn too_late(what: &'static str, of: &impl ToString, limit: Duration) -> Error {
+pub(super) fn too_late(what: &'static str, of: &impl ToString, limit: Duration) -> Error {
     Error::new(ErrorKind::Unavailable, what, of.to_string())
         .because(format!("the source did not answer within {} s", limit.as_secs_f64()))
         // It was waited for long enough; what hangs is not asked again in this run.
@@ -77,14 +77,18 @@ impl DiskSource for GuardedSource {
     }
 }
 
-/// A disk of a guarded source. Calls in place are the machine's own and are not guarded.
+/// A disk of a guarded source. Calls in place are not guarded: whoever has a thread make them waits for the thread only so long.
 #[derive(Debug)]
-struct GuardedDevice {
+pub(super) struct GuardedDevice {
     inner: Arc<dyn BlockDevice>,
     read: Duration,
 }
 
 impl GuardedDevice {
+    pub(super) fn new(inner: Arc<dyn BlockDevice>, config: &ReplicateConfig) -> Self {
+        Self { inner, read: config.read_limit }
+    }
+
     /// A call on an extent, which every error names.
     async fn on<T>(
         &self,

@@ -91,6 +91,12 @@ impl MemoryBackend {
         self.state().faults.entry(key.clone()).or_default().clone()
     }
 
+    /// Whether somebody has a volume open for writing.
+    #[must_use]
+    pub fn is_written(&self, id: &VolumeId) -> bool {
+        self.state().volumes.get(id).is_some_and(|entry| entry.writer)
+    }
+
     /// Makes a volume disappear, as if somebody else had deleted it.
     pub fn lose(&self, id: &VolumeId) {
         self.state().volumes.remove(id);

@@ -1,4 +1,5 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -54,19 +55,29 @@ impl DeviceCall {
 /// assert_eq!(faults.count(), 0);
 /// ```
 #[derive(Clone, Debug)]
-pub struct Faults(Arc<Mutex<Plan>>);
+pub struct Faults(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    plan: Mutex<Plan>,
+    changed: Condvar,
+}
 
 #[derive(Debug)]
 struct Plan {
     kind: ErrorKind,
     retry: Retry,
     nth: Vec<(DeviceCall, u64)>,
+    from: Option<(DeviceCall, u64)>,
     reads: Option<Extent>,
     stalls: Option<Extent>,
     short: Option<Extent>,
     hidden: Option<Extent>,
     flush_stalls: bool,
     cached: bool,
+    far: Option<Extent>,
+    stalled: Option<Extent>,
+    in_place: bool,
     all: bool,
     count: u64,
 }
@@ -82,19 +93,24 @@ impl Faults {
     /// Nothing fails yet; what is made to fail, fails like this.
     #[must_use]
     pub fn new(kind: ErrorKind, retry: Retry) -> Self {
-        Self(Arc::new(Mutex::new(Plan {
+        let plan = Plan {
             kind,
             retry,
             nth: Vec::new(),
+            from: None,
             reads: None,
             stalls: None,
             short: None,
             hidden: None,
             flush_stalls: false,
             cached: false,
+            far: None,
+            stalled: None,
+            in_place: false,
             all: false,
             count: 0,
-        })))
+        };
+        Self(Arc::new(Shared { plan: Mutex::new(plan), changed: Condvar::new() }))
     }
 
     /// Changes how it fails.
@@ -108,17 +124,31 @@ impl Faults {
         self.plan().nth.push((call, nth.max(1)));
     }
 
+    /// Fails every call of a sort from the `nth` on, 1 being the next, as a disk does that is full.
+    pub fn fail_from(&self, call: DeviceCall, nth: u64) {
+        self.plan().from = Some((call, nth.max(1)));
+    }
+
     /// Fails every read that touches an extent.
     pub fn fail_reads_in(&self, extent: Extent) {
         self.plan().reads = Some(extent);
     }
 
-    /// Never answers a read that touches an extent.
+    /// Does not answer a read that touches an extent; one in place is answered once another extent is named, or
+    /// [none](Faults::clear).
     pub fn stall_reads_in(&self, extent: Extent) {
         self.plan().stalls = Some(extent);
+        self.0.changed.notify_all();
     }
 
-    /// Answers a byte too few to every read that touches an extent, which no device may.
+    /// The read in place that was the last to be kept waiting.
+    #[must_use]
+    pub fn stalled(&self) -> Option<Extent> {
+        self.plan().stalled
+    }
+
+    /// Answers a byte too few to every read that touches an extent, which no device may. In place that cannot be said: such a
+    /// read asks to be made in the other way.
     pub fn shorten_reads_in(&self, extent: Extent) {
         self.plan().short = Some(extent);
     }
@@ -138,6 +168,16 @@ impl Faults {
         self.plan().cached = true;
     }
 
+    /// Tells whoever reads in place that the content of an extent is not near.
+    pub fn move_away(&self, extent: Extent) {
+        self.plan().far = Some(extent);
+    }
+
+    /// Lets devices be used in place, as far as the inner ones can. Not cleared.
+    pub fn pass_in_place(&self) {
+        self.plan().in_place = true;
+    }
+
     /// Fails every call.
     pub fn fail_all(&self) {
         self.plan().all = true;
@@ -147,9 +187,10 @@ impl Faults {
     pub fn clear(&self) {
         let mut plan = self.plan();
         plan.nth.clear();
-        (plan.reads, plan.all) = (None, false);
+        (plan.from, plan.reads, plan.all) = (None, None, false);
         (plan.flush_stalls, plan.cached) = (false, false);
-        (plan.stalls, plan.short, plan.hidden) = (None, None, None);
+        (plan.stalls, plan.short, plan.hidden, plan.far) = (None, None, None, None);
+        self.0.changed.notify_all();
     }
 
     /// How many calls were made to fail.
@@ -159,13 +200,18 @@ impl Faults {
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check(&self, call: DeviceCall, extent: Option<Extent>, info: &DeviceInfo) -> Result<()> {
         let mut plan = self.plan();
-        let touched = plan.reads.is_some_and(|bad| extent.is_some_and(|e| e.intersection(bad).is_some()));
-        let mut fails = plan.all || (call == DeviceCall::Read && touched);
+        let mut fails = plan.all || (call == DeviceCall::Read && touches(plan.reads, extent));
+        if let Some((sort, left)) = &mut plan.from
+            && *sort == call
+        {
+            *left = left.saturating_sub(1);
+            fails |= *left == 0;
+        }
         plan.nth.retain_mut(|(sort, left)| {
             *left -= u64::from(*sort == call && *left > 0);
             fails |= *left == 0;
@@ -205,14 +251,11 @@ impl BlockDevice for FaultyDevice {
     }
 
     async fn read_at(&self, offset: u64, buffer: BytesMut) -> Result<BytesMut> {
-        let length = u64::try_from(buffer.len()).expect("a buffer is smaller than 2^64");
-        let extent = Extent::new(offset, length).ok();
+        let extent = extent(offset, &buffer);
         self.faults.check(DeviceCall::Read, extent, self.info())?;
-        let touches =
-            |bad: Option<Extent>| bad.zip(extent).is_some_and(|(bad, e)| bad.intersection(e).is_some());
         let (stalls, short) = {
             let plan = self.faults.plan();
-            (touches(plan.stalls), touches(plan.short))
+            (touches(plan.stalls, extent), touches(plan.short, extent))
         };
         if stalls {
             return std::future::pending().await;
@@ -269,12 +312,61 @@ impl BlockDevice for FaultyDevice {
     }
 
     fn in_place(&self) -> Option<&dyn InPlace> {
-        None
+        let inner = self.inner.in_place().filter(|_| self.faults.plan().in_place);
+        inner.map(|_| -> &dyn InPlace { self })
     }
 
     fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
         self.inner.leaf_hasher().map(|_| -> &dyn LeafHasher { self })
     }
+}
+
+impl FaultyDevice {
+    /// The inner device in place, once a read may be made there; `None` when it must be made in the other way.
+    fn readable(&self, offset: u64, buffer: &[u8]) -> Result<Option<&dyn InPlace>> {
+        let extent = extent(offset, buffer);
+        self.faults.check(DeviceCall::Read, extent, self.info())?;
+        let mut plan = self.faults.plan();
+        while touches(plan.stalls, extent) {
+            plan.stalled = extent;
+            plan = self.faults.0.changed.wait(plan).unwrap_or_else(PoisonError::into_inner);
+        }
+        let near = !touches(plan.far, extent) && !touches(plan.short, extent);
+        Ok(self.inner.in_place().filter(|_| near))
+    }
+}
+
+impl InPlace for FaultyDevice {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        self.readable(offset, buffer)?.map_or(Ok(false), |inner| inner.read(offset, buffer))
+    }
+
+    fn read_waiting(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        self.readable(offset, buffer)?.map_or(Ok(false), |inner| inner.read_waiting(offset, buffer))
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.faults.check(DeviceCall::Write, None, self.info())?;
+        self.inner.in_place().expect("it was there when this device's own was asked for").write(offset, data)
+    }
+
+    fn write_out(&self, extent: Extent) {
+        if let Some(inner) = self.inner.in_place() {
+            inner.write_out(extent);
+        }
+    }
+
+    fn lend(&self, _extent: Extent) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+fn extent(offset: u64, buffer: &[u8]) -> Option<Extent> {
+    Extent::new(offset, u64::try_from(buffer.len()).expect("a buffer is smaller than 2^64")).ok()
+}
+
+fn touches(bad: Option<Extent>, extent: Option<Extent>) -> bool {
+    bad.zip(extent).is_some_and(|(bad, extent)| bad.intersection(extent).is_some())
 }
 
 #[async_trait]

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use tokio_util::sync::CancellationToken;
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Copier;
 use super::admission::Ticket;
@@ -14,8 +15,9 @@ use super::counters::Counters;
 use super::known_zero::KnownZero;
 use super::pieces::Piece;
 use super::runs::{index, runs};
-use super::shuttle::{Done, STRIDE, Shuttle};
+use super::shuttle::{Done, Reads, STRIDE, Shuttle};
 use crate::engine::explain::{Stage, StageTimes};
+use crate::engine::guard::too_late;
 use crate::engine::retry::retry;
 use crate::traits::Durability;
 use crate::{ByteSize, Error, ErrorKind, Extent, Result};
@@ -53,16 +55,20 @@ pub(super) struct Mover<'m> {
     is_local: AtomicBool,
     /// Ends what is under way, when the copy is stopped and when it failed.
     stop: CancellationToken,
+    /// A thread does not see that a copy was dropped: it is told.
+    _dropped: DropGuard,
 }
 
 impl<'m> Mover<'m> {
     pub(super) fn new(copier: &'m Copier<'m>) -> Self {
         let is_local = Shuttle::fits(&*copier.source, &*copier.target);
+        let stop = copier.stop.child_token();
         Self {
             copier,
             known_zero: KnownZero::default(),
             is_local: AtomicBool::new(is_local),
-            stop: copier.stop.child_token(),
+            _dropped: stop.clone().drop_guard(),
+            stop,
         }
     }
 
@@ -106,6 +112,7 @@ impl<'m> Mover<'m> {
         let begun = Instant::now();
         let _ticket = self.admit(moved.bytes, STRIDE).await?;
         moved.stages.add(Stage::Wait, begun.elapsed());
+        let reads = Arc::<Reads>::default();
         let shuttle = Shuttle {
             source: Arc::clone(&self.copier.source),
             target: Arc::clone(&self.copier.target),
@@ -113,9 +120,11 @@ impl<'m> Mover<'m> {
             granule: self.copier.config.zero_granule,
             buffer: self.buffers().take(index(STRIDE)),
             stop: self.stop.clone(),
+            reads: Arc::clone(&reads),
         };
-        let ran = tokio::task::spawn_blocking(move || shuttle.run()).await;
-        let shuttled = match ran.map_err(tokio::task::JoinError::try_into_panic) {
+        let ran = self.joined(tokio::task::spawn_blocking(move || shuttle.run()), &reads).await;
+        let Some(ran) = ran else { return Err(self.hung(piece.extent)) };
+        let shuttled = match ran.map_err(JoinError::try_into_panic) {
             Ok(Ok(shuttled)) => shuttled,
             // The other way meets the same failure, or tries again.
             Ok(Err(error)) => {
@@ -136,6 +145,27 @@ impl<'m> Mover<'m> {
         moved.stages += stages;
         self.zero(&zeroes, moved).await?;
         Ok(true)
+    }
+
+    /// Waits for a shuttle; `None` when the source hangs. Its thread writes nothing any more once the copy has given up.
+    async fn joined<T: Send>(
+        &self,
+        mut thread: JoinHandle<T>,
+        reads: &Reads,
+    ) -> Option<Result<T, JoinError>> {
+        loop {
+            let before = reads.now();
+            match tokio::time::timeout(self.copier.config.read_limit, &mut thread).await {
+                Ok(ran) => return Some(ran),
+                Err(_) if before.is_some() && reads.now() == before => return None,
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn hung(&self, extent: Extent) -> Error {
+        let Copier { source, config, .. } = self.copier;
+        too_late("read", &format!("{extent} of {}", source.info().identity), config.read_limit)
     }
 
     /// Moves a piece between any devices.

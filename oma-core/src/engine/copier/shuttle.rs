@@ -3,6 +3,7 @@
 //! What was read is looked at and written while it is in that core's cache, and nothing is handed over in between.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -26,6 +27,25 @@ pub(super) struct Shuttle {
     pub(super) granule: ByteSize,
     pub(super) buffer: BytesMut,
     pub(super) stop: CancellationToken,
+    pub(super) reads: Arc<Reads>,
+}
+
+/// The reads of a shuttle, for whoever waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// Odd while one is under way.
+    steps: AtomicU64,
+}
+
+impl Reads {
+    /// The read that is under way, if one is.
+    pub(super) fn now(&self) -> Option<u64> {
+        Some(self.steps.load(Ordering::Relaxed)).filter(|steps| steps % 2 == 1)
+    }
+
+    fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// What became of a piece, with its buffer.
@@ -68,7 +88,10 @@ impl Shuttle {
         };
         let begun = Instant::now();
         let data = &mut self.buffer[..index(extent.length())];
-        if !source.read_waiting(extent.offset(), data)? {
+        self.reads.step();
+        let is_read = source.read_waiting(extent.offset(), data);
+        self.reads.step();
+        if !is_read? {
             return Ok(false);
         }
         let read = Instant::now();

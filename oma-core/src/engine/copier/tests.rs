@@ -1,3 +1,5 @@
+mod local;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -44,9 +46,11 @@ struct World {
     config: ReplicateConfig,
     /// Until the first run begins; the engine marks the volume before its first write.
     blank: AtomicBool,
-    /// Faults come through a wrapper, which hides that a device can be used in place.
-    in_place: bool,
+    stop: CancellationToken,
 }
+
+/// The two ways in which pieces go: over the runtime, and by a thread each between devices of this machine.
+const WAYS: [bool; 2] = [false, true];
 
 impl World {
     fn new(target: MemoryDevice, blank: bool) -> Self {
@@ -69,8 +73,16 @@ impl World {
                 ..ReplicateConfig::default()
             },
             blank: AtomicBool::new(blank),
-            in_place: false,
+            stop: CancellationToken::new(),
         }
+    }
+
+    /// The same, whose devices can be used in place or not.
+    fn in_place(self, in_place: bool) -> Self {
+        if in_place {
+            self.faults.pass_in_place();
+        }
+        self
     }
 
     /// Copies what the journal does not have yet.
@@ -91,17 +103,14 @@ impl World {
             admission: &Admission::new(Vec::new(), Memory::new(self.config.memory)),
             config: &self.config,
             progress: &Silent,
-            stop: &CancellationToken::new(),
+            stop: &self.stop,
         };
         let mut counters = Counters::default();
         (copier.run(&mut counters).await, counters)
     }
 
     fn device(&self, device: MemoryDevice) -> Arc<dyn BlockDevice> {
-        match self.in_place {
-            true => Arc::new(device),
-            false => Arc::new(FaultyDevice::new(Arc::new(device), self.faults.clone())),
-        }
+        Arc::new(FaultyDevice::new(Arc::new(device), self.faults.clone()))
     }
 
     async fn fill(&self, extents: &[(u64, u64)]) {
@@ -190,37 +199,44 @@ async fn an_empty_source_still_flushes_and_records_the_whole_disk() {
 
 #[tokio::test]
 async fn at_most_one_journal_step_is_copied_twice() {
-    let world = World::new(blank_target(), true);
-    world.fill(&[(0, CAPACITY)]).await;
-    world.faults.fail_nth(DeviceCall::Read, 30);
-    world.run().await.0.unwrap_err();
-    let first = world.source.calls().bytes_read;
-    let durable = world.journal.finished.lock().unwrap().bytes().bytes();
-    assert!(first <= durable + world.config.journal_step.bytes(), "{first} read, {durable} durable");
-    world.run().await.0.unwrap();
-    let twice = world.source.calls().bytes_read - CAPACITY;
-    assert!(twice <= world.config.journal_step.bytes(), "{twice} bytes were copied twice");
-    assert!(world.is_equal());
+    for in_place in WAYS {
+        let world = World::new(blank_target(), true).in_place(in_place);
+        world.fill(&[(0, CAPACITY)]).await;
+        world.faults.fail_from(DeviceCall::Read, 30);
+        world.run().await.0.unwrap_err();
+        let first = world.source.calls().bytes_read;
+        let durable = world.journal.finished.lock().unwrap().bytes().bytes();
+        assert!(first <= durable + world.config.journal_step.bytes(), "{first} read, {durable} durable");
+        world.faults.clear();
+        world.run().await.0.unwrap();
+        let twice = world.source.calls().bytes_read - CAPACITY;
+        assert!(twice <= world.config.journal_step.bytes(), "{twice} bytes were copied twice");
+        assert!(world.is_equal());
+    }
 }
 
 #[tokio::test]
 async fn a_failed_flush_records_nothing() {
-    let world = World::new(blank_target(), true);
-    world.fill(&[(0, 100_000)]).await;
-    world.faults.fail_nth(DeviceCall::Flush, 1);
-    let error = world.run().await.0.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(world.journal.finished.lock().unwrap().is_empty());
+    for in_place in WAYS {
+        let world = World::new(blank_target(), true).in_place(in_place);
+        world.fill(&[(0, 100_000)]).await;
+        world.faults.fail_nth(DeviceCall::Flush, 1);
+        let error = world.run().await.0.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(world.journal.finished.lock().unwrap().is_empty());
+    }
 }
 
 #[tokio::test]
 async fn l11_a_source_that_ends_early_is_an_error() {
-    let world = World::new(blank_target(), true);
-    world.fill(&[(0, CAPACITY)]).await;
-    world.source.cut(2 << 20);
-    let error = world.run().await.0.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(world.journal.finished.lock().unwrap().bytes().bytes() <= 2 << 20);
+    for in_place in WAYS {
+        let world = World::new(blank_target(), true).in_place(in_place);
+        world.fill(&[(0, CAPACITY)]).await;
+        world.source.cut(2 << 20);
+        let error = world.run().await.0.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(world.journal.finished.lock().unwrap().bytes().bytes() <= 2 << 20);
+    }
 }
 
 fn call() -> impl Strategy<Value = DeviceCall> {
@@ -245,9 +261,9 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let mut counted = Vec::new();
-            for in_place in [false, true] {
+            for in_place in WAYS {
                 let target = if blank { blank_target() } else { used_target().await };
-                let world = World { in_place, ..World::new(target, blank) };
+                let world = World::new(target, blank).in_place(in_place);
                 world.fill(&extents).await;
                 let (result, counters) = world.run().await;
                 result.unwrap();
@@ -265,15 +281,19 @@ proptest! {
     fn l15_after_any_failures_the_next_runs_end_with_an_equal_target(
         extents in prop::collection::vec((0..CAPACITY - 200_000, 1u64..200_000), 0..8),
         failures in prop::collection::vec((call(), 1u64..40), 0..4),
-        blank in any::<bool>(),
+        (blank, in_place) in any::<(bool, bool)>(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let target = if blank { blank_target() } else { used_target().await };
-            let world = World::new(target, blank);
+            let world = World::new(target, blank).in_place(in_place);
             world.fill(&extents).await;
             for (call, nth) in &failures {
                 world.faults.fail_nth(*call, *nth);
+                if in_place {
+                    // What fails on a thread is tried in the other way at once.
+                    world.faults.fail_nth(*call, *nth);
+                }
                 let _ = world.run().await.0;
                 world.faults.clear();
             }

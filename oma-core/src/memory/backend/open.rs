@@ -89,7 +89,7 @@ impl BlockDevice for OpenVolume {
     }
 
     fn in_place(&self) -> Option<&dyn InPlace> {
-        None
+        self.device.in_place()
     }
 
     fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {

@@ -24,9 +24,15 @@ async fn changed_world() -> World {
     world
 }
 
-/// A run with such a fault of one disk fails so and names disk and extent; no epoch moves, and the next run makes it.
-async fn fails_and_goes_on(fault: impl FnOnce(&Faults), kind: ErrorKind, words: &[&str]) {
+/// The same with disks of this machine.
+async fn local_world() -> World {
     let world = changed_world().await;
+    world.use_in_place(&["disk-2000", "disk-2001"]);
+    world
+}
+
+/// A run with such a fault of one disk fails so and names disk and extent; no epoch moves, and the next run makes it.
+async fn fails_and_goes_on(world: World, fault: impl Fn(&Faults), kind: ErrorKind, words: &[&str]) {
     let before = world.change_ids().await;
     let faults = world.source.faults(&key("disk-2001"));
     fault(&faults);
@@ -42,6 +48,7 @@ async fn fails_and_goes_on(fault: impl FnOnce(&Faults), kind: ErrorKind, words: 
     assert!(named <= sector().offset() && sector().offset() < named + (64 << 10), "{told}");
     assert_eq!(world.change_ids().await, before);
     faults.clear();
+    world.until_left().await;
     assert!(world.run().await.outcome.is_completed());
     world.assert_replicated(2).await;
 }
@@ -52,20 +59,32 @@ async fn a_sector_that_cannot_be_read_fails_the_run_and_is_named() {
         faults.fail_as(ErrorKind::Internal, Retry::Never);
         faults.fail_reads_in(sector());
     };
-    fails_and_goes_on(fault, ErrorKind::Internal, &["a fault was injected"]).await;
+    fails_and_goes_on(changed_world().await, fault, ErrorKind::Internal, &["a fault was injected"]).await;
+    fails_and_goes_on(local_world().await, fault, ErrorKind::Internal, &["a fault was injected"]).await;
 }
 
 #[tokio::test]
 async fn l11_a_read_that_answers_too_little_is_not_success() {
-    fails_and_goes_on(|faults| faults.shorten_reads_in(sector()), ErrorKind::Corrupt, &["it answered"]).await;
+    let fault = |faults: &Faults| faults.shorten_reads_in(sector());
+    fails_and_goes_on(changed_world().await, fault, ErrorKind::Corrupt, &["it answered"]).await;
+    fails_and_goes_on(local_world().await, fault, ErrorKind::Corrupt, &["it answered"]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_read_that_never_ends_is_ended() {
     let begun = Instant::now();
     let words = ["did not answer within"];
-    fails_and_goes_on(|faults| faults.stall_reads_in(sector()), ErrorKind::Unavailable, &words).await;
+    let fault = |faults: &Faults| faults.stall_reads_in(sector());
+    fails_and_goes_on(changed_world().await, fault, ErrorKind::Unavailable, &words).await;
     assert!(begun.elapsed() < ReplicateConfig::default().read_limit * 2, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_read_of_a_local_disk_that_never_ends_is_ended() {
+    let mut world = local_world().await;
+    world.config.read_limit = Duration::from_millis(100);
+    let fault = |faults: &Faults| faults.stall_reads_in(sector());
+    fails_and_goes_on(world, fault, ErrorKind::Unavailable, &["did not answer within"]).await;
 }
 
 /// A source whose calls hang, or that opens another size than it told.

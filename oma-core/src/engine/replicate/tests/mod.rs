@@ -96,6 +96,26 @@ impl World {
         result
     }
 
+    /// Lets a thread each move the pieces of these disks, as between devices of one machine.
+    fn use_in_place(&self, keys: &[&str]) {
+        for key in keys.iter().map(|key| self::key(key)) {
+            self.source.faults(&key).pass_in_place();
+            self.backend.faults(&key).pass_in_place();
+        }
+    }
+
+    /// Waits until no thread of a run that is over has a volume any more.
+    async fn until_left(&self) {
+        let Some(context) = self.store.by_path(&self.vm).await.unwrap() else { return };
+        for record in self.store.disks(&context.id).await.unwrap() {
+            while let Some(volume) = self.store.volume_of(&record.disk).await.unwrap()
+                && self.backend.is_written(&volume.id)
+            {
+                std::thread::yield_now();
+            }
+        }
+    }
+
     async fn run(&self) -> Report {
         self.run_as(&self.request(), &Silent).await.unwrap()
     }

@@ -172,8 +172,11 @@ struct Sequence {
 }
 
 impl Sequence {
-    fn new() -> Self {
+    fn new(in_place: bool) -> Self {
         let mut world = World::empty(&DISKS, ByteSize::new(SIZE));
+        if in_place {
+            world.use_in_place(&DISKS);
+        }
         world.config = ReplicateConfig {
             piece: ByteSize::kib(8),
             merge_gap: ByteSize::kib(2),
@@ -231,6 +234,8 @@ impl Sequence {
             Ok(report) => Some(report.unwrap()),
             Err(death) => {
                 assert!(death.into_panic().is::<&str>(), "it failed by itself");
+                // Threads die with their process; here they only end.
+                world.until_left().await;
                 None
             }
         };
@@ -381,11 +386,11 @@ fn try_sequences(count: u32) {
     let share = count.div_ceil(threads);
     let work = || {
         let config = Config { cases: share, failure_persistence: None, ..Config::default() };
-        let strategy = prop::collection::vec(step(), 1..16);
-        let tried = TestRunner::new(config).run(&strategy, |steps| {
+        let strategy = (any::<bool>(), prop::collection::vec(step(), 1..16));
+        let tried = TestRunner::new(config).run(&strategy, |(in_place, steps)| {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
-                let mut sequence = Sequence::new();
+                let mut sequence = Sequence::new(in_place);
                 for step in steps.iter().chain([&Step::Run(End::Never)]) {
                     sequence.apply(step).await;
                 }
