@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use oma_core::conformance::{
-    self, AddAutomationJob, BackendSubject, Connect, DEVICE_CAPACITY, DeviceSubject, ExportSubject,
-    SourceSubject, SourceWorld, StoreSubject, Trial, sample,
+    self, AddAutomationJob, BackendSubject, Connect, CopyJournalSubject, DEVICE_CAPACITY, DeviceSubject,
+    ExportSubject, SourceSubject, SourceWorld, StoreSubject, Trial, sample,
 };
 use oma_core::memory::{
-    ManualClock, MemoryBackend, MemoryDevice, MemoryExportServer, MemorySource, MemoryStore,
+    ManualClock, MemoryBackend, MemoryCopyJournal, MemoryDevice, MemoryExportServer, MemorySource,
+    MemoryStore,
 };
-use oma_core::traits::{BackendCapabilities, BlockDevice, Durability, Snapshots};
+use oma_core::traits::{BackendCapabilities, BlockDevice, CopyJournal, Durability, Snapshots};
 use oma_core::{ByteSize, DiskKey, Endpoint, Timestamp, VmPath};
 
 fn main() -> ExitCode {
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     trials.extend(sources());
     trials.extend(exports());
     trials.extend(stores());
+    trials.extend(copy_journals());
     conformance::run(trials)
 }
 
@@ -63,6 +66,17 @@ fn exports() -> Vec<Trial> {
             Box::pin(async move { door.connect(&name) })
         });
         ExportSubject { server, connect, guard: Box::new(()) }
+    })
+}
+
+fn copy_journals() -> Vec<Trial> {
+    conformance::cases("memory_copy_journal", &conformance::copy_journal_cases(), async || {
+        let journal = MemoryCopyJournal::default();
+        let open = move || -> BoxFuture<'static, Arc<dyn CopyJournal>> {
+            let again: Arc<dyn CopyJournal> = Arc::new(journal.clone());
+            Box::pin(std::future::ready(again))
+        };
+        CopyJournalSubject { open: Arc::new(open), guard: Box::new(()) }
     })
 }
 

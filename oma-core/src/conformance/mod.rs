@@ -18,6 +18,7 @@
 #![allow(clippy::unwrap_used, reason = "a case panics when its promise is broken")]
 
 mod block_device;
+mod copy_journal;
 mod disk_source;
 mod export_server;
 mod requirement;
@@ -29,6 +30,7 @@ mod volume_backend;
 pub use block_device::{
     DEVICE_CAPACITY, DeviceSubject, block_device_cases, read_only_device_cases, short_device_cases,
 };
+pub use copy_journal::{CopyJournalSubject, ReopenJournal, copy_journal_cases};
 pub use disk_source::{
     SourceSubject, SourceWorld, disk_source_cases, snapshot_source_cases, tracking_source_cases,
 };

@@ -1,4 +1,6 @@
-//! Copies one device to another, without records: an agent that pushes into an export, or a tool.
+//! Copies one device to another, without records but its own journal: an agent that pushes into an export, or a tool.
+
+mod resume;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,14 +8,16 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use self::resume::{Start, start};
 use super::config::ReplicateConfig;
 use super::copier::{Admission, Copier, Counters, Memory, Recorder};
 use super::explain::StageTimes;
+use super::guard::GuardedDevice;
 use super::limits::Limit;
 use super::progress::{DiskProgress, Event, Progress};
 use crate::state::ReplicationType;
-use crate::traits::{BlockDevice, Zeroing};
-use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, ExtentSet, Result};
+use crate::traits::{BlockDevice, CopyJournal, Zeroing};
+use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, ExtentSet, PointId, Result};
 
 /// What is to be copied.
 #[derive(Clone, Debug)]
@@ -32,6 +36,19 @@ pub struct CopyRequest {
     pub zeroing: Zeroing,
     /// What it may take, alone or together with other copies.
     pub limit: Option<Arc<Limit>>,
+    /// From where it goes on when it was interrupted; without, it begins again.
+    pub resume: Option<Resume>,
+}
+
+/// How a copy goes on that was interrupted.
+#[derive(Clone, Debug)]
+pub struct Resume {
+    /// The journal of this copy and no other.
+    pub journal: Arc<dyn CopyJournal>,
+    /// Names the content of the source: equal ids mean equal content.
+    pub content: PointId,
+    /// Names the target: equal names mean the same device or file.
+    pub target: String,
 }
 
 /// What a copy did.
@@ -39,6 +56,10 @@ pub struct CopyRequest {
 pub struct CopyReport {
     /// Bytes that were to be covered.
     pub bytes_total: ByteSize,
+    /// Bytes of them that earlier runs had made durable.
+    pub bytes_resumed: ByteSize,
+    /// Bytes that all runs copied more than once, at most.
+    pub bytes_recopied: ByteSize,
     /// Bytes read from the source.
     pub bytes_read: ByteSize,
     /// Bytes written to the target, zeroes not counted.
@@ -55,7 +76,11 @@ pub struct CopyReport {
 
 /// Copies, and flushes the target: when it answers, the copy is durable.
 ///
-/// It stops soon after `stop`; the target then holds a part of the copy.
+/// It stops soon after `stop`; the target then holds a part of the copy. A source that hangs is waited for as long as
+/// [`ReplicateConfig::read_limit`] says.
+///
+/// With a journal the next run copies what is missing: whatever the journal has, is durable at the target. Some of that is
+/// compared with the source before it goes on; a complete copy ends its journal.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -77,6 +102,7 @@ pub struct CopyReport {
 ///     blank: true,
 ///     zeroing: Zeroing::Punch,
 ///     limit: None,
+///     resume: None,
 /// };
 /// let report = copy(&request, &ReplicateConfig::default(), &Silent, &Default::default()).await?;
 /// assert_eq!(target.bytes(), source.bytes());
@@ -86,7 +112,9 @@ pub struct CopyReport {
 /// ```
 ///
 /// # Errors
-/// `Invalid` when the target is smaller, or is the source, and for extents beyond the source; `Cancelled`; what the devices answer.
+/// `Invalid` when the target is smaller, or is the source, and for extents beyond the source; `Cancelled`; what the devices
+/// and the journal answer. `Conflict` when the journal is of another copy, `Mismatch` when the target does not hold what it
+/// says.
 pub async fn copy(
     request: &CopyRequest,
     config: &ReplicateConfig,
@@ -94,7 +122,7 @@ pub async fn copy(
     stop: &CancellationToken,
 ) -> Result<CopyReport> {
     let begun = Instant::now();
-    let CopyRequest { key, source, target, extents, blank, zeroing, limit } = request;
+    let CopyRequest { key, source, target, extents, zeroing, limit, .. } = request;
     let capacity = source.info().capacity;
     check(&**source, &**target)?;
     if let Some(last) =
@@ -104,29 +132,41 @@ pub async fn copy(
             .because(format!("it ends beyond the source, which has {} bytes", capacity.bytes())));
     }
     let whole: ExtentSet = Extent::between(0, capacity.bytes()).into_iter().collect();
-    let work = extents.clone().unwrap_or(whole);
-    let planned = DiskProgress { total: work.bytes(), ..DiskProgress::default() };
+    let guarded: Arc<dyn BlockDevice> = Arc::new(GuardedDevice::new(Arc::clone(source), config));
+    let Start { work, resumed, recopied, blank } =
+        start(request, &guarded, extents.as_ref().unwrap_or(&whole), config, stop).await?;
+    let planned = DiskProgress {
+        total: resumed + work.bytes(),
+        done: resumed,
+        durable: resumed,
+        ..DiskProgress::default()
+    };
     let mut counters = Counters { progress: planned, ..Counters::default() };
     let mode = if extents.is_none() { ReplicationType::Initial } else { ReplicationType::Incremental };
     progress.event(Event::Planned { disk: key, mode, note: None, progress: planned });
     let copier = Copier {
         key,
-        source: Arc::clone(source),
+        source: guarded,
         target: Arc::clone(target),
         capacity,
         work: &work,
-        resumed: ByteSize::ZERO,
-        blank: *blank,
+        resumed,
+        blank,
         zeroing: *zeroing,
-        recorder: &Unrecorded,
+        recorder: &Journal(request.resume.as_ref().map(|resume| &*resume.journal)),
         admission: &Admission::new(limit.iter().cloned().collect(), Memory::new(config.memory)),
         config,
         progress,
         stop,
     };
     copier.run(&mut counters).await?;
+    if let Some(resume) = &request.resume {
+        resume.journal.end().await?;
+    }
     Ok(CopyReport {
         bytes_total: counters.progress.total,
+        bytes_resumed: resumed,
+        bytes_recopied: recopied,
         bytes_read: counters.progress.read,
         bytes_written: counters.progress.written,
         bytes_shared: counters.shared,
@@ -153,75 +193,19 @@ fn check(source: &dyn BlockDevice, target: &dyn BlockDevice) -> Result<()> {
     Ok(())
 }
 
-/// Nobody continues a copy without records.
+/// Nobody continues a copy without one.
 #[derive(Debug)]
-struct Unrecorded;
+struct Journal<'j>(Option<&'j dyn CopyJournal>);
 
 #[async_trait]
-impl Recorder for Unrecorded {
-    async fn record(&self, _finished: Extent, _durable: ByteSize) -> Result<()> {
-        Ok(())
+impl Recorder for Journal<'_> {
+    async fn record(&self, finished: Extent, _durable: ByteSize) -> Result<()> {
+        match self.0 {
+            Some(journal) => journal.record(finished).await,
+            None => Ok(()),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::Silent;
-    use crate::memory::MemoryDevice;
-    use crate::traits::Durability;
-
-    fn device(name: &str, bytes: u64) -> MemoryDevice {
-        MemoryDevice::new(name, ByteSize::new(bytes))
-    }
-
-    fn request(source: &MemoryDevice, target: &MemoryDevice) -> CopyRequest {
-        CopyRequest {
-            key: DiskKey::parse("disk").unwrap(),
-            source: Arc::new(source.clone()),
-            target: Arc::new(target.clone()),
-            extents: None,
-            blank: false,
-            zeroing: Zeroing::Punch,
-            limit: None,
-        }
-    }
-
-    async fn run(request: &CopyRequest) -> Result<CopyReport> {
-        copy(request, &ReplicateConfig::default(), &Silent, &CancellationToken::new()).await
-    }
-
-    #[tokio::test]
-    async fn only_the_extents_asked_for_are_copied_and_none_beyond_the_source_is_taken() {
-        let (source, target) = (device("a", 100_000), device("b", 200_000));
-        source.write_at(0, vec![7; 100_000].into(), Durability::Cached).await.unwrap();
-        let extents = [Extent::new(5, 10).unwrap(), Extent::new(90_000, 10_000).unwrap()];
-        let request =
-            CopyRequest { extents: Some(extents.into_iter().collect()), ..request(&source, &target) };
-        let report = run(&request).await.unwrap();
-        assert_eq!(report.bytes_written, ByteSize::new(10_010));
-        let written: Vec<usize> =
-            target.bytes().iter().enumerate().filter(|b| *b.1 != 0).map(|b| b.0).collect();
-        assert_eq!(written.len(), 10_010);
-        assert!(target.unflushed().is_empty(), "the copy is durable");
-        let beyond = [Extent::new(99_999, 2).unwrap()].into_iter().collect();
-        let refused = run(&CopyRequest { extents: Some(beyond), ..request }).await;
-        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
-    }
-
-    #[tokio::test]
-    async fn a_target_that_is_smaller_or_the_source_itself_is_refused() {
-        let (source, target) = (device("a", 100), device("b", 99));
-        assert_eq!(run(&request(&source, &target)).await.unwrap_err().kind(), ErrorKind::Invalid);
-        assert_eq!(run(&request(&source, &source)).await.unwrap_err().kind(), ErrorKind::Invalid);
-    }
-
-    #[tokio::test]
-    async fn l11_a_stopped_copy_is_no_success() {
-        let (source, target) = (device("a", 100), device("b", 100));
-        let stop = CancellationToken::new();
-        stop.cancel();
-        let stopped = copy(&request(&source, &target), &ReplicateConfig::default(), &Silent, &stop).await;
-        assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Cancelled);
-    }
-}
+mod tests;

@@ -54,7 +54,7 @@ mod zeroes;
 
 pub use cancel::cancel;
 pub use config::{ReplicateConfig, ReplicateRequest, RetryConfig, TrustPolicy, VerifyLevel};
-pub use copy::{CopyReport, CopyRequest, copy};
+pub use copy::{CopyReport, CopyRequest, Resume, copy};
 pub use explain::{Stage, StageTimes};
 pub use forecast::{Forecast, Spread, forecast};
 pub use limits::{HourlyRate, Limit, LimitConfig, Limits, LimitsConfig};

@@ -2,6 +2,7 @@
 
 mod backend;
 mod clock;
+mod copy_journal;
 mod device;
 mod exports;
 mod faulty;
@@ -13,6 +14,7 @@ mod store;
 
 pub use backend::MemoryBackend;
 pub use clock::ManualClock;
+pub use copy_journal::MemoryCopyJournal;
 pub use device::{DeviceCalls, MemoryDevice};
 pub use exports::MemoryExportServer;
 pub use faulty::{DeviceCall, Faults, FaultyDevice};

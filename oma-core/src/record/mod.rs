@@ -2,6 +2,7 @@
 
 mod change;
 mod claim;
+mod copy;
 mod export;
 mod job;
 mod journal;
@@ -15,6 +16,7 @@ mod volume;
 
 pub use change::{CbtRecord, CommittedChange, DiskAttempt, DiskCommit, EpochCommit};
 pub use claim::{ClaimLimits, ClaimRequest};
+pub use copy::{CopyBasis, CopyEntry};
 pub use export::ExportRecord;
 pub use job::{JobEnd, JobFilter, JobSpec, Lease, ReplicationJob};
 pub use journal::{JournalBasis, JournalEntry};

@@ -10,6 +10,7 @@
 mod admission;
 mod block_device;
 mod change_id_repo;
+mod copy_journal;
 mod disk_source;
 mod export_registry;
 mod export_server;
@@ -29,6 +30,7 @@ pub use block_device::{
     InPlace, Zeroing,
 };
 pub use change_id_repo::ChangeIdRepo;
+pub use copy_journal::CopyJournal;
 pub use disk_source::{Changes, DiskSource, PointDisk, PointInTime};
 pub use export_registry::ExportRegistry;
 pub use export_server::{Drained, Export, ExportServer, ExportSpec, ExportStatistics};
@@ -53,5 +55,5 @@ mod dyn_safe {
     const _: fn(&dyn InPlace, &dyn LeafHasher) = |_, _| ();
     const _: fn(&dyn JobStore, &dyn Inventory, &dyn ChangeIdRepo, &dyn ExtentJournal) = |_, _, _, _| ();
     const _: fn(&dyn VolumeRegistry, &dyn ExportRegistry, &dyn LogStore, &dyn Overview) = |_, _, _, _| ();
-    const _: fn(&dyn ReportStore) = |_| ();
+    const _: fn(&dyn ReportStore, &dyn CopyJournal) = |_, _| ();
 }
