@@ -36,6 +36,7 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
         blank: target.blank,
         zeroing: Zeroing::Punch,
         limit: args.bandwidth.map(|_| Limit::new(&limit).map(Arc::new)).transpose()?,
+        resume: None,
     };
     let share_blocks = args.reflink == ReflinkArg::Auto;
     let config = ReplicateConfig { memory: args.memory, share_blocks, ..ReplicateConfig::default() };
