@@ -74,8 +74,8 @@ pub(super) struct Copier<'r> {
 /// A journal entry under way: answers the mark it reached and the time for the flush and the entry.
 type Recording<'a> = BoxFuture<'a, Result<(u64, StageTimes)>>;
 
-/// Pieces under way before anything was tried.
-const FIRST_DEPTH: usize = 8;
+/// Pieces under way before anything was tried: few, because what is on its way fits the cache then; far sources get more soon.
+const FIRST_DEPTH: usize = 4;
 
 impl Copier<'_> {
     /// Copies everything, flushes and records it.
