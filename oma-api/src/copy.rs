@@ -12,6 +12,10 @@ pub struct CopyReport {
     pub target: String,
     /// Bytes that were covered: the source.
     pub bytes_total: ByteSize,
+    /// Bytes of them that earlier runs had made durable.
+    pub bytes_resumed: ByteSize,
+    /// Bytes that all runs copied more than once, at most.
+    pub bytes_recopied: ByteSize,
     /// Bytes read from the source.
     pub bytes_read: ByteSize,
     /// Bytes of data written to the target, zeroes not counted.

@@ -155,6 +155,8 @@ fn a_copy_report_says_where_the_time_went() {
         source: "/srv/a.raw".to_owned(),
         target: "nbd://host/a".to_owned(),
         bytes_total: ByteSize::mib(1),
+        bytes_resumed: ByteSize::kib(4),
+        bytes_recopied: ByteSize::kib(2),
         bytes_read: ByteSize::kib(512),
         bytes_written: ByteSize::kib(256),
         bytes_shared: ByteSize::ZERO,
@@ -163,7 +165,7 @@ fn a_copy_report_says_where_the_time_went() {
         explanation: explanation(),
     };
     let expected = json!({
-        "source": "/srv/a.raw", "target": "nbd://host/a", "bytes_total": 1_048_576, "bytes_read": 524_288,
+        "source": "/srv/a.raw", "target": "nbd://host/a", "bytes_total": 1_048_576, "bytes_resumed": 4096, "bytes_recopied": 2048, "bytes_read": 524_288,
         "bytes_written": 262_144, "bytes_shared": 0, "bytes_zero": 786_432, "seconds": 0.5,
         "explanation": { "bottleneck": "read", "stage_seconds": { "read": 1.5, "write": 0.25 } },
     });

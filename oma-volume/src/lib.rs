@@ -5,4 +5,6 @@ pub mod device;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(feature = "file")]
+pub mod journal;
+#[cfg(feature = "file")]
 pub mod source;

@@ -1,6 +1,7 @@
 //! Killed, interrupted, robbed of its source: the next run continues.
 
 mod moments;
+mod pushes;
 
 use std::fs;
 use std::path::Path;
@@ -16,6 +17,7 @@ const STEP: u64 = 8 * MIB;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = moments::trials();
+    trials.extend(pushes::trials());
     trials.extend([
         trial("l15_a_killed_run_is_continued_and_copies_at_most_one_step_twice", &QEMU_NBD, killed),
         trial("an_interrupted_run_says_how_to_continue_and_does", &QEMU_NBD, interrupted),

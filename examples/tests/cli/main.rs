@@ -5,6 +5,7 @@ mod bad_input;
 mod basics;
 mod broken_reads;
 mod copy;
+mod copy_journal;
 mod crash;
 mod db;
 mod demo;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     trials.extend(basics::trials());
     trials.extend(broken_reads::trials());
     trials.extend(copy::trials());
+    trials.extend(copy_journal::trials());
     trials.extend(demo::trials());
     trials.extend(qemu::trials());
     trials.extend(crash::trials());

@@ -5,6 +5,7 @@ mod backend;
 mod block;
 mod crash;
 mod device;
+mod journal;
 mod process;
 mod reflink;
 mod snapshots;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     trials.extend(crash::trials());
     trials.extend(process::trials());
     trials.extend(snapshots::trials());
+    trials.extend(journal::trials());
     trials.extend(source::trials());
     #[cfg(feature = "uring")]
     trials.extend(uring::trials());

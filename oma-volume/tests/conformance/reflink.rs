@@ -62,6 +62,7 @@ impl Pair {
             blank: false,
             zeroing,
             limit: None,
+            resume: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod appliance;
 mod args;
 mod command;
+mod copy_journal;
 mod data_dir;
 mod disk_arg;
 mod exit;

@@ -26,11 +26,17 @@ const SPEED: u64 = 48;
 /// As large as what is read at once.
 const STEP: u64 = MIB;
 
-pub(super) fn trials() -> Vec<Trial> {
+/// How often is killed in all, and from which seed on.
+pub(super) fn asked() -> (u64, u64) {
     let asked = std::env::var("OMA_TEST_KILLS");
     let kills = asked.map_or(KILLS, |asked| asked.parse().expect("OMA_TEST_KILLS is a number"));
     let asked = std::env::var("OMA_TEST_SEED");
     let seed = asked.map_or_else(|_| now(), |asked| asked.parse().expect("OMA_TEST_SEED is a number"));
+    (kills, seed)
+}
+
+pub(super) fn trials() -> Vec<Trial> {
+    let (kills, seed) = asked();
     let share = move |share: u64| {
         let name = format!("l15_killed_at_any_moment_the_next_run_completes_the_epoch_{share}");
         trial(&name, &QEMU, move || killed(kills.div_ceil(SHARES), seed.wrapping_add(share)))
@@ -43,7 +49,7 @@ fn now() -> u64 {
 }
 
 #[expect(clippy::print_stderr, reason = "a failure is repeated with it")]
-fn tell(seed: u64) {
+pub(super) fn tell(seed: u64) {
     eprintln!("OMA_TEST_SEED={seed}");
 }
 
@@ -61,10 +67,10 @@ enum Kind {
 const LIFE: [Kind; 4] = [Kind::Full, Kind::Incremental, Kind::Verify, Kind::Repair];
 
 #[derive(Debug)]
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
+    pub(super) fn below(&mut self, end: u64) -> u64 {
         self.0 = u64::from_le_bytes(noise(self.0, 8).try_into().unwrap());
         self.0 % end
     }

@@ -155,7 +155,10 @@ Examples:
     oma copy /dev/vg0/web01 'nbds://cloud.example/web01?tls-certificates=/etc/oma/tls'
     oma copy 'nbd+unix:///?socket=/run/web01.sock' /dev/vg1/web01
 
-Nothing is recorded: an interrupted copy begins again. A file that is not there is made.
+  One that goes on after it was interrupted or killed, by the same command:
+    oma copy --journal web01.journal --change-id snap1 /dev/vg0/web01-snap1 nbds://cloud.example/web01
+
+Without --journal an interrupted copy begins again. A file that is not there is made. See docs/copy.md.
 The exit code is 0 when all of the source is on stable storage at the target.";
 
 #[derive(Debug, Args)]
@@ -173,6 +176,15 @@ pub(crate) struct CopyArgs {
     /// The target reads as zero everywhere: zeroes are left out
     #[arg(long)]
     pub(crate) blank: bool,
+    /// Note what is durable in a file, removed when the copy is complete: the same command goes on with it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) journal: Option<PathBuf>,
+    /// Names the content of the source for the journal; a block device needs it, and an export that may change
+    #[arg(long, value_name = "ID", requires = "journal")]
+    pub(crate) change_id: Option<ChangeId>,
+    /// At most so much is copied twice after a crash
+    #[arg(long, default_value = "256MiB", value_name = "SIZE", requires = "journal")]
+    pub(crate) journal_step: ByteSize,
     /// At most so much a second
     #[arg(long, value_name = "SIZE")]
     pub(crate) bandwidth: Option<ByteSize>,
@@ -187,7 +199,7 @@ impl CopyArgs {
     /// The source as one disk.
     pub(crate) fn disk(&self) -> DiskArg {
         let key = DiskKey::parse("disk").expect("it is a key");
-        DiskArg { key, source: self.source.clone(), bitmap: None, change_id: None }
+        DiskArg { key, source: self.source.clone(), bitmap: None, change_id: self.change_id.clone() }
     }
 }
 

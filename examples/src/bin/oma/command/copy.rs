@@ -7,26 +7,39 @@ use oma_api::CopyReport;
 use oma_core::direct::DirectDisk;
 use oma_core::engine::{self, CopyRequest, Limit, LimitConfig, ReplicateConfig};
 use oma_core::traits::{Access, BlockDevice, Zeroing};
-use oma_core::{ByteSize, Error, Result};
+use oma_core::{ByteSize, Error, ErrorKind, Result};
 use oma_nbd::{Client, ClientConfig, Uri};
 use oma_volume::device::FileDevice;
 
 use super::Context;
 use crate::args::{CopyArgs, ReflinkArg};
+use crate::copy_journal::Journal;
 use crate::failure::{Failed, io_error};
 use crate::signals::Signals;
 use crate::{extents_file, output, progress, report, source};
 
-/// Copies one disk to another, without records.
+/// Copies one disk to another, without records but its own journal.
 pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed> {
-    let signals = Signals::listen("stopping; the target holds a part of the copy (once more: end at once)")?;
+    let signals = Signals::listen(match args.journal {
+        None => "stopping; the target holds a part of the copy (once more: end at once)",
+        Some(_) => "stopping; the same command goes on with the copy (once more: end at once)",
+    })?;
     let extents = match &args.extents {
         Some(path) => Some(extents_file::read(path).await?),
         None => None,
     };
     let arg = args.disk();
     let disk = source::disk(&arg)?;
-    let target = target(args, &*disk).await?;
+    let journal = Journal::open(args).await?;
+    let goes_on = match &journal {
+        Some(journal) => journal.goes_on().await?,
+        None => false,
+    };
+    let target = target(args, &*disk, goes_on).await?;
+    let resume = match journal {
+        Some(journal) => Some(journal.bind(args, &*disk, &*target.device).await?),
+        None => None,
+    };
     let limit = LimitConfig { bandwidth: args.bandwidth, ..LimitConfig::default() };
     let request = CopyRequest {
         key: arg.key,
@@ -36,10 +49,11 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
         blank: target.blank,
         zeroing: Zeroing::Punch,
         limit: args.bandwidth.map(|_| Limit::new(&limit).map(Arc::new)).transpose()?,
-        resume: None,
+        resume,
     };
     let share_blocks = args.reflink == ReflinkArg::Auto;
-    let config = ReplicateConfig { memory: args.memory, share_blocks, ..ReplicateConfig::default() };
+    let (memory, journal_step) = (args.memory, args.journal_step);
+    let config = ReplicateConfig { memory, journal_step, share_blocks, ..ReplicateConfig::default() };
     let progress = progress::for_stderr();
     let copied = engine::copy(&request, &config, &*progress, signals.stop()).await;
     drop(progress);
@@ -49,6 +63,8 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
         source: args.source.clone(),
         target: args.target.clone(),
         bytes_total: done.bytes_total,
+        bytes_resumed: done.bytes_resumed,
+        bytes_recopied: done.bytes_recopied,
         bytes_read: done.bytes_read,
         bytes_written: done.bytes_written,
         bytes_shared: done.bytes_shared,
@@ -59,6 +75,9 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
     if context.json {
         output::json(&report)?;
     } else {
+        if report.bytes_resumed > ByteSize::ZERO {
+            output::line(format_args!("{} of it were there already", report.bytes_resumed))?;
+        }
         output::line(format_args!(
             "{} copied in {:.2} s: {} read, {} written, {} shared, {} zero; most time in {}",
             report.bytes_total,
@@ -80,13 +99,21 @@ struct Target {
     blank: bool,
 }
 
-async fn target(args: &CopyArgs, disk: &dyn DirectDisk) -> Result<Target> {
+async fn target(args: &CopyArgs, disk: &dyn DirectDisk, goes_on: bool) -> Result<Target> {
     if source::is_uri(&args.target) {
         let client = Client::connect(&Uri::parse(&args.target)?, ClientConfig::default()).await?;
         return Ok(Target { device: Arc::new(client), blank: args.blank });
     }
-    let made = make(Path::new(&args.target), disk.describe().await?.capacity)?;
-    let device = FileDevice::open(&args.target, Access::ReadWrite).await?;
+    // What the journal tells of is not made anew.
+    let made = !goes_on && make(Path::new(&args.target), disk.describe().await?.capacity)?;
+    let device =
+        FileDevice::open(&args.target, Access::ReadWrite).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound if goes_on => {
+                Error::new(error.kind(), "go on with the copy to", &args.target)
+                    .because("it is gone; bring it back, or remove the journal to copy all again")
+            }
+            _ => error,
+        })?;
     Ok(Target { device: Arc::new(device), blank: args.blank || made })
 }
 

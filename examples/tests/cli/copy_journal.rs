@@ -1,0 +1,126 @@
+//! `oma copy --journal`: what goes on, and what is refused.
+
+use std::fs;
+
+use oma_core::conformance::{Trial, trial};
+
+use crate::world::{MIB, Ran, World, assert_same, finish, number, signal, until};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("l15_a_copy_that_was_killed_goes_on_by_its_journal", &[], goes_on),
+        trial("an_interrupted_copy_with_a_journal_says_how_to_go_on", &[], interrupted),
+        trial("l09_a_journal_goes_on_with_no_other_source_or_target", &[], refused),
+        trial("a_journal_that_is_none_or_was_damaged_is_refused", &[], damaged),
+    ]
+}
+
+const SIZE: u64 = 16 * MIB;
+
+/// A copy of which a part is done.
+struct Begun {
+    world: World,
+    journal: String,
+    source: String,
+    copy: String,
+}
+
+impl Begun {
+    /// It is ended by a signal once something is in the journal.
+    async fn new(name: &str) -> (Self, Ran) {
+        let world = World::new();
+        let [journal, source, copy] = ["journal", "source.raw", "copy.raw"].map(|name| world.text(name));
+        let begun = Self { world, journal, source, copy };
+        begun.world.full("source.raw", SIZE);
+        let child = begun.world.oma(&begun.line(&["--bandwidth", "8MiB"])).spawn().unwrap();
+        until!("something is finished", {
+            fs::read_to_string(begun.world.path("journal")).is_ok_and(|text| text.contains("\nfinished "))
+        });
+        signal(&child, name).await;
+        let ran = finish(child).await;
+        (begun, ran)
+    }
+
+    fn line<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let journal = ["--json", "copy", "--reflink", "never", "--journal", &self.journal];
+        [&journal[..], &["--journal-step", "1MiB"], more, &[&self.source, &self.copy]].concat()
+    }
+
+    async fn go_on(&self) -> Ran {
+        self.world.run(&self.line(&[])).await
+    }
+
+    async fn completes(&self) {
+        let report = self.go_on().await.ok().json();
+        let resumed = number(&report["bytes_resumed"]);
+        assert!(resumed > 0 && resumed + number(&report["bytes_read"]) == SIZE, "{report}");
+        assert!(number(&report["bytes_recopied"]) <= MIB, "{report}");
+        assert_same(&self.world.path("source.raw"), &self.world.path("copy.raw"));
+        assert!(!self.world.path("journal").exists());
+    }
+}
+
+async fn goes_on() {
+    let (begun, ran) = Begun::new("KILL").await;
+    assert_eq!(ran.code, -1);
+    begun.completes().await;
+}
+
+async fn interrupted() {
+    let (begun, ran) = Begun::new("INT").await;
+    assert!(ran.code == 130 && ran.err.contains("the same command goes on"), "{ran:?}");
+    begun.completes().await;
+}
+
+async fn refused() {
+    let (begun, _) = Begun::new("KILL").await;
+    let world = &begun.world;
+    let (journal, before) =
+        (fs::read(world.path("journal")).unwrap(), fs::read(world.path("copy.raw")).unwrap());
+    let (source, copy) = (world.path("source.raw"), world.path("copy.raw"));
+    let is_refused = async |code: i32, words: &[&str]| {
+        begun.go_on().await.refused(code, words);
+        assert!(fs::read(world.path("journal")).unwrap() == journal, "the journal stays");
+    };
+    // Another file in the place of the target, with the same content.
+    fs::rename(&copy, world.path("kept.raw")).unwrap();
+    fs::write(&copy, &before).unwrap();
+    is_refused(4, &["its target was", "remove the journal"]).await;
+    fs::remove_file(&copy).unwrap();
+    is_refused(7, &["copy.raw", "remove the journal"]).await;
+    assert!(!copy.exists(), "no other target is made");
+    fs::rename(world.path("kept.raw"), &copy).unwrap();
+    // The same file, whose content is gone.
+    fs::OpenOptions::new().write(true).truncate(true).open(&copy).unwrap().set_len(SIZE).unwrap();
+    is_refused(3, &["is not what the source has", "remove the journal"]).await;
+    fs::OpenOptions::new().write(true).open(&copy).unwrap().set_len(SIZE + 4096).unwrap();
+    is_refused(4, &["target's size"]).await;
+    fs::write(&copy, &before).unwrap();
+    // Other extents.
+    fs::write(world.path("extents"), "0 4096\n").unwrap();
+    let list = world.text("extents");
+    world.run(&begun.line(&["--extents", &list])).await.refused(4, &["list of extents"]);
+    // A source that was written.
+    let content = fs::read(&source).unwrap();
+    fs::write(&source, &content).unwrap();
+    is_refused(4, &["its source was"]).await;
+    fs::remove_file(world.path("journal")).unwrap();
+    let report = begun.go_on().await.ok().json();
+    assert_eq!(number(&report["bytes_read"]), SIZE, "{report}");
+}
+
+async fn damaged() {
+    let (begun, _) = Begun::new("KILL").await;
+    let world = &begun.world;
+    let journal = fs::read_to_string(world.path("journal")).unwrap();
+    fs::write(world.path("journal"), journal.replacen("run ", "ran ", 1)).unwrap();
+    begun.go_on().await.refused(8, &["journal", "line 2", "remove"]);
+    fs::write(world.path("journal"), "notes of somebody\n").unwrap();
+    begun.go_on().await.refused(2, &["is no journal"]);
+    assert_eq!(fs::read_to_string(world.path("journal")).unwrap(), "notes of somebody\n");
+    // A last line that was torn by the crash.
+    fs::write(world.path("journal"), &journal[..journal.len() - 3]).unwrap();
+    let report = begun.go_on().await.ok().json();
+    assert_eq!(number(&report["bytes_read"]) + number(&report["bytes_resumed"]), SIZE);
+    assert_same(&world.path("source.raw"), &world.path("copy.raw"));
+}
