@@ -17,6 +17,7 @@ use crate::lease::{OwnDisk, find_disk, guard, guard_disk};
 use crate::migrate::fingerprint;
 use crate::page::{PAGE, pages};
 use crate::record::{committed, content_columns, history, volume};
+use crate::recovery_points::commit_point;
 use crate::sql::{changes, jobs, journals, vms, volumes};
 use crate::store::SqlStore;
 
@@ -49,6 +50,7 @@ impl SqlStore {
         for (disk, part) in disks {
             commit_disk(&mut tx, &job, &disk, part, &vm.identity.endpoint, now).await?;
         }
+        commit_point(&mut tx, &job).await?;
         let status = vm.status.next(ContextEvent::Committed)?;
         tx.execute(vms::JOB_COMMITS, vals![status, commit.epoch, job.id, now, now, vm.id]).await?;
         let values = vals![next, digest, now, now, lease.job, lease.fence, lease.worker];

@@ -8,9 +8,10 @@ use crate::db::{Row, Sql, ToVal, Tx, Val, vals};
 use crate::error::{Result, StoreError};
 use crate::extent_journal;
 use crate::record;
+use crate::recovery_points::point;
 use crate::report_store::report;
 use crate::sql::checks::{self, Rule};
-use crate::sql::{changes, events, exports, jobs, journals, operations, reports, vms, volumes};
+use crate::sql::{changes, events, exports, jobs, journals, operations, points, reports, vms, volumes};
 use crate::store::SqlStore;
 
 /// Something in the database that contradicts something else, or cannot be read.
@@ -45,11 +46,14 @@ pub const RULES: &[(&str, &str)] = &[
     ("generation-ahead", "a volume has a generation that its disk never gave out"),
     ("link-to-other-disk", "a disk is linked to a volume of another disk"),
     ("link-to-deleted-volume", "a disk is linked to a volume that is recorded as deleted"),
-    ("content-of-other-epoch", "a volume holds another epoch or generation than its disk's change id is of"),
+    ("content-of-other-epoch", "a volume holds an epoch that its disk's change id contradicts"),
     ("operation-on-other-disk", "an operation is about a volume of another disk"),
     ("operation-without-volume", "an operation is completed and names no volume"),
     ("operation-end", "an operation's state and its end contradict each other"),
     ("operations-at-once", "two operations of one disk have not ended"),
+    ("point-of-other-vm", "a recovery point was made by a job of another VM"),
+    ("point-without-commit", "a recovery point is ready though its job did not complete its epoch"),
+    ("points-of-one-epoch", "two recovery points of one VM are ready and of one epoch"),
     ("journal-without-job", "a disk that belongs to no job has a journal of what was copied"),
     ("journal-of-committed-disk", "a committed disk still has a journal of what was copied"),
     ("export-of-ended-job", "an export is not stopped though its job has ended"),
@@ -139,6 +143,7 @@ const TABLES: &[(Key, Sql, Record)] = &[
     (Key::Int("id"), changes::SCAN, |row| record::history(row).map(drop)),
     (Key::Int("id"), events::AFTER, |row| record::event(row).map(drop)),
     (Key::Text("job_id"), reports::SCAN, |row| report(row).map(drop)),
+    (Key::Text("id"), points::SCAN, |row| point(row).map(drop)),
     (Key::Int("seq"), changes::OF_COMPLETED, covered),
 ];
 

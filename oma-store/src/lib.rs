@@ -29,6 +29,7 @@ mod inventory;
 mod job_store;
 mod log_store;
 mod overview;
+mod recovery_points;
 mod report_store;
 mod volume_registry;
 

@@ -103,7 +103,7 @@ async fn import_refused() {
     into("new", &world.text("cut")).await.refused(8, &["line", "cut", "nothing was imported"]);
     fs::write(world.path("changed"), text.replacen("\"b0\"", "\"b7\"", 1)).unwrap();
     into("new", &world.text("changed")).await.refused(8, &["fingerprint", "nothing was imported"]);
-    fs::write(world.path("newer"), text.replacen("\"schema\":4", "\"schema\":5", 1)).unwrap();
+    fs::write(world.path("newer"), text.replacen("\"schema\":5", "\"schema\":6", 1)).unwrap();
     into("new", &world.text("newer")).await.refused(2, &["schema 5", "use the program that wrote it"]);
     into("new", &world.text("source.raw")).await.refused(2, &["no export of an OMA database"]);
     into("new", &file).await.ok();
@@ -132,7 +132,7 @@ async fn status() {
     assert!(!world.path("data").exists());
     let migrated = world.run(&["db", "migrate"]).await.ok();
     assert!(
-        migrated.out.contains("version 4, as needed") && migrated.out.contains("deployment"),
+        migrated.out.contains("version 5, as needed") && migrated.out.contains("deployment"),
         "{}",
         migrated.out
     );

@@ -1,5 +1,5 @@
 //! What every store promises: [`JobStore`], [`Inventory`], [`ChangeIdRepo`], [`ExtentJournal`], [`VolumeRegistry`],
-//! [`ExportRegistry`], [`LogStore`], [`Overview`] and [`ReportStore`] over the same records.
+//! [`ExportRegistry`], [`LogStore`], [`Overview`], [`ReportStore`] and [`RecoveryPoints`] over the same records.
 
 mod attempts;
 mod bounds;
@@ -15,6 +15,7 @@ mod lines;
 mod logs;
 mod operations;
 mod overview;
+mod points;
 mod queue;
 mod races;
 mod reports;
@@ -38,8 +39,8 @@ use crate::record::{
 };
 use crate::state::{JobEvent, OperationKind, ReplicationType};
 use crate::traits::{
-    ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, LogStore, Overview, ReportStore,
-    Volume, VolumeRegistry,
+    ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, LogStore, Overview, RecoveryPoints,
+    ReportStore, Volume, VolumeRegistry,
 };
 use crate::{
     AutomationJobId, ByteSize, ChangeId, Clock, ContextId, DiskKey, DiskRef, Endpoint, ErrorKind, ExportName,
@@ -70,6 +71,8 @@ pub struct StoreSubject {
     pub overview: Arc<dyn Overview>,
     /// Its verification reports.
     pub reports: Arc<dyn ReportStore>,
+    /// Its recovery points.
+    pub points: Arc<dyn RecoveryPoints>,
     /// How it comes to know an automation job.
     pub automation: AddAutomationJob,
     /// The clock that it goes by.
@@ -83,7 +86,7 @@ impl StoreSubject {
     pub fn new<S>(store: Arc<S>, automation: AddAutomationJob, clock: Arc<ManualClock>, guard: Guard) -> Self
     where
         S: JobStore + Inventory + ChangeIdRepo + ExtentJournal,
-        S: VolumeRegistry + ExportRegistry + LogStore + Overview + ReportStore,
+        S: VolumeRegistry + ExportRegistry + LogStore + Overview + ReportStore + RecoveryPoints,
     {
         Self {
             jobs: store.clone(),
@@ -94,7 +97,8 @@ impl StoreSubject {
             exports: store.clone(),
             logs: store.clone(),
             overview: store.clone(),
-            reports: store,
+            reports: store.clone(),
+            points: store,
             automation,
             clock,
             guard,
@@ -131,6 +135,7 @@ pub fn store_cases() -> Vec<Case<StoreSubject>> {
     all.extend(retention::cases());
     all.extend(overview::cases());
     all.extend(reports::cases());
+    all.extend(points::cases());
     all
 }
 

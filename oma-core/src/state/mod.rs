@@ -6,6 +6,7 @@
 //! disk sync        pending → syncing → completed | failed
 //! operation        pending → executing → completed | failed | cancelled
 //! volume           creating → created → attached ⇄ detached → deleting → deleted; condemned = delete planned
+//! recovery point   creating → taken → ready → deleting
 //! export           starting → running → draining → stopped
 //! VM context       discovered → replicating → ready_for_failover; failed, cleanup_required
 //! ```
@@ -18,6 +19,7 @@ mod export;
 mod job;
 mod log;
 mod operation;
+mod point;
 mod volume;
 
 pub use context::{ContextEvent, ContextStatus};
@@ -26,6 +28,7 @@ pub use export::{ExportEvent, ExportStatus};
 pub use job::{JobEvent, JobStatus, ReplicationType};
 pub use log::{LineStream, LogLevel};
 pub use operation::{OperationEvent, OperationKind, OperationStatus};
+pub use point::{PointEvent, PointStatus};
 pub use volume::{VolumeEvent, VolumeStatus};
 
 /// An event that a state does not allow.

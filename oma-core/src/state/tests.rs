@@ -41,7 +41,8 @@ fn stored_labels_never_change() {
         ExportStatus,
         ContextStatus,
         LogLevel,
-        LineStream
+        LineStream,
+        PointStatus
     );
     assert_eq!(
         labels,
@@ -56,6 +57,7 @@ fn stored_labels_never_change() {
             "discovered replicating ready_for_failover failed_over_test failed_over_live completed failed cleanup_required",
             "DEBUG INFO WARN ERROR",
             "stdout stderr",
+            "creating taken ready deleting",
         ]
     );
 }

@@ -25,7 +25,8 @@ pub trait ChangeIdRepo: fmt::Debug + Send + Sync + 'static {
     async fn begin(&self, lease: &Lease, attempt: &DiskAttempt) -> Result<()>;
 
     /// Makes an epoch the last one, in one transaction: change ids of all its disks, history, content and stamp of all
-    /// volumes, disks `completed`, journals removed, VM `ready_for_failover`, job `completed`, lease given back.
+    /// volumes, disks `completed`, journals removed, the job's `taken` recovery point `ready`, VM `ready_for_failover`, job
+    /// `completed`, lease given back.
     ///
     /// Idempotent: once more with the same lease and the same commit, after it worked, answers `Ok` and changes nothing.
     ///

@@ -20,6 +20,7 @@ mod job_store;
 mod leaf_hasher;
 mod log_store;
 mod overview;
+mod recovery_points;
 mod report_store;
 mod volume_backend;
 mod volume_registry;
@@ -40,6 +41,7 @@ pub use job_store::JobStore;
 pub use leaf_hasher::{HashedLeaves, LeafHasher, ReadFrom, ReadManner};
 pub use log_store::LogStore;
 pub use overview::Overview;
+pub use recovery_points::RecoveryPoints;
 pub use report_store::ReportStore;
 pub use volume_backend::{
     BackendCapabilities, Provisioning, Snapshot, SnapshotSpec, Snapshots, Volume, VolumeBackend, VolumeSpec,
@@ -55,5 +57,5 @@ mod dyn_safe {
     const _: fn(&dyn InPlace, &dyn LeafHasher) = |_, _| ();
     const _: fn(&dyn JobStore, &dyn Inventory, &dyn ChangeIdRepo, &dyn ExtentJournal) = |_, _, _, _| ();
     const _: fn(&dyn VolumeRegistry, &dyn ExportRegistry, &dyn LogStore, &dyn Overview) = |_, _, _, _| ();
-    const _: fn(&dyn ReportStore, &dyn CopyJournal) = |_, _| ();
+    const _: fn(&dyn ReportStore, &dyn CopyJournal, &dyn RecoveryPoints) = |_, _, _| ();
 }

@@ -2,11 +2,12 @@
 
 use oma_core::state::{
     ContextStatus, DiskStatus, ExportStatus, JobStatus, LineStream, LogLevel, OperationKind, OperationStatus,
-    ReplicationType, VolumeStatus,
+    PointStatus, ReplicationType, VolumeStatus,
 };
 use oma_core::{
     AutomationJobId, ByteSize, ChangeId, ContextId, DiskKey, Endpoint, Epoch, ExportName, Fence, Generation,
-    InstanceId, InstanceUuid, JobId, LogId, OperationId, TargetName, Timestamp, VmPath, VolumeId, WorkerId,
+    InstanceId, InstanceUuid, JobId, LogId, OperationId, RecoveryPointId, TargetName, Timestamp, VmPath,
+    VolumeId, WorkerId,
 };
 
 use crate::error::StoreError;
@@ -151,7 +152,9 @@ macro_rules! text_val {
 
 text_val! {
     AutomationJobId, ChangeId, ContextId, DiskKey, Endpoint, ExportName, InstanceId, InstanceUuid, JobId, OperationId, VmPath, VolumeId,
-    TargetName, WorkerId, ContextStatus, DiskStatus, ExportStatus, JobStatus, LineStream, LogLevel, OperationKind, OperationStatus, ReplicationType,
+    TargetName, WorkerId, ContextStatus, DiskStatus, ExportStatus, JobStatus, LineStream, LogLevel, OperationKind, OperationStatus,
+    PointStatus,
+    RecoveryPointId, ReplicationType,
     VolumeStatus,
 }
 

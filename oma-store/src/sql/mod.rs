@@ -17,6 +17,7 @@ pub(crate) mod lines;
 pub(crate) mod meta;
 pub(crate) mod operations;
 pub(crate) mod overview;
+pub(crate) mod points;
 pub(crate) mod reports;
 pub(crate) mod tables;
 pub(crate) mod vms;
@@ -50,6 +51,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, crate::db::Sql)> {
         meta::ALL,
         operations::ALL,
         overview::ALL,
+        points::ALL,
         reports::ALL,
         tables::ALL,
         vms::ALL,

@@ -180,6 +180,10 @@ tables! {
     "verification_reports" named by "job_id" {
         "job_id": Text, "report": Text, "created_at": Time,
     }
+    "recovery_points" named by "id" {
+        "id": Text, "vm_context_id": Text, "job_id": Text, "epoch": Int, "status": Text, "volumes": Text, "reason": Text,
+        "created_at": Time, "updated_at": Time,
+    }
     "failover_jobs" numbered by "id" {
         "id": Int, "job_id": Text, "vm_context_id": Text, "vm_id": Text, "replication_job_id": Text, "job_type": Text,
         "status": Text, "source_vm_name": Text, "source_vm_spec": Text, "destination_vm_id": Text,

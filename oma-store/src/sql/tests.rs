@@ -2,7 +2,7 @@
 
 use oma_core::state::{
     ContextStatus, DiskStatus, ExportStatus, JobStatus, LineStream, LogLevel, OperationKind, OperationStatus,
-    ReplicationType, VolumeStatus,
+    PointStatus, ReplicationType, VolumeStatus,
 };
 use sqlx::{Connection, Executor, Row, SqlSafeStr, SqliteConnection};
 
@@ -140,6 +140,14 @@ fn checks_of_the_schema_know_every_label() {
         include_str!("../../migrations/postgres/0002_automation.sql"),
     ] {
         assert!(automation.contains(&streams), "{streams}");
+    }
+    let points = format!("CHECK (status IN ({}))", list(PointStatus::ALL));
+    for added in [
+        include_str!("../../migrations/sqlite/0005_points.sql"),
+        include_str!("../../migrations/mysql/0005_points.sql"),
+        include_str!("../../migrations/postgres/0005_points.sql"),
+    ] {
+        assert!(added.contains(&points), "{points}");
     }
     let ended: Vec<_> = JobStatus::ALL.iter().filter(|status| status.is_terminal()).collect();
     let not_ended = format!("status NOT IN ({})", list(&ended));

@@ -24,6 +24,7 @@ const LINE: &str = "INSERT INTO job_logs (id, job_id, line_number, stream, conte
 const TICKET: &str = "INSERT INTO tickets (id, ticket_id, job_id, user_id, assigned_to, title, status, priority, created_at, \
     updated_at) VALUES";
 const LOG: &str = "INSERT INTO log_events (id, job_id, step_id, level, message, ts) VALUES";
+const POINT: &str = "INSERT INTO recovery_points (id, vm_context_id, job_id, epoch, status, volumes, created_at, updated_at) VALUES";
 /// A report that is as it should be.
 pub(crate) const REPORT: &str = r#"'{"report":{"version":1,"job":"j","context":"c","vm":"/a/vm/b","epoch":1,"scope":{"level":"full"},"leaf_bytes":65536,"begun":1,"ended":2,"disks":[]},"seal":null}'"#;
 const STEP: &str = "INSERT INTO job_steps (id, job_id, name, seq, status, started_at) VALUES";
@@ -129,6 +130,7 @@ impl Names {
         let mut text = text.to_owned();
         let replacements = [
             ("{REPORT}", REPORT.to_owned()),
+            ("{POINT}", POINT.to_owned()),
             ("{JOB}", JOB.to_owned()),
             ("{VOLUME}", VOLUME.to_owned()),
             ("{OPERATION}", OPERATION.to_owned()),

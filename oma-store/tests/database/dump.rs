@@ -161,7 +161,7 @@ async fn refused(engine: Engine) {
     refuses(&store, sealed(&rows.join("\n")).as_bytes(), &corrupt, &["order of the keys"]).await;
     for (from, to, words) in [
         ("\"format\":1", "\"format\":2", "the file has format 2, this program reads 1"),
-        ("\"schema\":4", "\"schema\":3", "the file has schema 3, this program reads 4"),
+        ("\"schema\":5", "\"schema\":4", "the file has schema 4, this program reads 5"),
     ] {
         let changed = sealed(&bytes.replacen(from, to, 1));
         refuses(&store, changed.as_bytes(), &[ErrorKind::Unsupported], &[words]).await;
@@ -314,7 +314,9 @@ async fn populate(engine: Engine, place: &Place, store: &SqlStore) {
          INSERT INTO network_mappings (id, vm_context_id, source_network_name, destination_network_id, destination_network_name, \
          created_at, updated_at) VALUES (5, '{vm}', 'a', 'b', 'c', {{t}}, {{t}}); \
          INSERT INTO job_steps (id, job_id, name, seq, started_at) VALUES (9, '{job}', 'copy', 1, {{t}}); \
-         INSERT INTO verification_reports (job_id, report, created_at) VALUES ('{job}', {report}, {{t}})",
+         INSERT INTO verification_reports (job_id, report, created_at) VALUES ('{job}', {report}, {{t}}); \
+         INSERT INTO recovery_points (id, vm_context_id, job_id, epoch, status, volumes, created_at, updated_at) \
+         VALUES ('point-1', '{vm}', '{job}', 1, 'taken', '[ ]', {{t}}, {{t}})",
         vm = live.context.id,
         job = live.lease.job,
         report = breaks::REPORT,

@@ -72,6 +72,7 @@ impl State {
         for part in &commit.disks {
             self.commit_disk(&job, part, &endpoint, now);
         }
+        self.commit_point(&lease.job, now);
         let row = self.guard_mut(lease)?;
         row.committed = Some(commit.clone());
         row.record.error = None;

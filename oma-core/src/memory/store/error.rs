@@ -20,6 +20,10 @@ pub(super) enum Refusal {
     LiveJob(JobId),
     #[error("the disk has the unfinished operation {0}; finish it first")]
     LiveOperation(OperationId),
+    #[error(
+        "it may be the only consistent one while volume {0} holds no epoch; replicate, or revert to it first"
+    )]
+    LastConsistent(VolumeId),
     #[error("worker {0} holds the lease; wait until it gives it back or it expires")]
     Held(WorkerId),
     #[error(transparent)]
@@ -64,6 +68,7 @@ impl Refusal {
             Self::Held(_) => (ErrorKind::Busy, Retry::Later),
             Self::LiveJob(_)
             | Self::LiveOperation(_)
+            | Self::LastConsistent(_)
             | Self::State(_)
             | Self::Differs { .. }
             | Self::OtherLine(_)

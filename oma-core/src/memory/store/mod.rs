@@ -11,6 +11,7 @@ mod jobs;
 mod journal;
 mod logs;
 mod overview;
+mod points;
 mod reports;
 mod volumes;
 
@@ -24,12 +25,12 @@ use futures_util::stream::{self, BoxStream};
 use self::error::Refusal;
 use crate::record::{
     CbtRecord, CommittedChange, DiskRecord, EpochCommit, ExportRecord, JobLine, JournalEntry, Lease,
-    LogEvent, Operation, ReplicationJob, VmContext, VolumeRecord,
+    LogEvent, Operation, RecoveryPoint, ReplicationJob, VmContext, VolumeRecord,
 };
 use crate::seal::SealedReport;
 use crate::{
     AutomationJobId, ByteSize, Clock, ContextId, DiskKey, DiskRef, ExportName, Fence, Generation, InstanceId,
-    JobId, LogId, OperationId, Result, SystemClock, Timestamp, VolumeId,
+    JobId, LogId, OperationId, RecoveryPointId, Result, SystemClock, Timestamp, VolumeId,
 };
 
 /// All stores of OMA in memory; forgotten with the process.
@@ -37,8 +38,8 @@ use crate::{
 /// Implements [`JobStore`](crate::traits::JobStore), [`Inventory`](crate::traits::Inventory),
 /// [`ChangeIdRepo`](crate::traits::ChangeIdRepo), [`ExtentJournal`](crate::traits::ExtentJournal),
 /// [`VolumeRegistry`](crate::traits::VolumeRegistry), [`ExportRegistry`](crate::traits::ExportRegistry),
-/// [`LogStore`](crate::traits::LogStore), [`Overview`](crate::traits::Overview) and
-/// [`ReportStore`](crate::traits::ReportStore).
+/// [`LogStore`](crate::traits::LogStore), [`Overview`](crate::traits::Overview),
+/// [`ReportStore`](crate::traits::ReportStore) and [`RecoveryPoints`](crate::traits::RecoveryPoints).
 #[derive(Debug)]
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
@@ -94,6 +95,7 @@ struct State {
     history: Vec<CbtRecord>,
     journals: BTreeMap<DiskRef, JournalEntry>,
     reports: BTreeMap<JobId, SealedReport>,
+    points: BTreeMap<RecoveryPointId, RecoveryPoint>,
     volumes: BTreeMap<VolumeId, VolumeRecord>,
     /// For which disks volumes were made that are gone: an id never passes to another disk.
     gone: BTreeMap<VolumeId, DiskRef>,
@@ -149,6 +151,7 @@ impl State {
             history: Vec::new(),
             journals: BTreeMap::new(),
             reports: BTreeMap::new(),
+            points: BTreeMap::new(),
             volumes: BTreeMap::new(),
             gone: BTreeMap::new(),
             operations: BTreeMap::new(),

@@ -25,6 +25,7 @@ const STEPS: &[Step] = &[
     Step::new(2, "automation", include_str!("../../../migrations/sqlite/0002_automation.sql")),
     Step::new(3, "journal", include_str!("../../../migrations/sqlite/0003_journal.sql")),
     Step::new(4, "reports", include_str!("../../../migrations/sqlite/0004_reports.sql")),
+    Step::new(5, "points", include_str!("../../../migrations/sqlite/0005_points.sql")),
 ];
 
 /// The wait between two attempts to switch a file to the write-ahead log, which ignores the busy timeout.

@@ -70,6 +70,9 @@ orphans! {
     "verification_reports" by "job_id" {
         "job_id" -> "replication_jobs"."id",
     }
+    "recovery_points" by "id" {
+        "vm_context_id" -> "vm_replication_contexts"."context_id",
+    }
     "failover_jobs" by "job_id" {
         "vm_context_id" -> "vm_replication_contexts"."context_id",
         "replication_job_id" -> "replication_jobs"."id",
@@ -113,6 +116,7 @@ mod tests {
             include_str!("../../../migrations/mysql/0002_automation.sql"),
             include_str!("../../../migrations/mysql/0003_journal.sql"),
             include_str!("../../../migrations/mysql/0004_reports.sql"),
+            include_str!("../../../migrations/mysql/0005_points.sql"),
         ];
         // The keys of journals and of their extents stand there twice: step 3 made both tables anew.
         let keys = schema.concat().matches("FOREIGN KEY").count() - 2;

@@ -33,11 +33,11 @@ super::rules! {
         "link-to-deleted-volume", "its volume {} is recorded as deleted" =>
             "SELECT d.id AS row_key, v.volume_id AS found FROM vm_disks d JOIN ossea_volumes v ON v.id = d.ossea_volume_id \
              WHERE v.status = 'deleted' AND v.vm_context_id = d.vm_context_id AND v.disk_id = d.disk_id";
-        "content-of-other-epoch", "its volume holds epoch {}, which is not the epoch or the generation of its change id" =>
+        "content-of-other-epoch", "its volume holds epoch {}, which its change id contradicts" =>
             "SELECT d.id AS row_key, v.content_epoch AS found FROM vm_disks d \
              JOIN ossea_volumes v ON v.id = d.ossea_volume_id AND v.vm_context_id = d.vm_context_id AND v.disk_id = d.disk_id \
-             WHERE v.content = 'epoch' AND v.status <> 'deleted' AND (d.disk_change_id IS NULL OR d.epoch <> v.content_epoch \
-             OR d.change_generation <> v.generation)";
+             WHERE v.content = 'epoch' AND v.status <> 'deleted' AND (d.disk_change_id IS NULL OR d.epoch < v.content_epoch \
+             OR d.change_generation > v.generation OR (d.change_generation = v.generation AND d.epoch <> v.content_epoch))";
     }
     "volume_operations" {
         "operation-on-other-disk", "its volume {} was made for another disk" =>
@@ -54,6 +54,17 @@ super::rules! {
         "operations-at-once", "another operation of disk {} has not ended either" =>
             "SELECT MAX(id) AS row_key, disk_id AS found FROM volume_operations \
              WHERE status IN ('pending', 'executing') GROUP BY vm_context_id, disk_id HAVING COUNT(*) > 1";
+    }
+    "recovery_points" {
+        "point-of-other-vm", "its job {} is of another VM" =>
+            "SELECT p.id AS row_key, j.id AS found FROM recovery_points p JOIN replication_jobs j ON j.id = p.job_id \
+             WHERE j.vm_context_id <> p.vm_context_id";
+        "point-without-commit", "it is ready, and its job {} did not complete its epoch" =>
+            "SELECT p.id AS row_key, j.id AS found FROM recovery_points p JOIN replication_jobs j ON j.id = p.job_id \
+             WHERE p.status = 'ready' AND j.vm_context_id = p.vm_context_id AND (j.status <> 'completed' OR j.epoch <> p.epoch)";
+        "points-of-one-epoch", "another ready one is of epoch {} too" =>
+            "SELECT MAX(id) AS row_key, epoch AS found FROM recovery_points WHERE status = 'ready' \
+             GROUP BY vm_context_id, epoch HAVING COUNT(*) > 1";
     }
     "disk_journals" {
         "journal-without-job", "disk {} has a journal and belongs to no job" =>

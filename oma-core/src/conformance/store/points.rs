@@ -1,0 +1,295 @@
+use super::super::runner::table;
+use super::*;
+use crate::record::{JobEnd, PointVolume, RecoveryPoint, RecoveryPointSpec, VolumeContent, VolumeTag};
+use crate::state::PointStatus;
+use crate::traits::SnapshotSpec;
+use crate::{Epoch, InstanceId, RecoveryPointId, SnapshotId};
+
+pub(super) fn cases() -> Vec<Case<StoreSubject>> {
+    table![
+        a_point_comes_back_as_it_was_begun,
+        a_point_that_was_begun_is_idempotent_by_id,
+        a_point_is_of_all_disks_of_the_job_or_invalid,
+        l20_a_snapshot_of_another_job_is_invalid,
+        l15_a_job_that_begins_another_point_gives_up_its_earlier_ones,
+        l16_only_the_holder_of_the_newest_lease_makes_a_point,
+        take_is_idempotent_and_is_of_the_job_that_began,
+        l08_the_commit_of_its_epoch_makes_a_taken_point_ready,
+        l08_a_job_that_fails_makes_no_point_ready,
+        a_point_that_was_not_taken_is_not_ready_after_the_commit,
+        a_point_is_condemned_then_removed,
+        l15_an_unfinished_point_is_condemned_only_when_its_job_has_ended,
+        l12_the_newest_ready_point_stays_while_a_job_is_live_or_a_volume_holds_no_epoch,
+        points_are_listed_newest_first_by_vm,
+        a_revert_is_recorded_for_all_volumes_at_once,
+        a_revert_to_what_cannot_be_is_refused_and_changes_nothing,
+    ]
+}
+
+/// The store with comfort for these tests.
+impl StoreSubject {
+    /// A point of all disks of a job, to be made.
+    async fn point_spec(&self, vm: &VmContext, lease: &Lease) -> RecoveryPointSpec {
+        let mut volumes = Vec::new();
+        for disk in self.inventory.disks(&vm.id).await.unwrap() {
+            let volume = self.volumes.volume_of(&disk.disk).await.unwrap();
+            let instance = InstanceId::parse("instance").unwrap();
+            let generation = volume.as_ref().map_or(Generation::FIRST, |volume| volume.generation);
+            let snapshot = SnapshotSpec {
+                id: SnapshotId::mint(&lease.job),
+                volume: volume.map_or(VolumeId::parse("vol-none").unwrap(), |volume| volume.id),
+                tag: VolumeTag { instance, disk: disk.disk, generation },
+                job: lease.job.clone(),
+            };
+            volumes.push(PointVolume { change_id: change_id("52 3c ec 11/446"), snapshot });
+        }
+        RecoveryPointSpec { id: RecoveryPointId::mint(), volumes }
+    }
+
+    async fn begun(&self, vm: &VmContext, lease: &Lease) -> RecoveryPoint {
+        let spec = self.point_spec(vm, lease).await;
+        self.points.begin_point(lease, &spec).await.unwrap()
+    }
+
+    /// The next epoch of a VM with a point, which is ready.
+    async fn epoch_with_point(&self, vm: &VmContext, marker: &str) -> RecoveryPoint {
+        let lease = self.second_job(vm).await;
+        let commit = self.ready_to_commit(vm, &lease, marker).await;
+        let point = self.begun(vm, &lease).await;
+        self.points.take_point(&lease, &point.id).await.unwrap();
+        self.change_ids.commit_epoch(&lease, &commit).await.unwrap();
+        self.point(&point.id).await
+    }
+
+    async fn point(&self, id: &RecoveryPointId) -> RecoveryPoint {
+        self.points.point(id).await.unwrap().unwrap()
+    }
+
+    async fn status(&self, point: &RecoveryPoint) -> PointStatus {
+        self.point(&point.id).await.status
+    }
+}
+
+async fn a_point_comes_back_as_it_was_begun(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let spec = store.point_spec(&vm, &lease).await;
+    assert_eq!(store.points.point(&spec.id).await.unwrap(), None);
+    let point = store.points.begin_point(&lease, &spec).await.unwrap();
+    assert_eq!((&point.id, &point.volumes, &point.job), (&spec.id, &spec.volumes, &lease.job));
+    assert_eq!((&point.context, point.epoch, point.status), (&vm.id, Epoch(1), PointStatus::Creating));
+    assert_eq!((&point.reason, point.created_at), (&None, store.clock.now()));
+    assert_eq!(store.point(&spec.id).await, point);
+}
+
+async fn a_point_that_was_begun_is_idempotent_by_id(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let spec = store.point_spec(&vm, &lease).await;
+    let point = store.points.begin_point(&lease, &spec).await.unwrap();
+    store.clock.advance(Duration::from_secs(1));
+    assert_eq!(store.points.begin_point(&lease, &spec).await.unwrap(), point);
+    let other = RecoveryPointSpec { id: spec.id.clone(), ..store.point_spec(&vm, &lease).await };
+    assert_kind(store.points.begin_point(&lease, &other).await, ErrorKind::AlreadyExists);
+    assert_eq!(store.point(&spec.id).await, point);
+}
+
+async fn a_point_is_of_all_disks_of_the_job_or_invalid(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let whole = store.point_spec(&vm, &lease).await;
+    let (mut less, mut more, mut other) = (whole.clone(), whole.clone(), whole.clone());
+    less.volumes.pop();
+    more.volumes.push(more.volumes[0].clone());
+    other.volumes[0].snapshot.tag.disk.context = ContextId::parse("ctx-other").unwrap();
+    let none = RecoveryPointSpec { volumes: Vec::new(), ..whole.clone() };
+    for wrong in [less, more, other, none] {
+        assert_kind(store.points.begin_point(&lease, &wrong).await, ErrorKind::Invalid);
+    }
+    assert_eq!(store.points.point(&whole.id).await.unwrap(), None);
+}
+
+async fn l20_a_snapshot_of_another_job_is_invalid(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let mut spec = store.point_spec(&vm, &lease).await;
+    spec.volumes[1].snapshot.job = JobId::parse("job-of-another").unwrap();
+    assert_kind(store.points.begin_point(&lease, &spec).await, ErrorKind::Invalid);
+    assert_eq!(store.points.point(&spec.id).await.unwrap(), None);
+}
+
+async fn l15_a_job_that_begins_another_point_gives_up_its_earlier_ones(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let first = store.begun(&vm, &lease).await;
+    let second = store.begun(&vm, &lease).await;
+    store.points.take_point(&lease, &second.id).await.unwrap();
+    let third = store.begun(&vm, &lease).await;
+    assert_eq!(store.status(&first).await, PointStatus::Deleting);
+    assert_eq!(store.status(&second).await, PointStatus::Deleting);
+    assert_eq!(store.status(&third).await, PointStatus::Creating);
+    assert_kind(store.points.take_point(&lease, &first.id).await, ErrorKind::Conflict);
+}
+
+async fn l16_only_the_holder_of_the_newest_lease_makes_a_point(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let point = store.begun(&vm, &lease).await;
+    let spec = store.point_spec(&vm, &lease).await;
+    let newer = store.take_over(&lease).await;
+    assert_kind(store.points.begin_point(&lease, &spec).await, ErrorKind::Fenced);
+    assert_kind(store.points.take_point(&lease, &point.id).await, ErrorKind::Fenced);
+    assert_kind(store.points.reverted_to(&lease, &point.id, &[]).await, ErrorKind::Fenced);
+    assert_eq!(store.status(&point).await, PointStatus::Creating);
+    store.points.take_point(&newer, &point.id).await.unwrap();
+}
+
+async fn take_is_idempotent_and_is_of_the_job_that_began(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let point = store.begun(&vm, &lease).await;
+    for _ in 0..2 {
+        store.points.take_point(&lease, &point.id).await.unwrap();
+        assert_eq!(store.status(&point).await, PointStatus::Taken);
+    }
+    let other = store.job_of_another_vm().await;
+    assert_kind(store.points.take_point(&other, &point.id).await, ErrorKind::NotFound);
+    let unknown = RecoveryPointId::mint();
+    assert_kind(store.points.take_point(&lease, &unknown).await, ErrorKind::NotFound);
+}
+
+async fn l08_the_commit_of_its_epoch_makes_a_taken_point_ready(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let commit = store.ready_to_commit(&vm, &lease, "first").await;
+    let given_up = store.begun(&vm, &lease).await;
+    let point = store.begun(&vm, &lease).await;
+    store.points.take_point(&lease, &point.id).await.unwrap();
+    for _ in 0..2 {
+        store.change_ids.commit_epoch(&lease, &commit).await.unwrap();
+        assert_eq!(store.status(&point).await, PointStatus::Ready);
+        assert_eq!(store.status(&given_up).await, PointStatus::Deleting);
+    }
+}
+
+async fn l08_a_job_that_fails_makes_no_point_ready(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let mut commit = store.ready_to_commit(&vm, &lease, "first").await;
+    let point = store.begun(&vm, &lease).await;
+    store.points.take_point(&lease, &point.id).await.unwrap();
+    commit.disks.pop();
+    assert_kind(store.change_ids.commit_epoch(&lease, &commit).await, ErrorKind::Conflict);
+    assert_eq!(store.status(&point).await, PointStatus::Taken);
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    assert_eq!(store.status(&point).await, PointStatus::Taken);
+}
+
+async fn a_point_that_was_not_taken_is_not_ready_after_the_commit(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let commit = store.ready_to_commit(&vm, &lease, "first").await;
+    let point = store.begun(&vm, &lease).await;
+    store.change_ids.commit_epoch(&lease, &commit).await.unwrap();
+    assert_eq!(store.status(&point).await, PointStatus::Creating);
+    assert_kind(store.points.take_point(&lease, &point.id).await, ErrorKind::Fenced);
+}
+
+async fn a_point_is_condemned_then_removed(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let point = store.epoch_with_point(&vm, "second").await;
+    store.epoch_with_point(&vm, "third").await;
+    assert_kind(store.points.remove_point(&point.id).await, ErrorKind::Conflict);
+    for reason in ["it is old", "another reason"] {
+        store.points.condemn_point(&point.id, reason).await.unwrap();
+        let now = store.point(&point.id).await;
+        assert_eq!((now.status, now.reason.as_deref()), (PointStatus::Deleting, Some("it is old")));
+    }
+    for _ in 0..2 {
+        store.points.remove_point(&point.id).await.unwrap();
+        assert_eq!(store.points.point(&point.id).await.unwrap(), None);
+    }
+    assert_kind(store.points.condemn_point(&point.id, "gone").await, ErrorKind::NotFound);
+}
+
+async fn l15_an_unfinished_point_is_condemned_only_when_its_job_has_ended(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let point = store.begun(&vm, &lease).await;
+    assert_kind(store.points.condemn_point(&point.id, "in the way").await, ErrorKind::Conflict);
+    store.points.take_point(&lease, &point.id).await.unwrap();
+    assert_kind(store.points.condemn_point(&point.id, "in the way").await, ErrorKind::Conflict);
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    let next = store.second_job(&vm).await;
+    store.points.condemn_point(&point.id, "left over").await.unwrap();
+    assert_eq!(store.status(&point).await, PointStatus::Deleting);
+    store.jobs.release(&next).await.unwrap();
+}
+
+async fn l12_the_newest_ready_point_stays_while_a_job_is_live_or_a_volume_holds_no_epoch(
+    store: StoreSubject,
+) {
+    let vm = store.replicated().await;
+    let older = store.epoch_with_point(&vm, "second").await;
+    let newest = store.epoch_with_point(&vm, "third").await;
+    let lease = store.second_job(&vm).await;
+    assert_kind(store.points.condemn_point(&newest.id, "old").await, ErrorKind::Conflict);
+    store.volumes.mark_inconsistent(&lease, &newest.volumes[1].snapshot.volume).await.unwrap();
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    assert_kind(store.points.condemn_point(&newest.id, "old").await, ErrorKind::Conflict);
+    assert_eq!(store.status(&newest).await, PointStatus::Ready);
+    store.points.condemn_point(&older.id, "old").await.unwrap();
+    let latest = store.epoch_with_point(&vm, "fifth").await;
+    store.points.condemn_point(&newest.id, "old").await.unwrap();
+    store.points.condemn_point(&latest.id, "every volume holds an epoch").await.unwrap();
+}
+
+async fn points_are_listed_newest_first_by_vm(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let mut made = Vec::new();
+    for marker in ["second", "third", "fourth"] {
+        made.insert(0, store.epoch_with_point(&vm, marker).await);
+    }
+    let other = store.job_of_another_vm().await;
+    let listed: Vec<_> = store.points.points(&vm.id).try_collect().await.unwrap();
+    assert_eq!(listed, made);
+    let job = store.job(&other.job).await;
+    let none: Vec<_> = store.points.points(&job.context).try_collect().await.unwrap();
+    assert!(none.is_empty(), "{none:?}");
+}
+
+async fn a_revert_is_recorded_for_all_volumes_at_once(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let point = store.epoch_with_point(&vm, "second").await;
+    store.epoch_with_point(&vm, "third").await;
+    let lease = store.second_job(&vm).await;
+    let mut stamps = Vec::new();
+    for volume in point.volumes.iter().map(|volume| &volume.snapshot.volume) {
+        store.volumes.advance_generation(&lease, volume).await.unwrap();
+        stamps.push((volume.clone(), Some(ContentStamp(format!("of {volume}")))));
+    }
+    let before: Vec<VolumeRecord> = store.volumes.volumes().try_collect().await.unwrap();
+    for _ in 0..2 {
+        store.points.reverted_to(&lease, &point.id, &stamps).await.unwrap();
+        let after: Vec<VolumeRecord> = store.volumes.volumes().try_collect().await.unwrap();
+        for (after, before) in after.iter().zip(&before) {
+            assert_eq!(
+                (after.content, after.generation),
+                (VolumeContent::Epoch(Epoch(2)), before.generation)
+            );
+            assert_eq!(after.stamp, Some(ContentStamp(format!("of {}", after.id))));
+            let change = store.change_ids.current(&after.disk, after.generation, &vm.identity.endpoint);
+            assert_eq!(change.await.unwrap(), None, "L09");
+        }
+    }
+    let disks = store.inventory.disks(&vm.id).await.unwrap();
+    assert!(disks.iter().all(|disk| disk.epoch == Epoch(3)), "{disks:?}");
+}
+
+async fn a_revert_to_what_cannot_be_is_refused_and_changes_nothing(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let point = store.epoch_with_point(&vm, "second").await;
+    let later = store.epoch_with_point(&vm, "third").await;
+    let lease = store.second_job(&vm).await;
+    let begun = store.begun(&vm, &lease).await;
+    let gone = store.points.reverted_to(&lease, &RecoveryPointId::mint(), &[]).await;
+    assert_kind(gone, ErrorKind::NotFound);
+    let other = store.job_of_another_vm().await;
+    assert_kind(store.points.reverted_to(&other, &point.id, &[]).await, ErrorKind::NotFound);
+    assert_kind(store.points.reverted_to(&lease, &begun.id, &[]).await, ErrorKind::Conflict);
+    let (first, second) = (&point.volumes[0].snapshot.volume, &point.volumes[1].snapshot.volume);
+    store.volumes.mark_inconsistent(&lease, first).await.unwrap();
+    store.volumes.forget(&lease, second).await.unwrap();
+    let before = store.world(&vm).await;
+    assert_kind(store.points.reverted_to(&lease, &later.id, &[]).await, ErrorKind::Conflict);
+    assert_eq!(store.world(&vm).await, before);
+}

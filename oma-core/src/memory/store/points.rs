@@ -1,0 +1,189 @@
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use super::error::Refusal;
+use super::{MemoryStore, State, listed};
+use crate::record::{ContentStamp, Lease, RecoveryPoint, RecoveryPointSpec, VolumeContent};
+use crate::state::{PointEvent, PointStatus};
+use crate::traits::RecoveryPoints;
+use crate::{ContextId, JobId, RecoveryPointId, Result, Timestamp, VolumeId};
+
+#[async_trait]
+impl RecoveryPoints for MemoryStore {
+    async fn begin_point(&self, lease: &Lease, spec: &RecoveryPointSpec) -> Result<RecoveryPoint> {
+        self.change("record recovery point", &spec.id, |state, now| state.begin_point(lease, spec, now))
+    }
+
+    async fn take_point(&self, lease: &Lease, id: &RecoveryPointId) -> Result<()> {
+        self.change("record the snapshots of recovery point", id, |state, now| {
+            state.guard(lease)?;
+            let point = state.points.get_mut(id).filter(|point| point.job == lease.job);
+            let point = point.ok_or_else(|| Refusal::unknown("recovery point of this job", id))?;
+            point.status = point.status.next(PointEvent::Take)?;
+            point.updated_at = now;
+            Ok(())
+        })
+    }
+
+    async fn condemn_point(&self, id: &RecoveryPointId, reason: &str) -> Result<()> {
+        self.change("condemn recovery point", id, |state, now| {
+            let point = state.points.get(id).ok_or_else(|| Refusal::unknown("recovery point", id))?;
+            if point.status == PointStatus::Deleting {
+                return Ok(());
+            }
+            state.check_needless(point)?;
+            state.condemn(id, reason, now)
+        })
+    }
+
+    async fn remove_point(&self, id: &RecoveryPointId) -> Result<()> {
+        self.change("remove recovery point", id, |state, _| {
+            if let Some(point) = state.points.get(id) {
+                Refusal::unless_same(&point.status, &PointStatus::Deleting)?;
+                state.points.remove(id);
+            }
+            Ok(())
+        })
+    }
+
+    async fn point(&self, id: &RecoveryPointId) -> Result<Option<RecoveryPoint>> {
+        Ok(self.state().points.get(id).cloned())
+    }
+
+    fn points(&self, context: &ContextId) -> BoxStream<'_, Result<RecoveryPoint>> {
+        listed(self.state().points_of(context).cloned().collect())
+    }
+
+    async fn reverted_to(
+        &self,
+        lease: &Lease,
+        id: &RecoveryPointId,
+        stamps: &[(VolumeId, Option<ContentStamp>)],
+    ) -> Result<()> {
+        self.change("record a revert to recovery point", id, |state, now| {
+            state.reverted_to(lease, id, stamps, now)
+        })
+    }
+}
+
+impl State {
+    /// Newest first.
+    fn points_of(&self, context: &ContextId) -> impl Iterator<Item = &RecoveryPoint> {
+        self.points.values().rev().filter(move |point| point.context == *context)
+    }
+
+    fn begin_point(
+        &mut self,
+        lease: &Lease,
+        spec: &RecoveryPointSpec,
+        now: Timestamp,
+    ) -> Result<RecoveryPoint, Refusal> {
+        let job = self.guard(lease)?.record.clone();
+        if let Some(known) = self.points.get(&spec.id) {
+            let same = known.is_of(spec) && known.job == job.id;
+            return same.then(|| known.clone()).ok_or(Refusal::OtherSpec);
+        }
+        let disks: BTreeSet<_> = spec.volumes.iter().map(|volume| volume.snapshot.tag.disk.clone()).collect();
+        if disks.len() != spec.volumes.len() || disks != job.disk_refs().collect() {
+            return Err(Refusal::Input("its volumes are not those of the job's disks, each once"));
+        }
+        if spec.volumes.iter().any(|volume| volume.snapshot.job != job.id) {
+            return Err(Refusal::Input("a snapshot names another job than the lease"));
+        }
+        for id in self.unready(&job.id) {
+            self.condemn(&id, "the job began another one", now)?;
+        }
+        let point = RecoveryPoint {
+            id: spec.id.clone(),
+            context: job.context,
+            job: job.id,
+            epoch: job.epoch,
+            status: PointStatus::Creating,
+            volumes: spec.volumes.clone(),
+            reason: None,
+            created_at: now,
+            updated_at: now,
+        };
+        self.points.insert(point.id.clone(), point.clone());
+        Ok(point)
+    }
+
+    /// The points of a job that are neither ready nor being deleted.
+    fn unready(&self, job: &JobId) -> Vec<RecoveryPointId> {
+        let unready = |point: &&RecoveryPoint| {
+            point.job == *job && matches!(point.status, PointStatus::Creating | PointStatus::Taken)
+        };
+        self.points.values().filter(unready).map(|point| point.id.clone()).collect()
+    }
+
+    fn condemn(&mut self, id: &RecoveryPointId, reason: &str, now: Timestamp) -> Result<(), Refusal> {
+        let point = self.points.get_mut(id).ok_or_else(|| Refusal::unknown("recovery point", id))?;
+        point.status = point.status.next(PointEvent::Condemn)?;
+        point.reason = Some(reason.to_owned());
+        point.updated_at = now;
+        Ok(())
+    }
+
+    /// Nobody may need this point.
+    fn check_needless(&self, point: &RecoveryPoint) -> Result<(), Refusal> {
+        let live = self.contexts.get(&point.context).and_then(|context| context.current_job.clone());
+        if point.status != PointStatus::Ready {
+            let own = live.filter(|live| *live == point.job);
+            return own.map_or(Ok(()), |live| Err(Refusal::LiveJob(live)));
+        }
+        let ready = self.points_of(&point.context).find(|other| other.status == PointStatus::Ready);
+        if ready.is_some_and(|newest| newest.id != point.id) {
+            return Ok(());
+        }
+        if let Some(live) = live {
+            return Err(Refusal::LiveJob(live));
+        }
+        let disks = self.disks.values().filter(|disk| disk.record.disk.context == point.context);
+        let volumes = disks.filter_map(|disk| self.volumes.get(disk.record.volume.as_ref()?));
+        let torn = volumes.into_iter().find(|volume| !matches!(volume.content, VolumeContent::Epoch(_)));
+        torn.map_or(Ok(()), |volume| Err(Refusal::LastConsistent(volume.id.clone())))
+    }
+
+    /// The job's taken point is of a committed epoch now.
+    pub(super) fn commit_point(&mut self, job: &JobId, now: Timestamp) {
+        let taken = |point: &&mut RecoveryPoint| point.job == *job && point.status == PointStatus::Taken;
+        for point in self.points.values_mut().filter(taken) {
+            point.status = PointStatus::Ready;
+            point.updated_at = now;
+        }
+    }
+
+    fn reverted_to(
+        &mut self,
+        lease: &Lease,
+        id: &RecoveryPointId,
+        stamps: &[(VolumeId, Option<ContentStamp>)],
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let job = &self.guard(lease)?.record;
+        let point = self.points.get(id).filter(|point| point.context == job.context);
+        let point = point.ok_or_else(|| Refusal::unknown("recovery point of this VM", id))?.clone();
+        Refusal::unless_same(&point.status, &PointStatus::Ready)?;
+        let disks: BTreeSet<_> =
+            point.volumes.iter().map(|volume| volume.snapshot.tag.disk.clone()).collect();
+        if disks != job.disk_refs().collect() {
+            return Err(Refusal::differs("the disks of the job", "those of the point"));
+        }
+        for volume in &point.volumes {
+            let linked = self.volume_of(&volume.snapshot.tag.disk).map(|linked| &linked.id);
+            if linked != Some(&volume.snapshot.volume) {
+                return Err(Refusal::differs("another volume or none", &volume.snapshot.volume));
+            }
+        }
+        for part in &point.volumes {
+            let Some(volume) = self.volumes.get_mut(&part.snapshot.volume) else { continue };
+            volume.content = VolumeContent::Epoch(point.epoch);
+            let stamp = stamps.iter().find(|(id, _)| *id == volume.id);
+            volume.stamp = stamp.and_then(|(_, stamp)| stamp.clone());
+            volume.updated_at = now;
+        }
+        Ok(())
+    }
+}
