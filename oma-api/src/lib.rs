@@ -9,6 +9,7 @@ mod failure;
 mod forecast;
 mod job;
 mod metrics;
+mod point;
 mod replication;
 mod verify;
 
@@ -20,6 +21,7 @@ pub use explanation::Explanation;
 pub use failure::Failure;
 pub use forecast::{ForecastReport, Spread};
 pub use job::JobRow;
+pub use point::{PointDisk, PointRow};
 pub use replication::{DiskReport, Outcome, ReplicationReport};
 pub use verify::{DiskComparison, KeyRow, ReportCheck, VerifyReport, VerifyStatus};
 

@@ -1,5 +1,7 @@
 use oma_core::state::ReplicationType;
-use oma_core::{ByteSize, ChangeId, DiskKey, Epoch, Error, ErrorKind, JobId, VmPath, VolumeId};
+use oma_core::{
+    ByteSize, ChangeId, DiskKey, Epoch, Error, ErrorKind, JobId, RecoveryPointId, VmPath, VolumeId,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::Explanation;
@@ -44,6 +46,8 @@ pub struct ReplicationReport {
     pub seconds: f64,
     /// Why it did not end well, in one sentence.
     pub error: Option<String>,
+    /// The recovery point of the epoch, when one was asked for and made.
+    pub recovery_point: Option<RecoveryPointId>,
     /// What is left behind or an operator should know.
     pub warnings: Vec<String>,
     /// Its disks, by key.

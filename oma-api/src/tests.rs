@@ -7,10 +7,10 @@ use oma_core::record::{
     VolumeContent, VolumeRecord,
 };
 use oma_core::seal::PublicKey;
-use oma_core::state::{ContextStatus, DiskStatus, JobStatus, ReplicationType, VolumeStatus};
+use oma_core::state::{ContextStatus, DiskStatus, JobStatus, PointStatus, ReplicationType, VolumeStatus};
 use oma_core::{
     ByteSize, ChangeId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, Error, ErrorKind, Extent, Fence,
-    Generation, InstanceId, InstanceUuid, JobId, Timestamp, VmPath, VolumeId,
+    Generation, InstanceId, InstanceUuid, JobId, RecoveryPointId, SnapshotId, Timestamp, VmPath, VolumeId,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -192,6 +192,31 @@ fn a_forecast_has_a_spread_for_each_number() {
 }
 
 #[test]
+fn a_recovery_point_names_the_snapshot_of_each_disk() {
+    let row = PointRow {
+        point_id: RecoveryPointId::parse("point-1").unwrap(),
+        vm_path: Some(VmPath::parse("/DC/vm/web01").unwrap()),
+        job_id: JobId::parse("job-1").unwrap(),
+        epoch: Epoch(2),
+        status: PointStatus::Ready,
+        reason: None,
+        created_at: "2026-01-02T03:04:05.678Z".to_owned(),
+        disks: vec![PointDisk {
+            disk_key: DiskKey::parse("disk-2000").unwrap(),
+            volume_id: VolumeId::parse("vol-1").unwrap(),
+            snapshot_id: SnapshotId::parse("snap-job-1-0").unwrap(),
+            change_id: ChangeId::parse("b1").unwrap(),
+        }],
+    };
+    let expected = json!({
+        "point_id": "point-1", "vm_path": "/DC/vm/web01", "job_id": "job-1", "epoch": 2, "status": "ready", "reason": null,
+        "created_at": "2026-01-02T03:04:05.678Z",
+        "disks": [{ "disk_key": "disk-2000", "volume_id": "vol-1", "snapshot_id": "snap-job-1-0", "change_id": "b1" }],
+    });
+    golden(&row, &expected);
+}
+
+#[test]
 fn a_replication_report_has_one_entry_per_disk() {
     let disk = DiskReport {
         disk_key: DiskKey::parse("disk-2000").unwrap(),
@@ -220,12 +245,13 @@ fn a_replication_report_has_one_entry_per_disk() {
         replication_type: ReplicationType::Incremental,
         seconds: 0.5,
         error: None,
+        recovery_point: Some(RecoveryPointId::parse("point-1").unwrap()),
         warnings: Vec::new(),
         disks: vec![disk],
     };
     let expected = json!({
         "job_id": "job-1", "vm_path": "/DC/vm/web01", "status": "completed", "epoch": 2,
-        "replication_type": "incremental", "seconds": 0.5, "error": null, "warnings": [],
+        "replication_type": "incremental", "seconds": 0.5, "error": null, "recovery_point": "point-1", "warnings": [],
         "disks": [{
             "disk_key": "disk-2000", "volume_id": "vol-1", "mode": "incremental", "capacity_bytes": 1_048_576,
             "bytes_read": 131_072, "bytes_written": 65_536, "bytes_shared": 0, "bytes_zero": 65_536, "bytes_skipped": 917_504,

@@ -7,7 +7,7 @@ use oma_core::record::{
 };
 use oma_core::state::{PointEvent, PointStatus};
 use oma_core::traits::RecoveryPoints;
-use oma_core::{ContextId, DiskKey, Epoch, RecoveryPointId, VolumeId};
+use oma_core::{ContextId, DiskKey, Epoch, JobId, RecoveryPointId, Timestamp, VolumeId};
 
 use crate::db::{Row, Tx, vals};
 use crate::error::{Result, StoreError};
@@ -36,8 +36,7 @@ impl SqlStore {
             return Err(StoreError::Invalid("a snapshot names another job than the lease".to_owned()));
         }
         let now = tx.now().await?;
-        let given_up = vals![PointStatus::Deleting, "the job began another one", now, job.id];
-        tx.execute(points::GIVE_UP, given_up).await?;
+        give_up_points(&mut tx, &job.id, now).await?;
         let (status, text) = (PointStatus::Creating, serde_json::to_string(&spec.volumes)?);
         let values = vals![spec.id, job.context, job.id, job.epoch, status, text, now, now];
         tx.execute(points::INSERT, values).await?;
@@ -131,6 +130,12 @@ impl SqlStore {
         let behind = behind.map_or_else(|| LAST.to_owned(), |point| point.id.into());
         self.db.all(points::PAGE, vals![context, behind, PAGE], point).await
     }
+}
+
+/// The points that a job began and that are not ready hold something else than what it will commit.
+pub(crate) async fn give_up_points(tx: &mut Tx, job: &JobId, now: Timestamp) -> Result<()> {
+    let values = vals![PointStatus::Deleting, "the job went on writing, or began another one", now, job];
+    tx.execute(points::GIVE_UP, values).await.map(|_| ())
 }
 
 /// The job's taken point is of a committed epoch now.

@@ -11,6 +11,7 @@ mod db;
 mod demo;
 #[path = "../../../oma-nbd/tests/pki/mod.rs"]
 mod pki;
+mod points;
 mod qemu;
 mod serve;
 mod world;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     trials.extend(crash::trials());
     trials.extend(bad_input::trials());
     trials.extend(serve::trials());
+    trials.extend(points::trials());
     trials.extend(db::trials());
     conformance::run(trials)
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::points::KeepPoints;
 use crate::record::SampleSize;
 use crate::traits::Provisioning;
 use crate::{ByteSize, VmPath};
@@ -15,14 +16,16 @@ pub struct ReplicateRequest {
     pub trust: TrustPolicy,
     /// When the space of new volumes is allocated.
     pub provisioning: Provisioning,
+    /// Makes a recovery point of the epoch, and says which ones are kept; `None` makes none and leaves those there are.
+    pub points: Option<KeepPoints>,
 }
 
 impl ReplicateRequest {
-    /// Replicates a VM to thin volumes, without verification.
+    /// Replicates a VM to thin volumes, without verification and recovery point.
     #[must_use]
     pub fn new(vm: VmPath) -> Self {
         let (verify, trust) = (VerifyLevel::None, TrustPolicy::Trust);
-        Self { vm, verify, trust, provisioning: Provisioning::Thin }
+        Self { vm, verify, trust, provisioning: Provisioning::Thin, points: None }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The replication engine: brings every disk of a VM to one source point in time.
 //!
 //! ```text
-//! discover → job → freeze → provision → publish → plan → copy → verify → withdraw → commit
-//!                    └────────────── under one lease, every step may run twice ──────────┘
+//! discover → job → freeze → provision → publish → plan → copy → verify → withdraw → snapshot → commit
+//!                    └─────────────────── under one lease, every step may run twice ────────────────┘
 //! ```
 //!
 //! [`Replicator`] drives one job in pull mode: it reads from a [`DiskSource`](crate::traits::DiskSource) and writes to
@@ -43,6 +43,7 @@ mod forecast;
 mod guard;
 mod keeper;
 mod limits;
+mod points;
 mod progress;
 mod replicate;
 mod report;
@@ -58,6 +59,7 @@ pub use copy::{CopyReport, CopyRequest, Resume, copy};
 pub use explain::{Stage, StageTimes};
 pub use forecast::{Forecast, Spread, forecast};
 pub use limits::{HourlyRate, Limit, LimitConfig, Limits, LimitsConfig};
+pub use points::{KeepPoints, delete_point, revert};
 pub use progress::{DiskProgress, Event, Progress, Silent};
 pub use replicate::Replicator;
 pub use report::{DiskReport, Outcome, Report};

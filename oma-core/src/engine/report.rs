@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::explain::StageTimes;
 use crate::seal::SealedReport;
 use crate::state::ReplicationType;
-use crate::{ByteSize, ChangeId, DiskKey, Epoch, Error, JobId, VolumeId};
+use crate::{ByteSize, ChangeId, DiskKey, Epoch, Error, JobId, RecoveryPointId, VolumeId};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct Report {
     pub disks: Vec<DiskReport>,
     /// What was compared, when anything was; stored with the job.
     pub verification: Option<SealedReport>,
+    /// The recovery point of the epoch, when one was asked for and made, and the epoch is committed.
+    pub recovery_point: Option<RecoveryPointId>,
     /// What is left behind or an operator should know.
     pub warnings: Vec<String>,
 }

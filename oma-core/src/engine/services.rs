@@ -4,8 +4,8 @@ use super::config::ReplicateConfig;
 use super::guard::GuardedSource;
 use crate::seal::Signer;
 use crate::traits::{
-    ChangeIdRepo, DiskSource, ExportRegistry, ExportServer, ExtentJournal, Inventory, JobStore, ReportStore,
-    VolumeBackend, VolumeRegistry,
+    ChangeIdRepo, DiskSource, ExportRegistry, ExportServer, ExtentJournal, Inventory, JobStore,
+    RecoveryPoints, ReportStore, VolumeBackend, VolumeRegistry,
 };
 
 /// What the engine works with. Each part may be anybody's implementation.
@@ -23,6 +23,8 @@ pub struct Services {
     pub volumes: Arc<dyn VolumeRegistry>,
     /// Exports as recorded.
     pub exports: Arc<dyn ExportRegistry>,
+    /// Recovery points.
+    pub points: Arc<dyn RecoveryPoints>,
     /// Verification reports.
     pub reports: Arc<dyn ReportStore>,
     /// Who signs them; without, they are stored as they are.
@@ -50,7 +52,8 @@ impl Services {
             + ExtentJournal
             + VolumeRegistry
             + ExportRegistry
-            + ReportStore,
+            + ReportStore
+            + RecoveryPoints,
     {
         Self {
             jobs: store.clone(),
@@ -59,7 +62,8 @@ impl Services {
             journal: store.clone(),
             volumes: store.clone(),
             exports: store.clone(),
-            reports: store,
+            reports: store.clone(),
+            points: store,
             signer: None,
             source,
             backend,

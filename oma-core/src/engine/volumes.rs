@@ -1,8 +1,8 @@
-//! The only caller of a volume backend's changing methods: intent recorded, backend called, result recorded (L15).
+//! The only caller of a volume backend's methods that change a volume: intent recorded, backend called, result recorded (L15).
 
 use crate::record::{Lease, Operation, OperationSpec, VolumeContent, VolumeRecord, VolumeTag};
 use crate::state::{OperationKind, VolumeStatus};
-use crate::traits::{Provisioning, Volume, VolumeSpec};
+use crate::traits::{Provisioning, SnapshotSpec, Volume, VolumeSpec};
 use crate::{ByteSize, DiskRef, Error, ErrorKind, Generation, OperationId, Result, Retry, VolumeId};
 
 use super::services::Services;
@@ -79,6 +79,41 @@ impl<'a> VolumeService<'a> {
         Ok(ReadyVolume { record, tag, untouched, note })
     }
 
+    /// Ends the generation of a volume that is to be reverted, in the records and on the volume: nothing that was recorded of
+    /// its content holds any more, and nobody who knows the old mark changes it.
+    pub(super) async fn end_content(&self, snapshot: &SnapshotSpec) -> Result<()> {
+        let generation = self.services.volumes.advance_generation(self.lease, &snapshot.volume).await?;
+        let tag = self.tag(&snapshot.tag.disk, generation).await?;
+        self.services.backend.retag(&snapshot.volume, &tag).await
+    }
+
+    /// Reverts a volume whose generation was ended ([`VolumeService::end_content`]).
+    pub(super) async fn revert(&self, snapshot: &SnapshotSpec) -> Result<VolumeRecord> {
+        let (disk, id) = (&snapshot.tag.disk, &snapshot.volume);
+        let record = self.services.volumes.volume(id).await?;
+        let record = record.ok_or_else(|| Error::new(ErrorKind::NotFound, "revert volume", id))?;
+        let tag = self.tag(disk, record.generation).await?;
+        self.fail_left_over(disk).await?;
+        let spec = self.intent(OperationKind::Revert, disk, Some(id), None);
+        self.call(&spec, || self.services.backend.revert(id, &tag, snapshot)).await
+    }
+
+    /// What an interrupted job left of a disk's operations is not done any more. A volume that is being made is left to
+    /// the next replication, which finishes it.
+    async fn fail_left_over(&self, disk: &DiskRef) -> Result<()> {
+        match self.services.volumes.unfinished(disk).await? {
+            None => Ok(()),
+            Some(left) if left.spec.kind == OperationKind::Create => {
+                let reason = format!("operation {} makes another volume; replicate first", left.spec.id);
+                Err(Error::new(ErrorKind::Conflict, "revert the volume of", disk).because(reason))
+            }
+            Some(left) => {
+                let reason = "interrupted, and reverted since";
+                self.services.volumes.fail(self.lease, &left.spec.id, reason).await
+            }
+        }
+    }
+
     /// Checks a recorded volume against what the backend finds now; a foreign write ends the generation (L09), whether the
     /// volume holds an epoch or a part of one.
     async fn known(
@@ -141,6 +176,14 @@ impl<'a> VolumeService<'a> {
             let need = VolumeNeed { capacity: spec.capacity.unwrap_or(need.capacity), ..need.clone() };
             self.carry_out(&spec, &need).await?;
             return Ok(());
+        }
+        if let (OperationKind::Revert, Some(volume)) = (spec.kind, &spec.volume) {
+            // It may have been done, or be done yet by who began it: neither the content nor his mark is worth anything.
+            match self.services.volumes.advance_generation(self.lease, volume).await {
+                // The disk has another volume by now.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                advanced => drop(advanced?),
+            }
         }
         // Resize and attach are asked for again below, if they are still needed.
         self.services.volumes.fail(self.lease, &spec.id, "interrupted; asked for again").await

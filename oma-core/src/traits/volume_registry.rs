@@ -70,7 +70,8 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     fn volumes(&self) -> BoxStream<'_, Result<VolumeRecord>>;
 
     /// Marks a volume of the job as in mid-epoch, before its first write (L12). Its stamp is forgotten: it is about to be
-    /// written. Idempotent.
+    /// written. Recovery points that the job began and that are not ready become `deleting`: they hold something else than
+    /// what the job will commit. Idempotent.
     ///
     /// # Errors
     /// `Fenced`; `NotFound` when no disk of the job has this volume.

@@ -9,6 +9,7 @@ use crate::db::{Row, Tx, vals};
 use crate::error::{Result, StoreError};
 use crate::lease::{OwnDisk, guard, guard_volume, is_of};
 use crate::record::{content_columns, volume};
+use crate::recovery_points::give_up_points;
 use crate::sql::{vms, volumes};
 use crate::store::SqlStore;
 
@@ -19,6 +20,7 @@ impl SqlStore {
         let (content, epoch) = content_columns(VolumeContent::Inconsistent);
         let now = tx.now().await?;
         tx.execute(volumes::SET_CONTENT, vals![content, epoch, now, id]).await?;
+        give_up_points(&mut tx, &lease.job, now).await?;
         tx.commit().await
     }
 

@@ -5,6 +5,7 @@
 
 #[path = "../place/mod.rs"]
 mod place;
+mod points;
 mod step;
 mod world;
 
@@ -31,8 +32,14 @@ const AT_ONCE: u32 = 125;
 const STRIDE: usize = 30;
 
 /// What refers to a row goes before it; a VM takes its jobs, disks, history and journals along.
-const TABLES: [&str; 5] =
-    ["device_mappings", "volume_operations", "ossea_volumes", "vm_replication_contexts", "log_events"];
+const TABLES: [&str; 6] = [
+    "recovery_points",
+    "device_mappings",
+    "volume_operations",
+    "ossea_volumes",
+    "vm_replication_contexts",
+    "log_events",
+];
 
 fn main() -> ExitCode {
     let asked = std::env::var("OMA_TEST_SEQUENCES");

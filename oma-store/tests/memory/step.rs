@@ -117,6 +117,17 @@ pub(crate) enum Step {
     RemoveExport {
         disk: usize,
     },
+    Point(Point),
+}
+
+/// One call about recovery points.
+#[derive(Clone, Debug)]
+pub(crate) enum Point {
+    Begin { lease: usize, point: usize, disks: usize },
+    Take { lease: usize, point: usize },
+    Condemn(usize),
+    Remove(usize),
+    Revert { lease: usize, point: usize },
 }
 
 impl Step {
@@ -127,7 +138,10 @@ impl Step {
 
 pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let forward = select(&[0, 0, 0, 1][..]).prop_map(|vm| Step::Forward { vm });
-    vec(prop_oneof![8 => forward, 2 => jobs(), 1 => content(), 3 => volumes()], 30..90)
+    vec(
+        prop_oneof![8 => forward, 2 => jobs(), 1 => content(), 3 => volumes(), 2 => points().prop_map(Step::Point)],
+        30..90,
+    )
 }
 
 /// Mostly the newest.
@@ -189,6 +203,22 @@ fn content() -> impl Strategy<Value = Step> {
             offset,
             length
         }),
+    ]
+}
+
+fn points() -> impl Strategy<Value = Point> {
+    // Those of whole epochs are 11 and later.
+    let (lease, point) = (leases(), select(&[0, 1, 11, 11, 12, 12, 13][..]));
+    prop_oneof![
+        (lease.clone(), 0..2_usize, 0..3_usize).prop_map(|(lease, point, disks)| Point::Begin {
+            lease,
+            point,
+            disks
+        }),
+        (lease.clone(), point.clone()).prop_map(|(lease, point)| Point::Take { lease, point }),
+        point.clone().prop_map(Point::Condemn),
+        point.clone().prop_map(Point::Remove),
+        (lease, point).prop_map(|(lease, point)| Point::Revert { lease, point }),
     ]
 }
 

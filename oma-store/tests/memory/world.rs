@@ -11,7 +11,7 @@ use oma_core::record::{
 };
 use oma_core::state::{JobEvent, JobStatus, OperationKind, ReplicationType};
 use oma_core::traits::{
-    ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, Volume, VolumeRegistry,
+    ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, RecoveryPoints, Volume, VolumeRegistry,
 };
 use oma_core::{
     ByteSize, ChangeId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, Error, ExportName, Extent, Fence,
@@ -21,11 +21,14 @@ use oma_core::{
 use super::step::Step;
 
 pub(crate) trait Stores:
-    JobStore + Inventory + ChangeIdRepo + ExtentJournal + VolumeRegistry + ExportRegistry
+    JobStore + Inventory + ChangeIdRepo + ExtentJournal + VolumeRegistry + ExportRegistry + RecoveryPoints
 {
 }
 
-impl<T: JobStore + Inventory + ChangeIdRepo + ExtentJournal + VolumeRegistry + ExportRegistry> Stores for T {}
+impl<T> Stores for T where
+    T: JobStore + Inventory + ChangeIdRepo + ExtentJournal + VolumeRegistry + ExportRegistry + RecoveryPoints
+{
+}
 
 pub(crate) struct World<S> {
     pub(crate) store: S,
@@ -33,13 +36,15 @@ pub(crate) struct World<S> {
     leases: Vec<Lease>,
     /// The next operation that [`World::provision`] has a use for.
     operations: usize,
+    /// The next recovery point that [`World::forward`] makes.
+    points: usize,
 }
 
-fn named<T: std::str::FromStr<Err: Debug>>(kind: &str, number: usize) -> T {
+pub(crate) fn named<T: std::str::FromStr<Err: Debug>>(kind: &str, number: usize) -> T {
     format!("{kind}-{number}").parse().unwrap()
 }
 
-fn key(disk: usize) -> DiskKey {
+pub(crate) fn key(disk: usize) -> DiskKey {
     named("disk", disk)
 }
 
@@ -67,7 +72,7 @@ fn volume(number: usize, path: Option<usize>) -> Volume {
 
 impl<S: Stores> World<S> {
     pub(crate) fn new(store: S) -> Self {
-        Self { store, contexts: [None, None], leases: Vec::new(), operations: 10 }
+        Self { store, contexts: [None, None], leases: Vec::new(), operations: 10, points: 10 }
     }
 
     /// Does it and tells the answer, without what differs between two stores by nature.
@@ -79,13 +84,14 @@ impl<S: Stores> World<S> {
             Step::Claim { job, worker } => self.claim(job, worker).await,
             Step::ClaimNext { worker, limits, attempts } => self.claim_next(worker, limits, attempts).await,
             Step::Sleep => String::new(),
+            Step::Point(point) => self.with_point(point).await,
             Step::RemoveExport { disk } => told(self.store.remove(&export(disk)).await),
             on_lease => self.with_lease(on_lease).await,
         };
         self.normal(answer)
     }
 
-    fn lease(&self, number: usize) -> Lease {
+    pub(crate) fn lease(&self, number: usize) -> Lease {
         // The newest leases are the interesting ones.
         let at = self.leases.len().checked_sub(1 + number);
         at.map_or_else(nobody, |at| self.leases[at].clone())
@@ -318,9 +324,18 @@ impl<S: Stores> World<S> {
                 return answers
                     + &told(JobStore::advance(&self.store, &lease, job.status, JobEvent::Copied).await);
             }
-            _ => return self.commit(&lease, 0, 1).await + &self.commit(&lease, 0, 1).await,
+            _ => return self.commit_with_point(&lease, &job).await,
         };
         told(JobStore::advance(&self.store, &lease, job.status, event).await)
+    }
+
+    async fn commit_with_point(&mut self, lease: &Lease, job: &ReplicationJob) -> String {
+        self.points += 1;
+        let point = named("point", self.points);
+        self.begin_point(lease, self.points, job.disks.len()).await
+            + &told(self.store.take_point(lease, &point).await)
+            + &self.commit(lease, 0, 1).await
+            + &self.commit(lease, 0, 1).await
     }
 
     /// The next thing that a disk of the job needs, if any does.
@@ -359,6 +374,7 @@ impl<S: Stores> World<S> {
         contexts.sort_by(|a, b| a.path.cmp(&b.path));
         for context in &contexts {
             lines.push(format!("{context:?} {:?}", self.store.live(&context.id).await));
+            lines.push(self.points_state(&context.id).await);
             for disk in self.store.disks(&context.id).await.unwrap() {
                 lines.push(self.disk_state(&disk.disk).await);
                 lines.push(format!("{disk:?}"));
@@ -401,7 +417,7 @@ fn nobody() -> Lease {
     Lease { job, worker, fence: Fence(1), expires_at: Timestamp::from_millis(0) }
 }
 
-fn told<T: Debug>(answer: Result<T, Error>) -> String {
+pub(crate) fn told<T: Debug>(answer: Result<T, Error>) -> String {
     match answer {
         Ok(value) => format!("{value:?}"),
         Err(error) => format!("{:?} {:?}", error.kind(), error.retry()),

@@ -23,6 +23,7 @@ pub(crate) fn replication(vm: &VmPath, report: &Report) -> ReplicationReport {
         seconds: report.duration.as_secs_f64(),
         error,
         warnings: report.warnings.clone(),
+        recovery_point: report.recovery_point.clone(),
         disks: report.disks.iter().map(disk).collect(),
     }
 }

@@ -12,6 +12,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         a_point_is_of_all_disks_of_the_job_or_invalid,
         l20_a_snapshot_of_another_job_is_invalid,
         l15_a_job_that_begins_another_point_gives_up_its_earlier_ones,
+        l08_a_job_that_writes_again_gives_up_the_point_that_it_took,
         l16_only_the_holder_of_the_newest_lease_makes_a_point,
         take_is_idempotent_and_is_of_the_job_that_began,
         l08_the_commit_of_its_epoch_makes_a_taken_point_ready,
@@ -124,6 +125,17 @@ async fn l15_a_job_that_begins_another_point_gives_up_its_earlier_ones(store: St
     assert_eq!(store.status(&second).await, PointStatus::Deleting);
     assert_eq!(store.status(&third).await, PointStatus::Creating);
     assert_kind(store.points.take_point(&lease, &first.id).await, ErrorKind::Conflict);
+}
+
+async fn l08_a_job_that_writes_again_gives_up_the_point_that_it_took(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let commit = store.ready_to_commit(&vm, &lease, "first").await;
+    let point = store.begun(&vm, &lease).await;
+    store.points.take_point(&lease, &point.id).await.unwrap();
+    store.volumes.mark_inconsistent(&lease, &commit.disks[0].volume).await.unwrap();
+    assert_eq!(store.status(&point).await, PointStatus::Deleting);
+    store.change_ids.commit_epoch(&lease, &commit).await.unwrap();
+    assert_eq!(store.status(&point).await, PointStatus::Deleting);
 }
 
 async fn l16_only_the_holder_of_the_newest_lease_makes_a_point(store: StoreSubject) {

@@ -14,7 +14,7 @@ use crate::record::{Lease, ReplicationJob, SourceVm, VmContext};
 use crate::seal::SealedReport;
 use crate::state::{JobEvent, JobStatus, ReplicationType};
 use crate::traits::PointInTime;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, RecoveryPointId, Result};
 
 /// One run of one job.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub(super) struct Run<'r> {
     pub(super) point: Option<PointInTime>,
     pub(super) disks: Vec<RunDisk>,
     pub(super) verification: Option<SealedReport>,
+    pub(super) recovery_point: Option<RecoveryPointId>,
     warnings: Vec<String>,
 }
 
@@ -63,6 +64,7 @@ impl<'r> Run<'r> {
             point: None,
             disks: Vec::new(),
             verification: None,
+            recovery_point: None,
             warnings: Vec::new(),
         }
     }
@@ -90,8 +92,11 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
-    /// Tells an operator something that does not end the job.
+    /// Tells an operator something that does not end the job, once.
     pub(super) fn warn(&mut self, warning: String) {
+        if self.warnings.contains(&warning) {
+            return;
+        }
         self.progress.event(Event::Warning(&warning));
         self.warnings.push(warning);
     }
@@ -104,7 +109,8 @@ impl<'r> Run<'r> {
             false if self.disks.iter().any(full) => ReplicationType::Initial,
             false => ReplicationType::Incremental,
         };
-        let disk = |disk: RunDisk| disk.into_report(outcome.is_completed());
+        let completed = outcome.is_completed();
+        let disk = |disk: RunDisk| disk.into_report(completed);
         Report {
             job: self.job.id,
             epoch: self.job.epoch,
@@ -113,6 +119,7 @@ impl<'r> Run<'r> {
             disks: self.disks.into_iter().map(disk).collect(),
             outcome,
             verification: self.verification,
+            recovery_point: self.recovery_point.filter(|_| completed),
             warnings: self.warnings,
         }
     }

@@ -92,9 +92,7 @@ impl State {
         if spec.volumes.iter().any(|volume| volume.snapshot.job != job.id) {
             return Err(Refusal::Input("a snapshot names another job than the lease"));
         }
-        for id in self.unready(&job.id) {
-            self.condemn(&id, "the job began another one", now)?;
-        }
+        self.give_up_points(&job.id, now);
         let point = RecoveryPoint {
             id: spec.id.clone(),
             context: job.context,
@@ -110,12 +108,16 @@ impl State {
         Ok(point)
     }
 
-    /// The points of a job that are neither ready nor being deleted.
-    fn unready(&self, job: &JobId) -> Vec<RecoveryPointId> {
-        let unready = |point: &&RecoveryPoint| {
+    /// The points that a job began and that are not ready hold something else than what it will commit.
+    pub(super) fn give_up_points(&mut self, job: &JobId, now: Timestamp) {
+        let unready = |point: &&mut RecoveryPoint| {
             point.job == *job && matches!(point.status, PointStatus::Creating | PointStatus::Taken)
         };
-        self.points.values().filter(unready).map(|point| point.id.clone()).collect()
+        for point in self.points.values_mut().filter(unready) {
+            point.status = PointStatus::Deleting;
+            point.reason = Some("the job went on writing, or began another one".to_owned());
+            point.updated_at = now;
+        }
     }
 
     fn condemn(&mut self, id: &RecoveryPointId, reason: &str, now: Timestamp) -> Result<(), Refusal> {

@@ -79,6 +79,7 @@ impl VolumeRegistry for MemoryStore {
             }
             volume.stamp = Some(stamp.clone());
             volume.updated_at = now;
+            state.give_up_points(&lease.job, now);
             Ok(())
         })
     }

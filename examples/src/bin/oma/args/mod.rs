@@ -2,6 +2,7 @@
 
 mod db;
 mod disks;
+mod points;
 mod serve;
 
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ pub(crate) use self::db::{DbArgs, DbCommand};
 pub(crate) use self::disks::MachineArgs;
 pub(crate) use self::disks::ReflinkArg;
 use self::disks::{DiskArgs, ProvisioningArg, REFLINK, SOURCE, list};
+use self::points::KeepArgs;
+pub(crate) use self::points::{ListArgs, PointArgs, PointsArgs, PointsCommand};
 pub(crate) use self::serve::ServeArgs;
 use crate::disk_arg::DiskArg;
 use crate::exit;
@@ -55,6 +58,8 @@ pub(crate) enum Command {
     ChangeId(ChangeIdArgs),
     /// Tell what the next epoch and a cutover of a VM will cost, from the epochs before
     Forecast(ForecastArgs),
+    /// List recovery points, delete one, or go back to one
+    Points(PointsArgs),
     /// End a job that was interrupted and is not to be continued
     Cancel(CancelArgs),
     /// Export a file or block device over NBD until a signal
@@ -126,6 +131,8 @@ pub(crate) struct ReplicateArgs {
     pub(crate) distrust_zeroes: bool,
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN", help = REFLINK)]
     pub(crate) reflink: ReflinkArg,
+    #[command(flatten)]
+    pub(crate) points: KeepArgs,
     /// Limits of hosts, datastores and the link, as JSON: see docs/limits.md
     #[arg(long, value_name = "FILE")]
     pub(crate) limits: Option<PathBuf>,

@@ -11,6 +11,7 @@ mod disks;
 mod forecast;
 mod jobs;
 mod key;
+mod points;
 mod replicate;
 mod report;
 mod serve;
@@ -42,6 +43,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Disks => Ok(disks::run(&context).await?),
         Command::ChangeId(args) => Ok(change_id::run(&context, &args).await?),
         Command::Forecast(args) => Ok(forecast::run(&context, &args).await?),
+        Command::Points(args) => Ok(points::run(&context, &args).await?),
         Command::Cancel(args) => Ok(cancel::run(&context, &args).await?),
         Command::Serve(args) => Ok(serve::run(&context, &args).await?),
         Command::Db(args) => db::run(&context, &args).await,

@@ -33,6 +33,7 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
         verify: args.verify.into(),
         trust: args.trust_changes.into(),
         provisioning: args.provisioning.into(),
+        points: args.points.keep(),
     };
     let config = ReplicateConfig {
         journal_step: args.journal_step,
@@ -104,6 +105,9 @@ fn print(report: &ReplicationReport) -> Result<()> {
             "{}: epoch {} of {} is committed",
             report.job_id, report.epoch, report.vm_path
         ))?;
+        if let Some(point) = &report.recovery_point {
+            output::line(format_args!("{point} is its recovery point"))?;
+        }
     }
     Ok(())
 }

@@ -35,6 +35,8 @@ pub(super) async fn copy(run: &mut Run<'_>) -> Result<()> {
         run.services.volumes.mark_inconsistent(&run.lease, &id).await?;
         disk.marked = true;
     }
+    // What earlier runs had frozen and not committed is of no use, and its room is needed.
+    super::snapshot::sweep(run, None).await;
     let mut disks = std::mem::take(&mut run.disks);
     let siblings = run.stop.child_token();
     let mut first = None;

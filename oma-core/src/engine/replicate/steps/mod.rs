@@ -7,6 +7,7 @@ mod plan;
 mod provision;
 mod publish;
 mod repair;
+mod snapshot;
 mod stamp;
 mod verify;
 mod withdraw;
@@ -21,7 +22,7 @@ use crate::state::JobEvent;
 use crate::traits::Export;
 
 /// The order is the proof: nothing is committed that was not copied, flushed and verified before (L08).
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step { name: "freeze", enter: None, run: |run| Box::pin(freeze::freeze(run)) },
     Step {
         name: "provision",
@@ -33,10 +34,11 @@ const STEPS: [Step; 8] = [
     Step { name: "copy", enter: Some(JobEvent::Copy), run: |run| Box::pin(copy::copy(run)) },
     Step { name: "verify", enter: Some(JobEvent::Copied), run: |run| Box::pin(verify::verify(run)) },
     Step { name: "withdraw", enter: None, run: |run| Box::pin(leave(run)) },
+    Step { name: "snapshot", enter: None, run: |run| Box::pin(snapshot::snapshot(run)) },
     Step { name: "commit", enter: None, run: |run| Box::pin(commit::commit(run)) },
 ];
 
-/// Runs every step, then lets the source's point in time go.
+/// Runs every step, then lets the source's point in time go, and recovery points that need not be kept.
 pub(super) async fn drive(run: &mut Run<'_>) -> Result<()> {
     for step in &STEPS {
         run.check_stop()?;
@@ -48,6 +50,7 @@ pub(super) async fn drive(run: &mut Run<'_>) -> Result<()> {
         run.progress.event(Event::StepEnded(step.name));
     }
     withdraw::release(run).await;
+    snapshot::sweep(run, run.request.points).await;
     Ok(())
 }
 

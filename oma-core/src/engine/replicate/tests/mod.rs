@@ -3,9 +3,11 @@ mod epochs;
 mod foreign;
 mod fragile;
 mod interrupted;
+mod points;
 mod repair;
 mod resumed;
 mod sequences;
+mod shaky;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use super::points::Epochs;
 use super::*;
+use crate::engine::{KeepPoints, revert};
 
 /// Sequences that are tried when `OMA_TEST_EPOCH_SEQUENCES` does not say how many.
 const SEQUENCES: u32 = 400;
@@ -24,6 +26,8 @@ enum Step {
     Reset { disk: usize },
     /// A disk becomes larger.
     Grow { disk: usize },
+    /// The volumes go back to a recovery point, the nth newest, if no job is live.
+    Revert(usize),
     /// Somebody writes to a volume between two runs. After one that was killed, only a comparison would find it.
     Foreign { disk: usize, offset: u64 },
     /// A volume is gone.
@@ -75,6 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
         16 => end().prop_map(Step::Run),
         4 => Just(Step::Forget),
         1 => Just(Step::Abort),
+        1 => (0..3usize).prop_map(Step::Revert),
         1 => disk.clone().prop_map(|disk| Step::Reset { disk }),
         1 => disk.clone().prop_map(|disk| Step::Grow { disk }),
         1 => (disk.clone(), offset).prop_map(|(disk, offset)| Step::Foreign { disk, offset }),
@@ -164,6 +169,8 @@ struct Left {
 struct Sequence {
     world: Arc<World>,
     frozen: Vec<Vec<u8>>,
+    /// What each committed epoch held.
+    epochs: Epochs,
     left: [Left; DISKS.len()],
     /// What was copied more than once for the next epoch.
     again: [u64; DISKS.len()],
@@ -187,7 +194,7 @@ impl Sequence {
             ..world.config
         };
         let (left, again, written) = Default::default();
-        Self { world: Arc::new(world), frozen: Vec::new(), left, again, written }
+        Self { world: Arc::new(world), frozen: Vec::new(), epochs: Epochs::new(), left, again, written }
     }
 
     fn live(&self) -> Vec<Vec<u8>> {
@@ -196,7 +203,8 @@ impl Sequence {
     }
 
     /// An epoch was committed: every volume holds exactly its point in time.
-    async fn check_epoch(&mut self) {
+    async fn check_epoch(&mut self, epoch: u64) {
+        self.epochs.insert(epoch, self.frozen.clone());
         for (name, frozen) in DISKS.iter().zip(&self.frozen) {
             let volume = self.world.target(name).await.bytes();
             assert!(volume[..frozen.len()] == *frozen, "{name} differs");
@@ -228,7 +236,9 @@ impl Sequence {
         let (running, watching) = (world.clone(), watch.clone());
         let task = tokio::spawn(async move {
             let replicator = Replicator::new(running.services().0, worker("appliance"), running.config);
-            replicator.run(&running.request(), &*watching, &watching.stop).await
+            let keep = KeepPoints { last: Some(2), younger_than: None };
+            let request = ReplicateRequest { points: Some(keep), ..running.request() };
+            replicator.run(&request, &*watching, &watching.stop).await
         });
         let report = match task.await {
             Ok(report) => Some(report.unwrap()),
@@ -251,12 +261,14 @@ impl Sequence {
         let after = committed(&world).await;
         if after.epoch == before.epoch + 1 {
             assert!(report.as_ref().is_none_or(|report| report.outcome.is_completed()), "{report:?}");
-            self.check_epoch().await;
+            self.check_epoch(after.epoch).await;
         } else {
             assert_eq!(after, before, "{end:?} moved a change id (L08)");
             assert!(report.is_none_or(|report| !report.outcome.is_completed()));
             assert!(!matches!(end, End::Never), "nothing disturbed it");
         }
+        world.assert_points(&self.epochs).await;
+        world.assert_nothing_forgotten().await;
     }
 
     /// What is copied again is bounded, and told.
@@ -312,6 +324,24 @@ impl Sequence {
         let record = self.world.disk(name).await?;
         let volume = self.world.store.volume_of(&record.disk).await.unwrap()?;
         self.world.backend.device(&volume.id)
+    }
+
+    /// Goes back to a recovery point; with a live job it is refused, and with another volume of a disk.
+    async fn revert(&mut self, nth: usize) {
+        let world = self.world.clone();
+        let Some(point) = world.ready().await.into_iter().nth(nth) else { return };
+        let (services, _) = world.services();
+        if let Err(error) = revert(&services, &worker("appliance"), &world.config, &point.id).await {
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.chain());
+            return;
+        }
+        for (name, held) in DISKS.iter().zip(&self.epochs[&point.epoch.0]) {
+            let volume = self.device(name).await.expect("it was reverted").bytes();
+            assert!(volume[..held.len()] == *held, "{name} is not what it was at epoch {}", point.epoch);
+        }
+        (0..DISKS.len()).for_each(|disk| self.forget_kept(disk));
+        // The point in time of a job that ended is nobody's.
+        world.source.forget_points();
     }
 
     /// Nothing of a disk need be kept any more.
@@ -370,6 +400,7 @@ impl Sequence {
                     self.forget_kept(*disk);
                 }
             }
+            Step::Revert(nth) => self.revert(*nth).await,
             Step::Forget => world.source.forget_points(),
             Step::Damage { disk } => {
                 world.journal.damage(key(DISKS[*disk]));

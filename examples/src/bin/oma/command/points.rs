@@ -1,0 +1,116 @@
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use oma_api::PointRow;
+use oma_core::engine::{self, ReplicateConfig};
+use oma_core::memory::MemorySource;
+use oma_core::record::{RecoveryPoint, VmContext};
+use oma_core::traits::{Inventory, RecoveryPoints};
+use oma_core::{Endpoint, Error, ErrorKind, RecoveryPointId, Result, VmPath};
+
+use super::Context;
+use crate::appliance::{self, Appliance};
+use crate::args::{ListArgs, PointArgs, PointsArgs, PointsCommand};
+use crate::output;
+use crate::source::Source;
+use crate::table::{Align, Table};
+
+/// Lists recovery points, deletes one, or goes back to one.
+pub(super) async fn run(context: &Context, args: &PointsArgs) -> Result<()> {
+    match &args.command {
+        PointsCommand::List(args) => list(context, args).await,
+        PointsCommand::Delete(args) => delete(context, args).await,
+        PointsCommand::Revert(args) => revert(context, args).await,
+    }
+}
+
+/// Also while another process replicates.
+async fn list(context: &Context, args: &ListArgs) -> Result<()> {
+    let store = appliance::open_records(&context.data).await?;
+    let vms: Vec<VmContext> = match &args.vm_path {
+        None => store.contexts().try_collect().await?,
+        Some(path) => vec![store.by_path(path).await?.ok_or_else(|| unknown_vm(path))?],
+    };
+    let mut rows = Vec::new();
+    for vm in &vms {
+        let points: Vec<RecoveryPoint> = store.points(&vm.id).try_collect().await?;
+        rows.extend(points.iter().map(|point| PointRow::new(Some(vm), point)));
+    }
+    store.close().await;
+    if context.json { output::json(&rows) } else { output::line(table(rows)) }
+}
+
+fn unknown_vm(path: &VmPath) -> Error {
+    Error::new(ErrorKind::NotFound, "list recovery points", path)
+        .because("there is no such VM; `oma disks` lists what there is")
+}
+
+async fn delete(context: &Context, args: &PointArgs) -> Result<()> {
+    let (appliance, row) = open(context, &args.point).await?;
+    let deleted = engine::delete_point(&appliance.services, &args.point, "deleted by an operator").await;
+    appliance.close().await;
+    deleted?;
+    if context.json {
+        return output::json(&row);
+    }
+    output::line(format_args!("{} of epoch {} is deleted", row.point_id, row.epoch))
+}
+
+async fn revert(context: &Context, args: &PointArgs) -> Result<()> {
+    let (appliance, row) = open(context, &args.point).await?;
+    let config = ReplicateConfig::default();
+    let reverted = engine::revert(&appliance.services, &appliance.worker, &config, &args.point).await;
+    appliance.close().await;
+    reverted?;
+    if context.json {
+        return output::json(&row);
+    }
+    output::line(format_args!(
+        "the volumes hold epoch {} again; the next replicate compares them and copies what differs",
+        row.epoch
+    ))
+}
+
+/// Looks before anything is made or locked.
+async fn open(context: &Context, id: &RecoveryPointId) -> Result<(Appliance, PointRow)> {
+    let store = appliance::open_records(&context.data).await?;
+    let found = store.point(id).await?;
+    let vm = match &found {
+        Some(point) => store.context(&point.context).await?,
+        None => None,
+    };
+    store.close().await;
+    let found = found.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, "find recovery point", id)
+            .because("there is no such point; `oma points list` lists what there is")
+    })?;
+    // Nothing is read from a source.
+    let endpoint = Endpoint::parse("none")
+        .map_err(|error| Error::new(ErrorKind::Internal, "name", "a source").with_source(error))?;
+    let source = Source::Disks(Arc::new(MemorySource::new(endpoint)));
+    Ok((Appliance::open(&context.data, source).await?, PointRow::new(vm.as_ref(), &found)))
+}
+
+fn table(rows: Vec<PointRow>) -> Table {
+    let mut table = Table::new(&[
+        ("point", Align::Left),
+        ("VM", Align::Left),
+        ("epoch", Align::Right),
+        ("status", Align::Left),
+        ("made", Align::Left),
+        ("disks", Align::Right),
+        ("reason", Align::Left),
+    ]);
+    for row in rows {
+        table.row([
+            row.point_id.to_string(),
+            row.vm_path.map(String::from).unwrap_or_default(),
+            row.epoch.to_string(),
+            row.status.to_string(),
+            row.created_at,
+            row.disks.len().to_string(),
+            row.reason.unwrap_or_default(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,103 @@
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Clock as _;
+use crate::engine::config::ReplicateConfig;
+use crate::engine::keeper::LeaseKeeper;
+use crate::engine::services::Services;
+use crate::engine::volumes::VolumeService;
+use crate::record::{JobEnd, JobSpec, Lease, RecoveryPoint};
+use crate::state::{PointStatus, ReplicationType};
+use crate::traits::Snapshot;
+use crate::{Error, ErrorKind, JobId, RecoveryPointId, Result, SystemClock, WorkerId};
+
+/// Gives every volume of a VM the content that it had at a recovery point.
+///
+/// It takes a job of its own, so no replication runs meanwhile, and ends it as `cancelled`: no epoch comes of it. Each volume
+/// begins a new generation before it is touched, so no change id of before matches (L09): the next replication compares
+/// hashes and copies what differs. When a volume cannot be reverted, or the process dies, the volumes are recorded as
+/// inconsistent; revert again, or replicate.
+///
+/// # Errors
+/// `NotFound`; `Conflict` when it is not ready, a job of the VM is live, the VM's state forbids it (L07), or a disk has
+/// another volume meanwhile; `Busy` while a volume is open; `PermissionDenied` when volume or snapshot are not ours.
+pub async fn revert(
+    services: &Services,
+    worker: &WorkerId,
+    config: &ReplicateConfig,
+    id: &RecoveryPointId,
+) -> Result<RecoveryPoint> {
+    let found = services.points.point(id).await?;
+    let point = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "revert to recovery point", id))?;
+    if point.status != PointStatus::Ready {
+        return Err(refused(id, format!("it is {}, not ready", point.status)));
+    }
+    let mut disks: Vec<_> = point.volumes.iter().map(|volume| volume.key().clone()).collect();
+    disks.sort();
+    let job = JobId::mint(SystemClock.now());
+    let spec = JobSpec::new(job.clone(), point.context.clone(), ReplicationType::Initial, disks);
+    services.jobs.insert(spec).await?;
+    let asked = Instant::now();
+    let lease = services.jobs.claim(&job, worker, config.lease).await?;
+    let stop = CancellationToken::new();
+    let keeper =
+        LeaseKeeper::start(Arc::clone(&services.jobs), lease.clone(), config.lease, asked, stop.clone());
+    let reverted = revert_all(services, &lease, &point, &stop).await;
+    drop(keeper);
+    let end = match &reverted {
+        Ok(()) => JobEnd::Cancelled(format!("went back to epoch {} by recovery point {id}", point.epoch)),
+        Err(error) => JobEnd::Failed(format!("could not go back to recovery point {id}: {}", error.chain())),
+    };
+    let ended = services.jobs.end(&lease, end).await;
+    reverted?;
+    ended?;
+    Ok(point)
+}
+
+fn refused(id: &RecoveryPointId, reason: String) -> Error {
+    Error::new(ErrorKind::Conflict, "revert to recovery point", id).because(reason)
+}
+
+/// All volumes lose their generation before the first is touched: a crash in between leaves none that is believed.
+async fn revert_all(
+    services: &Services,
+    lease: &Lease,
+    point: &RecoveryPoint,
+    stop: &CancellationToken,
+) -> Result<()> {
+    for volume in &point.volumes {
+        let (disk, id) = (&volume.snapshot.tag.disk, &volume.snapshot.volume);
+        let linked = services.volumes.volume_of(disk).await?;
+        if linked.is_none_or(|linked| linked.id != *id) {
+            return Err(refused(&point.id, format!("disk {disk} does not have volume {id} any more")));
+        }
+        let volume_now = services.backend.get(id).await?;
+        if volume_now.is_none_or(|now| now.tag.is_none_or(|tag| tag.disk != *disk)) {
+            return Err(refused(
+                &point.id,
+                format!("volume {id} is gone, or is not of disk {disk} any more"),
+            ));
+        }
+        let found: Vec<Snapshot> = services.backend.snapshots(id).try_collect().await?;
+        if !found.iter().any(|snapshot| snapshot.spec == volume.snapshot) {
+            return Err(Error::new(ErrorKind::NotFound, "revert to recovery point", &point.id)
+                .because(format!("its snapshot of volume {id} is gone")));
+        }
+    }
+    let service = VolumeService::new(services, lease);
+    for volume in &point.volumes {
+        service.end_content(&volume.snapshot).await?;
+    }
+    let mut stamps = Vec::new();
+    for volume in &point.volumes {
+        if stop.is_cancelled() {
+            return Err(Error::new(ErrorKind::Fenced, "revert to recovery point", &point.id));
+        }
+        let record = service.revert(&volume.snapshot).await?;
+        stamps.push((record.id.clone(), services.backend.content_stamp(&record.id).await?));
+    }
+    services.points.reverted_to(lease, &point.id, &stamps).await
+}

@@ -1,0 +1,348 @@
+//! Recovery points: each ready one holds exactly its epoch, whatever failed or crashed.
+
+use std::collections::BTreeMap;
+
+use super::interrupted::crash_as;
+use super::shaky::{Moments, Trouble, troubled};
+use super::*;
+use crate::engine::{KeepPoints, delete_point, revert};
+use crate::record::RecoveryPoint;
+use crate::state::PointStatus;
+use crate::traits::{BackendCapabilities, ChangeIdRepo, RecoveryPoints, SnapshotSpec, Snapshots};
+use crate::{RecoveryPointId, SnapshotId};
+
+const DISKS: [&str; 2] = ["disk-2000", "disk-2001"];
+
+/// What each committed epoch held, by disk.
+pub(super) type Epochs = BTreeMap<u64, Vec<Vec<u8>>>;
+
+/// The comfort of these tests.
+impl World {
+    fn with_points(&self, last: u32) -> ReplicateRequest {
+        let keep = KeepPoints { last: Some(last), younger_than: None };
+        ReplicateRequest { points: Some(keep), ..self.request() }
+    }
+
+    async fn points(&self) -> Vec<RecoveryPoint> {
+        let Some(context) = self.store.by_path(&self.vm).await.unwrap() else { return Vec::new() };
+        self.store.points(&context.id).try_collect().await.unwrap()
+    }
+
+    pub(super) async fn ready(&self) -> Vec<RecoveryPoint> {
+        let points = self.points().await.into_iter();
+        points.filter(|point| point.status == PointStatus::Ready).collect()
+    }
+
+    fn content(&self) -> Vec<Vec<u8>> {
+        DISKS.iter().map(|name| self.source.disk(&self.vm, &key(name)).unwrap().bytes()).collect()
+    }
+
+    /// A committed epoch with a point of it.
+    async fn epoch(&self, last: u32, epochs: &mut Epochs) -> Report {
+        let report = self.run_as(&self.with_points(last), &Silent).await.unwrap();
+        assert!(report.outcome.is_completed(), "{report:?}");
+        assert!(report.recovery_point.is_some(), "{:?}", report.warnings);
+        epochs.insert(report.epoch.0, self.content());
+        report
+    }
+
+    /// Every ready point holds its epoch, byte for byte, in snapshots that are there.
+    pub(super) async fn assert_points(&self, epochs: &Epochs) {
+        for point in self.ready().await {
+            let epoch = &epochs[&point.epoch.0];
+            assert_eq!(point.volumes.len(), epoch.len());
+            for (volume, held) in point.volumes.iter().zip(epoch) {
+                let frozen = self.backend.frozen_device(&volume.snapshot.id);
+                let frozen = frozen.unwrap_or_else(|| panic!("the snapshot of {volume:?} is gone")).bytes();
+                assert!(frozen[..held.len()] == *held, "{} of epoch {}", volume.key(), point.epoch);
+            }
+        }
+    }
+
+    /// No snapshot is there that no record knows.
+    pub(super) async fn assert_nothing_forgotten(&self) {
+        let points = self.points().await;
+        let known: Vec<_> = points.iter().flat_map(|point| &point.volumes).map(|v| &v.snapshot.id).collect();
+        let found = self.backend.frozen();
+        let forgotten: Vec<_> = found.iter().filter(|id| !known.contains(id)).collect();
+        assert!(forgotten.is_empty(), "{forgotten:?}");
+    }
+
+    /// As [`World::assert_nothing_forgotten`], and every point is ready.
+    async fn assert_tidy(&self, ready: &[u64]) {
+        let points = self.points().await;
+        let found: Vec<_> = points.iter().map(|point| (point.epoch.0, point.status)).collect();
+        let wanted: Vec<_> = ready.iter().map(|epoch| (*epoch, PointStatus::Ready)).collect();
+        assert_eq!(found, wanted);
+        self.assert_nothing_forgotten().await;
+        assert_eq!(self.backend.frozen().len(), ready.len() * DISKS.len());
+    }
+
+    async fn revert(&self, services: &Services, point: &RecoveryPointId) -> Result<RecoveryPoint> {
+        self.clock.advance(Duration::from_secs(1));
+        revert(services, &worker("appliance"), &self.config, point).await
+    }
+}
+
+/// Three epochs with points, of which two are kept.
+async fn three_epochs() -> (World, Epochs) {
+    let (world, mut epochs) = (World::new(&DISKS).await, Epochs::new());
+    for seed in 10..13 {
+        world.write("disk-2001", u64::from(seed) * 40_000, 50_000, seed).await;
+        world.epoch(2, &mut epochs).await;
+    }
+    (world, epochs)
+}
+
+#[tokio::test]
+async fn each_epoch_has_a_point_and_only_the_newest_are_kept() {
+    let (world, epochs) = three_epochs().await;
+    world.assert_points(&epochs).await;
+    world.assert_tidy(&[3, 2]).await;
+    let report = world.run().await;
+    assert_eq!((report.epoch, report.recovery_point), (Epoch(4), None));
+    world.assert_points(&epochs).await;
+    world.assert_tidy(&[3, 2]).await;
+}
+
+#[tokio::test]
+async fn points_are_kept_for_a_while() {
+    let (world, mut epochs) = (World::new(&DISKS).await, Epochs::new());
+    let keep = KeepPoints { last: None, younger_than: Some(Duration::from_secs(3600)) };
+    let request = ReplicateRequest { points: Some(keep), ..world.request() };
+    for minutes in [0, 20, 30, 20] {
+        world.clock.advance(Duration::from_secs(minutes * 60));
+        let report = world.run_as(&request, &Silent).await.unwrap();
+        epochs.insert(report.epoch.0, world.content());
+    }
+    world.assert_points(&epochs).await;
+    world.assert_tidy(&[4, 3, 2]).await;
+    world.clock.advance(Duration::from_secs(1_000_000));
+    world.run_as(&request, &Silent).await.unwrap();
+    world.assert_tidy(&[5]).await;
+}
+
+#[tokio::test]
+async fn l12_in_mid_epoch_the_last_point_is_intact_and_cannot_be_deleted() {
+    let (world, epochs) = three_epochs().await;
+    world.write("disk-2000", 0, 900_000, 77).await;
+    let looked = AtomicUsize::new(0);
+    let (services, _) = world.services();
+    let last = world.ready().await[0].clone();
+    let look = Acting::at("copied", 3, || {
+        assert_eq!(now(world.volume("disk-2000")).content, VolumeContent::Inconsistent);
+        for (volume, held) in last.volumes.iter().zip(&epochs[&3]) {
+            let device = now(world.backend.open_snapshot(&volume.snapshot)).unwrap();
+            let buffer = bytes::BytesMut::zeroed(held.len());
+            assert!(now(device.read_at(0, buffer)).unwrap() == held[..]);
+        }
+        let deleted = now(delete_point(&services, &last.id, "an operator")).unwrap_err();
+        assert_eq!(deleted.kind(), ErrorKind::Conflict, "{}", deleted.chain());
+        looked.fetch_add(1, Ordering::SeqCst);
+        world.source.faults(&key("disk-2000")).fail_all();
+    });
+    let report = world.run_as(&world.with_points(1), &look).await.unwrap();
+    assert_eq!((failure(&report).kind(), looked.load(Ordering::SeqCst)), (ErrorKind::Unavailable, 1));
+    assert_eq!(report.recovery_point, None);
+    let deleted = delete_point(&services, &last.id, "an operator").await.unwrap_err();
+    assert_eq!(deleted.kind(), ErrorKind::Conflict, "its volumes are torn");
+    world.assert_points(&epochs).await;
+    world.source.faults(&key("disk-2000")).clear();
+    world.run_as(&world.with_points(1), &Silent).await.unwrap();
+    world.assert_tidy(&[4]).await;
+}
+
+#[tokio::test]
+async fn l12_a_backend_without_snapshots_makes_no_point_and_says_so_once() {
+    let plain = BackendCapabilities { snapshots: Snapshots::None, ..MemoryBackend::new().capabilities() };
+    let backend = Arc::new(MemoryBackend::new().with_capabilities(plain));
+    let world = World { backend, ..World::new(&DISKS).await };
+    let report = world.run_as(&world.with_points(3), &Silent).await.unwrap();
+    assert!(report.outcome.is_completed());
+    assert_eq!((report.recovery_point, report.warnings.len()), (None, 1));
+    assert!(report.warnings[0].contains("makes no snapshots"), "{:?}", report.warnings);
+    world.assert_replicated(1).await;
+    assert!(world.points().await.is_empty());
+}
+
+#[tokio::test]
+async fn l20_snapshots_of_others_are_never_deleted() {
+    let (world, mut epochs) = three_epochs().await;
+    let mine = world.ready().await[1].volumes[0].snapshot.clone();
+    let job = JobId::parse("job-of-another").unwrap();
+    // Of another job on the same volume, and one that took an id of ours.
+    let other = SnapshotSpec { id: SnapshotId::mint(&job), job: job.clone(), ..mine.clone() };
+    let taken = SnapshotSpec { job, ..mine.clone() };
+    world.backend.plant(other.clone(), &MemoryDevice::new("other", CAPACITY));
+    world.backend.plant(taken, &MemoryDevice::new("taken", CAPACITY));
+    for _ in 0..2 {
+        let report = world.epoch(1, &mut epochs).await;
+        assert!(report.warnings.iter().any(|warning| warning.contains("permission denied")), "{report:?}");
+        let frozen = world.backend.frozen();
+        assert!(frozen.contains(&other.id) && frozen.contains(&mine.id), "{frozen:?}");
+    }
+    let left: Vec<_> = world.points().await.iter().map(|point| (point.epoch.0, point.status)).collect();
+    assert_eq!(left, [(5, PointStatus::Ready), (2, PointStatus::Deleting)]);
+}
+
+#[tokio::test]
+async fn l15_a_run_that_is_in_trouble_at_any_moment_of_its_point_leaves_none_that_differs() {
+    for trouble in [Trouble::Death, Trouble::Hiccup, Trouble::Failure] {
+        let mut nth = 1;
+        loop {
+            let (world, mut epochs) = three_epochs().await;
+            world.write("disk-2000", 200_000, 300_000, 99).await;
+            let moments = Moments::new(nth, trouble);
+            let services = troubled(&world, &moments);
+            let (request, config) = (world.with_points(2), world.config);
+            world.clock.advance(Duration::from_secs(1));
+            let task = tokio::spawn(async move {
+                let replicator = Replicator::new(services, worker("appliance"), config);
+                replicator.run(&request, &Silent, &CancellationToken::new()).await
+            });
+            let outcome = task.await;
+            if !moments.has_come() {
+                break;
+            }
+            let held = world.content();
+            if let Ok(report) = outcome {
+                let report = report.unwrap();
+                assert!(report.outcome.is_completed(), "{trouble:?} {nth}: {report:?}");
+                if trouble == Trouble::Hiccup && nth < 9 {
+                    assert!(report.recovery_point.is_some(), "{trouble:?} {nth}: {:?}", report.warnings);
+                }
+            }
+            world.source.forget_points();
+            // The epoch may be committed or not: its point is ready only if it is.
+            epochs.insert(4, held);
+            let committed = world.disks().await[0].epoch;
+            assert!(world.ready().await.iter().all(|point| point.epoch <= committed), "{trouble:?} {nth}");
+            world.assert_points(&epochs).await;
+            world.assert_nothing_forgotten().await;
+            world.write("disk-2001", 500_000, 10_000, 98).await;
+            let last = world.epoch(2, &mut epochs).await.epoch.0;
+            world.assert_points(&epochs).await;
+            world.assert_replicated(last).await;
+            assert_eq!(world.points().await.len(), 2, "{trouble:?} {nth}");
+            assert!(world.points().await.iter().all(|point| point.status == PointStatus::Ready));
+            world.assert_nothing_forgotten().await;
+            nth += 1;
+        }
+        assert!(nth > 16, "only {nth} moments");
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_write_before_the_snapshot_makes_no_point() {
+    let (world, epochs) = three_epochs().await;
+    let spoil = Acting::at("begins snapshot", 1, || damage(&world, 8192));
+    let report = world.run_as(&world.with_points(2), &spoil).await.unwrap();
+    assert!(report.outcome.is_completed());
+    assert_eq!(report.recovery_point, None);
+    assert!(report.warnings[0].contains("somebody else wrote"), "{:?}", report.warnings);
+    world.assert_points(&epochs).await;
+    world.assert_tidy(&[3, 2]).await;
+}
+
+#[tokio::test]
+async fn l08_a_point_that_was_taken_is_not_of_what_a_later_run_of_the_job_commits() {
+    for points in [None, Some(KeepPoints::default())] {
+        let world = Arc::new(World::new(&DISKS).await);
+        assert!(crash_as(&world, "begins commit", 1, world.with_points(2)).await);
+        assert_eq!(world.points().await[0].status, PointStatus::Taken);
+        world.source.forget_points();
+        world.write("disk-2001", 0, 700_000, 5).await;
+        let request = ReplicateRequest { points, ..world.request() };
+        let report = world.run_as(&request, &Silent).await.unwrap();
+        assert!(report.outcome.is_completed() && report.epoch == Epoch(1));
+        world.assert_points(&Epochs::from([(1, world.content())])).await;
+        assert_eq!(world.ready().await.len(), usize::from(points.is_some()));
+        world.assert_nothing_forgotten().await;
+    }
+}
+
+#[tokio::test]
+async fn l09_after_a_revert_no_change_id_is_trusted_and_the_next_epoch_is_right() {
+    let (world, mut epochs) = three_epochs().await;
+    let (services, _) = world.services();
+    let point = world.ready().await[1].clone();
+    world.revert(&services, &point.id).await.unwrap();
+    for (name, held) in DISKS.iter().zip(&epochs[&2]) {
+        assert!(world.target(name).await.bytes() == *held, "{name}");
+        let volume = world.volume(name).await;
+        assert_eq!(volume.content, VolumeContent::Epoch(Epoch(2)));
+        let endpoint = Endpoint::parse("vcenter").unwrap();
+        let trusted = ChangeIdRepo::current(&*world.store, &volume.disk, volume.generation, &endpoint).await;
+        assert_eq!(trusted.unwrap(), None);
+    }
+    assert_eq!(world.jobs().await[0].status, JobStatus::Cancelled);
+    world.write("disk-2000", 3 << 20, 1000, 4).await;
+    let report = world.epoch(2, &mut epochs).await;
+    assert!(report.disks[0].bytes_equal > ByteSize::ZERO, "hashes were compared");
+    world.assert_replicated(4).await;
+    world.assert_points(&epochs).await;
+}
+
+#[tokio::test]
+async fn a_revert_is_refused_while_a_job_lives_and_where_the_volume_is_another() {
+    let world = Arc::new(three_epochs().await.0);
+    let (services, _) = world.services();
+    let id = world.ready().await[0].id.clone();
+    assert!(crash_as(&world, "begins copy", 1, world.with_points(2)).await);
+    let refused = world.revert(&services, &id).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{}", refused.chain());
+    let unknown = world.revert(&services, &RecoveryPointId::mint()).await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::NotFound);
+    world.source.forget_points();
+    world.backend.lose(&world.volume("disk-2001").await.id);
+    world.run().await;
+    let before = world.target("disk-2000").await.bytes();
+    let refused = world.revert(&services, &id).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{}", refused.chain());
+    assert!(world.target("disk-2000").await.bytes() == before, "nothing was touched");
+    assert_eq!(world.volume("disk-2000").await.content, VolumeContent::Epoch(Epoch(4)));
+}
+
+#[tokio::test]
+async fn l15_a_revert_in_trouble_at_any_moment_is_never_taken_for_an_epoch() {
+    for trouble in [Trouble::Death, Trouble::Failure] {
+        let mut nth = 1;
+        loop {
+            let (world, mut epochs) = three_epochs().await;
+            let world = Arc::new(world);
+            let id = world.ready().await[1].id.clone();
+            let moments = Moments::new(nth, trouble);
+            let (services, reverting) = (troubled(&world, &moments), world.clone());
+            let task = tokio::spawn(async move { reverting.revert(&services, &id).await });
+            let outcome = task.await;
+            if !moments.has_come() {
+                break;
+            }
+            let done = outcome.is_ok_and(|answer| answer.is_ok());
+            assert!(!done, "{trouble:?} {nth}");
+            let contents: Vec<_> =
+                [world.volume(DISKS[0]).await.content, world.volume(DISKS[1]).await.content].into();
+            let torn = [VolumeContent::Inconsistent; 2];
+            let held = [VolumeContent::Epoch(Epoch(2)); 2];
+            assert!(contents == torn || contents == held, "{trouble:?} {nth}: {contents:?}");
+            world.write("disk-2000", 1 << 20, 1000, 4).await;
+            let epoch = world.epoch(2, &mut epochs).await.epoch.0;
+            world.assert_replicated(epoch).await;
+            world.assert_points(&epochs).await;
+            nth += 1;
+        }
+        assert!(nth > 6, "only {nth} moments");
+    }
+}
+
+#[tokio::test]
+async fn a_point_that_an_operator_deletes_is_gone_and_the_others_are_not() {
+    let (world, epochs) = three_epochs().await;
+    let (services, _) = world.services();
+    let older = world.ready().await[1].id.clone();
+    delete_point(&services, &older, "an operator").await.unwrap();
+    world.assert_tidy(&[3]).await;
+    world.assert_points(&epochs).await;
+    let again = delete_point(&services, &older, "an operator").await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::NotFound);
+}

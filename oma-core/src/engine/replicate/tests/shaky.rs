@@ -1,0 +1,184 @@
+//! A backend and records whose calls about recovery points fail, lose their answer, or are the last of a process.
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use super::*;
+use crate::record::{ContentStamp, RecoveryPoint, RecoveryPointSpec};
+use crate::traits::{BackendCapabilities, RecoveryPoints, Snapshot, SnapshotSpec, Volume, VolumeSpec};
+use crate::{ContextId, RecoveryPointId, VolumeId};
+
+/// What happens at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The process dies.
+    Death,
+    /// The call fails; when it was done, its answer is lost. Trying again helps.
+    Hiccup,
+    /// The same, and trying again does not help.
+    Failure,
+}
+
+/// Counts the moments before and after each call; one of them is trouble.
+#[derive(Debug)]
+pub(super) struct Moments {
+    left: AtomicUsize,
+    trouble: Trouble,
+}
+
+impl Moments {
+    pub(super) fn new(nth: usize, trouble: Trouble) -> Arc<Self> {
+        Arc::new(Self { left: AtomicUsize::new(nth), trouble })
+    }
+
+    /// Whether the moment has come.
+    pub(super) fn has_come(&self) -> bool {
+        self.left.load(Ordering::SeqCst) == 0
+    }
+
+    fn pass(&self, call: &'static str) -> Result<()> {
+        if self.has_come() || self.left.fetch_sub(1, Ordering::SeqCst) > 1 {
+            return Ok(());
+        }
+        let error = Error::new(ErrorKind::Unavailable, call, "a fault was injected here");
+        match self.trouble {
+            Trouble::Death => std::panic::resume_unwind(Box::new("killed")),
+            Trouble::Hiccup => Err(error.with_retry(Retry::Later)),
+            Trouble::Failure => Err(error),
+        }
+    }
+
+    async fn around<T: Send>(
+        &self,
+        name: &'static str,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        self.pass(name)?;
+        let answer = call.await;
+        self.pass(name)?;
+        answer
+    }
+}
+
+/// Services of a world with trouble.
+pub(super) fn troubled(world: &World, moments: &Arc<Moments>) -> Services {
+    let (services, _) = world.services();
+    let backend = ShakyBackend { inner: world.backend.clone(), moments: moments.clone() };
+    let points = ShakyPoints { inner: world.store.clone(), moments: moments.clone() };
+    Services { backend: Arc::new(backend), points: Arc::new(points), ..services }
+}
+
+#[derive(Debug)]
+struct ShakyPoints {
+    inner: Arc<MemoryStore>,
+    moments: Arc<Moments>,
+}
+
+#[async_trait]
+impl RecoveryPoints for ShakyPoints {
+    async fn begin_point(&self, lease: &Lease, spec: &RecoveryPointSpec) -> Result<RecoveryPoint> {
+        self.moments.around("begin", self.inner.begin_point(lease, spec)).await
+    }
+
+    async fn take_point(&self, lease: &Lease, id: &RecoveryPointId) -> Result<()> {
+        self.moments.around("take", self.inner.take_point(lease, id)).await
+    }
+
+    async fn condemn_point(&self, id: &RecoveryPointId, reason: &str) -> Result<()> {
+        self.moments.around("condemn", self.inner.condemn_point(id, reason)).await
+    }
+
+    async fn remove_point(&self, id: &RecoveryPointId) -> Result<()> {
+        self.moments.around("remove", self.inner.remove_point(id)).await
+    }
+
+    async fn point(&self, id: &RecoveryPointId) -> Result<Option<RecoveryPoint>> {
+        self.inner.point(id).await
+    }
+
+    fn points(&self, context: &ContextId) -> BoxStream<'_, Result<RecoveryPoint>> {
+        self.inner.points(context)
+    }
+
+    async fn reverted_to(
+        &self,
+        lease: &Lease,
+        id: &RecoveryPointId,
+        stamps: &[(VolumeId, Option<ContentStamp>)],
+    ) -> Result<()> {
+        self.moments.around("record revert", self.inner.reverted_to(lease, id, stamps)).await
+    }
+}
+
+#[derive(Debug)]
+struct ShakyBackend {
+    inner: Arc<MemoryBackend>,
+    moments: Arc<Moments>,
+}
+
+#[async_trait]
+impl VolumeBackend for ShakyBackend {
+    fn capabilities(&self) -> BackendCapabilities {
+        self.inner.capabilities()
+    }
+
+    async fn create(&self, spec: &VolumeSpec) -> Result<Volume> {
+        self.inner.create(spec).await
+    }
+
+    async fn get(&self, id: &VolumeId) -> Result<Option<Volume>> {
+        self.inner.get(id).await
+    }
+
+    fn list(&self, instance: &InstanceId) -> BoxStream<'_, Result<Volume>> {
+        self.inner.list(instance)
+    }
+
+    async fn retag(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
+        self.inner.retag(id, tag).await
+    }
+
+    async fn attach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
+        self.inner.attach(id, tag).await
+    }
+
+    async fn detach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
+        self.inner.detach(id, tag).await
+    }
+
+    async fn open(&self, id: &VolumeId, tag: &VolumeTag, access: Access) -> Result<Arc<dyn BlockDevice>> {
+        self.inner.open(id, tag, access).await
+    }
+
+    async fn resize(&self, id: &VolumeId, tag: &VolumeTag, capacity: ByteSize) -> Result<Volume> {
+        self.inner.resize(id, tag, capacity).await
+    }
+
+    async fn content_stamp(&self, id: &VolumeId) -> Result<Option<ContentStamp>> {
+        self.inner.content_stamp(id).await
+    }
+
+    async fn delete(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
+        self.inner.delete(id, tag).await
+    }
+
+    async fn snapshot(&self, spec: &SnapshotSpec) -> Result<Snapshot> {
+        self.moments.around("snapshot", self.inner.snapshot(spec)).await
+    }
+
+    fn snapshots(&self, volume: &VolumeId) -> BoxStream<'_, Result<Snapshot>> {
+        self.inner.snapshots(volume)
+    }
+
+    async fn open_snapshot(&self, spec: &SnapshotSpec) -> Result<Arc<dyn BlockDevice>> {
+        self.inner.open_snapshot(spec).await
+    }
+
+    async fn revert(&self, id: &VolumeId, tag: &VolumeTag, snapshot: &SnapshotSpec) -> Result<Volume> {
+        self.moments.around("revert", self.inner.revert(id, tag, snapshot)).await
+    }
+
+    async fn delete_snapshot(&self, spec: &SnapshotSpec) -> Result<()> {
+        self.moments.around("delete snapshot", self.inner.delete_snapshot(spec)).await
+    }
+}
