@@ -1,5 +1,6 @@
 //! `kill -9` at random moments of whole lives of runs, of either end.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use oma_core::conformance::{Requirement, Trial, trial};
@@ -114,13 +115,15 @@ async fn killed(kills: u64, seed: u64) {
 struct Disk {
     world: World,
     epoch: usize,
+    /// What each epoch held.
+    held: Vec<Vec<u8>>,
 }
 
 impl Disk {
     async fn new(random: &mut Random) -> Self {
         let world = World::new();
         world.must("qemu-img", &["create", "-q", "-f", "qcow2", IMAGE, "16M"]).await;
-        let disk = Self { world, epoch: 0 };
+        let disk = Self { world, epoch: 0, held: Vec::new() };
         disk.write(random, SIZE / MIB).await;
         disk
     }
@@ -156,6 +159,28 @@ impl Disk {
             server.stop().await;
             let volume = self.world.volume("disk-2000").await.display().to_string();
             self.world.must("qemu-img", &["compare", "-f", "qcow2", "-F", "raw", IMAGE, &volume]).await;
+            self.held.push(fs::read(volume).unwrap());
+            self.check_points().await;
+        }
+    }
+
+    /// Each ready recovery point holds its epoch; no snapshot lies there that no point knows.
+    async fn check_points(&self) {
+        let rows = self.world.run(&["--json", "points", "list"]).await.ok().json();
+        let rows = rows.as_array().unwrap();
+        let newest = rows.iter().find(|row| row["status"] == "ready").unwrap();
+        assert_eq!(newest["epoch"], Value::from(self.epoch), "{rows:?}");
+        let image = |row: &Value| format!("{}.raw", row["disks"][0]["snapshot_id"].as_str().unwrap());
+        let folder = self.world.path("data/volumes");
+        for row in rows.iter().filter(|row| row["status"] == "ready") {
+            let held = &self.held[usize::try_from(number(&row["epoch"])).unwrap() - 1];
+            assert!(fs::read(folder.join(image(row))).unwrap() == *held, "{row}");
+        }
+        let known: Vec<String> = rows.iter().map(image).collect();
+        for entry in fs::read_dir(folder).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let is_snapshot = name.starts_with("snap-") && name.ends_with(".raw");
+            assert!(!is_snapshot || known.contains(&name), "{name} is forgotten: {rows:?}");
         }
     }
 
@@ -183,7 +208,8 @@ impl Disk {
     ) -> Server {
         let (uri, before, id) =
             (self.world.uri("disk"), format!("b{}", self.epoch - 1), format!("b{}", self.epoch));
-        let mut args = replicate_args(&["--source", &uri, "--change-id", &id, "--journal-step", "1MiB"]);
+        let keep = ["--journal-step", "1MiB", "--keep-points", "2"];
+        let mut args = replicate_args(&[&["--source", &uri, "--change-id", &id], &keep[..]].concat());
         match kind {
             Kind::Full | Kind::Repair => {}
             Kind::Incremental => args.extend(["--bitmap", &before]),
