@@ -9,7 +9,7 @@ use crate::engine::config::ReplicateConfig;
 use crate::engine::keeper::LeaseKeeper;
 use crate::engine::services::Services;
 use crate::engine::volumes::VolumeService;
-use crate::record::{JobEnd, JobSpec, Lease, RecoveryPoint};
+use crate::record::{DiskRecord, JobEnd, JobSpec, Lease, RecoveryPoint};
 use crate::state::{PointStatus, ReplicationType};
 use crate::traits::Snapshot;
 use crate::{Error, ErrorKind, JobId, RecoveryPointId, Result, SystemClock, WorkerId};
@@ -22,8 +22,8 @@ use crate::{Error, ErrorKind, JobId, RecoveryPointId, Result, SystemClock, Worke
 /// inconsistent; revert again, or replicate.
 ///
 /// # Errors
-/// `NotFound`; `Conflict` when it is not ready, a job of the VM is live, the VM's state forbids it (L07), or a disk has
-/// another volume meanwhile; `Busy` while a volume is open; `PermissionDenied` when volume or snapshot are not ours.
+/// `NotFound`; `Conflict` when it is not ready, a job of the VM is live, the VM's state forbids it (L07), the VM got a disk
+/// since that the point does not know, or a disk has another volume meanwhile; `Busy` while a volume is open; `PermissionDenied` when volume or snapshot are not ours.
 pub async fn revert(
     services: &Services,
     worker: &WorkerId,
@@ -35,6 +35,7 @@ pub async fn revert(
     if point.status != PointStatus::Ready {
         return Err(refused(id, format!("it is {}, not ready", point.status)));
     }
+    check_whole(services, &point).await?;
     let mut disks: Vec<_> = point.volumes.iter().map(|volume| volume.key().clone()).collect();
     disks.sort();
     let job = JobId::mint(SystemClock.now());
@@ -59,6 +60,19 @@ pub async fn revert(
 
 fn refused(id: &RecoveryPointId, reason: String) -> Error {
     Error::new(ErrorKind::Conflict, "revert to recovery point", id).because(reason)
+}
+
+/// Refuses a point that lacks a disk of the VM's last epoch: the others alone would be of another time than that one.
+async fn check_whole(services: &Services, point: &RecoveryPoint) -> Result<()> {
+    let vm = services.inventory.context(&point.context).await?;
+    let disks = services.inventory.disks(&point.context).await?;
+    let is_of_last = |disk: &DiskRecord| vm.as_ref().is_some_and(|vm| disk.epoch == vm.epoch);
+    let unknown =
+        |disk: &DiskRecord| point.volumes.iter().all(|volume| volume.snapshot.tag.disk != disk.disk);
+    match disks.iter().find(|disk| is_of_last(disk) && unknown(disk)) {
+        None => Ok(()),
+        Some(disk) => Err(refused(&point.id, format!("it was made before disk {} was there", disk.disk.key))),
+    }
 }
 
 /// All volumes lose their generation before the first is touched: a crash in between leaves none that is believed.

@@ -304,6 +304,19 @@ async fn a_revert_is_refused_while_a_job_lives_and_where_the_volume_is_another()
 }
 
 #[tokio::test]
+async fn a_revert_to_a_point_without_a_disk_that_was_added_since_is_refused() {
+    let (world, _) = three_epochs().await;
+    let id = world.ready().await[0].id.clone();
+    world.source.add_disk(&world.vm, &key("disk-2002"), CAPACITY);
+    world.run().await;
+    let (services, _) = world.services();
+    let refused = world.revert(&services, &id).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{}", refused.chain());
+    assert!(refused.chain().contains("disk-2002"), "{}", refused.chain());
+    world.assert_replicated(4).await;
+}
+
+#[tokio::test]
 async fn l15_a_revert_in_trouble_at_any_moment_is_never_taken_for_an_epoch() {
     for trouble in [Trouble::Death, Trouble::Failure] {
         let mut nth = 1;
