@@ -127,8 +127,11 @@ impl SqlStore {
         context: &ContextId,
         behind: Option<RecoveryPoint>,
     ) -> Result<Vec<RecoveryPoint>> {
-        let behind = behind.map_or_else(|| LAST.to_owned(), |point| point.id.into());
-        self.db.all(points::PAGE, vals![context, behind, PAGE], point).await
+        let (epoch, id) = match behind {
+            Some(point) => (i64::try_from(point.epoch.0).unwrap_or(i64::MAX), point.id.into()),
+            None => (i64::MAX, LAST.to_owned()),
+        };
+        self.db.all(points::PAGE, vals![context, epoch, epoch, id, PAGE], point).await
     }
 }
 

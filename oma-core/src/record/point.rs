@@ -25,7 +25,7 @@ impl PointVolume {
 /// A recovery point to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecoveryPointSpec {
-    /// Minted by the caller; a later one is larger.
+    /// Minted by the caller.
     pub id: RecoveryPointId,
     /// The volume of each disk of the job, with the snapshot that will be made of it.
     pub volumes: Vec<PointVolume>,

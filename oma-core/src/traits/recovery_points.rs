@@ -43,7 +43,7 @@ pub trait RecoveryPoints: fmt::Debug + Send + Sync + 'static {
     /// The point with this id.
     async fn point(&self, id: &RecoveryPointId) -> Result<Option<RecoveryPoint>>;
 
-    /// All points of a VM, in whatever state, newest first.
+    /// All points of a VM, in whatever state, those of the latest epoch first.
     fn points(&self, context: &ContextId) -> BoxStream<'_, Result<RecoveryPoint>>;
 
     /// Records that every volume of a point holds its epoch again, with the stamp that its content has now. Their

@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS recovery_points (
     created_at    DATETIME(3)  NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
     updated_at    DATETIME(3)  NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
     PRIMARY KEY (id),
-    KEY ix_points_context (vm_context_id, id),
+    KEY ix_points_context (vm_context_id, epoch, id),
     KEY ix_points_job (job_id),
     CONSTRAINT fk_points_context FOREIGN KEY (vm_context_id) REFERENCES vm_replication_contexts (context_id) ON DELETE RESTRICT
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;

@@ -14,5 +14,5 @@ CREATE TABLE recovery_points (
     PRIMARY KEY (id),
     CONSTRAINT fk_points_context FOREIGN KEY (vm_context_id) REFERENCES vm_replication_contexts (context_id) ON DELETE RESTRICT
 );
-CREATE INDEX ix_points_context ON recovery_points (vm_context_id, id);
+CREATE INDEX ix_points_context ON recovery_points (vm_context_id, epoch, id);
 CREATE INDEX ix_points_job ON recovery_points (job_id);

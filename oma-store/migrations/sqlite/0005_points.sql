@@ -12,5 +12,5 @@ CREATE TABLE recovery_points (
     created_at    INTEGER NOT NULL,
     updated_at    INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX ix_points_context ON recovery_points (vm_context_id, id);
+CREATE INDEX ix_points_context ON recovery_points (vm_context_id, epoch, id);
 CREATE INDEX ix_points_job ON recovery_points (job_id);

@@ -11,8 +11,14 @@ macro_rules! point {
 statements! {
     BY_ID = concat!(point!(), " WHERE id = ?");
     /// Those of a VM, newest first.
-    PAGE = concat!(point!(), " WHERE vm_context_id = ? AND id < ? ORDER BY id DESC LIMIT ?");
-    NEWEST_READY = concat!(point!(), " WHERE vm_context_id = ? AND status = 'ready' ORDER BY id DESC LIMIT 1");
+    PAGE = concat!(
+        point!(),
+        " WHERE vm_context_id = ? AND (epoch < ? OR (epoch = ? AND id < ?)) ORDER BY epoch DESC, id DESC LIMIT ?"
+    );
+    NEWEST_READY = concat!(
+        point!(),
+        " WHERE vm_context_id = ? AND status = 'ready' ORDER BY epoch DESC, id DESC LIMIT 1"
+    );
     /// Every row.
     SCAN = concat!(point!(), " WHERE id > ? ORDER BY id LIMIT ?");
     INSERT = "INSERT INTO recovery_points (id, vm_context_id, job_id, epoch, status, volumes, created_at, updated_at) \

@@ -22,6 +22,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         l15_an_unfinished_point_is_condemned_only_when_its_job_has_ended,
         l12_the_newest_ready_point_stays_while_a_job_is_live_or_a_volume_holds_no_epoch,
         points_are_listed_newest_first_by_vm,
+        l12_the_newest_point_is_that_of_the_latest_epoch_whatever_its_id,
         a_revert_is_recorded_for_all_volumes_at_once,
         a_revert_to_what_cannot_be_is_refused_and_changes_nothing,
     ]
@@ -54,9 +55,14 @@ impl StoreSubject {
 
     /// The next epoch of a VM with a point, which is ready.
     async fn epoch_with_point(&self, vm: &VmContext, marker: &str) -> RecoveryPoint {
+        self.epoch_with_point_of(vm, marker, RecoveryPointId::mint()).await
+    }
+
+    async fn epoch_with_point_of(&self, vm: &VmContext, marker: &str, id: RecoveryPointId) -> RecoveryPoint {
         let lease = self.second_job(vm).await;
         let commit = self.ready_to_commit(vm, &lease, marker).await;
-        let point = self.begun(vm, &lease).await;
+        let spec = RecoveryPointSpec { id, ..self.point_spec(vm, &lease).await };
+        let point = self.points.begin_point(&lease, &spec).await.unwrap();
         self.points.take_point(&lease, &point.id).await.unwrap();
         self.change_ids.commit_epoch(&lease, &commit).await.unwrap();
         self.point(&point.id).await
@@ -257,6 +263,20 @@ async fn points_are_listed_newest_first_by_vm(store: StoreSubject) {
     let job = store.job(&other.job).await;
     let none: Vec<_> = store.points.points(&job.context).try_collect().await.unwrap();
     assert!(none.is_empty(), "{none:?}");
+}
+
+/// Ids are minted by the clocks of many machines.
+async fn l12_the_newest_point_is_that_of_the_latest_epoch_whatever_its_id(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let mut made = Vec::new();
+    for id in ["point-9", "point-5", "point-7", "point-1"] {
+        made.insert(0, store.epoch_with_point_of(&vm, id, RecoveryPointId::parse(id).unwrap()).await);
+    }
+    let listed: Vec<_> = store.points.points(&vm.id).try_collect().await.unwrap();
+    assert_eq!(listed, made);
+    store.second_job(&vm).await;
+    assert_kind(store.points.condemn_point(&made[0].id, "old").await, ErrorKind::Conflict);
+    store.points.condemn_point(&made[3].id, "old").await.unwrap();
 }
 
 async fn a_revert_is_recorded_for_all_volumes_at_once(store: StoreSubject) {

@@ -53,7 +53,7 @@ impl RecoveryPoints for MemoryStore {
     }
 
     fn points(&self, context: &ContextId) -> BoxStream<'_, Result<RecoveryPoint>> {
-        listed(self.state().points_of(context).cloned().collect())
+        listed(self.state().points_of(context).into_iter().cloned().collect())
     }
 
     async fn reverted_to(
@@ -69,9 +69,11 @@ impl RecoveryPoints for MemoryStore {
 }
 
 impl State {
-    /// Newest first.
-    fn points_of(&self, context: &ContextId) -> impl Iterator<Item = &RecoveryPoint> {
-        self.points.values().rev().filter(move |point| point.context == *context)
+    /// Newest first: by epoch, for ids are minted by clocks, which differ.
+    fn points_of(&self, context: &ContextId) -> Vec<&RecoveryPoint> {
+        let mut points: Vec<_> = self.points.values().filter(|point| point.context == *context).collect();
+        points.sort_by_key(|point| std::cmp::Reverse((point.epoch, &point.id)));
+        points
     }
 
     fn begin_point(
@@ -135,7 +137,8 @@ impl State {
             let own = live.filter(|live| *live == point.job);
             return own.map_or(Ok(()), |live| Err(Refusal::LiveJob(live)));
         }
-        let ready = self.points_of(&point.context).find(|other| other.status == PointStatus::Ready);
+        let mut points = self.points_of(&point.context).into_iter();
+        let ready = points.find(|other| other.status == PointStatus::Ready);
         if ready.is_some_and(|newest| newest.id != point.id) {
             return Ok(());
         }
