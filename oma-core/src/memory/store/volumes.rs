@@ -67,6 +67,7 @@ impl VolumeRegistry for MemoryStore {
             volume.content = VolumeContent::Inconsistent;
             volume.stamp = None;
             volume.updated_at = now;
+            state.give_up_points(&lease.job, now);
             Ok(())
         })
     }
@@ -79,7 +80,6 @@ impl VolumeRegistry for MemoryStore {
             }
             volume.stamp = Some(stamp.clone());
             volume.updated_at = now;
-            state.give_up_points(&lease.job, now);
             Ok(())
         })
     }
