@@ -189,3 +189,40 @@ impl LeafHasher for GuardedDevice {
         self.on("hash", extent, crate::tree::leaf_hashes(&*self.inner, extent, from)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ByteSize;
+    use crate::memory::{Faults, FaultyDevice, MemoryDevice};
+    use crate::traits::BlockStatusKind;
+
+    fn hole(offset: u64, length: u64) -> BlockStatus {
+        BlockStatus { extent: Extent::new(offset, length).unwrap(), kind: BlockStatusKind::Hole }
+    }
+
+    /// An extent that nobody tells of would be left out of a copy, or one told twice copied wrongly.
+    #[tokio::test]
+    async fn l10_block_status_with_gaps_out_of_order_beyond_or_of_nothing_is_refused() {
+        let (faults, inner) = (Faults::default(), MemoryDevice::new("m", ByteSize::mib(1)));
+        let inner = Arc::new(FaultyDevice::new(Arc::new(inner), faults.clone()));
+        let device = GuardedDevice::new(inner, &ReplicateConfig::default());
+        let asked = Extent::new(4096, 65_536).unwrap();
+        for told in [
+            vec![],
+            vec![hole(8192, 4096)],
+            vec![hole(0, 8192)],
+            vec![hole(4096, 4096), hole(12_288, 4096)],
+            vec![hole(4096, 8192), hole(8192, 4096)],
+            vec![hole(4096, 65_537)],
+        ] {
+            faults.tell(told.clone());
+            let error = device.block_status(asked).await.expect_err("no device may answer so");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{told:?}");
+            assert!(error.chain().contains("4096+65536"), "{}", error.chain());
+        }
+        // It may end early.
+        faults.tell(vec![hole(4096, 4096), hole(8192, 4096)]);
+        assert_eq!(device.block_status(asked).await.unwrap().len(), 2);
+    }
+}

@@ -84,6 +84,8 @@ mod tests {
     use crate::{ContextId, Error, Fence, JobId, Result, SystemClock, WorkerId};
     use async_trait::async_trait;
     use futures_util::stream::BoxStream;
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
 
     mockall::mock! {
         #[derive(Debug)]
@@ -155,5 +157,73 @@ mod tests {
         );
         tokio::time::sleep(TTL * 20).await;
         assert!(!stop.is_cancelled() && !keeper.is_lost());
+    }
+
+    /// Answers a renewal after a while each, and then never.
+    #[derive(Debug)]
+    struct Slow(Mutex<VecDeque<Duration>>);
+
+    impl Slow {
+        fn answering(after: &[u64]) -> Arc<dyn JobStore> {
+            Arc::new(Self(Mutex::new(after.iter().map(|seconds| Duration::from_secs(*seconds)).collect())))
+        }
+    }
+
+    const ONLY: &str = "a keeper only renews";
+
+    #[async_trait]
+    impl JobStore for Slow {
+        async fn renew(&self, lease: &Lease, _ttl: Duration) -> Result<Lease> {
+            let pause = self.0.lock().unwrap().pop_front();
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+            Ok(lease.clone())
+        }
+        async fn insert(&self, _: JobSpec) -> Result<ReplicationJob> {
+            unreachable!("{ONLY}")
+        }
+        async fn get(&self, _: &JobId) -> Result<Option<ReplicationJob>> {
+            unreachable!("{ONLY}")
+        }
+        async fn live(&self, _: &ContextId) -> Result<Option<ReplicationJob>> {
+            unreachable!("{ONLY}")
+        }
+        fn list(&self, _: JobFilter) -> BoxStream<'static, Result<ReplicationJob>> {
+            unreachable!("{ONLY}")
+        }
+        async fn claim(&self, _: &JobId, _: &WorkerId, _: Duration) -> Result<Lease> {
+            unreachable!("{ONLY}")
+        }
+        async fn claim_next(&self, _: &ClaimRequest) -> Result<Option<Lease>> {
+            unreachable!("{ONLY}")
+        }
+        async fn release(&self, _: &Lease) -> Result<()> {
+            unreachable!("{ONLY}")
+        }
+        async fn defer(&self, _: &Lease, _: &str, _: &RetryPolicy) -> Result<ReplicationJob> {
+            unreachable!("{ONLY}")
+        }
+        async fn advance(&self, _: &Lease, _: JobStatus, _: JobEvent) -> Result<ReplicationJob> {
+            unreachable!("{ONLY}")
+        }
+        async fn end(&self, _: &Lease, _: JobEnd) -> Result<ReplicationJob> {
+            unreachable!("{ONLY}")
+        }
+    }
+
+    /// The store counts from some moment since it was asked, so a late answer gives less time, not more; one that never comes
+    /// gives none.
+    #[tokio::test(start_paused = true)]
+    async fn l16_the_work_ends_with_the_lease_however_late_the_store_answers() {
+        for (answers, ends) in [(&[][..], 30), (&[18], 10 + 30), (&[0, 18], 20 + 30)] {
+            let (stop, begun) = (CancellationToken::new(), Instant::now());
+            let keeper = LeaseKeeper::start(Slow::answering(answers), lease(), TTL, begun, stop.clone());
+            stop.cancelled().await;
+            assert!(keeper.is_lost());
+            let (took, ends) = (begun.elapsed(), Duration::from_secs(ends));
+            assert!(took <= ends + Duration::from_millis(5), "{answers:?}: {took:?}");
+        }
     }
 }

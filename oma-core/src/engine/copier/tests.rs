@@ -197,6 +197,16 @@ async fn an_empty_source_still_flushes_and_records_the_whole_disk() {
     assert_eq!(world.journal.finished.lock().unwrap().bytes().bytes(), CAPACITY);
 }
 
+/// What it holds came by sharing, or by a run whose last entry was lost.
+#[tokio::test]
+async fn l08_a_disk_with_nothing_left_to_copy_is_flushed_before_it_counts() {
+    let world = World::new(blank_target(), false);
+    world.journal.finished.lock().unwrap().insert(Extent::new(0, CAPACITY).unwrap());
+    world.target.write_at(0, Bytes::from(vec![0; 4096]), Durability::Cached).await.unwrap();
+    world.run().await.0.unwrap();
+    assert_eq!((world.target.calls().flushes, world.target.unflushed().is_empty()), (1, true));
+}
+
 #[tokio::test]
 async fn at_most_one_journal_step_is_copied_twice() {
     for in_place in WAYS {

@@ -215,3 +215,17 @@ async fn block_status_that_is_not_answered_at_once_is_asked_for_again_as_a_read_
     assert_eq!(faults.count(), 1);
     world.assert_replicated(2).await;
 }
+
+#[tokio::test]
+async fn l04_a_disk_that_came_between_discovery_and_snapshot_ends_the_run_before_anything_is_made() {
+    let world = World::new(&["disk-2000"]).await;
+    let (source, vm) = (world.source.clone(), world.vm.clone());
+    let adds = Acting::at("job", 1, move || drop(source.add_disk(&vm, &key("disk-2001"), CAPACITY)));
+    let report = world.run_as(&world.request(), &adds).await.unwrap();
+    assert_eq!(failure(&report).kind(), ErrorKind::Conflict, "{report:?}");
+    assert_eq!(world.change_ids().await, [None]);
+    let record = world.disk("disk-2000").await.unwrap();
+    assert_eq!(world.store.volume_of(&record.disk).await.unwrap(), None);
+    assert!(world.run().await.outcome.is_completed());
+    world.assert_replicated(1).await;
+}

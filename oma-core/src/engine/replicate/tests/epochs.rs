@@ -318,3 +318,23 @@ async fn l08_an_epoch_that_is_committed_is_reported_so_though_the_answer_was_los
     assert!(report.outcome.is_completed(), "{report:?}");
     world.assert_replicated(1).await;
 }
+
+/// In pull mode the engine is the only writer: whoever connects may look.
+#[tokio::test]
+async fn l06_the_export_of_a_volume_that_is_copied_cannot_be_written() {
+    let world = World::new(&["disk-2000"]).await;
+    let (services, server) = world.services();
+    let uuid = crate::InstanceUuid::from_path(&world.vm);
+    let name = crate::ExportName::for_disk(&uuid, &key("disk-2000")).unwrap();
+    let looked = Arc::new(AtomicUsize::new(0));
+    let looks = {
+        let looked = Arc::clone(&looked);
+        Acting::at("copied", 1, move || {
+            assert_eq!(server.connect(&name).unwrap().info().access, Access::ReadOnly);
+            looked.store(1, Ordering::SeqCst);
+        })
+    };
+    let replicator = Replicator::new(services, worker("appliance"), world.config);
+    let report = replicator.run(&world.request(), &looks, &CancellationToken::new()).await.unwrap();
+    assert!(report.outcome.is_completed() && looked.load(Ordering::SeqCst) == 1);
+}
