@@ -229,9 +229,13 @@ pub trait InPlace: Send + Sync {
     /// As [`BlockDevice::write_at`].
     fn write(&self, offset: u64, data: &[u8]) -> Result<()>;
 
-    /// Begins to bring what was written in an extent to the medium, without waiting for it: a later flush has less to do. A hint;
-    /// a device without a cache does nothing.
+    /// Begins to bring what was written in an extent to the medium, without waiting for it, and need not keep it in the cache: a
+    /// later flush has less to do. A hint; a device without a cache does nothing.
     fn write_out(&self, _extent: Extent) {}
+
+    /// Tells that nobody will read an extent soon: what of it is on the medium need not stay in the cache. A hint, which takes a
+    /// moment; a device without a cache does nothing.
+    fn let_go(&self, _extent: Extent) {}
 
     /// The open file from which the extent can be sent at the same offset (`sendfile`), for whoever would only copy it from
     /// here to there. All of it is in memory just now, so that sending neither waits nor fails. `None` when that is not

@@ -7,7 +7,7 @@ use oma_core::{Extent, Result};
 
 use super::medium::{Home, Ready, Sort};
 use super::share::share;
-use super::write_out::write_out;
+use super::write_out::let_go;
 use super::{FileDevice, length};
 
 impl InPlace for FileDevice {
@@ -40,8 +40,14 @@ impl InPlace for FileDevice {
     }
 
     fn write_out(&self, extent: Extent) {
-        if self.medium.home == Home::Local {
-            write_out(&self.medium.file, extent);
+        if self.medium.home != Home::Memory {
+            self.medium.behind.begin(&self.medium.file, extent);
+        }
+    }
+
+    fn let_go(&self, extent: Extent) {
+        if self.medium.home != Home::Memory {
+            let_go(&self.medium.file, extent);
         }
     }
 

@@ -23,6 +23,7 @@ use super::flushes::Flushes;
 use super::hashes::Direct;
 use super::queue::Queue;
 use super::ranges::Ranges;
+use super::write_out::WriteBehind;
 
 /// File systems by their number in linux/magic.h: tmpfs; ext2 to ext4, XFS, Btrfs.
 const IN_MEMORY: [i128; 1] = [0x0102_1994];
@@ -49,6 +50,7 @@ pub(super) struct Medium {
     ranges: Ranges,
     pub(super) flushes: Flushes,
     pub(super) durable: DurableWrites,
+    pub(super) behind: WriteBehind,
     /// The file system refused `RWF_NOWAIT`.
     waits: AtomicBool,
     /// The kernel does not tell what is in the page cache.
@@ -129,6 +131,7 @@ impl Medium {
             ranges: Ranges::default(),
             flushes: Flushes::default(),
             durable: DurableWrites::default(),
+            behind: WriteBehind::default(),
             waits,
             untold,
             changed,

@@ -212,3 +212,23 @@ async fn l14_what_is_read_back_says_how() {
         assert_eq!([cached.manner, back.manner], possible, "{:?}", device.medium.home);
     }
 }
+
+#[tokio::test]
+async fn what_was_let_go_is_on_the_medium_alone_and_reads_the_same() {
+    let file = NamedTempFile::new().unwrap();
+    file.as_file().set_len(8 << 20).unwrap();
+    let device = FileDevice::open(file.path(), Access::ReadWrite).await.unwrap();
+    let data = Bytes::from(vec![7; 8 << 20]);
+    let whole = extent(0, 8 << 20);
+    device.write_at(0, data.clone(), Durability::Cached).await.unwrap();
+    let in_place = device.in_place().unwrap();
+    // What is not on the medium yet stays.
+    in_place.let_go(whole);
+    device.flush().await.unwrap();
+    let was_cached = device.medium.is_cached(whole);
+    in_place.let_go(whole);
+    if device.medium.home == Home::Local && was_cached {
+        assert!(!device.medium.is_cached(extent(1 << 20, 4 << 20)), "it is in the page cache still");
+    }
+    assert!(read(&device, 0, 8 << 20).await == data);
+}
