@@ -3,7 +3,7 @@
 use crate::record::{Lease, Operation, OperationSpec, VolumeContent, VolumeRecord, VolumeTag};
 use crate::state::{OperationKind, VolumeStatus};
 use crate::traits::{Provisioning, SnapshotSpec, Volume, VolumeSpec};
-use crate::{ByteSize, DiskRef, Error, ErrorKind, Generation, OperationId, Result, Retry, VolumeId};
+use crate::{ByteSize, DiskRef, Error, ErrorKind, Extent, Generation, OperationId, Result, Retry, VolumeId};
 
 use super::services::Services;
 
@@ -29,6 +29,8 @@ pub(super) struct ReadyVolume {
     pub(super) tag: VolumeTag,
     /// Whether it is known to be as the last writer of ours left it, flushed.
     pub(super) untouched: bool,
+    /// What it was made larger by just now, while it held an epoch: no change id tells of that part.
+    pub(super) grown: Option<Extent>,
     /// Why its generation was advanced just now.
     pub(super) note: Option<String>,
 }
@@ -69,14 +71,15 @@ impl<'a> VolumeService<'a> {
         };
         let tag = self.tag(&need.disk, record.generation).await?;
         self.services.backend.retag(&record.id, &tag).await?;
+        let mut grown = None;
         if record.capacity < need.capacity {
-            record = self.grow(record, &tag, need.capacity).await?;
+            (record, grown) = self.enlarge(record, &tag, need.capacity).await?;
             // What it looks like is no foreign write.
             record.stamp = self.services.backend.content_stamp(&record.id).await?.filter(|_| untouched);
         }
-        let stamp = record.stamp.take();
-        let record = VolumeRecord { stamp, ..self.attach(record, &tag).await? };
-        Ok(ReadyVolume { record, tag, untouched, note })
+        let (stamp, content) = (record.stamp.take(), record.content);
+        let record = VolumeRecord { stamp, content, ..self.attach(record, &tag).await? };
+        Ok(ReadyVolume { record, tag, untouched, grown, note })
     }
 
     /// Ends the generation of a volume that is to be reverted, in the records and on the volume: nothing that was recorded of
@@ -149,6 +152,25 @@ impl<'a> VolumeService<'a> {
     async fn create(&self, need: &VolumeNeed) -> Result<VolumeRecord> {
         let spec = self.intent(OperationKind::Create, &need.disk, None, Some(need.capacity));
         self.carry_out(&spec, need).await
+    }
+
+    /// Makes a volume larger. One that held an epoch is in mid-epoch from now on: the part that is new to it was never copied,
+    /// and whether the source counts it as changed is not relied on. Only this run knows which part that is; one after a crash
+    /// compares all.
+    async fn enlarge(
+        &self,
+        record: VolumeRecord,
+        tag: &VolumeTag,
+        capacity: ByteSize,
+    ) -> Result<(VolumeRecord, Option<Extent>)> {
+        let (content, old) = (record.content, record.capacity);
+        let mut grown = None;
+        if let VolumeContent::Epoch(_) = content {
+            self.services.volumes.mark_inconsistent(self.lease, &record.id).await?;
+            grown = Extent::between(old.bytes(), capacity.bytes());
+        }
+        let larger = self.grow(record, tag, capacity).await?;
+        Ok((VolumeRecord { content, ..larger }, grown))
     }
 
     async fn grow(&self, record: VolumeRecord, tag: &VolumeTag, capacity: ByteSize) -> Result<VolumeRecord> {

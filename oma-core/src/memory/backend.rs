@@ -17,7 +17,7 @@ use crate::traits::{
     Access, BackendCapabilities, BlockDevice, Snapshot, SnapshotSpec, Snapshots, Volume, VolumeBackend,
     VolumeSpec,
 };
-use crate::{ByteSize, DiskKey, Error, ErrorKind, InstanceId, Result, Retry, SnapshotId, VolumeId};
+use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, InstanceId, Result, Retry, SnapshotId, VolumeId};
 
 /// Volumes in memory. What is opened fails as [`MemoryBackend::faults`] of its disk says.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ impl MemoryBackend {
     fn make(&self, spec: &VolumeSpec) -> MemoryDevice {
         let device = MemoryDevice::new(VolumeId::of_operation(&spec.operation).to_string(), spec.capacity);
         if !self.capabilities.zeroed_on_create {
-            device.fill(0xa5);
+            device.fill(Extent::between(0, spec.capacity.bytes()), 0xa5);
         }
         device
     }

@@ -121,11 +121,11 @@ impl MemoryDevice {
         bytes
     }
 
-    /// Writes one byte everywhere, as content that was there before anybody came.
-    pub(super) fn fill(&self, byte: u8) {
-        if let Some(all) = Extent::between(0, self.info.capacity.bytes()) {
-            let bytes = vec![byte; usize::try_from(all.length()).expect("memory holds no more than usize")];
-            self.content().pages.write(all, &bytes);
+    /// Writes one byte to a part, as content that was there before anybody came.
+    pub(super) fn fill(&self, part: Option<Extent>, byte: u8) {
+        if let Some(part) = part {
+            let bytes = vec![byte; usize::try_from(part.length()).expect("memory holds no more than usize")];
+            self.content().pages.write(part, &bytes);
         }
     }
 

@@ -151,6 +151,16 @@ impl MemorySource {
         Some(disk.live.clone())
     }
 
+    /// As [`MemorySource::grow_disk`], with data in the new part that no tracker has seen: it is not told as changed.
+    pub fn grow_disk_unseen(&self, vm: &VmPath, key: &DiskKey, capacity: ByteSize) -> Option<MemoryDevice> {
+        let mut state = self.state();
+        let disk = state.vms.get_mut(vm)?.get_mut(key)?;
+        let old = disk.live.info().capacity;
+        disk.live = disk.live.with_capacity(capacity.max(old));
+        disk.live.fill(Extent::between(old.bytes(), capacity.bytes()), 0x6f);
+        Some(disk.live.clone())
+    }
+
     /// Forgets what changed on a disk: change ids given out before are worth nothing.
     pub fn reset_tracking(&self, vm: &VmPath, key: &DiskKey) {
         if let Some(disk) = self.state().vms.get_mut(vm).and_then(|disks| disks.get_mut(key)) {

@@ -60,7 +60,7 @@ pub struct DiskCommit {
     pub stamp: Option<ContentStamp>,
     /// Extents that were copied.
     pub extents: u64,
-    /// Bytes that were written.
+    /// Bytes that were written, by all runs that the epoch took; of those before the last one, zeroes too.
     pub bytes_transferred: ByteSize,
     /// How long the copy took.
     pub duration: Duration,

@@ -52,7 +52,7 @@ pub trait DiskSource: fmt::Debug + Send + Sync + 'static {
     /// Idempotent by job: as long as the point exists, again answers the same content ids.
     async fn freeze(&self, vm: &VmPath, job: &JobId) -> Result<PointInTime>;
 
-    /// What changed on a disk from a change id up to a point in time.
+    /// What changed on a disk from a change id up to a point in time. What a disk has grown by since need not be told.
     ///
     /// # Errors
     /// `NotFound` for an unknown point, disk or bitmap.

@@ -78,7 +78,7 @@ impl RunDisk {
 
     /// What is committed of it.
     pub(super) fn commit(&self) -> DiskCommit {
-        let record = &self.ready_volume().record;
+        let (record, plan) = (&self.ready_volume().record, self.plan());
         DiskCommit {
             key: self.point.key.clone(),
             volume: record.id.clone(),
@@ -86,7 +86,7 @@ impl RunDisk {
             change_id: self.point.change_id.clone(),
             stamp: self.stamp.clone(),
             extents: self.counters.pieces,
-            bytes_transferred: self.counters.progress.written + self.counters.shared,
+            bytes_transferred: self.counters.progress.written + self.counters.shared + plan.resumed,
             duration: self.copy_time,
         }
     }

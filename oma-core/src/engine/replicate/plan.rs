@@ -25,6 +25,8 @@ pub(super) struct Facts<'a> {
     pub(super) base: Option<CommittedChange>,
     /// What the source says has changed since `base`.
     pub(super) changes: Option<Changes>,
+    /// What the volume was made larger by since `base`: nothing of it was ever copied.
+    pub(super) grown: Option<Extent>,
     /// What earlier runs left.
     pub(super) journal: Option<JournalEntry>,
     /// What the source says has changed since the point in time that the journal's finished extents hold, when that is
@@ -264,7 +266,11 @@ fn base_and_changes(facts: &Facts<'_>) -> (Option<ChangeId>, ExtentSet, Option<S
         )));
     }
     match changes {
-        Changes::Since(extents) => (Some(base.change_id.clone()), extents.clone(), None),
+        Changes::Since(extents) => {
+            let mut changes = extents.clone();
+            changes.extend(facts.grown);
+            (Some(base.change_id.clone()), changes, None)
+        }
         Changes::Unknown(reason) => full(Some(format!("copied in full: {reason}"))),
     }
 }

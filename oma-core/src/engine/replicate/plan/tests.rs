@@ -67,6 +67,7 @@ fn facts(point: &PointDisk) -> Facts<'_> {
         content: VolumeContent::Blank,
         base: None,
         changes: None,
+        grown: None,
         journal: None,
         since_journal: None,
         untouched: true,

@@ -136,6 +136,7 @@ async fn facts<'a>(run: &'a Run<'_>, disk: &'a RunDisk) -> Result<(Facts<'a>, Op
         trust: run.request.trust,
         base,
         changes,
+        grown: disk.ready_volume().grown,
         journal,
         since_journal,
         journal_step: run.config.journal_step.max(run.config.piece),

@@ -163,6 +163,52 @@ async fn l13_a_disk_that_grew_gets_a_larger_volume() {
     world.assert_replicated(2).await;
 }
 
+/// A disk with an epoch that grew since by data which its change tracking does not tell.
+async fn grown() -> Arc<World> {
+    let world = Arc::new(World::new(&["disk-2000"]).await);
+    world.run().await;
+    world.source.grow_disk_unseen(&world.vm, &key("disk-2000"), ByteSize::mib(6)).unwrap();
+    world
+}
+
+#[tokio::test]
+async fn l13_what_a_disk_has_grown_by_is_copied_though_the_source_does_not_tell_of_it() {
+    let world = grown().await;
+    let report = world.run().await;
+    let disk = &report.disks[0];
+    assert_eq!((disk.mode, disk.bytes_written), (ReplicationType::Incremental, ByteSize::mib(2)));
+    world.assert_replicated(2).await;
+}
+
+#[tokio::test]
+async fn l13_what_a_disk_has_grown_by_is_copied_wherever_the_run_before_died() {
+    let mut nth = 1;
+    loop {
+        let world = grown().await;
+        if !interrupted::crash(&world, nth).await {
+            break;
+        }
+        if world.disks().await[0].epoch == Epoch(1) {
+            assert!(world.run().await.outcome.is_completed(), "event {nth}");
+        }
+        world.assert_consistent(2).await;
+        nth += 1;
+    }
+    assert!(nth > 15, "only {nth} events");
+}
+
+#[tokio::test]
+async fn the_history_counts_all_runs_of_an_epoch() {
+    let world = Arc::new(World::new(&["disk-2000"]).await);
+    world.run().await;
+    world.write("disk-2000", 0, 2 << 20, 9).await;
+    assert!(interrupted::crash_at(&world, "recorded", 2).await);
+    let report = world.run().await;
+    assert!(report.disks[0].bytes_written < ByteSize::mib(2), "{report:?}");
+    let history: Vec<_> = world.store.history(&world.disks().await[0].disk).try_collect().await.unwrap();
+    assert_eq!(history[0].bytes_transferred, ByteSize::mib(2), "{history:?}");
+}
+
 #[tokio::test]
 async fn l14_a_difference_found_by_verification_commits_nothing_and_the_next_run_mends_it() {
     let world = World::new(&["disk-2000"]).await;

@@ -379,7 +379,7 @@ impl Sequence {
             Step::Grow { disk } => {
                 let device = world.source.disk(&world.vm, &key(DISKS[*disk])).unwrap();
                 let larger = ByteSize::new(device.info().capacity.bytes() + GROWTH);
-                world.source.grow_disk(&world.vm, &key(DISKS[*disk]), larger).unwrap();
+                world.source.grow_disk_unseen(&world.vm, &key(DISKS[*disk]), larger).unwrap();
             }
             Step::Foreign { disk, offset } => {
                 if self.is_stamped(DISKS[*disk]).await
