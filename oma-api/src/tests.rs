@@ -281,6 +281,7 @@ fn a_verify_report_names_each_extent_that_differs() {
             disk_key: DiskKey::parse("disk-2000").unwrap(),
             status: VerifyStatus::Differs,
             bytes_verified: ByteSize::mib(1),
+            bytes_promised_zero: ByteSize::kib(64),
             bytes_different: ByteSize::kib(8),
             differences: vec![Extent::new(4096, 8192).unwrap()],
         }],
@@ -288,7 +289,7 @@ fn a_verify_report_names_each_extent_that_differs() {
     let expected = json!({
         "vm_path": "/DC/vm/web01", "status": "differs", "seconds": 0.5, "error": "replicate again",
         "disks": [{
-            "disk_key": "disk-2000", "status": "differs", "bytes_verified": 1_048_576, "bytes_different": 8192,
+            "disk_key": "disk-2000", "status": "differs", "bytes_verified": 1_048_576, "bytes_promised_zero": 65_536, "bytes_different": 8192,
             "differences": [[4096, 8192]],
         }],
     });

@@ -37,8 +37,10 @@ pub struct DiskComparison {
     pub disk_key: DiskKey,
     /// How it ended.
     pub status: VerifyStatus,
-    /// Bytes that were compared.
+    /// Bytes that were compared, with those that are only promised.
     pub bytes_verified: ByteSize,
+    /// Of these, bytes that both sides promise to be zero: nobody read them.
+    pub bytes_promised_zero: ByteSize,
     /// Bytes in the extents that differ.
     pub bytes_different: ByteSize,
     /// Each extent that differs, in order, as `[offset, length]`.

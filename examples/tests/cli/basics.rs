@@ -152,7 +152,7 @@ async fn a_report_is_checked_offline() {
     let text = fs::read_to_string(&report).unwrap();
     for (from, to, code, word) in [
         ("\"epoch\":1", "\"epoch\":2", 8, "was changed"),
-        ("\"version\":1", "\"version\":2", 2, "version 2"),
+        ("\"version\":2", "\"version\":3", 2, "version 3"),
         ("}", "", 8, "no whole report"),
     ] {
         fs::write(&changed, text.replacen(from, to, 1)).unwrap();

@@ -48,8 +48,10 @@ pub(super) struct Comparison<'a> {
 pub(super) struct Found {
     /// Every extent that differs.
     pub(super) differences: ExtentSet,
-    /// Bytes compared.
+    /// Bytes whose content was compared.
     pub(super) compared: ByteSize,
+    /// Bytes that both sides promise to be zero.
+    pub(super) promised: ByteSize,
     /// How the target was read.
     pub(super) manner: ReadManner,
     /// The roots of source and target, when one extent from the start on was compared.
@@ -74,6 +76,7 @@ enum Part {
 /// A part that was compared.
 #[derive(Debug)]
 struct Compared {
+    promised: u64,
     source: Vec<LeafRun>,
     target: Vec<LeafRun>,
     differences: Vec<Extent>,
@@ -97,17 +100,19 @@ impl Comparison<'_> {
             .map_ok(|part| self.compare(part))
             .try_buffered(tasks);
         let mut differences = ExtentSet::new();
-        let mut manner = ReadManner::PastCache;
+        let (mut manner, mut promised) = (ReadManner::PastCache, 0);
         let (mut source, mut target) = (TreeBuilder::default(), TreeBuilder::default());
         while let Some(part) = compared.try_next().await? {
             part.source.iter().for_each(|run| source.push_many(run.hash, run.leaves()));
             part.target.iter().for_each(|run| target.push_many(run.hash, run.leaves()));
             differences.extend(part.differences);
             manner = manner.min(part.manner);
+            promised += part.promised;
         }
         let roots = is_whole
             .then(|| Roots { source: source.root(scope.bytes()), target: target.root(scope.bytes()) });
-        Ok(Found { differences, compared: scope.bytes(), manner, roots })
+        let (promised, compared) = (ByteSize::new(promised), ByteSize::new(scope.bytes().bytes() - promised));
+        Ok(Found { differences, compared, promised, manner, roots })
     }
 
     /// Cuts a window into what needs no look and what does, in order.
@@ -143,7 +148,8 @@ impl Comparison<'_> {
             Part::Zero(extent) => {
                 let run = vec![LeafRun { extent, hash: LeafHash::of_zeroes(LEAF) }];
                 let manner = ReadManner::PastCache;
-                return Ok(Compared { source: run.clone(), target: run, differences: Vec::new(), manner });
+                let (promised, differences) = (extent.length(), Vec::new());
+                return Ok(Compared { promised, source: run.clone(), target: run, differences, manner });
             }
             Part::Unknown(extent) => extent,
         };
@@ -230,7 +236,7 @@ impl Pair {
         for suspect in suspects.iter().flat_map(|extent| extent.pieces(PIECE)) {
             differences.extend(self.narrow(suspect).await?);
         }
-        Ok(Compared { source, target, differences, manner })
+        Ok(Compared { promised: 0, source, target, differences, manner })
     }
 
     /// The granules that differ of leaves that do.

@@ -77,7 +77,7 @@ pub struct DiskReport {
     /// [journal step](super::ReplicateConfig::journal_step). What runs copied whose journal was damaged is not known: it counts
     /// what is copied after that.
     pub bytes_recopied: ByteSize,
-    /// Bytes compared after the copy; `None` when nothing was to be verified.
+    /// Bytes compared after the copy, with those that both sides promise to be zero; `None` when nothing was to be verified.
     pub bytes_verified: Option<ByteSize>,
     /// The change id committed with the epoch; `None` unless it was.
     pub change_id: Option<ChangeId>,

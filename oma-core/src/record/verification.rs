@@ -75,8 +75,11 @@ pub struct DiskVerification {
     pub change_id: ChangeId,
     /// The size of the disk at the source.
     pub capacity: ByteSize,
-    /// Bytes compared.
+    /// Bytes whose content was compared. In a report of version 1 those that were only promised, too.
     pub compared: ByteSize,
+    /// Bytes that both sides promise to read as zero, and are believed: nobody read them. None in a report of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promised_zero: Option<ByteSize>,
     /// The root of the source's hash tree; only of a whole disk.
     pub source_root: Option<TreeRoot>,
     /// The root of the volume's, over the capacity of the source.
@@ -92,12 +95,20 @@ pub struct DiskVerification {
 }
 
 impl VerificationReport {
-    /// The version that this program writes and reads.
-    pub const VERSION: u32 = 1;
+    /// The version that this program writes; it reads those before too.
+    pub const VERSION: u32 = 2;
 
     /// Whether nothing of what was compared differs.
     #[must_use]
     pub fn is_identical(&self) -> bool {
         self.disks.iter().all(|disk| disk.differences.is_empty())
+    }
+}
+
+impl DiskVerification {
+    /// Bytes of which something is known: compared, or promised by both sides to be zero.
+    #[must_use]
+    pub fn covered(&self) -> ByteSize {
+        self.compared + self.promised_zero.unwrap_or_default()
     }
 }

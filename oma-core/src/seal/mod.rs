@@ -154,9 +154,9 @@ impl SealedReport {
     pub fn parse(text: &str) -> Result<Self> {
         let outline: Outline = serde_json::from_str(text).map_err(|error| damaged(&error))?;
         let version = outline.report.version;
-        if version != VerificationReport::VERSION {
+        if !(1..=VerificationReport::VERSION).contains(&version) {
             return Err(Error::new(ErrorKind::Unsupported, "read", "the report").because(format!(
-                "it has version {version} and this program reads {}; use the one that wrote it",
+                "it has version {version} and this program reads up to {}; use the one that wrote it",
                 VerificationReport::VERSION
             )));
         }

@@ -24,7 +24,8 @@ fn report() -> VerificationReport {
             generation: Generation(2),
             change_id: ChangeId::parse("c1").unwrap(),
             capacity: ByteSize::mib(1),
-            compared: ByteSize::mib(1),
+            compared: ByteSize::kib(960),
+            promised_zero: Some(ByteSize::kib(64)),
             source_root: Some(root),
             target_root: Some(root),
             read_back: ReadManner::PastCache,
@@ -59,14 +60,30 @@ fn a_sealed_report_is_read_and_checked_also_when_it_was_formatted_anew() {
 fn the_json_of_a_report_is_fixed() {
     let root = "07".repeat(32);
     let expected = format!(
-        "{{\"report\":{{\"version\":1,\"job\":null,\"context\":\"ctx-1\",\"vm\":\"/DC/vm/web\",\"epoch\":3,\
+        "{{\"report\":{{\"version\":2,\"job\":null,\"context\":\"ctx-1\",\"vm\":\"/DC/vm/web\",\"epoch\":3,\
          \"scope\":{{\"level\":\"sample\",\"size\":{{\"permille\":10}},\"seed\":42}},\"leaf_bytes\":65536,\
          \"begun\":1700000000000,\"ended\":1700000001500,\"disks\":[{{\"key\":\"disk-2000\",\"volume\":\"vol-1\",\
-         \"generation\":2,\"change_id\":\"c1\",\"capacity\":1048576,\"compared\":1048576,\"source_root\":\"{root}\",\
+         \"generation\":2,\"change_id\":\"c1\",\"capacity\":1048576,\"compared\":983040,\"promised_zero\":65536,\"source_root\":\"{root}\",\
          \"target_root\":\"{root}\",\"read_back\":\"past_cache\",\"differences\":[[8192,4096]],\
          \"begun\":1700000000000,\"ended\":1700000001000}}]}},\"seal\":null}}"
     );
     assert_eq!(SealedReport::new(report(), None).unwrap().to_json().unwrap(), expected);
+}
+
+/// A report as the first version wrote and signed it.
+#[test]
+fn a_report_of_the_first_version_is_read_and_its_signature_still_fits() {
+    let mut first = report();
+    first.version = 1;
+    (first.disks[0].compared, first.disks[0].promised_zero) = (ByteSize::mib(1), None);
+    let message = [PREFIX, &serde_json::to_string(&first).unwrap()].concat();
+    assert!(!message.contains("promised"), "{message}");
+    let signature = key(1).sign(message.as_bytes());
+    let seal = Seal { public_key: key(1).public_key(), signature };
+    let text = serde_json::to_string(&SealedReport { report: first.clone(), seal: Some(seal) }).unwrap();
+    let read = SealedReport::parse(&text).unwrap();
+    assert_eq!((read.report.disks[0].covered(), &read.report), (ByteSize::mib(1), &first));
+    read.check(&key(1).public_key()).unwrap();
 }
 
 #[test]
@@ -106,7 +123,7 @@ fn another_version_another_key_and_no_signature_are_told_apart() {
         let read = SealedReport::parse(text);
         read.and_then(|read| read.check(&key(1).public_key())).unwrap_err().kind()
     };
-    assert_eq!(kind(&sealed().replace("\"version\":1", "\"version\":2")), ErrorKind::Unsupported);
+    assert_eq!(kind(&sealed().replace("\"version\":2", "\"version\":3")), ErrorKind::Unsupported);
     let new_fields = r#"{"report":{"version":7,"something":"new"},"seal":{"other":1}}"#;
     assert_eq!(kind(new_fields), ErrorKind::Unsupported);
     let other = SealedReport::new(report(), Some(&key(2))).unwrap().to_json().unwrap();
@@ -116,7 +133,7 @@ fn another_version_another_key_and_no_signature_are_told_apart() {
     // Somebody else's key beside our signature.
     let (ours, theirs) = (key(1).public_key().to_string(), key(2).public_key().to_string());
     assert_eq!(kind(&sealed().replace(&ours, &theirs)), ErrorKind::Corrupt);
-    let unknown = sealed().replace("\"version\":1", "\"version\":1,\"extra\":1");
+    let unknown = sealed().replace("\"version\":2", "\"version\":2,\"extra\":1");
     assert_eq!(kind(&unknown), ErrorKind::Corrupt);
 }
 

@@ -7,7 +7,7 @@ use crate::engine::compare::Comparison;
 use crate::engine::config::ReplicateConfig;
 use crate::record::{DiskVerification, VerificationScope, VolumeRecord};
 use crate::traits::{BlockDevice, PointDisk};
-use crate::{Clock as _, Extent, ExtentSet, Result, SystemClock};
+use crate::{ByteSize, Clock as _, Extent, ExtentSet, Result, SystemClock};
 
 /// A disk and its volume, both open.
 #[derive(Debug)]
@@ -42,14 +42,16 @@ impl DiskPair<'_> {
         let mut found = comparison.run(&wanted.intersection(&held)).await?;
         // What the source has beyond the volume's end differs, whatever it holds.
         found.differences.extend(wanted.difference(&held).iter());
-        let roots = found.roots.filter(|_| wanted == whole && found.compared == capacity);
+        let roots = found.roots.filter(|_| wanted == whole && found.compared + found.promised == capacity);
         Ok(DiskVerification {
             key: point.key.clone(),
             volume: volume.id.clone(),
             generation: volume.generation,
             change_id: point.change_id.clone(),
             capacity,
-            compared: wanted.bytes(),
+            // What lies beyond the volume's end is known to differ.
+            compared: ByteSize::new(wanted.bytes().bytes() - found.promised.bytes()),
+            promised_zero: Some(found.promised),
             source_root: roots.map(|roots| roots.source),
             target_root: roots.map(|roots| roots.target),
             read_back: found.manner,

@@ -58,9 +58,10 @@ async fn compare(context: &Context, args: &VerifyArgs, vm: &VmPath) -> Result<()
 
 fn comparison(found: DiskVerification) -> DiskComparison {
     DiskComparison {
+        bytes_verified: found.covered(),
         disk_key: found.key,
         status: status(found.differences.is_empty()),
-        bytes_verified: found.compared,
+        bytes_promised_zero: found.promised_zero.unwrap_or_default(),
         bytes_different: found.differences.bytes(),
         differences: found.differences.iter().collect(),
     }
@@ -88,7 +89,11 @@ fn print(report: &VerifyReport) -> Result<()> {
             ))?;
         }
         if disk.status == VerifyStatus::Identical {
-            output::line(format_args!("{}: {} compared, identical", disk.disk_key, disk.bytes_verified))?;
+            let (verified, promised) = (disk.bytes_verified, disk.bytes_promised_zero);
+            output::line(format_args!(
+                "{}: {verified} compared, identical; {promised} of them are only promised to be zero, by both sides",
+                disk.disk_key
+            ))?;
         }
     }
     Ok(())

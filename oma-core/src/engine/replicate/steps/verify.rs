@@ -23,7 +23,7 @@ pub(super) async fn verify(run: &mut Run<'_>) -> Result<()> {
         // What one disk is like must not be forgotten because another could not be compared.
         let judged = match verify_disk(run, index, &scope).await {
             Ok(verification) => {
-                run.disks[index].verified = Some(verification.compared);
+                run.disks[index].verified = Some(verification.covered());
                 let judged = judge(run, &verification).await;
                 found.push(verification);
                 judged

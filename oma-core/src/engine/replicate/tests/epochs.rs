@@ -243,7 +243,7 @@ async fn verification_without_a_job_names_what_differs_and_changes_nothing() {
     let stop = CancellationToken::new();
     let found = verify(&services, &world.config, &world.vm, VerifyLevel::Full, &stop).await.unwrap().report;
     let differences: Vec<_> = found.disks[0].differences.iter().map(<(u64, u64)>::from).collect();
-    assert_eq!((found.disks[0].compared, differences), (CAPACITY, vec![(4096 * 5, 4096)]));
+    assert_eq!((found.disks[0].covered(), differences), (CAPACITY, vec![(4096 * 5, 4096)]));
     assert_eq!((found.epoch, found.is_identical(), found.job), (Some(Epoch(1)), false, None));
     assert_eq!(world.jobs().await.len(), 1);
     assert!(world.source.points().is_empty());
@@ -288,8 +288,24 @@ async fn l14_each_level_compares_what_it_says_and_its_report_is_stored_with_the_
         let disk = &stored.disks[0];
         assert_eq!(Some(&disk.change_id), report.disks[0].change_id.as_ref());
         assert_eq!(disk.source_root, disk.target_root);
+        assert_eq!(Some(disk.covered()), report.disks[0].bytes_verified);
         let is_whole = matches!(compared, Some(compared) if compared == CAPACITY.bytes());
         assert_eq!(disk.source_root.is_some(), is_whole, "{level:?}");
+    }
+}
+
+#[tokio::test]
+async fn l14_what_both_sides_only_promise_to_be_zero_does_not_count_as_compared() {
+    let mut world = World::new(&["disk-2000"]).await;
+    for trust_zeroes in [true, false] {
+        world.config.trust_zeroes = trust_zeroes;
+        let request = ReplicateRequest { verify: VerifyLevel::Full, ..world.request() };
+        let report = world.run_as(&request, &Silent).await.unwrap().verification.unwrap().report;
+        let disk = &report.disks[0];
+        // Of 4 MiB, 1.3 MB have data.
+        let promised = disk.promised_zero.unwrap().bytes();
+        assert_eq!(promised > CAPACITY.bytes() / 2, trust_zeroes, "{disk:?}");
+        assert_eq!((promised > 0, disk.compared.bytes() + promised), (trust_zeroes, CAPACITY.bytes()));
     }
 }
 
