@@ -42,16 +42,23 @@ pub(crate) fn load_or_make(path: &Path) -> Result<SigningKey> {
     }
     let failed = |error: io::Error| io_error("make the signing key", path.display(), error);
     let seed = PublicKey(SigningKey::fresh_seed()?);
-    // Whole or not at all, and never over one that another process has made meanwhile.
+    // Whole or not at all, never over one that another process has made meanwhile, and never through what lies in the way.
     let draft = path.with_extension(format!("{}.tmp", process::id()));
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // A process of the same number, killed here.
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         writeln!(file, "{seed}")?;
         file.sync_all()?;
         match fs::hard_link(&draft, path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
         }
+        // Before anything is signed: a report must not outlive the only key that it can be checked with.
+        File::open(folder(path))?.sync_all()
     };
     let written = write();
     // What is left of it after a failure has no use, and a secret in it.
@@ -59,6 +66,10 @@ pub(crate) fn load_or_make(path: &Path) -> Result<SigningKey> {
     written.and(removed).map_err(failed)?;
     let missing = || io_error("make the signing key", path.display(), io::ErrorKind::NotFound.into());
     load(path)?.ok_or_else(missing)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -76,6 +87,18 @@ mod tests {
         assert_eq!(load_or_make(&path).unwrap().public_key(), key.public_key());
         assert_eq!(load(&path).unwrap().unwrap().public_key(), key.public_key());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn l29_a_key_is_never_written_through_what_lies_in_its_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("report.key"), folder.path().join("victim"));
+        let draft = path.with_extension(format!("{}.tmp", process::id()));
+        fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, &draft).unwrap();
+        load_or_make(&path).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert!(!draft.exists() && path.metadata().unwrap().permissions().mode() & 0o777 == 0o600);
     }
 
     #[test]
