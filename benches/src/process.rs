@@ -1,8 +1,24 @@
-use std::fs;
-use std::io;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
 
 /// The kernel counts processor time in hundredths of a second (`USER_HZ`).
 const TICKS: f64 = 100.0;
+
+/// The program `oma`: the one that was named, else the one beside this program.
+///
+/// # Errors
+/// When there is none.
+pub fn oma(named: Option<&Path>) -> io::Result<PathBuf> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => env::current_exe()?.with_file_name("oma"),
+    };
+    if path.is_file() {
+        return Ok(path);
+    }
+    let reason = format!("{} is missing; build it first: cargo build --release", path.display());
+    Err(io::Error::other(reason))
+}
 
 /// Processor seconds of a process, in user and in kernel mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

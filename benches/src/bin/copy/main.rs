@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use oma_benches::oma;
 use oma_core::ByteSize;
 use oma_examples::SampleDisk;
 
@@ -96,14 +97,7 @@ fn run(cli: &Cli) -> io::Result<()> {
 }
 
 fn bench(cli: &Cli, needs_image: bool) -> io::Result<Bench> {
-    let oma = match &cli.oma {
-        Some(path) => path.clone(),
-        None => std::env::current_exe()?.with_file_name("oma"),
-    };
-    if !oma.is_file() {
-        let reason = format!("{} is missing; build it first: cargo build --release", oma.display());
-        return Err(io::Error::other(reason));
-    }
+    let oma = oma(cli.oma.as_deref())?;
     let folder = tempfile::Builder::new().prefix("oma-bench-").tempdir_in(&cli.dir)?;
     let image = folder.path().join("source.raw");
     if needs_image {

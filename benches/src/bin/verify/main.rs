@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use oma_benches::{Cell, Table, gib, median, spread};
+use oma_benches::{Cell, Table, gib, median, oma, spread};
 use oma_core::ByteSize;
 
 use crate::measure::Sample;
@@ -77,14 +77,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> io::Result<()> {
-    let oma = match &cli.oma {
-        Some(path) => path.clone(),
-        None => std::env::current_exe()?.with_file_name("oma"),
-    };
-    if !oma.is_file() {
-        let reason = format!("{} is missing; build it first: cargo build --release", oma.display());
-        return Err(io::Error::other(reason));
-    }
+    let oma = oma(cli.oma.as_deref())?;
     let folder = tempfile::Builder::new().prefix("bench-verify-").tempdir_in(&cli.dir)?;
     let bench = Bench { cli, oma, folder };
     let tables = [
