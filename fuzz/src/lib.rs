@@ -46,6 +46,15 @@ pub fn converse(bytes: &[u8]) -> (Vec<u8>, Result<()>) {
     runtime().block_on(say(bytes, serve()))
 }
 
+/// Lets a monitor of QEMU say `bytes` to a source that looks at its machine.
+///
+/// # Panics
+/// When what the source makes of them breaks a promise.
+pub fn look_at_machine(bytes: &[u8]) {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    runtime.block_on(oma_nbd::qemu::fuzz_answers(bytes));
+}
+
 /// As [`converse`], with a server that demands TLS.
 #[must_use]
 pub fn converse_through_tls(bytes: &[u8]) -> (Vec<u8>, Result<()>) {
