@@ -139,4 +139,8 @@ impl DiskSource for DirectSource {
     async fn release(&self, _point: &PointId) -> Result<()> {
         Ok(())
     }
+
+    async fn release_job(&self, _job: &JobId) -> Result<()> {
+        Ok(())
+    }
 }

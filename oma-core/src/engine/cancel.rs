@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 /// How long a cancelled job's exports may take to drain.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Cancels a live job: takes back its exports, then ends it. No change id moves; its journals stay.
+/// Cancels a live job: takes back its exports, lets its point in time go, then ends it. No change id moves; its journals stay.
 ///
 /// # Errors
-/// `NotFound`; `Conflict` when it has ended; `Busy` while another worker drives it.
+/// `NotFound`; `Conflict` when it has ended; `Busy` while another worker drives it; what the source answers when it is asked to
+/// let the point in time go: the job is alive then.
 pub async fn cancel(
     services: &Services,
     worker: &WorkerId,
@@ -45,6 +46,7 @@ pub async fn cancel(
     for name in names {
         take_back(services, &lease, &name, DRAIN).await?;
     }
+    services.source.release_job(job).await?;
     services.jobs.end(&lease, JobEnd::Cancelled(reason.to_owned())).await
 }
 

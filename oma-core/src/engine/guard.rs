@@ -75,6 +75,10 @@ impl DiskSource for GuardedSource {
     async fn release(&self, point: &PointId) -> Result<()> {
         self.within("release point in time", point, self.inner.release(point)).await
     }
+
+    async fn release_job(&self, job: &JobId) -> Result<()> {
+        self.within("release point in time", job, self.inner.release_job(job)).await
+    }
 }
 
 /// A disk of a guarded source. Calls in place are not guarded: whoever has a thread make them waits for the thread only so long.

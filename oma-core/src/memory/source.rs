@@ -242,6 +242,10 @@ fn freeze(id: &PointId, disks: &mut BTreeMap<DiskKey, Disk>) -> Point {
     point
 }
 
+fn point_of(job: &JobId) -> PointId {
+    PointId::parse(format!("oma-{job}")).expect("a job id makes a point id")
+}
+
 #[async_trait]
 impl DiskSource for MemorySource {
     async fn discover(&self, vm: &VmPath) -> Result<SourceVm> {
@@ -267,7 +271,7 @@ impl DiskSource for MemorySource {
 
     async fn freeze(&self, vm: &VmPath, job: &JobId) -> Result<PointInTime> {
         let mut state = self.reached("freeze VM")?;
-        let id = PointId::parse(format!("oma-{job}")).expect("a job id makes a point id");
+        let id = point_of(job);
         if let Some(point) = state.points.get(&id) {
             return Ok(point.answer.clone());
         }
@@ -306,6 +310,10 @@ impl DiskSource for MemorySource {
     async fn release(&self, point: &PointId) -> Result<()> {
         self.reached("release point in time")?.points.remove(point);
         Ok(())
+    }
+
+    async fn release_job(&self, job: &JobId) -> Result<()> {
+        self.release(&point_of(job)).await
     }
 }
 

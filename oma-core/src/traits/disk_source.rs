@@ -73,4 +73,8 @@ pub trait DiskSource: fmt::Debug + Send + Sync + 'static {
 
     /// Lets a point in time go. Idempotent: an unknown one is `Ok`.
     async fn release(&self, point: &PointId) -> Result<()>;
+
+    /// Lets go whatever runs of a job have left of its point in time, also a part of one, by the job's name on it (L20). What
+    /// tells changes since then stays. Idempotent: a job that left nothing is `Ok`.
+    async fn release_job(&self, job: &JobId) -> Result<()>;
 }

@@ -62,6 +62,11 @@ impl Link {
         (link.name() == name).then_some(link)
     }
 
+    /// Whether it only says whose point in time it is: that one serves to look, nothing follows it.
+    pub(super) fn is_look(&self) -> bool {
+        self.owner.as_str().ends_with(LOOK)
+    }
+
     /// The marker of its point in time, in the form whose parts a [`ChangeId`] knows.
     pub(super) fn change_id(&self) -> ChangeId {
         let half = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
@@ -77,6 +82,19 @@ pub(super) struct Known {
     pub(super) link: Link,
     pub(super) bitmap: Bitmap,
 }
+
+const LOOK: &str = "#look";
+
+/// Who owns the points in time that an owner makes only to look: a chain of its own, so that no other is touched.
+pub(super) fn look_of(owner: &WorkerId) -> WorkerId {
+    let kept = owner.as_str().len().min(MOST_OWNER - LOOK.len());
+    let kept = owner.as_str().floor_char_boundary(kept);
+    WorkerId::parse(format!("{}{LOOK}", &owner.as_str()[..kept]))
+        .expect("a worker id with a word behind it is one")
+}
+
+/// Bytes of a worker id.
+const MOST_OWNER: usize = 191;
 
 /// The links of all owners among the bitmaps of a disk, oldest first.
 pub(super) fn links(bitmaps: &[Bitmap]) -> Vec<Known> {
@@ -114,7 +132,7 @@ pub(super) fn next(bitmaps: &[Bitmap], moment: &Moment<'_>) -> Next {
     let mut own = links(bitmaps);
     own.retain(|known| known.link.owner == *moment.owner);
     let newest = own.last().map(|known| known.link.clone());
-    let sequence = moment.now.max(newest.as_ref().map_or(0, |link| link.sequence + 1));
+    let sequence = moment.now.max(newest.as_ref().map_or(0, |link| link.sequence.saturating_add(1)));
     let name = |known: &Known| known.link.name();
     let sound = |chain: Uuid| {
         let mut parts = own.iter().filter(|known| known.link.chain == chain);

@@ -18,6 +18,9 @@ pub struct QemuConfig {
     pub guest_agent: Option<PathBuf>,
     /// Whose bitmaps are used and removed: those of another owner are left alone.
     pub owner: WorkerId,
+    /// Whether changes from its points in time on are tracked. Without it they serve to look: what tells changes to others is
+    /// left alone, and nothing stays when they are released.
+    pub tracks: bool,
     /// What becomes of points in time of this owner's other jobs when a job freezes.
     pub other_points: OtherPoints,
     /// Where QEMU makes the socket of its NBD server and the files that hold what the guest overwrites; the folder of `qmp`
@@ -57,6 +60,7 @@ impl QemuConfig {
             qmp: qmp.into(),
             guest_agent: None,
             owner: WorkerId::parse("oma").expect("a short word is a worker id"),
+            tracks: true,
             other_points: OtherPoints::Keep,
             directory: None,
             nbd_server: None,

@@ -113,7 +113,7 @@ fn describe(key: &DiskKey, link: &Link) -> PointDisk {
 
 fn draft(session: &Session<'_>, machine: &Machine, job: &JobId) -> Vec<Draft> {
     let now = u64::try_from(SystemClock.now().as_millis()).unwrap_or(0);
-    let owner = &session.config.owner;
+    let owner = &session.owner();
     let one = |(key, disk): (&DiskKey, &Disk)| {
         let gate = gate(key);
         let moment = Moment { owner, job, capacity: disk.capacity, now, fresh: Uuid::new_v4() };
@@ -200,7 +200,7 @@ fn add_bitmap(draft: &Draft) -> Value {
     let data = json!({
         "node": draft.disk.node,
         "name": draft.next.link.name(),
-        "persistent": draft.disk.stores_bitmaps,
+        "persistent": draft.disk.stores_bitmaps && !draft.next.link.is_look(),
     });
     json!({ "type": "block-dirty-bitmap-add", "data": data })
 }

@@ -60,7 +60,11 @@ impl Lines {
     pub(super) async fn connect(path: &Path) -> Result<Self, Failure> {
         let stream =
             UnixStream::connect(path).await.map_err(|error| Failure::Connect(path.to_owned(), error))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self::over(stream))
+    }
+
+    pub(super) fn over(stream: UnixStream) -> Self {
+        Self { stream: BufReader::new(stream) }
     }
 
     /// The process that listens, where the system tells.

@@ -146,7 +146,7 @@ impl Machine {
         let reason = match device {
             _ if inserted.ro => "it is read-only",
             _ if device.removable => "its medium can be removed",
-            _ if device.device.starts_with("pflash") => "it is firmware",
+            _ if is_firmware(name, &device.device) => "it is firmware",
             _ if device.qdev.is_none() => "no device uses it",
             _ => {
                 let (key, disk) = self.disk(device, name, inserted)?;
@@ -255,6 +255,15 @@ fn edges(graph: &Graph) -> (BTreeMap<String, String>, BTreeSet<String>) {
     (below, used)
 }
 
+/// Whether a device is the machine's flash: `-drive if=pflash`, or `-machine pflash1=NODE`, whose device QEMU makes itself. What
+/// firmware keeps there is a setting of the machine, and no device whose medium could be exchanged.
+fn is_firmware(device: &str, drive: &str) -> bool {
+    let made = device.strip_prefix("/machine/").and_then(|rest| rest.split_once(".flash"));
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    drive.starts_with("pflash")
+        || made.is_some_and(|(machine, flash)| !machine.contains('/') && number(flash))
+}
+
 /// The name of a disk that lasts: its device's id, else its drive's, else its node's. Names that QEMU makes up do not.
 fn key(qdev: &str, drive: &str, node: &str) -> Option<DiskKey> {
     let id = match qdev.strip_prefix("/machine/peripheral/") {
@@ -281,6 +290,23 @@ fn is_counted(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flash_is_firmware_however_it_was_named_and_a_disk_is_not() {
+        for (device, drive) in
+            [("pflash1", "pflash1"), ("/machine/system.flash1", ""), ("/machine/virt.flash0", "")]
+        {
+            assert!(is_firmware(device, drive), "{device}");
+        }
+        for (device, drive) in [
+            ("/machine/peripheral/my.flash0/virtio-backend", ""),
+            ("/machine/peripheral-anon/device[1]", "drive0"),
+            ("my.flash0", ""),
+            ("/machine/unattached/device[3]", ""),
+        ] {
+            assert!(!is_firmware(device, drive), "{device}");
+        }
+    }
 
     #[test]
     fn l04_keys_are_names_that_last() {

@@ -15,6 +15,7 @@ mod changes;
 mod config;
 mod error;
 mod freeze;
+mod fuzz;
 mod lines;
 mod lock;
 mod machine;
@@ -151,6 +152,16 @@ impl QemuSource {
     }
 }
 
+/// Lets a monitor say these bytes, whatever is asked, to a session that looks at its machine: the entry of the fuzz target.
+///
+/// # Panics
+/// When what is made of the answers breaks a promise.
+#[doc(hidden)]
+pub async fn fuzz_answers(bytes: &[u8]) {
+    // Most of what is said is no answer.
+    let _ = fuzz::answers(bytes).await;
+}
+
 #[async_trait]
 impl DiskSource for QemuSource {
     /// Its writable disks that have a medium, by the ids of their devices. A writable disk without a name that lasts is refused.
@@ -180,5 +191,9 @@ impl DiskSource for QemuSource {
 
     async fn release(&self, point: &PointId) -> Result<()> {
         self.release_locked(point).await.map_err(|failure| failure.at("release point in time", point))
+    }
+
+    async fn release_job(&self, job: &JobId) -> Result<()> {
+        self.release(&names::point(job)).await
     }
 }

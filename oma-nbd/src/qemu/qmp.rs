@@ -26,13 +26,16 @@ impl Qmp {
         let silent = || Failure::Silent(path.to_owned(), patience);
         let greeted = async {
             let mut lines = Lines::connect(path).await?;
-            let greeting = lines.receive().await?.greeting;
-            let greeting =
-                greeting.ok_or_else(|| Failure::Garbage("it does not greet as QEMU does".to_owned()))?;
-            Ok((lines, greeting.version.qemu))
+            let version = greeting(&mut lines).await?;
+            Ok((lines, version))
         };
         let (lines, version) =
             tokio::time::timeout(patience, greeted).await.unwrap_or_else(|_| Err(silent()))?;
+        Self::begin(lines, version, timeout).await
+    }
+
+    /// Begins a session with a monitor that has greeted.
+    pub(super) async fn begin(lines: Lines, version: Version, timeout: Duration) -> Result<Self, Failure> {
         check(version)?;
         let mut session = Self { lines, next: 0, timeout };
         session.tell("qmp_capabilities", json!({})).await?;
@@ -74,6 +77,13 @@ impl Qmp {
             return answer(command, &id, message);
         }
     }
+}
+
+/// What version a monitor greets with.
+pub(super) async fn greeting(lines: &mut Lines) -> Result<Version, Failure> {
+    let greeting = lines.receive().await?.greeting;
+    let greeting = greeting.ok_or_else(|| Failure::Garbage("it does not greet as QEMU does".to_owned()))?;
+    Ok(greeting.version.qemu)
 }
 
 fn answer(command: &'static str, id: &Value, message: Message) -> Result<Value, Failure> {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::agent;
-use super::bitmaps::links;
+use super::bitmaps::{Known, links, look_of};
 use super::config::OtherPoints;
 use super::error::Failure;
 use super::machine::Machine;
@@ -37,7 +37,27 @@ pub(super) async fn release(session: &mut Session<'_>, job: &JobId) -> Result<()
     if machine.tags().get(&job_tag(job)).is_some_and(|tags| !machine.is_complete(tags)) {
         thaw(session).await?;
     }
-    remove(session, &machine, job).await
+    remove(session, &machine, job).await?;
+    let look = look_of(&session.config.owner);
+    if machine.disks.values().flat_map(|disk| links(&disk.bitmaps)).any(|known| known.link.owner == look) {
+        let machine = Machine::look(&mut session.qmp).await?;
+        forget_looks(session, &machine).await;
+    }
+    Ok(())
+}
+
+/// Removes the bitmaps of points in time that served to look and are gone.
+async fn forget_looks(session: &mut Session<'_>, machine: &Machine) {
+    let points = machine.tags();
+    let look = look_of(&session.config.owner);
+    for disk in machine.disks.values() {
+        for Known { link, bitmap } in links(&disk.bitmaps) {
+            if link.owner == look && !bitmap.busy && !points.contains_key(&job_tag(&link.job)) {
+                let arguments = json!({ "node": disk.node, "name": link.name() });
+                session.forget("block-dirty-bitmap-remove", arguments).await;
+            }
+        }
+    }
 }
 
 /// A release of what certainly left no guest frozen.
@@ -87,6 +107,7 @@ pub(super) async fn recover(
             }
         }
     }
+    forget_looks(session, &machine).await;
     open_gates(session, &machine).await
 }
 
@@ -112,7 +133,8 @@ async fn thaw(session: &mut Session<'_>) -> Result<(), Failure> {
 fn is_ours(session: &Session<'_>, machine: &Machine, tag: &str) -> bool {
     let links = machine.disks.values().flat_map(|disk| links(&disk.bitmaps));
     let mut of_tag = links.filter(|known| job_tag(&known.link.job) == tag).peekable();
-    of_tag.peek().is_some() && of_tag.all(|known| known.link.owner == session.config.owner)
+    let (owner, look) = (&session.config.owner, look_of(&session.config.owner));
+    of_tag.peek().is_some() && of_tag.all(|known| known.link.owner == *owner || known.link.owner == look)
 }
 
 /// In the order of which stands on which, so that it can be interrupted and begun again anywhere.
@@ -211,7 +233,13 @@ async fn stop_server(session: &mut Session<'_>, machine: &Machine) {
         return;
     }
     match is_served(&socket) {
-        Ok(true) => session.forget("nbd-server-stop", json!({})).await,
+        Ok(true) => {
+            if let Err(failure) = session.qmp.tell("nbd-server-stop", json!({})).await {
+                // As long as it may listen there, its clients must find it.
+                tracing::warn!(%failure, "the machine's NBD server was left over");
+                return;
+            }
+        }
         Ok(false) => {}
         Err(error) => {
             tracing::warn!(path = %socket.display(), %error, "nobody knows whether it is served; it stays");

@@ -1,10 +1,12 @@
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use oma_core::{Endpoint, InstanceUuid};
+use oma_core::{Endpoint, InstanceUuid, WorkerId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::bitmaps::look_of;
 use super::config::QemuConfig;
 use super::error::Failure;
 use super::lock::MachineLock;
@@ -51,12 +53,13 @@ impl<'a> Session<'a> {
     /// To change: nobody else of ours does meanwhile.
     pub(super) async fn open_locked(config: &'a QemuConfig) -> Result<Self, Failure> {
         let mut session = Self::open(config).await?;
+        let file = lock_file(&session, config)?;
         let machine = match (session.uuid, session.qmp.peer()) {
             (Some(uuid), _) => uuid.to_string(),
             (None, Some(pid)) => pid.to_string(),
             (None, None) => config.qmp.to_string_lossy().into_owned(),
         };
-        session._lock = Some(MachineLock::acquire(&machine, config.busy_timeout).await?);
+        session._lock = Some(MachineLock::acquire(&machine, &file, config.busy_timeout).await?);
         Ok(session)
     }
 
@@ -71,6 +74,14 @@ impl<'a> Session<'a> {
         (instance, place.unwrap_or_else(|_| Endpoint::parse("qemu").expect("a short word is an endpoint")))
     }
 
+    /// Whose points in time are made.
+    pub(super) fn owner(&self) -> WorkerId {
+        match self.config.tracks {
+            true => self.config.owner.clone(),
+            false => look_of(&self.config.owner),
+        }
+    }
+
     /// Whether the guest runs: only then its agent can answer, and only then it must.
     pub(super) async fn is_running(&mut self) -> Result<bool, Failure> {
         Ok(self.qmp.ask::<Status>("query-status", json!({})).await?.running)
@@ -79,8 +90,9 @@ impl<'a> Session<'a> {
     /// The socket of the NBD server that this source starts.
     pub(super) fn nbd_socket(&self) -> PathBuf {
         let (instance, _) = self.identity();
-        let short: String = instance.as_str().chars().take(8).collect();
-        self.directory.join(format!("oma-{short}.nbd"))
+        // All of it: the ids of two machines in one folder may begin alike.
+        let id: String = instance.as_str().chars().filter(char::is_ascii_alphanumeric).collect();
+        self.directory.join(format!("oma-{id}.nbd"))
     }
 
     /// An export of the machine's NBD server.
@@ -110,4 +122,20 @@ impl<'a> Session<'a> {
             tracing::warn!(command, %failure, "left over in the machine");
         }
     }
+}
+
+/// Where the lock of a machine is: beside its monitor, where everybody who works on it is.
+fn lock_file(session: &Session<'_>, config: &QemuConfig) -> Result<PathBuf, Failure> {
+    let monitor =
+        std::path::absolute(&config.qmp).map_err(|error| Failure::Path(config.qmp.clone(), error))?;
+    let id = match session.uuid {
+        Some(uuid) => uuid.simple().to_string(),
+        // A process has another number in each namespace.
+        None => {
+            let about = monitor.metadata().map_err(Failure::Lock)?;
+            format!("{:x}-{:x}", about.dev(), about.ino())
+        }
+    };
+    let folder = monitor.parent().map(Path::to_owned).unwrap_or_default();
+    Ok(folder.join(format!("oma-{id}.lock")))
 }

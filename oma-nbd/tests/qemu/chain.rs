@@ -12,6 +12,9 @@ use crate::machine::{CAPACITY, Machine, NEEDS, freeze, key, mark, read, vm};
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
         &NEEDS;
+        a_look_leaves_no_bitmap_and_no_gap_in_the_chain,
+        what_a_killed_look_left_goes_with_the_next_freeze_of_its_owner,
+        l20_what_a_job_left_is_released_by_its_name_and_nothing_of_others,
         uncommitted_epochs_are_in_the_union,
         older_bitmaps_go_only_when_a_later_one_is_committed,
         a_clean_end_keeps_the_chain_of_qcow2_and_loses_that_of_raw,
@@ -265,4 +268,52 @@ async fn l04_a_writable_disk_without_a_name_that_lasts_is_refused() {
     let error = machine.source().discover(&vm()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{}", error.chain());
     assert!(error.chain().contains("give its device an id"), "{}", error.chain());
+}
+
+fn looking(machine: &Machine) -> QemuSource {
+    QemuSource::new(QemuConfig { tracks: false, ..machine.config() })
+}
+
+async fn a_look_leaves_no_bitmap_and_no_gap_in_the_chain() {
+    let machine = Machine::start().await;
+    let source = machine.source();
+    let first = freeze(&source, 1).await;
+    source.release(&first.id).await.unwrap();
+    machine.write("disk0", 1, 0, 1 << 16).await;
+    for number in 10..13 {
+        let look = freeze(&looking(&machine), number).await;
+        machine.write("disk0", 2, u64::from(number) << 16, 1 << 16).await;
+        assert_eq!(read(&looking(&machine), &look.id, "disk0", 0).await, 1);
+        looking(&machine).release(&look.id).await.unwrap();
+        assert_eq!((machine.leavings().await, machine.bitmaps("n0").await.len()), (vec![], 1));
+    }
+    let second = freeze(&source, 2).await;
+    let changes = source.changed(&second.id, &key("disk0"), &mark(&first, "disk0")).await.unwrap();
+    assert!(matches!(&changes, Changes::Since(extents) if extents.bytes().bytes() == 4 << 16), "{changes:?}");
+}
+
+async fn what_a_killed_look_left_goes_with_the_next_freeze_of_its_owner() {
+    let machine = Machine::start().await;
+    freeze(&looking(&machine), 10).await;
+    let jobs = QemuConfig { other_points: OtherPoints::Release, ..machine.config() };
+    let point = freeze(&QemuSource::new(jobs), 1).await;
+    assert_eq!(machine.bitmaps("n0").await.len(), 1, "that of the job");
+    machine.source().release(&point.id).await.unwrap();
+    assert_eq!(machine.leavings().await, [""; 0]);
+}
+
+async fn l20_what_a_job_left_is_released_by_its_name_and_nothing_of_others() {
+    let machine = Machine::start().await;
+    let source = machine.source();
+    let (left, other) = (freeze(&source, 1).await, freeze(&source, 2).await);
+    machine.write("disk0", 5, 0, 512).await;
+    for _ in 0..2 {
+        source.release_job(&crate::machine::job(1)).await.unwrap();
+    }
+    assert!(source.open(&left.id, &key("disk0")).await.is_err());
+    assert_eq!(read(&source, &other.id, "disk0", 0).await, 0, "the point of another job stays");
+    let changes = source.changed(&other.id, &key("disk0"), &mark(&left, "disk0")).await.unwrap();
+    assert!(matches!(&changes, Changes::Since(_)), "what tells changes stays: {changes:?}");
+    source.release_job(&crate::machine::job(2)).await.unwrap();
+    assert_eq!(machine.leavings().await, [""; 0]);
 }

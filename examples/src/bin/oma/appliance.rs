@@ -37,7 +37,7 @@ impl Appliance {
     /// Opens a data directory to look at records and volumes, also while another process works in it.
     pub(crate) async fn open_to_read(data: &DataDir, source: Source) -> Result<Self> {
         let store = open_records(data).await?;
-        let appliance = Self::wire(data, source, store, None).await?;
+        let appliance = Self::wire(data, source.for_looks(), store, None).await?;
         Ok(appliance.signing(signing_key::load(&data.signing_key())?))
     }
 

@@ -1,5 +1,6 @@
 //! Where disks are read: files, block devices and NBD exports that the operator named, or a running machine.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use oma_core::direct::{DirectDisk, DirectEntry, DirectSource};
@@ -26,8 +27,7 @@ impl Source {
     /// What was named on the command line. Nothing is opened yet.
     pub(crate) fn open(vm: &VmPath, machine: &MachineArgs, disks: &[DiskArg]) -> Result<Self> {
         let Some(qmp) = &machine.qmp else { return Ok(Self::Disks(open(disks)?)) };
-        let guest_agent = machine.guest_agent.clone();
-        Ok(Self::Machine(Box::new(QemuConfig { guest_agent, ..QemuConfig::new(vm.clone(), qmp) })))
+        Ok(Self::machine(vm, qmp, machine.guest_agent.as_deref()))
     }
 
     /// For the one process that drives jobs here: what its jobs before have left in the machine goes.
@@ -38,6 +38,20 @@ impl Source {
                 Self::Machine(Box::new(QemuConfig { other_points: OtherPoints::Release, ..*config }))
             }
         }
+    }
+
+    /// To look at what it is now: no later run builds on that.
+    pub(crate) fn for_looks(self) -> Self {
+        match self {
+            Self::Disks(_) => self,
+            Self::Machine(config) => Self::Machine(Box::new(QemuConfig { tracks: false, ..*config })),
+        }
+    }
+
+    /// The machine of a monitor.
+    pub(crate) fn machine(vm: &VmPath, qmp: &Path, guest_agent: Option<&Path>) -> Self {
+        let guest_agent = guest_agent.map(Path::to_owned);
+        Self::Machine(Box::new(QemuConfig { guest_agent, ..QemuConfig::new(vm.clone(), qmp) }))
     }
 
     /// The source, as a worker sees it.

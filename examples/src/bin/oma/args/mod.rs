@@ -308,6 +308,12 @@ pub(crate) struct CancelArgs {
     /// The job, as `oma jobs` lists it
     #[arg(value_name = "JOB")]
     pub(crate) job: JobId,
+    /// The monitor of the running QEMU machine that the job is of: what it has left there goes too
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) qmp: Option<PathBuf>,
+    /// The guest agent of that machine: a guest that the job has left frozen is thawed
+    #[arg(long, value_name = "SOCKET", requires = "qmp")]
+    pub(crate) guest_agent: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

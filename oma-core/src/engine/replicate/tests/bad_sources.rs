@@ -135,6 +135,10 @@ impl DiskSource for Odd {
     async fn release(&self, point: &PointId) -> Result<()> {
         self.inner.release(point).await
     }
+
+    async fn release_job(&self, job: &JobId) -> Result<()> {
+        self.inner.release_job(job).await
+    }
 }
 
 async fn run_on(world: &World, source: Odd) -> Result<Report> {
