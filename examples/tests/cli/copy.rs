@@ -14,6 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("copy_makes_a_file_and_says_where_the_time_went", &[], makes_a_file),
         trial("copy_pushes_into_an_export_with_tls", &[], pushes_into_an_export),
         trial("copy_zeroes_what_a_target_held", &[], zeroes_what_a_target_held),
+        trial("copy_writes_over_no_file_unasked", &[], writes_over_nothing_unasked),
         trial("copy_brings_over_only_the_extents_of_a_file", &[], only_extents),
         trial("copy_keeps_its_bandwidth", &[], keeps_its_bandwidth),
         trial("limits_of_a_file_bound_a_replication", &[], limits_of_a_file),
@@ -56,8 +57,26 @@ async fn zeroes_what_a_target_held() {
     let world = World::new();
     let source = world.raw("source.raw", 4 * MIB, 1);
     let target = world.full("target.raw", 4 * MIB);
-    world.run(&["copy", &world.text("source.raw"), &world.text("target.raw")]).await.ok();
+    world.run(&["copy", "--overwrite", &world.text("source.raw"), &world.text("target.raw")]).await.ok();
     assert_same(&source, &target);
+}
+
+async fn writes_over_nothing_unasked() {
+    let world = World::new();
+    let source = world.raw("source.raw", 4 * MIB, 1);
+    let target = world.full("target.raw", 4 * MIB);
+    let before = fs::read(&target).unwrap();
+    let copy = async |to: &str| world.run(&["copy", &world.text("source.raw"), &world.text(to)]).await;
+    copy("target.raw").await.refused(4, &["target.raw", "--overwrite"]);
+    assert!(fs::read(&target).unwrap() == before);
+    // What is empty, or a hole all over, was made for it.
+    fs::write(world.path("empty.raw"), "").unwrap();
+    fs::File::create(world.path("blank.raw")).unwrap().set_len(4 * MIB).unwrap();
+    for made in ["empty.raw", "blank.raw", "new.raw"] {
+        copy(made).await.ok();
+        assert_same(&source, &world.path(made));
+        copy(made).await.refused(4, &[made, "--overwrite"]);
+    }
 }
 
 async fn only_extents() {

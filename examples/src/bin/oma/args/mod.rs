@@ -165,7 +165,8 @@ Examples:
   One that goes on after it was interrupted or killed, by the same command:
     oma copy --journal web01.journal --change-id snap1 /dev/vg0/web01-snap1 nbds://cloud.example/web01
 
-Without --journal an interrupted copy begins again. A file that is not there is made. See docs/copy.md.
+Without --journal an interrupted copy begins again. A file that is not there is made; one that holds data is
+not written over without --overwrite. See docs/copy.md.
 The exit code is 0 when all of the source is on stable storage at the target.";
 
 #[derive(Debug, Args)]
@@ -180,6 +181,9 @@ pub(crate) struct CopyArgs {
     /// Only the extents in a file: one a line, offset and length in bytes
     #[arg(long, value_name = "FILE")]
     pub(crate) extents: Option<PathBuf>,
+    /// Write over a file that holds data
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     /// The target reads as zero everywhere: zeroes are left out
     #[arg(long)]
     pub(crate) blank: bool,

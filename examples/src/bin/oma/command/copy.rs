@@ -7,7 +7,7 @@ use oma_api::CopyReport;
 use oma_core::direct::DirectDisk;
 use oma_core::engine::{self, CopyRequest, Limit, LimitConfig, ReplicateConfig};
 use oma_core::traits::{Access, BlockDevice, Zeroing};
-use oma_core::{ByteSize, Error, ErrorKind, Result};
+use oma_core::{ByteSize, Error, ErrorKind, Extent, Result};
 use oma_nbd::{Client, ClientConfig, Uri};
 use oma_volume::device::FileDevice;
 
@@ -104,8 +104,9 @@ async fn target(args: &CopyArgs, disk: &dyn DirectDisk, goes_on: bool) -> Result
         let client = Client::connect(&Uri::parse(&args.target)?, ClientConfig::default()).await?;
         return Ok(Target { device: Arc::new(client), blank: args.blank });
     }
+    let capacity = disk.describe().await?.capacity;
     // What the journal tells of is not made anew.
-    let made = !goes_on && make(Path::new(&args.target), disk.describe().await?.capacity)?;
+    let made = !goes_on && make(Path::new(&args.target), capacity)?;
     let device =
         FileDevice::open(&args.target, Access::ReadWrite).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound if goes_on => {
@@ -114,17 +115,43 @@ async fn target(args: &CopyArgs, disk: &dyn DirectDisk, goes_on: bool) -> Result
             }
             _ => error,
         })?;
+    // Whoever names extents means a target that is there. A device is always there, and cannot be made anew.
+    let expected = made || goes_on || args.overwrite || args.extents.is_some();
+    let fits = device.info().capacity >= capacity;
+    if !expected && fits && Path::new(&args.target).is_file() && holds_data(&device).await? {
+        return Err(Error::new(ErrorKind::AlreadyExists, "copy to", &args.target)
+            .because("it holds data; name another file, or write over it with --overwrite"));
+    }
     Ok(Target { device: Arc::new(device), blank: args.blank || made })
 }
 
-/// Makes a file of this size unless there is something.
-fn make(path: &Path, capacity: ByteSize) -> Result<bool> {
-    match OpenOptions::new().write(true).create_new(true).open(path) {
-        Ok(file) => {
-            file.set_len(capacity.bytes()).map_err(|error| io_error("make", path.display(), error))?;
-            Ok(true)
+/// Whether anything of a device may read as something else than zero.
+async fn holds_data(device: &dyn BlockDevice) -> Result<bool> {
+    let capacity = device.info().capacity.bytes();
+    let mut rest = Extent::between(0, capacity);
+    while let Some(asked) = rest {
+        let status = device.block_status(asked).await?;
+        if status.iter().any(|status| !status.kind.reads_zero()) {
+            return Ok(true);
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(io_error("make", path.display(), error)),
+        rest = status.last().and_then(|last| Extent::between(last.extent.end(), capacity));
     }
+    Ok(false)
+}
+
+/// Makes a file of this size unless there is something. An empty file, as `mktemp` leaves it, is nothing.
+fn make(path: &Path, capacity: ByteSize) -> Result<bool> {
+    let failed = |error| io_error("make", path.display(), error);
+    let file = match OpenOptions::new().write(true).create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let about = std::fs::metadata(path).map_err(failed)?;
+            if !about.is_file() || about.len() > 0 {
+                return Ok(false);
+            }
+            OpenOptions::new().write(true).open(path).map_err(failed)?
+        }
+        made => made.map_err(failed)?,
+    };
+    file.set_len(capacity.bytes()).map_err(failed)?;
+    Ok(true)
 }
