@@ -139,7 +139,8 @@ pub(super) fn next(bitmaps: &[Bitmap], moment: &Moment<'_>) -> Next {
         parts.clone().all(|known| !known.bitmap.inconsistent)
             && parts.next_back().is_some_and(|k| k.bitmap.recording)
     };
-    let follows = newest.filter(|link| sound(link.chain) && own.len() < MOST);
+    // Nothing comes after the last number there is: two points of one chain must not have the same.
+    let follows = newest.filter(|link| sound(link.chain) && own.len() < MOST && link.sequence < u64::MAX);
     let (chain, previous) = follows.as_ref().map_or((moment.fresh, 0), |link| (link.chain, link.sequence));
     let (owner, job) = (moment.owner.clone(), moment.job.clone());
     let link = Link { owner, chain, sequence, previous, capacity: moment.capacity, job };

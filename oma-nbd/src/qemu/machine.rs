@@ -188,10 +188,12 @@ impl Machine {
 
     fn descend(&self, from: &str, through: impl Fn(&str, &Node) -> bool) -> String {
         let mut at = from;
-        while let (Some(node), Some(below)) = (self.nodes.get(at), self.below.get(at))
-            && through(at, node)
-        {
-            at = below;
+        // No further than there are nodes: a machine that tells of a circle does not keep this busy for ever.
+        for _ in 0..self.nodes.len() {
+            match (self.nodes.get(at), self.below.get(at)) {
+                (Some(node), Some(below)) if through(at, node) => at = below,
+                _ => break,
+            }
         }
         at.to_owned()
     }
