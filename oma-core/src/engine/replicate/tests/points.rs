@@ -86,7 +86,9 @@ impl World {
 
 /// Three epochs with points, of which two are kept.
 async fn three_epochs() -> (World, Epochs) {
-    let (world, mut epochs) = (World::new(&DISKS).await, Epochs::new());
+    // Small, for some tests make it a hundred times.
+    let (world, mut epochs) = (World::empty(&DISKS, ByteSize::mib(1)), Epochs::new());
+    world.write("disk-2000", 0, 100_000, 1).await;
     for seed in 10..13 {
         world.write("disk-2001", u64::from(seed) * 40_000, 50_000, seed).await;
         world.epoch(2, &mut epochs).await;
@@ -276,7 +278,7 @@ async fn l09_after_a_revert_no_change_id_is_trusted_and_the_next_epoch_is_right(
         assert_eq!(trusted.unwrap(), None);
     }
     assert_eq!(world.jobs().await[0].status, JobStatus::Cancelled);
-    world.write("disk-2000", 3 << 20, 1000, 4).await;
+    world.write("disk-2000", 600_000, 1000, 4).await;
     let report = world.epoch(2, &mut epochs).await;
     assert!(report.disks[0].bytes_equal > ByteSize::ZERO, "hashes were compared");
     world.assert_replicated(4).await;
@@ -338,7 +340,7 @@ async fn l15_a_revert_in_trouble_at_any_moment_is_never_taken_for_an_epoch() {
             let torn = [VolumeContent::Inconsistent; 2];
             let held = [VolumeContent::Epoch(Epoch(2)); 2];
             assert!(contents == torn || contents == held, "{trouble:?} {nth}: {contents:?}");
-            world.write("disk-2000", 1 << 20, 1000, 4).await;
+            world.write("disk-2000", 700_000, 1000, 4).await;
             let epoch = world.epoch(2, &mut epochs).await.epoch.0;
             world.assert_replicated(epoch).await;
             world.assert_points(&epochs).await;
