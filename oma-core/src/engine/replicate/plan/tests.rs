@@ -123,6 +123,18 @@ fn a_full_copy_goes_on_at_a_new_point_with_what_changed_since() {
     assert_eq!((plan.basis.content, plan.basis.base), (point(2).content, None));
 }
 
+/// The source's two answers should agree; where they do not, whatever one of them names is copied.
+#[test]
+fn l09_what_changed_since_the_journal_is_planned_though_the_change_id_does_not_name_it() {
+    let facts = Facts {
+        changes: since(&[(10, 5)]),
+        since_journal: since(&[(900, 10)]),
+        ..incremental(&point(3), &[(10, 5)], &[(0, 30)])
+    };
+    let plan = decide(&facts);
+    assert_eq!((plan.planned, plan.work), (set(&[(10, 5), (900, 10)]), set(&[(900, 10)])));
+}
+
 #[test]
 fn an_incremental_copy_goes_on_at_a_new_point_with_the_union_of_changes() {
     let facts = Facts {

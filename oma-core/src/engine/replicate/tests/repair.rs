@@ -252,3 +252,43 @@ async fn what_lies_in_memory_alone_counts_as_equal_whoever_wrote_it() {
     damage(&world, 1 << 20);
     assert_repaired(&world.run().await);
 }
+
+/// A run that dies right after its plan leaves a journal that is right: what is finished is durable, and the volume in mid-epoch.
+#[tokio::test]
+async fn l12_what_is_found_equal_is_durable_and_the_volume_marked_before_anything_is_written() {
+    let world = replicated().await;
+    world.source.reset_tracking(&world.vm, &key(DISK));
+    let (target, store) = (world.target(DISK).await, world.store.clone());
+    let disk = world.disk(DISK).await.unwrap().disk;
+    // What the volume holds already, written once more and not flushed.
+    let old = target.bytes();
+    let device = target.clone();
+    let writes = Acting::at("begins plan", 1, move || {
+        let bytes = Bytes::copy_from_slice(&old[..65_536]);
+        now(device.write_at(0, bytes, Durability::Cached)).unwrap();
+    });
+    let seen = Arc::new(AtomicUsize::new(0));
+    let looks = {
+        let (seen, target) = (Arc::clone(&seen), target.clone());
+        Acting::at("planned", 1, move || {
+            let volume = now(store.volume_of(&disk)).unwrap().unwrap();
+            assert_eq!(volume.content, VolumeContent::Inconsistent);
+            assert!(target.unflushed().is_empty(), "it would be lost with the power");
+            seen.store(1, Ordering::SeqCst);
+        })
+    };
+    let report = world.run_as(&world.request(), &Both(writes, looks)).await.unwrap();
+    assert_repaired(&report);
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
+}
+
+/// Tells two listeners.
+#[derive(Debug)]
+struct Both<A, B>(A, B);
+
+impl<A: Progress, B: Progress> Progress for Both<A, B> {
+    fn event(&self, event: Event<'_>) {
+        self.0.event(event);
+        self.1.event(event);
+    }
+}
