@@ -80,8 +80,17 @@ impl Push {
         let mut struck = 0;
         loop {
             let target = self.target.clone();
-            let line =
-                ["--json", "copy", "--reflink", "never", "--journal", &journal, "--journal-step", "1MiB"];
+            let line = [
+                "--json",
+                "copy",
+                "--reflink",
+                "never",
+                "--overwrite",
+                "--journal",
+                &journal,
+                "--journal-step",
+                "1MiB",
+            ];
             let line = [&line[..], &["--bandwidth", "24MiB", &source, &target]].concat();
             let begun = Instant::now();
             let mut child = self.world.oma(&line).spawn().unwrap();
