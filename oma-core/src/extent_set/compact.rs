@@ -204,6 +204,8 @@ mod tests {
             "1.0.1.AA.",
             "1.0.1.A*.",
             "1.0.2.ABAB.",
+            // 3 << 63 is more than there is.
+            "1.63.1.AD.",
         ] {
             let text = format!("{body}{}", checksum(body));
             assert_eq!(ExtentSet::from_compact([text]), Err(CompactError::Form), "{body}");

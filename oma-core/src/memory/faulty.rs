@@ -1,15 +1,20 @@
-use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
+use crate::memory::MemoryDevice;
 use crate::traits::{
     BlockDevice, BlockStatus, BlockStatusKind, DeviceInfo, Durability, HashedLeaves, InPlace, LeafHasher,
     ReadFrom, ReadManner, Zeroing,
 };
 use crate::tree::leaf_hashes;
 use crate::{Error, ErrorKind, Extent, ExtentSet, Result, Retry};
+
+/// Stands for the file of a device in memory.
+static NO_FILE: LazyLock<File> = LazyLock::new(|| File::open("/dev/null").expect("every machine has it"));
 
 /// A call of a block device that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +84,7 @@ struct Plan {
     told: Option<Vec<BlockStatus>>,
     stalled: Option<Extent>,
     in_place: bool,
+    shares: Option<MemoryDevice>,
     all: bool,
     count: u64,
 }
@@ -109,6 +115,7 @@ impl Faults {
             told: None,
             stalled: None,
             in_place: false,
+            shares: None,
             all: false,
             count: 0,
         };
@@ -183,6 +190,11 @@ impl Faults {
     /// Lets devices be used in place, as far as the inner ones can. Not cleared.
     pub fn pass_in_place(&self) {
         self.plan().in_place = true;
+    }
+
+    /// Lets devices share the blocks of this one, in place, as files of one file system do: a share counts as a write. Not cleared.
+    pub fn share_blocks_of(&self, source: MemoryDevice) {
+        self.plan().shares = Some(source);
     }
 
     /// Fails every call.
@@ -370,6 +382,18 @@ impl InPlace for FaultyDevice {
     fn lend(&self, _extent: Extent) -> Option<BorrowedFd<'_>> {
         None
     }
+
+    fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.faults.plan().shares.as_ref().map(|_| NO_FILE.as_fd())
+    }
+
+    fn share(&self, extent: Extent, _from: BorrowedFd<'_>) -> Result<bool> {
+        let Some(source) = self.faults.plan().shares.clone() else { return Ok(false) };
+        let mut data = vec![0; usize::try_from(extent.length()).expect("memory holds no more")];
+        InPlace::read(&source, extent.offset(), &mut data)?;
+        self.write(extent.offset(), &data)?;
+        Ok(true)
+    }
 }
 
 fn extent(offset: u64, buffer: &[u8]) -> Option<Extent> {
@@ -396,7 +420,6 @@ impl LeafHasher for FaultyDevice {
 mod tests {
     use super::*;
     use crate::ByteSize;
-    use crate::memory::MemoryDevice;
 
     #[tokio::test]
     async fn the_nth_call_fails_once_and_does_nothing() {

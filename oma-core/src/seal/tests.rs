@@ -138,6 +138,15 @@ fn another_version_another_key_and_no_signature_are_told_apart() {
 }
 
 #[test]
+fn a_signature_made_for_something_else_than_a_report_is_none_of_a_report() {
+    let report = report();
+    let json = serde_json::to_vec(&report).unwrap();
+    let seal = Seal { public_key: key(1).public_key(), signature: key(1).sign(&json) };
+    let sealed = SealedReport { report, seal: Some(seal) };
+    assert_eq!(sealed.check(&key(1).public_key()).unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[test]
 fn l29_a_key_does_not_show_its_seed() {
     let shown = format!("{:?}", key(0xab));
     assert!(!shown.contains("abab") && !shown.contains("171, 171"), "{shown}");

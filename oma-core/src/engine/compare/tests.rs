@@ -133,13 +133,18 @@ struct Cached {
     shows_cache: bool,
     /// Bytes that each read lacks.
     short: usize,
+    /// Whether its hashes are of the leaf behind the one that was asked for.
+    is_off: bool,
 }
 
 #[async_trait]
 impl LeafHasher for Cached {
     async fn leaf_hashes(&self, extent: Extent, from: ReadFrom) -> Result<HashedLeaves> {
         // It may end early: here after each leaf.
-        let leaf = extent.pieces(LEAF).next().unwrap_or(extent);
+        let mut leaf = extent.pieces(LEAF).next().unwrap_or(extent);
+        if self.is_off {
+            leaf = Extent::new(leaf.offset() + LEAF, leaf.length()).unwrap();
+        }
         match from {
             ReadFrom::Anywhere if self.shows_cache => self.cache.leaf_hashes(leaf, from).await,
             ReadFrom::Anywhere | ReadFrom::Device => self.kept.leaf_hashes(leaf, from).await,
@@ -201,9 +206,18 @@ async fn l14_a_device_that_kept_something_else_than_its_cache_shows_is_found_out
     let [source, cache] = twins().await;
     let [_, kept] = twins().await;
     write(&kept, LEAF + 5, b"not what was written").await;
-    let target = Cached { cache, kept, hashes: true, shows_cache: true, short: 0 };
+    let target = Cached { cache, kept, hashes: true, shows_cache: true, short: 0, is_off: false };
     let found = found(Arc::new(source), Arc::new(target)).await.unwrap();
     assert_eq!(found.differences.iter().collect::<Vec<_>>(), [Extent::new(LEAF, LEAF).unwrap()]);
+}
+
+#[tokio::test]
+async fn l14_hashes_of_other_leaves_than_were_asked_for_prove_nothing() {
+    let [source, cache] = twins().await;
+    let target =
+        Cached { kept: cache.clone(), cache, hashes: true, shows_cache: false, short: 0, is_off: true };
+    let failed = found(Arc::new(source), Arc::new(target)).await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Corrupt);
 }
 
 /// A source that says hole where data is, in its status and in its hashes.
@@ -211,7 +225,8 @@ async fn l14_a_device_that_kept_something_else_than_its_cache_shows_is_found_out
 async fn l10_a_source_that_is_not_believed_is_read_to_the_last_byte() {
     let [source, target] = twins().await;
     let empty = MemoryDevice::new("empty", source.info().capacity);
-    let lies = Cached { cache: source, kept: empty, hashes: true, shows_cache: false, short: 0 };
+    let lies =
+        Cached { cache: source, kept: empty, hashes: true, shows_cache: false, short: 0, is_off: false };
     let whole: ExtentSet = Extent::between(0, target.info().capacity.bytes()).into_iter().collect();
     let stop = CancellationToken::new();
     for (trust_zeroes, expected) in [(false, 0), (true, 3)] {
@@ -226,7 +241,8 @@ async fn l10_a_source_that_is_not_believed_is_read_to_the_last_byte() {
 #[tokio::test]
 async fn l11_a_device_that_answers_too_few_bytes_is_not_equal() {
     let [source, cache] = twins().await;
-    let target = Cached { kept: cache.clone(), cache, hashes: false, shows_cache: false, short: 1 };
+    let target =
+        Cached { kept: cache.clone(), cache, hashes: false, shows_cache: false, short: 1, is_off: false };
     let failed = found(Arc::new(source), Arc::new(target)).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Corrupt);
 }
@@ -280,7 +296,7 @@ proptest! {
                 scope.iter().flat_map(|extent| extent.pieces(GRANULE)).filter(differs).collect();
             let target: Arc<dyn BlockDevice> = match hashes {
                 true => Arc::new(target),
-                false => Arc::new(Cached { kept: target.clone(), cache: target, hashes, shows_cache: false, short: 0 }),
+                false => Arc::new(Cached { kept: target.clone(), cache: target, hashes, shows_cache: false, short: 0, is_off: false }),
             };
             let (config, stop) = (ReplicateConfig::default(), CancellationToken::new());
             let found = Comparison { source: Arc::new(source), target, config: &config, stop: &stop }.run(&scope).await.unwrap();

@@ -1,4 +1,5 @@
 mod local;
+mod share;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -61,3 +61,48 @@ impl DiskPair<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryDevice;
+    use crate::record::VolumeContent;
+    use crate::state::VolumeStatus;
+    use crate::{ChangeId, ContextId, DiskKey, DiskRef, Generation, PointId, VolumeId};
+
+    #[tokio::test]
+    async fn l14_what_the_disk_has_beyond_its_volume_differs_even_where_it_is_zero() {
+        let (large, small) = (ByteSize::kib(256), ByteSize::kib(192));
+        let key = DiskKey::parse("disk-2000").unwrap();
+        let point = PointDisk {
+            key: key.clone(),
+            capacity: large,
+            change_id: ChangeId::parse("c1").unwrap(),
+            content: PointId::parse("content-1").unwrap(),
+        };
+        let volume = VolumeRecord {
+            id: VolumeId::parse("vol-1").unwrap(),
+            name: "volume".to_owned(),
+            disk: DiskRef { context: ContextId::parse("ctx-1").unwrap(), key },
+            capacity: small,
+            generation: Generation::FIRST,
+            content: VolumeContent::Inconsistent,
+            stamp: None,
+            status: VolumeStatus::Attached,
+            device_path: None,
+            attached_to: None,
+            updated_at: SystemClock.now(),
+        };
+        let pair = DiskPair {
+            point: &point,
+            volume: &volume,
+            source: Arc::new(MemoryDevice::new("disk", large)),
+            target: Arc::new(MemoryDevice::new("volume", small)),
+            changed: &ExtentSet::new(),
+        };
+        let stop = CancellationToken::new();
+        let found = pair.verify(&VerificationScope::Full, &ReplicateConfig::default(), &stop).await.unwrap();
+        let beyond: ExtentSet = Extent::between(small.bytes(), large.bytes()).into_iter().collect();
+        assert_eq!((found.differences, found.source_root), (beyond, None));
+    }
+}
