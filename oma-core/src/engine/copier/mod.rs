@@ -177,7 +177,7 @@ impl Copier<'_> {
             let flushed = Instant::now();
             if let Some(extent) = Extent::between(from, mark) {
                 self.journal(extent, durable).await?;
-                self.let_go(extent);
+                self.let_go(extent).await;
             }
             stages.add(Stage::Journal, flushed.elapsed());
             Ok((mark, stages))
@@ -185,9 +185,11 @@ impl Copier<'_> {
     }
 
     /// A copy larger than the memory would push everything else out of the cache, and wait for that.
-    fn let_go(&self, extent: Extent) {
+    async fn let_go(&self, extent: Extent) {
         let target = Arc::clone(&self.target);
-        tokio::task::spawn_blocking(move || target.in_place().map(|target| target.let_go(extent)));
+        // Waited for: whoever comes next may want the target for itself. A hint has no failure to tell.
+        let _ =
+            tokio::task::spawn_blocking(move || target.in_place().map(|target| target.let_go(extent))).await;
     }
 
     /// The last flush, also of a disk that had nothing to do, and the entry that covers the whole disk.

@@ -341,9 +341,9 @@ async fn l14_a_difference_counts_though_another_disk_could_not_be_compared() {
     world.assert_replicated(1).await;
 }
 
-/// Commits, and the answer is lost.
+/// Commits, and answers with an error.
 #[derive(Debug)]
-struct LostAnswer(Arc<MemoryStore>);
+struct LostAnswer(Arc<MemoryStore>, ErrorKind);
 
 #[async_trait::async_trait]
 impl ChangeIdRepo for LostAnswer {
@@ -362,7 +362,7 @@ impl ChangeIdRepo for LostAnswer {
 
     async fn commit_epoch(&self, lease: &Lease, commit: &EpochCommit) -> Result<()> {
         self.0.commit_epoch(lease, commit).await?;
-        Err(Error::new(ErrorKind::Unavailable, "commit epoch", &lease.job))
+        Err(Error::new(self.1, "commit epoch", &lease.job))
     }
 
     fn history(&self, disk: &DiskRef) -> BoxStream<'_, Result<CbtRecord>> {
@@ -373,12 +373,24 @@ impl ChangeIdRepo for LostAnswer {
 #[tokio::test]
 async fn l08_an_epoch_that_is_committed_is_reported_so_though_the_answer_was_lost() {
     let world = World::new(&["disk-2000"]).await;
-    let (services, _) = world.services();
-    let services = Services { change_ids: Arc::new(LostAnswer(world.store.clone())), ..services };
-    let replicator = Replicator::new(services, worker("appliance"), world.config);
-    let report = replicator.run(&world.request(), &Silent, &CancellationToken::new()).await.unwrap();
+    let report = run_whose_commit_answers(&world, ErrorKind::Unavailable).await.unwrap();
     assert!(report.outcome.is_completed(), "{report:?}");
     world.assert_replicated(1).await;
+}
+
+/// Whoever took the job over may have committed another point in time.
+#[tokio::test]
+async fn l16_a_run_that_was_fenced_off_at_its_commit_reports_no_epoch() {
+    let world = World::new(&["disk-2000"]).await;
+    let fenced = run_whose_commit_answers(&world, ErrorKind::Fenced).await;
+    assert_eq!(fenced.unwrap_err().kind(), ErrorKind::Fenced);
+}
+
+async fn run_whose_commit_answers(world: &World, kind: ErrorKind) -> Result<Report> {
+    let (services, _) = world.services();
+    let services = Services { change_ids: Arc::new(LostAnswer(world.store.clone(), kind)), ..services };
+    let replicator = Replicator::new(services, worker("appliance"), world.config);
+    replicator.run(&world.request(), &Silent, &CancellationToken::new()).await
 }
 
 /// In pull mode the engine is the only writer: whoever connects may look.
