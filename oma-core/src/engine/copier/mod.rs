@@ -186,6 +186,9 @@ impl Copier<'_> {
 
     /// A copy larger than the memory would push everything else out of the cache, and wait for that.
     async fn let_go(&self, extent: Extent) {
+        if self.target.in_place().is_none() {
+            return;
+        }
         let target = Arc::clone(&self.target);
         // Waited for: whoever comes next may want the target for itself. A hint has no failure to tell.
         let _ =
