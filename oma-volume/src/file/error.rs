@@ -57,6 +57,11 @@ impl FileError {
         move |error| Self::File { path: path.to_owned(), source: error.into() }
     }
 
+    /// Whether the file system is full.
+    pub(super) fn is_no_room(&self) -> bool {
+        matches!(self, Self::File { source, .. } if source.judgement().0 == ErrorKind::NoSpace)
+    }
+
     /// The public error: the only place that says what a caller can act on.
     pub(super) fn about(self, operation: &'static str, resource: &str) -> Error {
         let kind = match &self {

@@ -124,7 +124,7 @@ impl Images {
         let locked = self.directory.lock(Access::ReadWrite)?;
         let Some(mut record) = locked.read_snapshot(&spec.id)? else { return Ok(()) };
         prove(&record, spec)?;
-        let _content = match locked.open_snapshot(&spec.id, Access::ReadWrite) {
+        let content = match locked.open_snapshot(&spec.id, Access::ReadWrite) {
             Err(FileError::ImageGone(_)) => None,
             content => {
                 let content = content?;
@@ -134,7 +134,17 @@ impl Images {
         };
         if record.stage != SnapshotStage::Partial {
             record.stage = SnapshotStage::Partial;
-            locked.write_snapshot(&record)?;
+            let marked = locked.write_snapshot(&record);
+            match (marked, &content) {
+                // The file system is full, and deleting is what makes room: the content goes first. Cut, it is nobody's whole
+                // snapshot, whatever its record says.
+                (Err(error), Some(content)) if error.is_no_room() => {
+                    let path = self.directory.snapshot(&spec.id);
+                    content.set_len(0).and_then(|()| content.sync_all()).map_err(FileError::on(&path))?;
+                    locked.write_snapshot(&record)?;
+                }
+                (marked, _) => marked?,
+            }
         }
         locked.remove_snapshot(&spec.id)
     }

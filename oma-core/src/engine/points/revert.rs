@@ -11,7 +11,7 @@ use crate::engine::services::Services;
 use crate::engine::volumes::VolumeService;
 use crate::record::{DiskRecord, JobEnd, JobSpec, Lease, RecoveryPoint};
 use crate::state::{PointStatus, ReplicationType};
-use crate::traits::Snapshot;
+use crate::traits::{Access, BlockDevice, Snapshot};
 use crate::{Error, ErrorKind, JobId, RecoveryPointId, Result, SystemClock, WorkerId};
 
 /// Gives every volume of a VM the content that it had at a recovery point.
@@ -75,32 +75,15 @@ async fn check_whole(services: &Services, point: &RecoveryPoint) -> Result<()> {
     }
 }
 
-/// All volumes lose their generation before the first is touched: a crash in between leaves none that is believed.
+/// All volumes lose their generation before the first is touched: a crash in between leaves none that is believed. Nothing is
+/// touched before everything was looked at that could stand in the way.
 async fn revert_all(
     services: &Services,
     lease: &Lease,
     point: &RecoveryPoint,
     stop: &CancellationToken,
 ) -> Result<()> {
-    for volume in &point.volumes {
-        let (disk, id) = (&volume.snapshot.tag.disk, &volume.snapshot.volume);
-        let linked = services.volumes.volume_of(disk).await?;
-        if linked.is_none_or(|linked| linked.id != *id) {
-            return Err(refused(&point.id, format!("disk {disk} does not have volume {id} any more")));
-        }
-        let volume_now = services.backend.get(id).await?;
-        if volume_now.is_none_or(|now| now.tag.is_none_or(|tag| tag.disk != *disk)) {
-            return Err(refused(
-                &point.id,
-                format!("volume {id} is gone, or is not of disk {disk} any more"),
-            ));
-        }
-        let found: Vec<Snapshot> = services.backend.snapshots(id).try_collect().await?;
-        if !found.iter().any(|snapshot| snapshot.spec == volume.snapshot) {
-            return Err(Error::new(ErrorKind::NotFound, "revert to recovery point", &point.id)
-                .because(format!("its snapshot of volume {id} is gone")));
-        }
-    }
+    let _kept = check_possible(services, point).await?;
     let service = VolumeService::new(services, lease);
     for volume in &point.volumes {
         service.end_content(&volume.snapshot).await?;
@@ -114,4 +97,40 @@ async fn revert_all(
         stamps.push((record.id.clone(), services.backend.content_stamp(&record.id).await?));
     }
     services.points.reverted_to(lease, &point.id, &stamps).await
+}
+
+/// Opens every snapshot, whole and with its content, and proves that every volume is the disk's still and closed. While the
+/// snapshots are open nobody deletes them.
+async fn check_possible(services: &Services, point: &RecoveryPoint) -> Result<Vec<Arc<dyn BlockDevice>>> {
+    let now = services.points.point(&point.id).await?;
+    if now.is_none_or(|now| now.status != PointStatus::Ready) {
+        return Err(refused(&point.id, "it is being deleted".to_owned()));
+    }
+    let mut kept = Vec::new();
+    for volume in &point.volumes {
+        let (disk, id) = (&volume.snapshot.tag.disk, &volume.snapshot.volume);
+        let linked = services.volumes.volume_of(disk).await?;
+        if linked.is_none_or(|linked| linked.id != *id) {
+            return Err(refused(&point.id, format!("disk {disk} does not have volume {id} any more")));
+        }
+        let tag = services.backend.get(id).await?.and_then(|now| now.tag);
+        let Some(tag) = tag.filter(|tag| tag.disk == *disk) else {
+            return Err(refused(
+                &point.id,
+                format!("volume {id} is gone, or is not of disk {disk} any more"),
+            ));
+        };
+        let found: Vec<Snapshot> = services.backend.snapshots(id).try_collect().await?;
+        if !found.iter().any(|snapshot| snapshot.spec == volume.snapshot) {
+            return Err(Error::new(ErrorKind::NotFound, "revert to recovery point", &point.id)
+                .because(format!("its snapshot of volume {id} is gone")));
+        }
+        kept.push(services.backend.open_snapshot(&volume.snapshot).await?);
+        match services.backend.open(id, &tag, Access::ReadWrite).await {
+            // One that is not attached is open nowhere.
+            Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(kept)
 }

@@ -203,6 +203,8 @@ fn carry_over(
 fn with_attempts(facts: &Facts<'_>, basis: &JournalBasis, mut changes: ExtentSet) -> ExtentSet {
     if let Some(journal) = same_base(facts, basis).filter(|_| basis.base.is_some()) {
         changes.extend(journal.planned.iter());
+        // What the disk has grown by since, the source need not tell of.
+        changes.extend(Extent::between(journal.basis.capacity.bytes(), basis.capacity.bytes()));
     }
     changes
 }

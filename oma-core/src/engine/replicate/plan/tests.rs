@@ -172,6 +172,21 @@ fn interruptions_add_up_and_nothing_unfinished_is_ever_left_out() {
 }
 
 #[test]
+fn l13_what_a_disk_has_grown_by_is_planned_though_the_source_cannot_tell_what_changed_since() {
+    let larger = PointDisk { capacity: ByteSize::new(1_200), ..point(3) };
+    for since_journal in [None, Some(Changes::Unknown("its snapshot is gone".to_owned()))] {
+        let facts = Facts {
+            changes: since(&[(10, 5)]),
+            since_journal,
+            ..incremental(&larger, &[(10, 5), (50, 10)], &[(0, 30)])
+        };
+        let plan = decide(&facts);
+        assert_eq!(plan.mode, ReplicationType::Incremental);
+        assert_eq!(plan.work, set(&[(10, 5), (50, 10), (1_000, 200)]));
+    }
+}
+
+#[test]
 fn a_source_that_cannot_tell_what_changed_since_has_everything_copied_again() {
     for since_journal in [None, Some(Changes::Unknown("its snapshot is gone".to_owned()))] {
         let plan = decide(&Facts { since_journal, ..full(&point(2), &[(0, 400)]) });

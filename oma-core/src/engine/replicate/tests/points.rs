@@ -306,6 +306,27 @@ async fn a_revert_is_refused_while_a_job_lives_and_where_the_volume_is_another()
 }
 
 #[tokio::test]
+async fn l12_a_revert_that_cannot_be_made_leaves_every_volume_as_it_was() {
+    let (world, epochs) = three_epochs().await;
+    let (services, _) = world.services();
+    let (first, before) = (world.ready().await.last().unwrap().clone(), world.change_ids().await);
+    let disks = world.disks().await;
+    let last = world.volume(disks.last().unwrap().disk.key.as_str()).await;
+    let tag = world.backend.get(&last.id).await.unwrap().unwrap().tag.unwrap();
+    // Somebody reads one of the volumes, as a verification does.
+    let reader = world.backend.open(&last.id, &tag, Access::ReadOnly).await.unwrap();
+    assert_eq!(world.revert(&services, &first.id).await.unwrap_err().kind(), ErrorKind::Busy);
+    drop(reader);
+    for disk in &disks {
+        let volume = world.volume(disk.disk.key.as_str()).await;
+        assert!(matches!(volume.content, VolumeContent::Epoch(_)), "{volume:?}");
+    }
+    assert_eq!(world.change_ids().await, before);
+    world.assert_points(&epochs).await;
+    world.revert(&services, &first.id).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_revert_to_a_point_without_a_disk_that_was_added_since_is_refused() {
     let (world, _) = three_epochs().await;
     let id = world.ready().await[0].id.clone();
