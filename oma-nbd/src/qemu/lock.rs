@@ -25,7 +25,7 @@ pub(super) struct MachineLock {
 
 impl MachineLock {
     /// Waits for the lock of a machine.
-    pub(super) async fn acquire(machine: &str, file: &Path, patience: Duration) -> Result<Self, Failure> {
+    pub(super) async fn acquire(machine: &str, path: &Path, patience: Duration) -> Result<Self, Failure> {
         let name = format!("oma-qemu-{machine}");
         let address = SocketAddr::from_abstract_name(name).map_err(Failure::Lock)?;
         let end = Instant::now() + patience;
@@ -34,11 +34,11 @@ impl MachineLock {
             bound => bound.map(Some),
         });
         let socket = socket.await?;
-        let file = match wait(end, || LockFile::try_lock(file)).await {
+        let file = match wait(end, || LockFile::try_lock(path)).await {
             Ok(locked) => Some(locked),
-            Err(Failure::Lock(error)) if is_closed(&error) => {
+            Err(Failure::Lock(error)) if is_closed(&error) && is_missing(path) => {
                 let reason = "nobody may write beside the monitor: processes in other network namespaces are not kept apart";
-                tracing::warn!(path = %file.display(), %error, reason);
+                tracing::warn!(path = %path.display(), %error, reason);
                 None
             }
             Err(failure) => return Err(failure),
@@ -63,6 +63,11 @@ fn is_closed(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
+/// Whether there is no lock file: one that is there and may not be opened is another user's, who may hold it.
+fn is_missing(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// A file that is locked while it is open, and goes with the lock.
 #[derive(Debug)]
 struct LockFile {
@@ -73,7 +78,7 @@ struct LockFile {
 impl LockFile {
     /// `None` while somebody else has it.
     fn try_lock(path: &Path) -> io::Result<Option<Self>> {
-        let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
+        let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0);
         let file = OpenOptions::new()
             .write(true)
             .create(true)

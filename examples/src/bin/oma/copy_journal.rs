@@ -46,25 +46,30 @@ impl Journal {
     }
 }
 
-/// Names the content of the source. A file's own time of change is enough; a device number is not part of it, because it may be
-/// another one after the machine was started again.
+/// Names the content of the source. A file's own time of change is part of it, whatever else names it; a device number is not, because
+/// it may be another one after the machine was started again.
 async fn content(args: &CopyArgs, disk: &dyn DirectDisk) -> Result<PointId> {
     let refused = |reason: &str| {
         Error::new(ErrorKind::Invalid, "name the content of", &args.source).because(reason.to_owned())
     };
-    let text = if let Some(id) = &args.change_id {
-        format!("change id {id}")
-    } else if is_uri(&args.source) {
-        return Ok(disk.describe().await?.content);
+    let id = args.change_id.as_ref().map(|id| format!("change id {id}"));
+    let text = if is_uri(&args.source) {
+        match id {
+            Some(id) => id,
+            None => return Ok(disk.describe().await?.content),
+        }
     } else {
         let about = metadata(&args.source)?;
         if about.file_type().is_block_device() {
-            return Err(refused(
+            id.ok_or_else(|| refused(
                 "a block device does not tell when it was written; copy a snapshot and name it with --change-id, so that another one \
                  is not taken for it",
-            ));
+            ))?
+        } else {
+            let file =
+                format!("file {}:{}:{}.{:09}", about.ino(), about.len(), about.mtime(), about.mtime_nsec());
+            id.map_or(file.clone(), |id| format!("{file}, {id}"))
         }
-        format!("file {}:{}:{}.{:09}", about.ino(), about.len(), about.mtime(), about.mtime_nsec())
     };
     PointId::parse(text).map_err(|error| refused(&error.to_string()))
 }

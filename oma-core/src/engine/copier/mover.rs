@@ -188,6 +188,10 @@ impl<'m> Mover<'m> {
                     zeroes.push(run.extent);
                 } else {
                     let write = Instant::now();
+                    // A read may have taken long: nothing is written for whoever gave up meanwhile.
+                    if self.stop.is_cancelled() {
+                        return Err(self.copier.stopped());
+                    }
                     self.write(run.extent, slice(&data, *part, run.extent)).await?;
                     moved.stages.add(Stage::Write, write.elapsed());
                     moved.written += run.extent.length();
@@ -200,8 +204,9 @@ impl<'m> Mover<'m> {
 
     async fn admit(&self, bytes: u64, memory: u64) -> Result<Ticket> {
         tokio::select! {
-            ticket = self.copier.admission.enter(bytes, memory) => Ok(ticket),
+            biased;
             () = self.stop.cancelled() => Err(self.copier.stopped()),
+            ticket = self.copier.admission.enter(bytes, memory) => Ok(ticket),
         }
     }
 

@@ -9,6 +9,7 @@ use super::Copier;
 use super::counters::Counters;
 use super::pieces::{Cut, pieces};
 use crate::engine::explain::Stage;
+use crate::engine::guard::too_late;
 use crate::engine::progress::Event;
 use crate::traits::{BlockDevice, Zeroing};
 use crate::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result};
@@ -68,7 +69,18 @@ impl Copier<'_> {
             (Some(file), Some(target)) => target.share(extent, file),
             _ => Ok(false),
         };
-        match tokio::task::spawn_blocking(call).await.map_err(tokio::task::JoinError::try_into_panic) {
+        let mut thread = tokio::task::spawn_blocking(call);
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(self.config.read_limit, &mut thread) => ended,
+            () = self.stop.cancelled() => {
+                // It takes a moment, or hangs.
+                let _ = tokio::time::timeout(self.config.drain, thread).await;
+                return Err(self.stopped());
+            }
+        };
+        // A thread that hangs keeps the target to itself.
+        let ended = ended.map_err(|_| too_late("share blocks", self.key, self.config.read_limit))?;
+        match ended.map_err(tokio::task::JoinError::try_into_panic) {
             Ok(Ok(is_shared)) => Ok(is_shared),
             // A copy meets the same failure, or has none.
             Ok(Err(error)) => {

@@ -81,7 +81,7 @@ fn basis(request: &CopyRequest, resume: &Resume) -> CopyBasis {
 
 fn of_another_copy(request: &CopyRequest, difference: &str) -> Error {
     Error::new(ErrorKind::Conflict, "go on with the copy to", &request.target.info().identity).because(format!(
-        "its journal is of another one: {difference}; name what it is of, or remove the journal to copy all again"
+        "its journal is of another one: {difference}; name what it is of, or remove the journal to copy all again, to a target that is not blank any more"
     ))
 }
 
@@ -103,7 +103,7 @@ async fn still_holds(
         Some(first) => Err(Error::new(ErrorKind::Mismatch, "go on with the copy to", &request.target.info().identity)
             .because(format!(
                 "{first} is not what the source has, though the journal tells that it was copied: one of both was written \
-                 since, or replaced; remove the journal to copy all again"
+                 since, or replaced; remove the journal to copy all again, to a target that is not blank any more"
             ))),
     }
 }

@@ -1,4 +1,4 @@
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -110,13 +110,14 @@ async fn target(args: &CopyArgs, disk: &dyn DirectDisk, goes_on: bool) -> Result
     let device =
         FileDevice::open(&args.target, Access::ReadWrite).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound if goes_on => {
-                Error::new(error.kind(), "go on with the copy to", &args.target)
-                    .because("it is gone; bring it back, or remove the journal to copy all again")
+                Error::new(error.kind(), "go on with the copy to", &args.target).because(
+                    "it is gone; bring it back, or remove the journal to copy all again, without --blank",
+                )
             }
             _ => error,
         })?;
     // Whoever names extents means a target that is there. A device is always there, and cannot be made anew.
-    let expected = made || goes_on || args.overwrite || args.extents.is_some();
+    let expected = goes_on || args.overwrite || args.extents.is_some();
     let fits = device.info().capacity >= capacity;
     if !expected && fits && Path::new(&args.target).is_file() && holds_data(&device).await? {
         return Err(Error::new(ErrorKind::AlreadyExists, "copy to", &args.target)
@@ -153,5 +154,8 @@ fn make(path: &Path, capacity: ByteSize) -> Result<bool> {
         made => made.map_err(failed)?,
     };
     file.set_len(capacity.bytes()).map_err(failed)?;
+    // Its name is to survive a power cut as the copy does.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     Ok(true)
 }
