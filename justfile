@@ -38,6 +38,10 @@ bench-nbd *args:
 bench-store *args:
     cargo run --release -p oma-benches --features store --bin bench-store -- {{ args }}
 
+# Measures verification against b3sum, and repair against a full copy.
+bench-verify *args:
+    cargo run --release -p oma-benches --bin bench-verify -- {{ args }}
+
 # Fuzzes one target for a minute.
 fuzz target:
     RUSTC_BOOTSTRAP=1 cargo fuzz run {{ target }} -- -max_total_time=60

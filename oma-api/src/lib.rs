@@ -11,6 +11,7 @@ mod job;
 mod metrics;
 mod point;
 mod replication;
+mod running;
 mod verify;
 
 pub use change_id::ChangeIdRow;
@@ -23,6 +24,7 @@ pub use forecast::{ForecastReport, Spread};
 pub use job::JobRow;
 pub use point::{PointDisk, PointRow};
 pub use replication::{DiskReport, Outcome, ReplicationReport};
+pub use running::{RunningDisk, RunningReport};
 pub use verify::{DiskComparison, KeyRow, ReportCheck, VerifyReport, VerifyStatus};
 
 #[cfg(test)]

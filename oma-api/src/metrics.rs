@@ -1,8 +1,8 @@
-//! A run as metrics, for a collector that reads files.
+//! A run, and a forecast, as metrics, for a collector that reads files.
 
 use std::fmt::Write;
 
-use crate::{DiskReport, Outcome, ReplicationReport};
+use crate::{DiskReport, ForecastReport, Outcome, ReplicationReport, RunningDisk, RunningReport, Spread};
 
 impl ReplicationReport {
     /// The run in Prometheus' text format (version 0.0.4), for the textfile collector of its node exporter: all are gauges of the last
@@ -19,6 +19,7 @@ impl ReplicationReport {
     pub fn metrics(&self) -> String {
         let vm = format!("vm=\"{}\"", escaped(self.vm_path.as_str()));
         let mut text = String::new();
+        running(&mut text, &vm, false);
         let committed = u8::from(self.status == Outcome::Completed);
         family(&mut text, "oma_replication_committed", "Whether the last run committed its epoch");
         sample(&mut text, "oma_replication_committed", &vm, committed);
@@ -53,6 +54,93 @@ impl ReplicationReport {
     }
 }
 
+impl RunningReport {
+    /// The run as it is now, in the same format, after what `before` has of the last one. A run that was killed leaves
+    /// `oma_replication_running` at 1: how old the file is, the collector tells.
+    #[must_use]
+    pub fn metrics(&self, before: &str) -> String {
+        let vm = format!("vm=\"{}\"", escaped(self.vm_path.as_str()));
+        let mut text = String::new();
+        running(&mut text, &vm, true);
+        family(&mut text, PROGRESS_SECONDS, "How long the run has run");
+        sample(&mut text, PROGRESS_SECONDS, &vm, self.seconds);
+        family(&mut text, PROGRESS_BYTES, "How far the run is with a disk");
+        for (key, disk) in &self.disks {
+            for (kind, bytes) in running_bytes(disk) {
+                let labels = format!("{vm},disk=\"{}\",kind=\"{kind}\"", escaped(key.as_str()));
+                sample(&mut text, PROGRESS_BYTES, &labels, bytes);
+            }
+        }
+        text + &Self::without(before)
+    }
+
+    /// Metrics without those of a run that goes on.
+    #[must_use]
+    pub fn without(metrics: &str) -> String {
+        let is_left = |line: &&str| {
+            let name = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
+            let name = name.split([' ', '{']).next().unwrap_or_default();
+            ![RUNNING, PROGRESS_SECONDS, PROGRESS_BYTES].contains(&name)
+        };
+        metrics.lines().filter(is_left).flat_map(|line| [line, "\n"]).collect()
+    }
+}
+
+const RUNNING: &str = "oma_replication_running";
+const PROGRESS_SECONDS: &str = "oma_replication_progress_seconds";
+const PROGRESS_BYTES: &str = "oma_replication_progress_bytes";
+
+fn running(text: &mut String, vm: &str, runs: bool) {
+    family(text, RUNNING, "Whether a run goes on");
+    sample(text, RUNNING, vm, u8::from(runs));
+}
+
+fn running_bytes(disk: &RunningDisk) -> [(&'static str, u64); 7] {
+    [
+        ("total", disk.bytes_total),
+        ("done", disk.bytes_done),
+        ("durable", disk.bytes_durable),
+        ("read", disk.bytes_read),
+        ("written", disk.bytes_written),
+        ("to_compare", disk.bytes_to_compare),
+        ("compared", disk.bytes_compared),
+    ]
+    .map(|(kind, size)| (kind, size.bytes()))
+}
+
+impl ForecastReport {
+    /// The forecast in the same format: gauges with a label `quantile`, the part of the past that was below.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let vm = format!("vm=\"{}\"", escaped(self.vm_path.as_str()));
+        let mut text = String::new();
+        family(&mut text, "oma_forecast_epochs", "Incremental epochs that the forecast is told from");
+        sample(&mut text, "oma_forecast_epochs", &vm, self.epochs);
+        let rate = "Bytes that change in a second";
+        spread(&mut text, "oma_forecast_change_bytes_per_second", rate, &vm, self.change_bytes_per_second);
+        let Spread { p10, p50, p90 } = self.next_bytes;
+        let bytes = Spread { p10: p10.bytes(), p50: p50.bytes(), p90: p90.bytes() };
+        spread(
+            &mut text,
+            "oma_forecast_next_bytes",
+            "Bytes of an incremental epoch that begins now",
+            &vm,
+            bytes,
+        );
+        spread(&mut text, "oma_forecast_next_seconds", "How long that takes", &vm, self.next_seconds);
+        let cutover = "How long the disks must stand still at a cutover";
+        spread(&mut text, "oma_forecast_cutover_seconds", cutover, &vm, self.cutover_seconds);
+        text
+    }
+}
+
+fn spread<T: std::fmt::Display>(text: &mut String, name: &str, help: &str, vm: &str, of: Spread<T>) {
+    family(text, name, help);
+    for (quantile, value) in [("0.1", of.p10), ("0.5", of.p50), ("0.9", of.p90)] {
+        sample(text, name, &format!("{vm},quantile=\"{quantile}\""), value);
+    }
+}
+
 fn bytes(disk: &DiskReport) -> Vec<(&'static str, u64)> {
     let mut all = vec![
         ("capacity", disk.capacity_bytes),
@@ -61,11 +149,14 @@ fn bytes(disk: &DiskReport) -> Vec<(&'static str, u64)> {
         ("shared", disk.bytes_shared),
         ("zero", disk.bytes_zero),
         ("skipped", disk.bytes_skipped),
+        ("unchanged", disk.bytes_unchanged),
         ("resumed", disk.bytes_resumed),
         ("recopied", disk.bytes_recopied),
         ("equal", disk.bytes_equal),
+        ("hashed", disk.bytes_hashed),
     ];
     all.extend(disk.bytes_verified.map(|bytes| ("verified", bytes)));
+    all.extend(disk.bytes_promised_zero.map(|bytes| ("promised_zero", bytes)));
     all.into_iter().map(|(kind, size)| (kind, size.bytes())).collect()
 }
 

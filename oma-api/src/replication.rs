@@ -75,19 +75,28 @@ pub struct DiskReport {
     pub bytes_zero: ByteSize,
     /// Bytes that were not read: unchanged, or zero by the source's promise.
     pub bytes_skipped: ByteSize,
+    /// Of these, bytes that did not change since the last epoch, as the source says.
+    #[serde(default)]
+    pub bytes_unchanged: ByteSize,
     /// Bytes that earlier runs of this epoch had made durable.
     pub bytes_resumed: ByteSize,
-    /// At most so many bytes were copied by earlier runs of this epoch and again by this one.
+    /// At most so many bytes were copied more than once by the runs of this epoch, all of them taken together.
     pub bytes_recopied: ByteSize,
     /// Bytes that are equal at both ends by their hashes, compared in place of copying.
     pub bytes_equal: ByteSize,
-    /// Bytes that were read back and compared; `None` when nothing was to be verified.
+    /// Bytes compared by their hashes, before the copy and after it: once though both ends hash them, and none that is only promised
+    /// to be zero.
+    #[serde(default)]
+    pub bytes_hashed: ByteSize,
+    /// Bytes that were read back and compared after the copy, with those that are only promised; `None` when nothing was to be verified.
     pub bytes_verified: Option<ByteSize>,
+    /// Of these, bytes that both sides promise to be zero: nobody read them.
+    pub bytes_promised_zero: Option<ByteSize>,
     /// The change id committed with the epoch; `None` unless it was.
     pub change_id: Option<ChangeId>,
     /// How long the copy took.
     pub seconds: f64,
-    /// Where the time of the copy went.
+    /// Where the time went, of the copy and of comparisons before and after it.
     pub explanation: Explanation,
     /// Why it failed, in one sentence.
     pub error: Option<String>,

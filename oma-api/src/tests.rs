@@ -7,7 +7,9 @@ use oma_core::record::{
     VolumeContent, VolumeRecord,
 };
 use oma_core::seal::PublicKey;
-use oma_core::state::{ContextStatus, DiskStatus, JobStatus, PointStatus, ReplicationType, VolumeStatus};
+use oma_core::state::{
+    ContextStatus, DiskStatus, JobKind, JobStatus, PointStatus, ReplicationType, VolumeStatus,
+};
 use oma_core::{
     ByteSize, ChangeId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, Error, ErrorKind, Extent, Fence,
     Generation, InstanceId, InstanceUuid, JobId, RecoveryPointId, SnapshotId, Timestamp, VmPath, VolumeId,
@@ -112,6 +114,7 @@ fn a_job_row_names_its_vm_and_its_disks() {
     let job = ReplicationJob {
         id: JobId::parse("job-1").unwrap(),
         context: ContextId::parse("ctx-1").unwrap(),
+        kind: JobKind::Replicate,
         replication_type: ReplicationType::Initial,
         status: JobStatus::Failed,
         epoch: Epoch(1),
@@ -189,6 +192,17 @@ fn a_forecast_has_a_spread_for_each_number() {
         "next_bytes": { "p10": 1024, "p50": 2048, "p90": 3072 }, "next_seconds": seconds, "cutover_seconds": seconds,
     });
     golden(&report, &expected);
+    let metrics = report.metrics();
+    for line in [
+        "oma_forecast_epochs{vm=\"/DC/vm/web01\"} 3",
+        "oma_forecast_change_bytes_per_second{vm=\"/DC/vm/web01\",quantile=\"0.1\"} 0.5",
+        "oma_forecast_next_bytes{vm=\"/DC/vm/web01\",quantile=\"0.5\"} 2048",
+        "# TYPE oma_forecast_next_seconds gauge",
+        "oma_forecast_next_seconds{vm=\"/DC/vm/web01\",quantile=\"0.9\"} 2.5",
+        "oma_forecast_cutover_seconds{vm=\"/DC/vm/web01\",quantile=\"0.9\"} 2.5",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in {metrics}");
+    }
 }
 
 #[test]
@@ -228,10 +242,13 @@ fn a_replication_report_has_one_entry_per_disk() {
         bytes_shared: ByteSize::ZERO,
         bytes_zero: ByteSize::kib(64),
         bytes_skipped: ByteSize::kib(896),
+        bytes_unchanged: ByteSize::kib(512),
         bytes_resumed: ByteSize::kib(256),
         bytes_equal: ByteSize::kib(32),
         bytes_recopied: ByteSize::kib(64),
-        bytes_verified: None,
+        bytes_hashed: ByteSize::kib(96),
+        bytes_verified: Some(ByteSize::kib(128)),
+        bytes_promised_zero: Some(ByteSize::kib(64)),
         change_id: Some(ChangeId::parse("b1").unwrap()),
         seconds: 0.25,
         explanation: explanation(),
@@ -254,20 +271,64 @@ fn a_replication_report_has_one_entry_per_disk() {
         "replication_type": "incremental", "seconds": 0.5, "error": null, "recovery_point": "point-1", "warnings": [],
         "disks": [{
             "disk_key": "disk-2000", "volume_id": "vol-1", "mode": "incremental", "capacity_bytes": 1_048_576,
-            "bytes_read": 131_072, "bytes_written": 65_536, "bytes_shared": 0, "bytes_zero": 65_536, "bytes_skipped": 917_504,
-            "bytes_resumed": 262_144, "bytes_equal": 32_768, "bytes_recopied": 65_536, "bytes_verified": null, "change_id": "b1", "seconds": 0.25,
+            "bytes_read": 131_072, "bytes_written": 65_536, "bytes_shared": 0, "bytes_zero": 65_536, "bytes_skipped": 917_504, "bytes_unchanged": 524_288,
+            "bytes_resumed": 262_144, "bytes_equal": 32_768, "bytes_recopied": 65_536, "bytes_hashed": 98_304, "bytes_verified": 131_072,
+            "bytes_promised_zero": 65_536, "change_id": "b1", "seconds": 0.25,
             "explanation": { "bottleneck": "read", "stage_seconds": { "read": 1.5, "write": 0.25 } }, "error": null,
         }],
     });
     let metrics = report.metrics();
     for line in [
+        "oma_replication_running{vm=\"/DC/vm/web01\"} 0",
         "oma_replication_committed{vm=\"/DC/vm/web01\"} 1",
         "oma_replication_disk_bytes{vm=\"/DC/vm/web01\",disk=\"disk-2000\",kind=\"read\"} 131072",
+        "oma_replication_disk_bytes{vm=\"/DC/vm/web01\",disk=\"disk-2000\",kind=\"unchanged\"} 524288",
+        "oma_replication_disk_bytes{vm=\"/DC/vm/web01\",disk=\"disk-2000\",kind=\"hashed\"} 98304",
+        "oma_replication_disk_bytes{vm=\"/DC/vm/web01\",disk=\"disk-2000\",kind=\"promised_zero\"} 65536",
         "oma_replication_disk_stage_seconds{vm=\"/DC/vm/web01\",disk=\"disk-2000\",stage=\"read\"} 1.5",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in {metrics}");
     }
     golden(&report, &expected);
+}
+
+#[test]
+fn a_run_that_goes_on_tells_how_far_it_is_beside_what_the_last_one_told() {
+    let disk = RunningDisk {
+        bytes_total: ByteSize::kib(8),
+        bytes_done: ByteSize::kib(4),
+        bytes_durable: ByteSize::kib(2),
+        bytes_read: ByteSize::kib(3),
+        bytes_written: ByteSize::kib(1),
+        bytes_to_compare: ByteSize::kib(16),
+        bytes_compared: ByteSize::kib(5),
+    };
+    let report = RunningReport {
+        vm_path: VmPath::parse("/DC/vm/web01").unwrap(),
+        seconds: 1.5,
+        disks: [(DiskKey::parse("disk-2000").unwrap(), disk)].into(),
+    };
+    let expected = json!({
+        "vm_path": "/DC/vm/web01", "seconds": 1.5,
+        "disks": { "disk-2000": {
+            "bytes_total": 8192, "bytes_done": 4096, "bytes_durable": 2048, "bytes_read": 3072, "bytes_written": 1024,
+            "bytes_to_compare": 16_384, "bytes_compared": 5120,
+        } },
+    });
+    golden(&report, &expected);
+    let last = "# HELP oma_replication_epoch The epoch\noma_replication_epoch{vm=\"/DC/vm/web01\"} 2\n";
+    let first = report.metrics(last);
+    assert!(first.ends_with(last), "{first}");
+    for line in [
+        "oma_replication_running{vm=\"/DC/vm/web01\"} 1",
+        "oma_replication_progress_seconds{vm=\"/DC/vm/web01\"} 1.5",
+        "oma_replication_progress_bytes{vm=\"/DC/vm/web01\",disk=\"disk-2000\",kind=\"done\"} 4096",
+        "oma_replication_progress_bytes{vm=\"/DC/vm/web01\",disk=\"disk-2000\",kind=\"compared\"} 5120",
+    ] {
+        assert!(first.lines().any(|found| found == line), "{line} is not in {first}");
+    }
+    assert_eq!(report.metrics(&first), first, "what was told of this run is told once");
+    assert_eq!(RunningReport::without(&first), last);
 }
 
 #[test]

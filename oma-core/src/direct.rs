@@ -33,6 +33,9 @@ pub trait DirectDisk: fmt::Debug + Send + Sync + 'static {
     /// What changed since a change id: see [`DiskSource::changed`].
     async fn changed(&self, since: &ChangeId) -> Result<Changes>;
 
+    /// Whether its content is still the one that was described: see [`DiskSource::confirm`].
+    async fn confirm(&self, content: &PointId) -> Result<()>;
+
     /// Opens it for reading.
     async fn open(&self) -> Result<Arc<dyn BlockDevice>>;
 }
@@ -134,6 +137,13 @@ impl DiskSource for DirectSource {
 
     async fn open(&self, point: &PointId, key: &DiskKey) -> Result<Arc<dyn BlockDevice>> {
         self.entry(point, key)?.disk.open().await
+    }
+
+    async fn confirm(&self, point: &PointInTime) -> Result<()> {
+        for disk in &point.disks {
+            self.entry(&point.id, &disk.key)?.disk.confirm(&disk.content).await?;
+        }
+        Ok(())
     }
 
     async fn release(&self, _point: &PointId) -> Result<()> {

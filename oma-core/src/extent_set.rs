@@ -132,6 +132,12 @@ impl ExtentSet {
         self.ranges.last().and_then(|known| Extent::between(known.start, known.end))
     }
 
+    /// From the first byte to the last.
+    #[must_use]
+    pub fn span(&self) -> Option<Extent> {
+        Extent::between(self.ranges.first()?.start, self.ranges.last()?.end)
+    }
+
     /// Number of extents.
     #[must_use]
     pub const fn count(&self) -> usize {

@@ -86,6 +86,22 @@ async fn a_leaf_is_told_in_four_quarters_and_zeroes_in_one() {
 }
 
 #[tokio::test]
+async fn equal_leaves_in_a_row_are_told_each() {
+    let device = fresh();
+    let leaf = sample(0, LEAF.try_into().unwrap());
+    for at in [1, 2, 3] {
+        device.write_at(at * LEAF, leaf.clone(), Durability::Cached).await.unwrap();
+    }
+    fill(&device, 4 * LEAF, LEAF).await;
+    let (_sockets, client) = serve(Arc::new(device)).await;
+    let found = leaf_hashes(&client, extent(0, 5 * LEAF), ReadFrom::Anywhere).await.unwrap().runs;
+    let run = |at: u64, leaves: u64, hash| LeafRun { extent: extent(at * LEAF, leaves * LEAF), hash };
+    let other = LeafHash::of(&sample(4 * LEAF, LEAF.try_into().unwrap()));
+    let all = [run(0, 1, LeafHash::of_zeroes(LEAF)), run(1, 3, LeafHash::of(&leaf)), run(4, 1, other)];
+    assert_eq!(found, all);
+}
+
+#[tokio::test]
 async fn no_request_hashes_more_than_its_share() {
     let device = fresh();
     fill(&device, 0, 2 * AT_ONCE).await;

@@ -69,11 +69,24 @@ impl SqlStore {
 fn digest(commit: &EpochCommit) -> String {
     let mut text = format!("{}\n{}\n", commit.context, commit.epoch);
     for part in &commit.disks {
-        let DiskCommit { key, volume, generation, change_id, stamp, extents, bytes_transferred, duration } =
-            part;
+        let DiskCommit {
+            key,
+            volume,
+            generation,
+            change_id,
+            capacity,
+            stamp,
+            extents,
+            bytes_transferred,
+            duration,
+        } = part;
         let (bytes, nanos, change) = (bytes_transferred.bytes(), duration.as_nanos(), change_id.as_str());
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{key} {volume} {generation} {change:?} {extents} {bytes} {nanos} {stamp:?}");
+        let _ = writeln!(
+            text,
+            "{key} {volume} {generation} {change:?} {size} {extents} {bytes} {nanos} {stamp:?}",
+            size = capacity.bytes()
+        );
     }
     fingerprint(&text)
 }
@@ -137,7 +150,8 @@ async fn commit_disk(
     now: Timestamp,
 ) -> Result<()> {
     let status = disk.record.status.next(DiskEvent::Committed)?;
-    let values = vals![status, part.change_id, part.generation, endpoint, job.epoch, now, disk.row];
+    let (change, generation, capacity) = (&part.change_id, part.generation, part.capacity);
+    let values = vals![status, change, generation, endpoint, job.epoch, capacity, now, disk.row];
     tx.execute(vms::COMMIT_DISK, values).await?;
     let (content, epoch) = content_columns(VolumeContent::Epoch(job.epoch));
     let stamp = part.stamp.as_ref().map(|stamp| &stamp.0);

@@ -101,14 +101,24 @@ impl SqlStore {
     /// Every row is read, so it takes a while on a large database; others can write meanwhile. No rule answers more than
     /// 1000 rows of a table.
     ///
+    /// The file of an SQLite database is checked first, page by page; a server has no such check that is cheap.
+    ///
     /// # Errors
-    /// The database cannot be read at all.
+    /// `Corrupt` when that file is damaged: what its rows say is worth nothing then. Another kind when the database cannot be
+    /// read at all.
     pub async fn check(&self) -> oma_core::Result<Vec<Finding>> {
         self.find_all().await.map_err(|error| error.at("check", self.db.place()))
     }
 
     async fn find_all(&self) -> Result<Vec<Finding>> {
         let mut tx = self.db.snapshot().await?;
+        let damage = damage(&mut tx).await?;
+        let damaged =
+            |detail: &String| StoreError::Damaged { path: self.db.place().into(), detail: detail.clone() };
+        // What a row breaks of its table's checks has a rule of its own below.
+        if let Some(detail) = damage.iter().find(|detail| !detail.starts_with(BROKEN_CHECK)) {
+            return Err(damaged(detail));
+        }
         let mut findings = Vec::new();
         for rule in checks::RULES.concat() {
             let rows =
@@ -119,8 +129,22 @@ impl SqlStore {
             read(&mut tx, *key, *sql, *record, &mut findings).await?;
         }
         read_journals(&mut tx, &mut findings).await?;
-        Ok(findings)
+        match damage.first() {
+            Some(detail) if findings.is_empty() => Err(damaged(detail)),
+            _ => Ok(findings),
+        }
     }
+}
+
+/// How the engine begins to tell of a row that its table forbids.
+const BROKEN_CHECK: &str = "CHECK constraint failed in ";
+
+/// What the engine itself finds wrong with its file.
+async fn damage(tx: &mut Tx) -> Result<Vec<String>> {
+    let Some(sql) = tx.dialect().integrity() else { return Ok(Vec::new()) };
+    let mut found = tx.all(sql, vals![], |row| Ok(row.shown("integrity_check"))).await?;
+    found.retain(|line| line != "ok");
+    Ok(found)
 }
 
 fn broken(rule: &Rule, key: String, found: &str) -> Finding {

@@ -33,6 +33,7 @@ impl SqlStore {
         tx.execute(vms::LOCK, vals![spec.context]).await?;
         if let Some(known) = find(&mut tx, &spec.id).await? {
             let same = known.context == spec.context
+                && known.kind == spec.kind
                 && known.replication_type == spec.replication_type
                 && known.disks.iter().eq(&disks)
                 && (known.priority, &known.target) == (spec.priority, &spec.target);
@@ -183,6 +184,7 @@ async fn insert_row(
         vm.name,
         vm.path,
         vm.identity.endpoint,
+        spec.kind,
         spec.replication_type,
         JobStatus::Initializing,
         vm.epoch.next(),

@@ -16,6 +16,7 @@ pub(crate) fn job(row: &Row) -> Result<ReplicationJob> {
     Ok(ReplicationJob {
         id: fields.parse("id")?,
         context: fields.parse("vm_context_id")?,
+        kind: fields.parse("kind")?,
         replication_type: fields.parse("replication_type")?,
         status: fields.parse("status")?,
         epoch: Epoch(fields.count("epoch")?),
@@ -85,12 +86,14 @@ pub(crate) fn committed(row: &Row) -> Result<Option<CommittedChange>> {
     let Some(change_id) = fields.opt_parse("disk_change_id")? else {
         return Ok(None);
     };
+    let size = fields.opt_int("committed_bytes")?.map(u64::try_from).transpose();
     Ok(Some(CommittedChange {
         disk: disk_ref(&fields)?,
         change_id,
         generation: Generation(fields.count("change_generation")?),
         endpoint: fields.parse("change_endpoint")?,
         epoch: Epoch(fields.count("epoch")?),
+        capacity: size.map_err(|error| fields.damaged("committed_bytes", error))?.map(ByteSize::new),
     }))
 }
 

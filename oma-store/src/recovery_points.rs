@@ -3,9 +3,9 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use oma_core::record::{
-    ContentStamp, Lease, RecoveryPoint, RecoveryPointSpec, ReplicationJob, VolumeContent,
+    ContentStamp, Lease, Needless, RecoveryPoint, RecoveryPointSpec, ReplicationJob, VolumeContent,
 };
-use oma_core::state::{PointEvent, PointStatus};
+use oma_core::state::{JobKind, PointEvent, PointStatus};
 use oma_core::traits::RecoveryPoints;
 use oma_core::{ContextId, DiskKey, Epoch, JobId, RecoveryPointId, Timestamp, VolumeId};
 
@@ -64,7 +64,7 @@ impl SqlStore {
         tx.commit().await
     }
 
-    async fn condemn(&self, id: &RecoveryPointId, reason: &str) -> Result<()> {
+    async fn condemn(&self, id: &RecoveryPointId, needless: Needless, reason: &str) -> Result<()> {
         let mut tx = self.begin().await?;
         let missing = || StoreError::missing("recovery point", id);
         let context = find(&mut tx, id).await?.ok_or_else(missing)?.context;
@@ -74,7 +74,7 @@ impl SqlStore {
         if known.status == PointStatus::Deleting {
             return Ok(());
         }
-        check_needless(&mut tx, &known).await?;
+        check_needless(&mut tx, &known, needless).await?;
         let (status, now) = (known.status.next(PointEvent::Condemn)?, tx.now().await?);
         tx.execute(points::SET_STATUS, vals![status, reason, now, id]).await?;
         tx.commit().await
@@ -158,19 +158,33 @@ fn is_of_all_disks(spec: &RecoveryPointSpec, job: &ReplicationJob) -> bool {
         && spec.volumes.iter().all(|volume| volume.snapshot.tag.disk.context == job.context)
 }
 
-/// Nobody may need this point. The VM is locked.
-async fn check_needless(tx: &mut Tx, known: &RecoveryPoint) -> Result<()> {
+/// Nobody may need this point. The VM is locked, so no job of it begins meanwhile, and none commits.
+async fn check_needless(tx: &mut Tx, known: &RecoveryPoint, needless: Needless) -> Result<()> {
+    let is_ready = known.status == PointStatus::Ready;
+    let values = vals![known.context, known.epoch, known.epoch, known.id];
+    let count = |row: &Row| row.fields("recovery_points", "newer").count("newer");
+    let newer = tx.find(points::NEWER_READY, values, count).await?.unwrap_or_default();
+    match needless {
+        Needless::Unfinished if is_ready => {
+            return Err(StoreError::Conflict("it was finished meanwhile: it is ready".to_owned()));
+        }
+        Needless::Behind(_) if !is_ready => {
+            return Err(StoreError::Conflict(format!("it is {}, not ready", known.status)));
+        }
+        Needless::Behind(wanted) if newer < u64::from(wanted.max(1)) => {
+            return Err(StoreError::Conflict(format!("only {newer} newer ones are ready by now")));
+        }
+        Needless::Unfinished | Needless::Behind(_) | Needless::Unwanted => {}
+    }
     let live = tx.find(jobs::LIVE, vals![known.context], job_of).await?;
-    if known.status != PointStatus::Ready {
+    if !is_ready {
         let own = live.filter(|live| live.id == known.job);
         return own.map_or(Ok(()), |live| Err(StoreError::LiveJob(live.id)));
     }
-    let newest = tx.find(points::NEWEST_READY, vals![known.context], point).await?;
-    if newest.is_some_and(|newest| newest.id != known.id) {
-        return Ok(());
-    }
-    if let Some(live) = live {
-        return Err(StoreError::LiveJob(live.id));
+    match live {
+        Some(live) if newer == 0 || live.kind == JobKind::Revert => return Err(StoreError::LiveJob(live.id)),
+        _ if newer > 0 => return Ok(()),
+        _ => {}
     }
     for disk in tx.all(vms::DISKS, vals![known.context], disk).await? {
         let values = vals![disk.disk.context, disk.disk.key];
@@ -213,8 +227,13 @@ impl RecoveryPoints for SqlStore {
         taken.map_err(|error| error.at("record the snapshots of recovery point", id))
     }
 
-    async fn condemn_point(&self, id: &RecoveryPointId, reason: &str) -> oma_core::Result<()> {
-        let condemned = self.settled(|| self.condemn(id, reason)).await;
+    async fn condemn_point(
+        &self,
+        id: &RecoveryPointId,
+        needless: Needless,
+        reason: &str,
+    ) -> oma_core::Result<()> {
+        let condemned = self.settled(|| self.condemn(id, needless, reason)).await;
         condemned.map_err(|error| error.at("condemn recovery point", id))
     }
 

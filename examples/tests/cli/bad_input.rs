@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::world::{MIB, VM, World, assert_same, finish, replicate_args, signal, until};
 
 const NBDKIT: [Requirement; 1] = [Requirement::Program("nbdkit")];
+const MACHINE: Requirement = Requirement::Program("qemu-system-x86_64");
 const QEMU_NBD: [Requirement; 1] = [Requirement::Program("qemu-nbd")];
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -24,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_source_smaller_than_it_says_is_told", &NBDKIT, smaller_than_it_says),
         trial("a_second_process_is_told_who_is_first", &QEMU_NBD, second_process),
         trial("a_cancelled_job_gives_way_to_the_next", &QEMU_NBD, cancelled),
+        trial("the_monitor_of_another_machine_cancels_nothing", &[QEMU_NBD[0], MACHINE], another_machine),
         trial("a_damaged_database_is_told_and_not_made_worse", &[], damaged_database),
         trial("a_foreign_file_is_not_touched", &[], foreign_database),
         no_room_trial(),
@@ -130,24 +132,57 @@ async fn second_process() {
     finish(child).await.ok();
 }
 
-async fn cancelled() {
-    let world = World::new();
-    let source = world.full("source.raw", 64 * MIB);
-    let _server = world.slow_nbd("slow", "source.raw", 32).await;
-    let uri = world.uri("slow");
-    let child = world.oma(&replicate_args(&["--source", &uri])).spawn().unwrap();
+/// A job that an operator stopped in the middle of its copy.
+async fn interrupted_job(world: &World, uri: &str) -> String {
+    let child = world.oma(&replicate_args(&["--source", uri])).spawn().unwrap();
     until!("a job replicates", {
         let ran = world.run(&["--json", "jobs"]).await;
         ran.code == 0 && ran.json().get(0).is_some_and(|job| job["status"] == "replicating")
     });
     signal(&child, "TERM").await;
     let job = finish(child).await.refused(130, &["same command"]).json()["job_id"].clone();
-    let row = world.run(&["--json", "cancel", job.as_str().unwrap()]).await.ok().json();
+    job.as_str().unwrap().to_owned()
+}
+
+async fn cancelled() {
+    let world = World::new();
+    let source = world.full("source.raw", 64 * MIB);
+    let _server = world.slow_nbd("slow", "source.raw", 32).await;
+    let uri = world.uri("slow");
+    let job = interrupted_job(&world, &uri).await;
+    let typo = world.replicate(&["--source", &uri, "--disk-key", "typo"]).await;
+    typo.refused(4, &["disk-2000", "name the same disks"]);
+    let row = world.run(&["--json", "cancel", &job]).await.ok().json();
     assert_eq!(row["status"], Value::from("cancelled"));
-    world.run(&["cancel", job.as_str().unwrap()]).await.refused(4, &["ended"]);
+    world.run(&["cancel", &job]).await.refused(4, &["ended"]);
+    assert_eq!(world.disks().await.len(), 1);
     world.run(&["cancel", "job-unknown"]).await.refused(7, &["job-unknown"]);
     world.replicate(&["--source", &world.text("source.raw"), "--verify", "full"]).await.ok();
     assert_same(&source, &world.volume("disk-2000").await);
+}
+
+async fn another_machine() {
+    let world = World::new();
+    world.full("source.raw", 64 * MIB);
+    let _server = world.slow_nbd("slow", "source.raw", 32).await;
+    let job = interrupted_job(&world, &world.uri("slow")).await;
+    let disk = format!("if=none,id=other,format=raw,file={}", world.raw("other.raw", MIB, 1).display());
+    let (monitor, pid_file) = (world.text("other.qmp"), world.text("other.pid"));
+    let qmp = format!("unix:{monitor},server=on,wait=off");
+    let quiet = ["-S", "-display", "none", "-serial", "none", "-monitor", "none", "-pidfile", &pid_file];
+    let _machine = world
+        .serve(
+            "qemu-system-x86_64",
+            "other.pid",
+            &[&quiet[..], &["-drive", &disk, "-device", "virtio-blk-pci,drive=other,id=disk", "-qmp", &qmp]]
+                .concat(),
+        )
+        .await;
+    until!("the machine has a monitor", world.path("other.qmp").exists());
+    world.run(&["cancel", &job, "--qmp", &monitor]).await.refused(4, &["is of machine", "or none"]);
+    let jobs = world.run(&["--json", "jobs"]).await.ok().json();
+    assert_eq!(jobs[0]["status"], Value::from("replicating"));
+    world.run(&["cancel", &job]).await.ok();
 }
 
 async fn damaged_database() {
@@ -158,6 +193,7 @@ async fn damaged_database() {
     let file = OpenOptions::new().write(true).open(&database).unwrap();
     file.write_all_at(&noise(1, usize::try_from(length - 4096).unwrap()), 4096).unwrap();
     let before = fs::read(&database).unwrap();
+    world.run(&["db", "check"]).await.refused(8, &["oma.db", "damaged", "restore a backup"]);
     let source = world.text("good.raw");
     world.replicate(&["--source", &source]).await.refused(8, &["oma.db", "damaged"]);
     assert!(fs::read(&database).unwrap() == before, "the damaged file was changed");

@@ -88,7 +88,8 @@ async fn verify_names_each_extent_that_differs() {
     let disk: Vec<&str> = disk.iter().map(String::as_str).collect();
     world.run(&[&["verify"], &disk[..]].concat()).await.refused(7, &["replicate"]);
     world.run(&[&["replicate"], &disk[..]].concat()).await.ok();
-    world.run(&[&["verify"], &disk[..]].concat()).await.ok();
+    let ran = world.run(&[&["verify"], &disk[..]].concat()).await.ok();
+    assert!(ran.err.lines().any(|line| line.ends_with("disk-2000: compares 4.0 MiB")), "{ran:?}");
     let file = OpenOptions::new().write(true).open(source).unwrap();
     file.write_all_at(b"other", MIB + 4096).unwrap();
     let ran = world.run(&[&["--json", "verify"], &disk[..]].concat()).await.refused(3, &["differ"]);
@@ -117,8 +118,13 @@ async fn verify_full_is_part_of_the_epoch() {
     let world = World::new();
     world.raw("source.raw", 4 * MIB, 1);
     let source = world.text("source.raw");
-    let full = world.replicate(&["--source", &source, "--verify", "full"]).await.ok().json();
-    assert_eq!(number(&full["disks"][0]["bytes_verified"]), 4 * MIB);
+    let ran = world.replicate(&["--source", &source, "--verify", "full"]).await.ok();
+    assert!(ran.err.lines().any(|line| line.ends_with("disk-2000: compares 4.0 MiB")), "{ran:?}");
+    let full = ran.json();
+    let disk = &full["disks"][0];
+    assert_eq!(number(&disk["bytes_verified"]), 4 * MIB);
+    assert_eq!(number(&disk["bytes_hashed"]) + number(&disk["bytes_promised_zero"]), 4 * MIB);
+    assert!(disk["explanation"]["stage_seconds"]["hash"].as_f64().unwrap() > 0.0, "{disk}");
     let none = world.replicate(&["--source", &source]).await.ok().json();
     assert_eq!((&none["epoch"], &none["disks"][0]["bytes_verified"]), (&Value::from(2), &Value::Null));
 }
@@ -165,9 +171,10 @@ async fn a_report_is_checked_offline() {
     let differs = ["verify", "--vm-path", VM, "--source", &source, "--save", &second];
     world.run(&differs).await.refused(3, &["differ"]);
     check(&second, &["--public-key", &key]).await.refused(3, &["source and volume differ"]);
-    // What differs is told though the report could not be saved: nothing is replaced.
+    // Nothing is replaced, and nothing compared for it.
     let before = fs::read(&second).unwrap();
-    world.run(&differs).await.refused(3, &["differ"]);
+    let ran = world.run(&differs).await.refused(2, &["second.json", "another path"]);
+    assert!(!ran.err.contains("compar"), "{ran:?}");
     assert!(fs::read(&second).unwrap() == before);
     world.run(&["report", "job-20200101-000000-aaaaaa"]).await.refused(7, &["there is no such job"]);
 }

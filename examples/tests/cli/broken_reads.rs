@@ -100,11 +100,21 @@ async fn lying() {
     let lie = "extents=echo 0 2097152; echo 2097152 1048576 hole,zero; echo 3145728 5242880";
     let server = scripted(&world, &source, 8 * MIB, "", &[lie, "can_extents=exit 0"]).await;
     let uri = world.uri("web01");
-    // A promise is believed, in the copy and in a comparison.
-    world.replicate(&["--source", &uri, "--change-id", "c1", "--verify", "full"]).await.ok();
+    // A promise is believed until a comparison reads what it is of: here that is the only one there is. Then nothing is built on it.
+    let believing = ["--source", &uri, "--change-id", "c1"];
+    world
+        .replicate(&[&believing[..], &["--verify", "full"]].concat())
+        .await
+        .refused(8, &["--distrust-zeroes"]);
+    world.replicate(&believing).await.refused(8, &["--distrust-zeroes"]);
+    world.replicate(&[&believing[..], &["--distrust-zeroes"]].concat()).await.ok();
+    assert_same(&source, &world.volume("disk-2000").await);
+
+    let lied_to = World::new();
+    lied_to.replicate(&believing).await.ok();
     let verify = ["--json", "verify", "--vm-path", VM, "--source", &uri];
-    world.run(&verify).await.ok();
-    let ran = world.run(&[&verify[..], &["--distrust-zeroes"]].concat()).await.refused(3, &["1048576"]);
+    lied_to.run(&verify).await.refused(3, &["--distrust-zeroes"]);
+    let ran = lied_to.run(&[&verify[..], &["--distrust-zeroes"]].concat()).await.refused(3, &["1048576"]);
     assert_eq!(number(&ran.json()["disks"][0]["bytes_different"]), MIB);
 
     // Not believed from the beginning.
@@ -112,6 +122,11 @@ async fn lying() {
     let distrust = ["--source", &uri, "--change-id", "c1", "--distrust-zeroes"];
     other.replicate(&distrust).await.ok();
     assert_same(&source, &other.volume("disk-2000").await);
+    let copy = other.path("copy.raw");
+    other.run(&["copy", &uri, &other.text("copy.raw")]).await.ok();
+    assert_eq!(written(&source, &copy) * BLOCK, 7 << 20, "the lie is believed");
+    other.run(&["copy", "--overwrite", "--distrust-zeroes", &uri, &other.text("copy.raw")]).await.ok();
+    assert_same(&source, &copy);
     server.stop().await;
 }
 

@@ -1,13 +1,14 @@
 //! `oma copy` between files and exports.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
 
-use oma_core::conformance::{Trial, trial};
+use oma_core::conformance::{Requirement, Trial, trial};
 use serde_json::Value;
 
 use crate::pki::Pki;
 use crate::serve::start;
-use crate::world::{MIB, VM, World, assert_same, finish, number, signal};
+use crate::world::{MIB, VM, World, assert_same, finish, number, replicate_args, signal, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -18,6 +19,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("copy_brings_over_only_the_extents_of_a_file", &[], only_extents),
         trial("copy_keeps_its_bandwidth", &[], keeps_its_bandwidth),
         trial("limits_of_a_file_bound_a_replication", &[], limits_of_a_file),
+        trial("l08_a_file_that_is_written_while_it_is_copied_is_no_epoch", &[], written_meanwhile),
+        trial(
+            "metrics_of_a_run_that_goes_on_tell_how_far_it_is",
+            &[Requirement::Program("qemu-nbd")],
+            metrics_while_a_run_goes_on,
+        ),
         trial("metrics_of_a_run_are_a_file_for_a_collector", &[], metrics_of_a_run),
         trial("forecast_needs_two_incremental_epochs", &[], forecast_needs_epochs),
         trial("copy_tells_what_is_wrong", &[], tells_what_is_wrong),
@@ -59,6 +66,12 @@ async fn zeroes_what_a_target_held() {
     let target = world.full("target.raw", 4 * MIB);
     world.run(&["copy", "--overwrite", &world.text("source.raw"), &world.text("target.raw")]).await.ok();
     assert_same(&source, &target);
+    let larger = world.full("larger.raw", 5 * MIB);
+    let (before, to) = (fs::read(&larger).unwrap(), world.text("larger.raw"));
+    let ran = world.run(&["copy", "--overwrite", &world.text("source.raw"), &to]).await.ok();
+    assert!(ran.err.contains("behind 4.0 MiB stays"), "{ran:?}");
+    let (after, end) = (fs::read(&larger).unwrap(), 4 << 20);
+    assert!(after[..end] == fs::read(&source).unwrap() && after[end..] == before[end..]);
 }
 
 async fn writes_over_nothing_unasked() {
@@ -71,7 +84,7 @@ async fn writes_over_nothing_unasked() {
     assert!(fs::read(&target).unwrap() == before);
     // What is empty, or a hole all over, was made for it.
     fs::write(world.path("empty.raw"), "").unwrap();
-    fs::File::create(world.path("blank.raw")).unwrap().set_len(4 * MIB).unwrap();
+    File::create(world.path("blank.raw")).unwrap().set_len(4 * MIB).unwrap();
     for made in ["empty.raw", "blank.raw", "new.raw"] {
         copy(made).await.ok();
         assert_same(&source, &world.path(made));
@@ -134,6 +147,31 @@ async fn limits_of_a_file() {
     replicate(r#"{ "lonk": {} }"#).await.refused(2, &["limits.json", "lonk"]);
 }
 
+async fn written_meanwhile() {
+    let world = World::new();
+    let source = world.full("source.raw", 12 * MIB);
+    fs::write(world.path("limits.json"), r#"{ "link": { "bandwidth": 4194304 } }"#).unwrap();
+    let (text, limits, copy) = (world.text("source.raw"), world.text("limits.json"), world.text("copy.raw"));
+    let replicate = ["--source", &text, "--limits", &limits];
+    let write = || File::options().write(true).open(&source).unwrap().write_all_at(b"later", 0).unwrap();
+
+    let child = world.oma(&replicate_args(&replicate)).spawn().unwrap();
+    until!("a job replicates", {
+        let ran = world.run(&["--json", "jobs"]).await;
+        ran.code == 0 && ran.json().get(0).is_some_and(|job| job["status"] == "replicating")
+    });
+    write();
+    finish(child).await.refused(4, &["source.raw", "while it was copied"]);
+    assert_eq!(world.change_id("disk-2000").await, None);
+    world.replicate(&["--source", &text]).await.ok();
+    assert_same(&source, &world.volume("disk-2000").await);
+
+    let child = world.oma(&["copy", "--bandwidth", "4MiB", &text, &copy]).spawn().unwrap();
+    until!("the copy has begun", fs::metadata(&copy).is_ok_and(|about| about.blocks() > 0));
+    write();
+    finish(child).await.refused(4, &["source.raw", "while it was copied"]);
+}
+
 async fn forecast_needs_epochs() {
     let world = World::new();
     world.raw("source.raw", MIB, 1);
@@ -141,6 +179,40 @@ async fn forecast_needs_epochs() {
     forecast().await.refused(7, &["replicates first"]);
     world.replicate(&["--source", &world.text("source.raw")]).await.ok();
     forecast().await.refused(7, &["two incremental epochs"]);
+    let unknown = world.run(&["forecast", "--vm-path", "/DC/vm/other"]).await;
+    unknown.refused(7, &["/DC/vm/other", "no such VM", "oma disks"]);
+}
+
+async fn metrics_while_a_run_goes_on() {
+    let world = World::new();
+    world.full("source.raw", 32 * MIB);
+    let (uri, metrics) = (world.uri("slow"), world.path("oma.prom"));
+    let done = format!("oma_replication_progress_bytes{{vm=\"{VM}\",disk=\"disk-2000\",kind=\"done\"}} ");
+    let done =
+        |text: &str| text.lines().find_map(|line| line.strip_prefix(&done)).map(|number| number != "0");
+    let runs = |number: u8| format!("oma_replication_running{{vm=\"{VM}\"}} {number}\n");
+    let now = || fs::read_to_string(&metrics).unwrap_or_default();
+    let server = world.slow_nbd("slow", "source.raw", 6).await;
+    let file = metrics.display().to_string();
+    let args = replicate_args(&["--source", &uri, "--metrics", &file]);
+    let child = world.oma(&args).spawn().unwrap();
+    let mut text;
+    until!("metrics tell how far it is", {
+        text = now();
+        done(&text) == Some(true)
+    });
+    assert!(text.contains(&runs(1)), "{text}");
+    signal(&child, "TERM").await;
+    finish(child).await.refused(130, &["same command"]);
+    server.stop().await;
+    let ended = now();
+    assert!(ended.contains(&runs(0)) && ended.contains("oma_replication_committed"), "{ended}");
+    assert_eq!(done(&ended), None, "{ended}");
+    // One without a report leaves what the last one told.
+    world.run(&args).await.refused(5, &["slow.sock"]);
+    let is_left = |line: &&str| !line.contains("oma_replication_running");
+    let left: Vec<&str> = ended.lines().filter(is_left).collect();
+    assert_eq!(now().lines().collect::<Vec<_>>(), left);
 }
 
 async fn metrics_of_a_run() {

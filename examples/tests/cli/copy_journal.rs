@@ -1,6 +1,7 @@
 //! `oma copy --journal`: what goes on, and what is refused.
 
 use std::fs;
+use std::time::Duration;
 
 use oma_core::conformance::{Trial, trial};
 
@@ -11,6 +12,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("l15_a_copy_that_was_killed_goes_on_by_its_journal", &[], goes_on),
         trial("an_interrupted_copy_with_a_journal_says_how_to_go_on", &[], interrupted),
         trial("l09_a_journal_goes_on_with_no_other_source_or_target", &[], refused),
+        trial("l09_a_file_that_was_written_is_another_source_whatever_change_id_names_it", &[], renamed),
         trial("a_journal_that_is_none_or_was_damaged_is_refused", &[], damaged),
     ]
 }
@@ -23,14 +25,20 @@ struct Begun {
     journal: String,
     source: String,
     copy: String,
+    always: &'static [&'static str],
 }
 
 impl Begun {
     /// It is ended by a signal once something is in the journal.
     async fn new(name: &str) -> (Self, Ran) {
+        Self::with(name, &[]).await
+    }
+
+    /// The same, of a command line that says more.
+    async fn with(name: &str, always: &'static [&'static str]) -> (Self, Ran) {
         let world = World::new();
         let [journal, source, copy] = ["journal", "source.raw", "copy.raw"].map(|name| world.text(name));
-        let begun = Self { world, journal, source, copy };
+        let begun = Self { world, journal, source, copy, always };
         begun.world.full("source.raw", SIZE);
         let child = begun.world.oma(&begun.line(&["--bandwidth", "8MiB"])).spawn().unwrap();
         until!("something is finished", {
@@ -43,7 +51,8 @@ impl Begun {
 
     fn line<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
         let journal = ["--json", "copy", "--reflink", "never", "--journal", &self.journal];
-        [&journal[..], &["--journal-step", "1MiB"], more, &[&self.source, &self.copy]].concat()
+        let disks = [self.source.as_str(), &self.copy];
+        [&journal[..], &["--journal-step", "1MiB"], self.always, more, &disks].concat()
     }
 
     async fn go_on(&self) -> Ran {
@@ -85,14 +94,14 @@ async fn refused() {
     // Another file in the place of the target, with the same content.
     fs::rename(&copy, world.path("kept.raw")).unwrap();
     fs::write(&copy, &before).unwrap();
-    is_refused(4, &["its target was", "remove the journal"]).await;
+    is_refused(4, &["its target was", "remove the journal", "--overwrite"]).await;
     fs::remove_file(&copy).unwrap();
     is_refused(7, &["copy.raw", "remove the journal"]).await;
     assert!(!copy.exists(), "no other target is made");
     fs::rename(world.path("kept.raw"), &copy).unwrap();
     // The same file, whose content is gone.
     fs::OpenOptions::new().write(true).truncate(true).open(&copy).unwrap().set_len(SIZE).unwrap();
-    is_refused(3, &["is not what the source has", "remove the journal"]).await;
+    is_refused(3, &["is not what the source has", "remove the journal", "--overwrite"]).await;
     fs::OpenOptions::new().write(true).open(&copy).unwrap().set_len(SIZE + 4096).unwrap();
     is_refused(4, &["target's size"]).await;
     fs::write(&copy, &before).unwrap();
@@ -111,12 +120,26 @@ async fn refused() {
     assert_eq!(number(&report["bytes_read"]), SIZE, "{report}");
 }
 
+async fn renamed() {
+    let (mut begun, _) = Begun::with("KILL", &["--change-id", "monday"]).await;
+    let path = begun.world.path("source.raw");
+    let before = path.metadata().unwrap().modified().unwrap();
+    let touch = |time| fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    touch(before + Duration::from_nanos(1_000));
+    begun.go_on().await.refused(4, &["its source was", "monday"]);
+    touch(before);
+    begun.always = &["--change-id", "tuesday"];
+    begun.go_on().await.refused(4, &["its source was", "tuesday"]);
+    begun.always = &["--change-id", "monday"];
+    begun.completes().await;
+}
+
 async fn damaged() {
     let (begun, _) = Begun::new("KILL").await;
     let world = &begun.world;
     let journal = fs::read_to_string(world.path("journal")).unwrap();
     fs::write(world.path("journal"), journal.replacen("run ", "ran ", 1)).unwrap();
-    begun.go_on().await.refused(8, &["journal", "line 2", "remove"]);
+    begun.go_on().await.refused(8, &["journal", "line 2", "remove", "--overwrite"]);
     fs::write(world.path("journal"), "notes of somebody\n").unwrap();
     begun.go_on().await.refused(2, &["is no journal"]);
     assert_eq!(fs::read_to_string(world.path("journal")).unwrap(), "notes of somebody\n");

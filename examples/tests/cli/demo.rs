@@ -28,6 +28,7 @@ async fn demo_leaves_nothing() {
     for word in ["epoch", "full", "changes", "64.0 MiB"] {
         assert!(ran.out.contains(word), "{word} is not in {}", ran.out);
     }
+    assert!(ran.err.contains("--data-dir is not used"), "{ran:?}");
     assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
     assert!(!world.path("data").exists(), "the demo has a data directory of its own");
 }

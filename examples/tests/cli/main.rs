@@ -13,6 +13,7 @@ mod demo;
 mod pki;
 mod points;
 mod qemu;
+mod refused;
 mod serve;
 mod world;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     trials.extend(qemu::trials());
     trials.extend(crash::trials());
     trials.extend(bad_input::trials());
+    trials.extend(refused::trials());
     trials.extend(serve::trials());
     trials.extend(points::trials());
     trials.extend(db::trials());

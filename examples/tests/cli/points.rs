@@ -1,6 +1,7 @@
 //! Recovery points as an operator uses them.
 
 use std::fs;
+use std::time::Duration;
 
 use oma_core::conformance::{Trial, trial};
 use serde_json::Value;
@@ -11,6 +12,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("points_are_made_listed_kept_and_deleted", &[], points_are_made_listed_kept_and_deleted),
         trial("l09_volumes_go_back_and_the_next_epoch_is_right", &[], volumes_go_back),
+        trial("l15_a_revert_that_was_killed_is_gone_on_with_to_whichever_point", &[], killed_reverts),
         trial("what_cannot_be_a_point_is_refused", &[], what_cannot_be_a_point_is_refused),
     ]
 }
@@ -76,6 +78,33 @@ async fn volumes_go_back() {
     assert_eq!(listed(&world).await.len(), 3);
     world.run(&["--json", "points", "revert", &first]).await.ok();
     assert_same(&before, &volume);
+}
+
+/// At whatever moment it died; nothing is replicated before.
+async fn killed_reverts() {
+    let world = World::new();
+    let points =
+        [epoch(&world, 1, &["--keep-points", "5"]).await, epoch(&world, 2, &["--keep-points", "5"]).await];
+    let (volume, source) = (world.volume("disk-2000").await, world.text("2.raw"));
+    for round in 0..8_u32 {
+        let mut killed = world.oma(&["points", "revert", &points[0]]).spawn().unwrap();
+        tokio::time::sleep(Duration::from_millis(8) * round).await;
+        killed.kill().await.unwrap();
+        let jobs = world.run(&["--json", "jobs"]).await.ok().json();
+        if !["completed", "cancelled", "failed"].iter().any(|ended| jobs[0]["status"] == **ended) {
+            let ran = world.replicate(&["--source", source.as_str()]).await;
+            ran.refused(4, &["revert again", "cancel"]);
+        }
+        let to = usize::try_from(round % 2).unwrap();
+        world.run(&["points", "revert", &points[to]]).await.ok();
+        assert_same(&world.path(&format!("{}.raw", to + 1)), &volume);
+        world.run(&["db", "check"]).await.ok();
+    }
+    let left = fs::read_dir(world.path("data/volumes")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(left.iter().all(|name| !name.ends_with(".raw.new")), "{left:?}");
+    epoch(&world, 3, &["--keep-points", "5", "--verify", "full"]).await;
+    assert_same(&world.path("3.raw"), &volume);
 }
 
 async fn what_cannot_be_a_point_is_refused() {

@@ -3,7 +3,7 @@
 use oma_core::conformance::{Requirement, Trial, trial};
 use serde_json::Value;
 
-use crate::world::{MIB, Server, World, number};
+use crate::world::{MIB, Server, VM, World, number};
 
 const QEMU: [Requirement; 3] =
     [Requirement::Program("qemu-img"), Requirement::Program("qemu-io"), Requirement::Program("qemu-nbd")];
@@ -11,6 +11,8 @@ const QEMU: [Requirement; 3] =
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("qcow2_is_replicated_in_full_and_then_by_its_bitmap", &QEMU, full_then_by_bitmap),
+        trial("a_forecast_is_told_after_two_incremental_epochs", &QEMU, a_forecast_is_told),
+        trial("l09_a_bitmap_that_did_not_begin_at_the_epoch_is_not_believed", &QEMU, another_bitmap),
         trial(
             "l08_two_disks_one_fails_midway_no_change_id_moves",
             &[Requirement::Program("nbdkit")],
@@ -67,6 +69,43 @@ async fn full_then_by_bitmap() {
     compare(&world).await;
 }
 
+async fn a_forecast_is_told() {
+    let world = World::new();
+    let (image, uri) = ("web01.qcow2", world.uri("web01"));
+    world.must("qemu-img", &["create", "-q", "-f", "qcow2", image, "8M"]).await;
+    let forecast = ["forecast", "--vm-path", VM];
+    for (write, before, after) in
+        [("write 0 4M", None, "b0"), ("write 1M 256k", Some("b0"), "b1"), ("write 2M 128k", Some("b1"), "b2")]
+    {
+        world.run(&forecast).await.refused(7, &[]);
+        world.must("qemu-io", &["-c", write, image]).await;
+        world.must("qemu-img", &["bitmap", "--add", image, after]).await;
+        let bitmap = before.map(|before| ["--bitmap", before]);
+        let server = ["--read-only", "--format", "qcow2"];
+        let server = world
+            .qemu_nbd("web01", &[&server[..], bitmap.as_slice().as_flattened(), &[image]].concat())
+            .await;
+        let args = [&["--source", &uri, "--change-id", after][..], bitmap.as_slice().as_flattened()].concat();
+        world.replicate(&args).await.ok();
+        server.stop().await;
+    }
+    let told = world.run(&[&["--json"][..], &forecast].concat()).await.ok().json();
+    assert_eq!((&told["vm_path"], &told["epochs"]), (&Value::from(VM), &Value::from(2)));
+    for name in ["change_bytes_per_second", "next_bytes", "next_seconds", "cutover_seconds"] {
+        let [low, middle, high] = ["p10", "p50", "p90"].map(|part| told[name][part].as_f64().unwrap());
+        assert!(0.0 < low && low <= middle && middle <= high, "{name}: {told}");
+    }
+    let metrics = world.text("forecast.prom");
+    let text = world.run(&[&forecast[..], &["--metrics", &metrics]].concat()).await.ok().out;
+    assert!(text.contains("the last 2 incremental epochs") && text.contains("stand-still"), "{text}");
+    let text = std::fs::read_to_string(metrics).unwrap();
+    assert!(text.contains(&format!("oma_forecast_epochs{{vm=\"{VM}\"}} 2\n")), "{text}");
+    world
+        .run(&[&forecast[..], &["--metrics", &world.text(image)]].concat())
+        .await
+        .refused(4, &["no file of metrics"]);
+}
+
 /// An nbdkit whose reads fail from 4 MiB on.
 async fn failing(world: &World, name: &str, file: &str) -> Server {
     let path = world.text(file);
@@ -75,6 +114,28 @@ async fn failing(world: &World, name: &str, file: &str) -> Server {
          else dd if={path} skip=$4 count=$3 iflag=skip_bytes,count_bytes,fullblock bs=256k status=none; fi"
     );
     world.nbdkit(name, &["eval", "get_size=echo 8M", &read]).await
+}
+
+async fn another_bitmap() {
+    let world = World::new();
+    let image = "web01.qcow2";
+    world.must("qemu-img", &["create", "-q", "-f", "qcow2", image, "16M"]).await;
+    world.must("qemu-io", &["-c", "write -P 0x11 0 4M", image]).await;
+    world.must("qemu-img", &["bitmap", "--add", image, "b0"]).await;
+    let uri = world.uri("web01");
+    let server = serve_image(&world).await;
+    world.replicate(&["--source", &uri, "--change-id", "b0"]).await.ok();
+    server.stop().await;
+    // What b1 knows is less than what changed.
+    world.must("qemu-io", &["-c", "write -P 0x22 1M 1M", image]).await;
+    world.must("qemu-img", &["bitmap", "--add", image, "b1"]).await;
+    let args = ["--read-only", "--format", "qcow2", "--bitmap", "b1", image];
+    let server = world.qemu_nbd("web01", &args).await;
+    let ran = world.replicate(&["--source", &uri, "--bitmap", "b1", "--change-id", "b2"]).await.ok();
+    server.stop().await;
+    assert_eq!(number(&ran.json()["disks"][0]["bytes_written"]), MIB, "{ran:?}");
+    assert!(ran.err.contains("since b1, not since b0"), "{ran:?}");
+    compare(&world).await;
 }
 
 async fn one_fails_midway() {

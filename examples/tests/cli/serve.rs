@@ -39,9 +39,9 @@ async fn exports_a_file() {
     assert!(uri.starts_with("nbd+unix:///disk?socket="), "{uri}");
     world.must("qemu-img", &["compare", "-f", "raw", "-F", "raw", &file, &uri]).await;
     world.must("qemu-io", &["-f", "raw", "-c", "write -P 0x55 1M 64k", "-c", "flush", &uri]).await;
-    world.must("qemu-io", &["-f", "raw", "-c", "read -P 0x55 1M 64k", &file]).await;
     signal(&child, "TERM").await;
     finish(child).await.ok();
+    world.must("qemu-io", &["-f", "raw", "-c", "read -P 0x55 1M 64k", &file]).await;
     assert!(!world.path("serve.sock").exists());
 }
 

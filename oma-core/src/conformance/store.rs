@@ -229,6 +229,11 @@ impl StoreSubject {
         JobSpec::new(JobId::mint(self.clock.now()), vm.id.clone(), ReplicationType::Initial, disks)
     }
 
+    fn revert_spec(&self, vm: &VmContext) -> JobSpec {
+        let JobSpec { id, context, disks, .. } = self.spec(vm);
+        JobSpec::revert(id, context, disks)
+    }
+
     /// The waiting job of another VM; `shape` says what is special about it.
     async fn queued(&self, number: usize, shape: impl FnOnce(&mut SourceVm, &mut JobSpec)) -> JobId {
         let mut source = source_vm(&format!("uuid-queued-{number}"));
@@ -351,6 +356,7 @@ impl StoreSubject {
                 volume: volume.id,
                 generation: volume.generation,
                 change_id: attempt.change_id,
+                capacity: ByteSize::mib(7),
                 stamp: Some(ContentStamp("stamp".to_owned())),
                 extents: 3,
                 bytes_transferred: ByteSize::kib(12),

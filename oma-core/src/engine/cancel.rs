@@ -6,7 +6,7 @@ use super::config::RetryConfig;
 use super::retry::retry;
 use super::services::Services;
 use crate::record::{JobEnd, Lease, ReplicationJob};
-use crate::state::{ExportEvent, ExportStatus};
+use crate::state::{ExportEvent, ExportStatus, JobKind};
 use crate::{Error, ErrorKind, ExportName, JobId, Result, WorkerId};
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,10 @@ pub async fn cancel(
     for name in names {
         take_back(services, &lease, &name, DRAIN).await?;
     }
-    services.source.release_job(job).await?;
+    // A revert froze nothing, and its source may be dead.
+    if found.kind == JobKind::Replicate {
+        services.source.release_job(job).await?;
+    }
     services.jobs.end(&lease, JobEnd::Cancelled(reason.to_owned())).await
 }
 

@@ -1,7 +1,7 @@
 //! Compares two devices by the hashes of their leaves and names each extent that differs (L14).
 //!
 //! ```text
-//!  window ── both promise zero, and are believed? ────────────── equal, nothing is read
+//!  window ── both promise zero, and are believed? ────────────── equal, but for a leaf that is read
 //!     └ no ── hashes of the source ┐
 //!             hashes of the target ┴ equal? ──────────────────── equal
 //!                                     └ no ── bytes of both ──── granules that differ
@@ -11,22 +11,23 @@
 //! both and compared byte by byte.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
 use super::config::{ReplicateConfig, RetryConfig};
 use super::retry::retry;
-use super::zeroes::zeroes;
+use super::tally::{Hashed, Tally};
+use super::zeroes::{windows, zeroes};
 use crate::traits::{BlockDevice, ReadFrom, ReadManner};
 use crate::tree::{LEAF, LeafHash, LeafRun, TreeBuilder, TreeRoot, leaf_hashes, read_leaf_hashes};
 use crate::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result, page_aligned};
 
 /// Unit in which differences are named.
 const GRANULE: u64 = 4096;
-/// Status is asked for at most this much at once.
-const WINDOW: u64 = 1 << 30;
 /// So much is hashed by one task on both sides.
 pub(super) const STRETCH: u64 = 4 << 20;
 /// No more tasks are under way at once: more would only hold memory.
@@ -39,8 +40,18 @@ const PIECE: u64 = 1 << 20;
 pub(super) struct Comparison<'a> {
     pub(super) source: Arc<dyn BlockDevice>,
     pub(super) target: Arc<dyn BlockDevice>,
+    pub(super) doubt: Doubt,
     pub(super) config: &'a ReplicateConfig,
     pub(super) stop: &'a CancellationToken,
+}
+
+/// How much is read at the source of what both sides promise to be zero, when they are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// A leaf, chosen at random, of every window that has some.
+    Some,
+    /// All of it.
+    All,
 }
 
 /// What a comparison found.
@@ -48,9 +59,11 @@ pub(super) struct Comparison<'a> {
 pub(super) struct Found {
     /// Every extent that differs.
     pub(super) differences: ExtentSet,
+    /// The first of them where both sides promise zeroes, and the source holds data: a copy that believes it would not mend it.
+    pub(super) broken: Option<Extent>,
     /// Bytes whose content was compared.
     pub(super) compared: ByteSize,
-    /// Bytes that both sides promise to be zero.
+    /// Bytes that both sides promise to be zero, not read.
     pub(super) promised: ByteSize,
     /// How the target was read.
     pub(super) manner: ReadManner,
@@ -70,6 +83,8 @@ pub(super) struct Roots {
 enum Part {
     /// Whole leaves that both sides promise to read as zero.
     Zero(Extent),
+    /// The same, but they are read.
+    Doubted(Extent),
     Unknown(Extent),
 }
 
@@ -77,9 +92,12 @@ enum Part {
 #[derive(Debug)]
 struct Compared {
     promised: u64,
+    hashed: Hashed,
     source: Vec<LeafRun>,
     target: Vec<LeafRun>,
     differences: Vec<Extent>,
+    /// The first of them where both sides promise zeroes.
+    broken: Option<Extent>,
     manner: ReadManner,
 }
 
@@ -89,10 +107,18 @@ impl Comparison<'_> {
     /// # Errors
     /// Whatever a device answers: what could not be read is not equal (L11). `Cancelled` once stopped.
     pub(super) async fn run(&self, scope: &ExtentSet) -> Result<Found> {
+        self.run_told(scope, &mut Tally::silent()).await
+    }
+
+    /// The same, and tells how far it is.
+    ///
+    /// # Errors
+    /// As [`Comparison::run`].
+    pub(super) async fn run_told(&self, scope: &ExtentSet, tally: &mut Tally<'_>) -> Result<Found> {
+        tally.begin(scope.bytes());
         let is_whole = scope.iter().eq(Extent::between(0, scope.bytes().bytes()));
         let tasks = self.config.in_flight.clamp(1, MOST_TASKS);
-        let windows = scope.iter().flat_map(|extent| extent.pieces(WINDOW));
-        let mut compared = stream::iter(windows)
+        let mut compared = stream::iter(windows(scope))
             .map(|window| self.parts(window))
             .buffered(2)
             .map_ok(|parts| stream::iter(parts).map(Ok))
@@ -100,7 +126,7 @@ impl Comparison<'_> {
             .map_ok(|part| self.compare(part))
             .try_buffered(tasks);
         let mut differences = ExtentSet::new();
-        let (mut manner, mut promised) = (ReadManner::PastCache, 0);
+        let (mut manner, mut promised, mut broken) = (ReadManner::PastCache, 0, None);
         let (mut source, mut target) = (TreeBuilder::default(), TreeBuilder::default());
         while let Some(part) = compared.try_next().await? {
             part.source.iter().for_each(|run| source.push_many(run.hash, run.leaves()));
@@ -108,28 +134,39 @@ impl Comparison<'_> {
             differences.extend(part.differences);
             manner = manner.min(part.manner);
             promised += part.promised;
+            broken = broken.or(part.broken);
+            tally.add(part.hashed.bytes + ByteSize::new(part.promised), part.hashed);
         }
         let roots = is_whole
             .then(|| Roots { source: source.root(scope.bytes()), target: target.root(scope.bytes()) });
         let (promised, compared) = (ByteSize::new(promised), ByteSize::new(scope.bytes().bytes() - promised));
-        Ok(Found { differences, compared, promised, manner, roots })
+        Ok(Found { differences, broken, compared, promised, manner, roots })
     }
 
     /// Cuts a window into what needs no look and what does, in order.
-    async fn parts(&self, window: Extent) -> Result<Vec<Part>> {
-        self.check_stop(window)?;
+    async fn parts(&self, window: ExtentSet) -> Result<Vec<Part>> {
+        let Some(span) = window.span() else { return Ok(Vec::new()) };
+        self.check_stop(span)?;
+        let mut parts = Vec::new();
         if !self.config.trust_zeroes {
-            return Ok(window.pieces(STRETCH).map(Part::Unknown).collect());
+            parts.extend(window.iter().flat_map(|extent| extent.pieces(STRETCH)).map(Part::Unknown));
+            return Ok(parts);
         }
         let ask = |device: Arc<dyn BlockDevice>| async move {
-            retry(&self.config.retry, self.stop, || zeroes(&*device, window)).await
+            retry(&self.config.retry, self.stop, || zeroes(&*device, span)).await
         };
         let (source, target) = futures_util::try_join!(ask(self.source.clone()), ask(self.target.clone()))?;
         let both: ExtentSet = source.intersection(&target).iter().filter_map(whole_leaves).collect();
-        let mut parts = Vec::new();
-        for (extent, zero) in both.runs(window) {
-            match zero {
-                true => parts.push(Part::Zero(extent)),
+        let doubted = match self.doubt {
+            Doubt::All => both.clone(),
+            Doubt::Some => one_leaf(&both.intersection(&window)),
+        };
+        for (extent, is_zero) in window.iter().flat_map(|extent| both.runs(extent)) {
+            match is_zero {
+                true => parts.extend(doubted.runs(extent).flat_map(|(part, is_doubted)| match is_doubted {
+                    true => part.pieces(STRETCH).map(Part::Doubted).collect(),
+                    false => vec![Part::Zero(part)],
+                })),
                 false => parts.extend(extent.pieces(STRETCH).map(Part::Unknown)),
             }
         }
@@ -149,20 +186,40 @@ impl Comparison<'_> {
                 let run = vec![LeafRun { extent, hash: LeafHash::of_zeroes(LEAF) }];
                 let manner = ReadManner::PastCache;
                 let (promised, differences) = (extent.length(), Vec::new());
-                return Ok(Compared { promised, source: run.clone(), target: run, differences, manner });
+                let hashed = Hashed::default();
+                return Ok(Compared {
+                    promised,
+                    hashed,
+                    source: run.clone(),
+                    target: run,
+                    differences,
+                    broken: None,
+                    manner,
+                });
             }
-            Part::Unknown(extent) => extent,
+            Part::Doubted(extent) | Part::Unknown(extent) => extent,
         };
         self.check_stop(extent)?;
+        let is_doubted = matches!(part, Part::Doubted(_));
         let pair = Pair {
             source: self.source.clone(),
             target: self.target.clone(),
             retry: self.config.retry,
-            trust_zeroes: self.config.trust_zeroes,
+            trust_zeroes: self.config.trust_zeroes && !is_doubted,
             stop: self.stop.clone(),
         };
-        on_a_task(extent, async move { pair.compare(extent).await }).await
+        let compared = on_a_task(extent, async move { pair.compare(extent).await }).await?;
+        let broken = compared.differences.first().copied().filter(|_| is_doubted);
+        Ok(Compared { broken, ..compared })
     }
+}
+
+/// The error of a run that came upon a promise of zeroes that its source does not keep.
+pub(super) fn broken_promise(extent: Extent) -> Error {
+    Error::new(ErrorKind::Corrupt, "compare", extent).because(
+        "the source promises that it reads as zero, but holds data there: believe no such promise (--distrust-zeroes), \
+         neither when you replicate nor when you verify",
+    )
 }
 
 /// Works on an extent in a task of its own, so that hashes are made on all processors. It ends when nobody waits for it.
@@ -221,6 +278,7 @@ struct Pair {
 
 impl Pair {
     async fn compare(&self, extent: Extent) -> Result<Compared> {
+        let begun = Instant::now();
         let source = self.trust_zeroes.then_some(ReadFrom::Anywhere);
         let ((source, _), (target, manner)) = futures_util::try_join!(
             hash_all(&*self.source, extent, source, &self.retry, &self.stop),
@@ -236,7 +294,8 @@ impl Pair {
         for suspect in suspects.iter().flat_map(|extent| extent.pieces(PIECE)) {
             differences.extend(self.narrow(suspect).await?);
         }
-        Ok(Compared { promised: 0, source, target, differences, manner })
+        let hashed = Hashed { bytes: ByteSize::new(extent.length()), time: begun.elapsed() };
+        Ok(Compared { promised: 0, hashed, source, target, differences, broken: None, manner })
     }
 
     /// The granules that differ of leaves that do.
@@ -282,6 +341,18 @@ fn each(runs: &[LeafRun]) -> impl Iterator<Item = LeafHash> {
 /// The whole leaves of an extent.
 fn whole_leaves(extent: Extent) -> Option<Extent> {
     Extent::between(extent.offset().next_multiple_of(LEAF), extent.end() / LEAF * LEAF)
+}
+
+/// One of the leaves of a set, at random.
+fn one_leaf(extents: &ExtentSet) -> ExtentSet {
+    let leaves = || extents.iter().flat_map(|extent| extent.pieces(LEAF));
+    let number =
+        u128::try_from(leaves().count()).ok().and_then(|count| Uuid::new_v4().as_u128().checked_rem(count));
+    number
+        .and_then(|number| usize::try_from(number).ok())
+        .and_then(|number| leaves().nth(number))
+        .into_iter()
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Where the time of a copy went.
+//! Where the time of a run went.
 
 use std::fmt;
 use std::ops::AddAssign;
 use std::time::Duration;
 
-/// A part of the way of data from a source to a target.
+/// A part of the way of data from a source to a target, or of the proof that it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
     /// Waiting until memory is free and limits allow it.
@@ -19,11 +19,14 @@ pub enum Stage {
     Flush,
     /// Writing the journal.
     Journal,
+    /// Comparing source and target by their hashes, before the copy or after it.
+    Hash,
 }
 
 impl Stage {
     /// All stages, in the order that data passes them.
-    pub const ALL: [Self; 6] = [Self::Wait, Self::Read, Self::Scan, Self::Write, Self::Flush, Self::Journal];
+    pub const ALL: [Self; 7] =
+        [Self::Wait, Self::Read, Self::Scan, Self::Write, Self::Flush, Self::Journal, Self::Hash];
 
     /// Its name in reports and metrics.
     #[must_use]
@@ -35,6 +38,7 @@ impl Stage {
             Self::Write => "write",
             Self::Flush => "flush",
             Self::Journal => "journal",
+            Self::Hash => "hash",
         }
     }
 }
@@ -45,7 +49,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Time that data spent in each stage, added up over all pieces that were under way at once: more than the copy took, when its
+/// Time that data spent in each stage, added up over all pieces that were under way at once: more than the run took, when its
 /// pipeline was full. By Little's law the stage with most of it is the one where pieces queued: the bottleneck.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StageTimes {
@@ -78,6 +82,7 @@ impl StageTimes {
             Stage::Write => 3,
             Stage::Flush => 4,
             Stage::Journal => 5,
+            Stage::Hash => 6,
         }
     }
 }

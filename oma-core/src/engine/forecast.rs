@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use crate::record::{JobFilter, ReplicationJob};
 use crate::state::{JobStatus, ReplicationType};
 use crate::traits::{ChangeIdRepo, Inventory, JobStore};
-use crate::{ByteSize, ContextId, JobId, Result, Timestamp};
+use crate::{ByteSize, ContextId, Fence, JobId, Result, Timestamp};
 
 /// Epochs that a forecast looks back on.
 const LOOK_BACK: usize = 64;
@@ -33,7 +33,7 @@ impl<T: Copy> Spread<T> {
 /// What the next epoch will cost, if the VM goes on as it did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forecast {
-    /// Incremental epochs that it is told from.
+    /// Incremental epochs that it is told from: those that took one run, after one that did.
     pub epochs: usize,
     /// Bytes that change in a second.
     pub change_rate: Spread<f64>,
@@ -47,6 +47,9 @@ pub struct Forecast {
 }
 
 /// Forecasts the next epoch of a VM; `None` before its second incremental epoch.
+///
+/// A job that took more than one run tells nothing, and neither does the epoch after it: between its runs nobody worked, and nobody
+/// recorded when the last of them froze the source.
 ///
 /// # Errors
 /// What the store answers.
@@ -88,6 +91,8 @@ struct Run {
     seconds: f64,
     bytes: f64,
     is_incremental: bool,
+    /// It was not interrupted.
+    in_one_go: bool,
 }
 
 impl Run {
@@ -98,6 +103,8 @@ impl Run {
             seconds: seconds_between(job.created_at, ended),
             bytes: float(copied.bytes.bytes()),
             is_incremental: !copied.in_full,
+            // Every run claims the job anew.
+            in_one_go: job.fence <= Fence::FIRST.next(),
         })
     }
 }
@@ -107,7 +114,8 @@ fn from_runs(runs: &[Run], now: Timestamp) -> Option<Forecast> {
     let last = runs.first()?;
     let mut rates = Vec::new();
     let mut costs = Vec::new();
-    for (run, before) in runs.iter().zip(runs.iter().skip(1)).filter(|(run, _)| run.is_incremental) {
+    let tells = |(run, before): &(&Run, &Run)| run.is_incremental && run.in_one_go && before.in_one_go;
+    for (run, before) in runs.iter().zip(runs.iter().skip(1)).filter(tells) {
         let interval = seconds_between(before.begun, run.begun);
         if interval > 0.0 {
             rates.push(run.bytes / interval);
@@ -207,6 +215,7 @@ mod tests {
             seconds: 10.0 + mb / 100.0,
             bytes: mb * 1e6,
             is_incremental: index + 1 < megabytes.len(),
+            in_one_go: true,
         };
         megabytes.iter().enumerate().map(epoch).collect()
     }
@@ -236,6 +245,15 @@ mod tests {
     fn less_than_two_incremental_epochs_tell_nothing() {
         assert_eq!(from_runs(&[], hours(1)), None);
         assert_eq!(from_runs(&runs(&[360.0, 100_000.0]), hours(3)), None);
+    }
+
+    #[test]
+    fn neither_an_interrupted_job_nor_the_epoch_after_it_tells_anything() {
+        let mut interrupted = runs(&[360.0, 900.0, 800.0, 360.0, 360.0, 1.0]);
+        (interrupted[2].in_one_go, interrupted[2].seconds) = (false, 3.0 * 86_400.0);
+        let forecast = from_runs(&interrupted, hours(7)).unwrap();
+        assert_eq!((forecast.epochs, forecast.next_bytes.high), (3, ByteSize::new(360_000_000)));
+        about(forecast.next_duration.high, 13.6);
     }
 
     #[test]

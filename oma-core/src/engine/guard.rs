@@ -72,6 +72,10 @@ impl DiskSource for GuardedSource {
         Ok(Arc::new(GuardedDevice { inner, read: self.read }))
     }
 
+    async fn confirm(&self, point: &PointInTime) -> Result<()> {
+        self.within("confirm point in time", &point.id, self.inner.confirm(point)).await
+    }
+
     async fn release(&self, point: &PointId) -> Result<()> {
         self.within("release point in time", point, self.inner.release(point)).await
     }

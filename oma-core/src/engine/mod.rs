@@ -49,6 +49,7 @@ mod replicate;
 mod report;
 mod retry;
 mod services;
+mod tally;
 mod verify;
 mod volumes;
 mod zeroes;

@@ -40,10 +40,19 @@ pub enum Event<'a> {
         disk: &'a DiskKey,
         /// Whole disk or changed extents.
         mode: ReplicationType,
-        /// Why it is copied in full though a change id exists, or what else an operator should know.
+        /// Why the whole disk is covered though a change id exists, or what else an operator should know.
         note: Option<&'a str>,
         /// Where it starts.
         progress: DiskProgress,
+    },
+    /// A comparison of a disk by hashes has begun or moved on, before or after its copy.
+    Compared {
+        /// The disk.
+        disk: &'a DiskKey,
+        /// Bytes that are compared; zero once as it begins.
+        done: ByteSize,
+        /// Bytes that this comparison is about.
+        total: ByteSize,
     },
     /// A disk has moved on.
     Copied {

@@ -68,6 +68,8 @@ pub struct DiskReport {
     pub bytes_zero: ByteSize,
     /// Bytes not read: unchanged, or zero by the source's promise.
     pub bytes_skipped: ByteSize,
+    /// Of these, bytes that did not change since the last epoch, as the source says.
+    pub bytes_unchanged: ByteSize,
     /// Bytes that earlier runs of this epoch had made durable.
     pub bytes_resumed: ByteSize,
     /// Bytes that are equal at both ends by their hashes, compared in place of copying because no change id could be trusted.
@@ -77,13 +79,18 @@ pub struct DiskReport {
     /// [journal step](super::ReplicateConfig::journal_step). What runs copied whose journal was damaged is not known: it counts
     /// what is copied after that.
     pub bytes_recopied: ByteSize,
+    /// Bytes compared by their hashes, once though both ends hash them, and none that is only promised to be zero. What is compared
+    /// before the copy and after it counts for each.
+    pub bytes_hashed: ByteSize,
     /// Bytes compared after the copy, with those that both sides promise to be zero; `None` when nothing was to be verified.
     pub bytes_verified: Option<ByteSize>,
+    /// Of these, bytes that nobody read, because both sides promise that they are zero.
+    pub bytes_promised_zero: Option<ByteSize>,
     /// The change id committed with the epoch; `None` unless it was.
     pub change_id: Option<ChangeId>,
     /// How long the copy took.
     pub duration: Duration,
-    /// Where the time of the copy went.
+    /// Where the time went, of the copy and of comparisons before and after it.
     pub stages: StageTimes,
     /// Why it failed.
     pub error: Option<String>,

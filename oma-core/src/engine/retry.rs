@@ -25,6 +25,7 @@ where
         };
         tracing::debug!(attempt, error = %error.chain(), "try again later");
         tokio::select! {
+            biased;
             () = stop.cancelled() => return Err(stopped(&error)),
             () = tokio::time::sleep(pause) => {}
         }
@@ -42,6 +43,7 @@ fn stopped(error: &Error) -> Error {
 mod tests {
     use super::*;
     use std::cell::Cell;
+    use std::time::Duration;
 
     fn failing(retry: Retry) -> Error {
         Error::new(ErrorKind::Unavailable, "ask", "somebody").with_retry(retry)
@@ -82,11 +84,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn l11_a_stop_while_waiting_is_not_success() {
-        let stop = CancellationToken::new();
+    async fn l11_a_stop_while_waiting_is_not_success_and_nothing_is_tried_again() {
+        let config = RetryConfig { attempts: 64, first_pause: Duration::ZERO, ..RetryConfig::default() };
+        let (stop, calls) = (CancellationToken::new(), Cell::new(0));
         stop.cancel();
-        let error =
-            retry(&RetryConfig::default(), &stop, || async { Err::<(), _>(failing(Retry::Later)) }).await;
-        assert_eq!(error.unwrap_err().kind(), ErrorKind::Cancelled);
+        let error = retry(&config, &stop, || {
+            calls.set(calls.get() + 1);
+            async { Err::<(), _>(failing(Retry::Later)) }
+        })
+        .await;
+        assert_eq!((error.unwrap_err().kind(), calls.get()), (ErrorKind::Cancelled, 1));
     }
 }

@@ -1,8 +1,10 @@
 //! The only caller of a volume backend's methods that change a volume: intent recorded, backend called, result recorded (L15).
 
+use std::sync::Arc;
+
 use crate::record::{Lease, Operation, OperationSpec, VolumeContent, VolumeRecord, VolumeTag};
 use crate::state::{OperationKind, VolumeStatus};
-use crate::traits::{Provisioning, SnapshotSpec, Volume, VolumeSpec};
+use crate::traits::{Access, BlockDevice, Provisioning, SnapshotSpec, Volume, VolumeSpec};
 use crate::{ByteSize, DiskRef, Error, ErrorKind, Extent, Generation, OperationId, Result, Retry, VolumeId};
 
 use super::services::Services;
@@ -99,6 +101,14 @@ impl<'a> VolumeService<'a> {
         self.fail_left_over(disk).await?;
         let spec = self.intent(OperationKind::Revert, disk, Some(id), None);
         self.call(&spec, || self.services.backend.revert(id, &tag, snapshot)).await
+    }
+
+    /// Opens a volume of a disk for reading, marked as its record says and attached if it was not.
+    pub(super) async fn open(&self, record: VolumeRecord, disk: &DiskRef) -> Result<Arc<dyn BlockDevice>> {
+        let tag = self.tag(disk, record.generation).await?;
+        self.services.backend.retag(&record.id, &tag).await?;
+        let record = self.attach(record, &tag).await?;
+        self.services.backend.open(&record.id, &tag, Access::ReadOnly).await
     }
 
     /// What an interrupted job left of a disk's operations is not done any more. A volume that is being made is left to

@@ -24,6 +24,7 @@ use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, InstanceId, Result, Ret
 pub struct MemoryBackend {
     capabilities: BackendCapabilities,
     room: ByteSize,
+    granule: ByteSize,
     state: Arc<Mutex<State>>,
 }
 
@@ -63,7 +64,7 @@ impl MemoryBackend {
             content_stamp: true,
             snapshots: Snapshots::Instant,
         };
-        Self { capabilities, room: ByteSize::new(u64::MAX), state: Arc::default() }
+        Self { capabilities, room: ByteSize::new(u64::MAX), granule: ByteSize::new(1), state: Arc::default() }
     }
 
     /// The same with other capabilities. Without `zeroed_on_create` a new volume is full of `0xa5`.
@@ -77,6 +78,13 @@ impl MemoryBackend {
     #[must_use]
     pub fn with_room(mut self, room: ByteSize) -> Self {
         self.room = room;
+        self
+    }
+
+    /// The same with new volumes whose sizes are multiples of so many bytes, rounded up.
+    #[must_use]
+    pub fn with_granule(mut self, granule: ByteSize) -> Self {
+        self.granule = granule;
         self
     }
 
@@ -100,6 +108,13 @@ impl MemoryBackend {
     /// Makes a volume disappear, as if somebody else had deleted it.
     pub fn lose(&self, id: &VolumeId) {
         self.state().volumes.remove(id);
+    }
+
+    /// Makes a volume smaller, as if somebody else had cut it.
+    pub fn cut(&self, id: &VolumeId, capacity: ByteSize) {
+        if let Some(entry) = self.state().volumes.get_mut(id) {
+            entry.device = entry.device.with_capacity(capacity);
+        }
     }
 
     /// Lets every call but those on open devices answer `Unavailable`.
@@ -142,9 +157,11 @@ impl MemoryBackend {
     }
 
     fn make(&self, spec: &VolumeSpec) -> MemoryDevice {
-        let device = MemoryDevice::new(VolumeId::of_operation(&spec.operation).to_string(), spec.capacity);
+        let granule = self.granule.bytes().max(1);
+        let capacity = ByteSize::new(spec.capacity.bytes().div_ceil(granule).saturating_mul(granule));
+        let device = MemoryDevice::new(VolumeId::of_operation(&spec.operation).to_string(), capacity);
         if !self.capabilities.zeroed_on_create {
-            device.fill(Extent::between(0, spec.capacity.bytes()), 0xa5);
+            device.fill(Extent::between(0, capacity.bytes()), 0xa5);
         }
         device
     }

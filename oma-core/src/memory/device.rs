@@ -150,12 +150,6 @@ impl MemoryDevice {
         content.version += 1;
     }
 
-    /// How many handles there are.
-    #[cfg(test)]
-    pub(crate) fn handles(&self) -> usize {
-        Arc::strong_count(&self.content)
-    }
-
     pub(super) fn content(&self) -> MutexGuard<'_, Content> {
         // Every change of the content is complete before anything can panic.
         self.content.lock().unwrap_or_else(PoisonError::into_inner)

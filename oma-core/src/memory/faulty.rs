@@ -1,6 +1,8 @@
 use std::fs::File;
+use std::future::poll_fn;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -87,6 +89,8 @@ struct Plan {
     shares: Option<MemoryDevice>,
     all: bool,
     count: u64,
+    devices: usize,
+    waiting: Vec<Waker>,
 }
 
 impl Default for Faults {
@@ -118,6 +122,8 @@ impl Faults {
             shares: None,
             all: false,
             count: 0,
+            devices: 0,
+            waiting: Vec::new(),
         };
         Self(Arc::new(Shared { plan: Mutex::new(plan), changed: Condvar::new() }))
     }
@@ -143,17 +149,20 @@ impl Faults {
         self.plan().reads = Some(extent);
     }
 
-    /// Does not answer a read that touches an extent; one in place is answered once another extent is named, or
-    /// [none](Faults::clear).
+    /// Does not answer a read or a share that touches an extent, until another extent is named, or [none](Faults::clear).
     pub fn stall_reads_in(&self, extent: Extent) {
         self.plan().stalls = Some(extent);
-        self.0.changed.notify_all();
+        self.changed();
     }
 
-    /// The read in place that was the last to be kept waiting.
-    #[must_use]
-    pub fn stalled(&self) -> Option<Extent> {
-        self.plan().stalled
+    /// Waits until the call that was the last to be kept waiting is one that touches an extent.
+    pub async fn until_stalled_in(&self, extent: Extent) {
+        self.until(|plan| touches(plan.stalled, Some(extent))).await;
+    }
+
+    /// Waits until there is no device any more that fails as this says: nobody uses one, in no thread either.
+    pub async fn until_unused(&self) {
+        self.until(|plan| plan.devices == 0).await;
     }
 
     /// Answers a byte too few to every read that touches an extent, which no device may. In place that cannot be said: such a
@@ -210,13 +219,60 @@ impl Faults {
         (plan.flush_stalls, plan.cached) = (false, false);
         (plan.stalls, plan.short, plan.hidden, plan.far) = (None, None, None, None);
         plan.told = None;
-        self.0.changed.notify_all();
+        drop(plan);
+        self.changed();
     }
 
     /// How many calls were made to fail.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.plan().count
+    }
+
+    /// Lets all look again that wait.
+    fn changed(&self) {
+        self.0.changed.notify_all();
+        let waiting = std::mem::take(&mut self.plan().waiting);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    async fn until(&self, is_so: impl Fn(&Plan) -> bool) {
+        poll_fn(|cx| {
+            let mut plan = self.plan();
+            if is_so(&plan) {
+                return Poll::Ready(());
+            }
+            plan.waiting.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Notes a call that is kept waiting, and tells whether it is.
+    fn stalls(&self, extent: Option<Extent>) -> bool {
+        let mut plan = self.plan();
+        let stalls = touches(plan.stalls, extent);
+        if stalls {
+            plan.stalled = extent;
+            drop(plan);
+            self.changed();
+        }
+        stalls
+    }
+
+    /// Keeps a call waiting, on the runtime.
+    async fn stall(&self, extent: Option<Extent>) {
+        if self.stalls(extent) {
+            self.until(|plan| !touches(plan.stalls, extent)).await;
+        }
+    }
+
+    /// Keeps a call waiting, with its thread.
+    fn stall_thread(&self, extent: Option<Extent>) {
+        if self.stalls(extent) {
+            let stalls = |plan: &mut Plan| touches(plan.stalls, extent);
+            drop(self.0.changed.wait_while(self.plan(), stalls));
+        }
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
@@ -260,7 +316,15 @@ impl FaultyDevice {
     /// Wraps a device.
     #[must_use]
     pub fn new(inner: Arc<dyn BlockDevice>, faults: Faults) -> Self {
+        faults.plan().devices += 1;
         Self { inner, faults }
+    }
+}
+
+impl Drop for FaultyDevice {
+    fn drop(&mut self) {
+        self.faults.plan().devices -= 1;
+        self.faults.changed();
     }
 }
 
@@ -273,13 +337,8 @@ impl BlockDevice for FaultyDevice {
     async fn read_at(&self, offset: u64, buffer: BytesMut) -> Result<BytesMut> {
         let extent = extent(offset, &buffer);
         self.faults.check(DeviceCall::Read, extent, self.info())?;
-        let (stalls, short) = {
-            let plan = self.faults.plan();
-            (touches(plan.stalls, extent), touches(plan.short, extent))
-        };
-        if stalls {
-            return std::future::pending().await;
-        }
+        self.faults.stall(extent).await;
+        let short = touches(self.faults.plan().short, extent);
         let mut data = self.inner.read_at(offset, buffer).await?;
         data.truncate(data.len() - usize::from(short));
         Ok(data)
@@ -349,11 +408,8 @@ impl FaultyDevice {
     fn readable(&self, offset: u64, buffer: &[u8]) -> Result<Option<&dyn InPlace>> {
         let extent = extent(offset, buffer);
         self.faults.check(DeviceCall::Read, extent, self.info())?;
-        let mut plan = self.faults.plan();
-        while touches(plan.stalls, extent) {
-            plan.stalled = extent;
-            plan = self.faults.0.changed.wait(plan).unwrap_or_else(PoisonError::into_inner);
-        }
+        self.faults.stall_thread(extent);
+        let plan = self.faults.plan();
         let near = !touches(plan.far, extent) && !touches(plan.short, extent);
         Ok(self.inner.in_place().filter(|_| near))
     }
@@ -389,6 +445,7 @@ impl InPlace for FaultyDevice {
 
     fn share(&self, extent: Extent, _from: BorrowedFd<'_>) -> Result<bool> {
         let Some(source) = self.faults.plan().shares.clone() else { return Ok(false) };
+        self.faults.stall_thread(Some(extent));
         let mut data = vec![0; usize::try_from(extent.length()).expect("memory holds no more")];
         InPlace::read(&source, extent.offset(), &mut data)?;
         self.write(extent.offset(), &data)?;
@@ -417,32 +474,4 @@ impl LeafHasher for FaultyDevice {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ByteSize;
-
-    #[tokio::test]
-    async fn the_nth_call_fails_once_and_does_nothing() {
-        let memory = MemoryDevice::new("m", ByteSize::kib(64));
-        let faults = Faults::new(ErrorKind::NoSpace, Retry::Never);
-        let device = FaultyDevice::new(Arc::new(memory.clone()), faults.clone());
-        faults.fail_nth(DeviceCall::Write, 2);
-        let write = || device.write_at(0, Bytes::from_static(b"x"), Durability::Cached);
-        write().await.unwrap();
-        assert_eq!(write().await.unwrap_err().kind(), ErrorKind::NoSpace);
-        write().await.unwrap();
-        assert_eq!((memory.calls().writes, faults.count()), (2, 1));
-    }
-
-    #[tokio::test]
-    async fn reads_of_a_bad_extent_fail_until_cleared() {
-        let memory = MemoryDevice::new("m", ByteSize::kib(64));
-        let faults = Faults::default();
-        let device = FaultyDevice::new(Arc::new(memory), faults.clone());
-        faults.fail_reads_in(Extent::new(4096, 1).unwrap());
-        device.read_at(0, BytesMut::zeroed(4096)).await.unwrap();
-        assert_eq!(device.read_at(4000, BytesMut::zeroed(100)).await.unwrap_err().retry(), Retry::Later);
-        faults.clear();
-        device.read_at(4000, BytesMut::zeroed(100)).await.unwrap();
-    }
-}
+mod tests;

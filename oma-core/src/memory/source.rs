@@ -307,6 +307,14 @@ impl DiskSource for MemorySource {
         Ok(Arc::new(FaultyDevice::new(Arc::new(copy), faults)))
     }
 
+    async fn confirm(&self, point: &PointInTime) -> Result<()> {
+        let state = self.reached("confirm point in time")?;
+        point
+            .disks
+            .iter()
+            .try_for_each(|disk| state.frozen("confirm point in time", &point.id, &disk.key).map(drop))
+    }
+
     async fn release(&self, point: &PointId) -> Result<()> {
         self.reached("release point in time")?.points.remove(point);
         Ok(())

@@ -19,6 +19,8 @@ pub struct CommittedChange {
     pub endpoint: Endpoint,
     /// The epoch.
     pub epoch: Epoch,
+    /// The size of the disk then; `None` when a program committed it that did not record sizes.
+    pub capacity: Option<ByteSize>,
 }
 
 /// A job begins to bring one disk to a change id.
@@ -56,6 +58,8 @@ pub struct DiskCommit {
     pub generation: Generation,
     /// The change id of the source's point in time.
     pub change_id: ChangeId,
+    /// The size of the disk at that point in time.
+    pub capacity: ByteSize,
     /// What the volume's content looks like from outside after the flush, if the backend can tell.
     pub stamp: Option<ContentStamp>,
     /// Extents that were copied.

@@ -1,4 +1,4 @@
-use crate::state::{JobStatus, ReplicationType};
+use crate::state::{JobKind, JobStatus, ReplicationType};
 use crate::{ContextId, DiskKey, Epoch, Fence, JobId, TargetName, Timestamp, WorkerId};
 
 /// A job to be recorded.
@@ -6,8 +6,10 @@ use crate::{ContextId, DiskKey, Epoch, Fence, JobId, TargetName, Timestamp, Work
 pub struct JobSpec {
     /// Minted by the caller.
     pub id: JobId,
-    /// The VM it brings to a new epoch.
+    /// Its VM.
     pub context: ContextId,
+    /// What it does with the VM's volumes.
+    pub kind: JobKind,
     /// What is expected; each disk's own mode stands in `cbt_history`.
     pub replication_type: ReplicationType,
     /// The disks it has, all of them recorded before; at least one, none twice.
@@ -27,7 +29,15 @@ impl JobSpec {
         replication_type: ReplicationType,
         disks: Vec<DiskKey>,
     ) -> Self {
-        Self { id, context, replication_type, disks, priority: 0, target: None }
+        let kind = JobKind::Replicate;
+        Self { id, context, kind, replication_type, disks, priority: 0, target: None }
+    }
+
+    /// A job that brings the volumes of these disks back to a recovery point.
+    #[must_use]
+    pub const fn revert(id: JobId, context: ContextId, disks: Vec<DiskKey>) -> Self {
+        let (kind, replication_type) = (JobKind::Revert, ReplicationType::Initial);
+        Self { id, context, kind, replication_type, disks, priority: 0, target: None }
     }
 }
 
@@ -38,11 +48,13 @@ pub struct ReplicationJob {
     pub id: JobId,
     /// Its VM.
     pub context: ContextId,
+    /// What it does with the VM's volumes.
+    pub kind: JobKind,
     /// What was expected when it was recorded.
     pub replication_type: ReplicationType,
     /// How it stands.
     pub status: JobStatus,
-    /// The epoch that it produces.
+    /// The epoch that it produces, unless it reverts.
     pub epoch: Epoch,
     /// Its disks, by key.
     pub disks: Vec<DiskKey>,

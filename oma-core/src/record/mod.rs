@@ -23,7 +23,7 @@ pub use job::{JobEnd, JobFilter, JobSpec, Lease, ReplicationJob};
 pub use journal::{JournalBasis, JournalEntry};
 pub use log::{JobLine, LogEvent, LogFilter, Page, PageStart, Pruned, Retention};
 pub use operation::{Operation, OperationSpec};
-pub use point::{PointVolume, RecoveryPoint, RecoveryPointSpec};
+pub use point::{Needless, PointVolume, RecoveryPoint, RecoveryPointSpec};
 pub use retry::RetryPolicy;
 pub use summary::{Ended, Summary};
 pub use verification::{DiskVerification, SampleSize, VerificationReport, VerificationScope};

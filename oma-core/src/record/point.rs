@@ -54,6 +54,18 @@ pub struct RecoveryPoint {
     pub updated_at: Timestamp,
 }
 
+/// Why a recovery point is not wanted any more, and with it what must still be so when that is recorded: whoever judges by a
+/// list judges by an old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needless {
+    /// It was left unfinished.
+    Unfinished,
+    /// A policy does not keep it: it is ready, and at least so many newer ones of the VM are, and never less than one.
+    Behind(u32),
+    /// An operator does not want it, however it stands.
+    Unwanted,
+}
+
 impl RecoveryPoint {
     /// Whether it was made from this spec.
     #[must_use]

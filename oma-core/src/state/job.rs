@@ -52,6 +52,16 @@ labelled! {
     }
 }
 
+labelled! {
+    /// What a job does with the volumes of its VM.
+    JobKind, "job kind" {
+        /// It brings them to the VM's next epoch.
+        Replicate = "replicate",
+        /// It brings them back to a recovery point. No epoch comes of it, and nobody who replicates drives it.
+        Revert = "revert",
+    }
+}
+
 use JobEvent as E;
 use JobStatus as S;
 

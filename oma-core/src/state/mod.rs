@@ -25,7 +25,7 @@ mod volume;
 pub use context::{ContextEvent, ContextStatus};
 pub use disk::{DiskEvent, DiskStatus};
 pub use export::{ExportEvent, ExportStatus};
-pub use job::{JobEvent, JobStatus, ReplicationType};
+pub use job::{JobEvent, JobKind, JobStatus, ReplicationType};
 pub use log::{LineStream, LogLevel};
 pub use operation::{OperationEvent, OperationKind, OperationStatus};
 pub use point::{PointEvent, PointStatus};

@@ -33,6 +33,7 @@ macro_rules! labels {
 fn stored_labels_never_change() {
     let labels = labels!(
         JobStatus,
+        JobKind,
         ReplicationType,
         DiskStatus,
         OperationKind,
@@ -48,6 +49,7 @@ fn stored_labels_never_change() {
         labels,
         [
             "initializing provisioning ready replicating finalizing completed failed cancelled",
+            "replicate revert",
             "initial incremental",
             "pending syncing completed failed",
             "create attach detach delete resize snapshot revert",

@@ -34,7 +34,7 @@ pub struct PointDisk {
 pub enum Changes {
     /// Every byte that differs lies in these extents; they may hold more.
     Since(ExtentSet),
-    /// The source cannot tell, and why: copy everything.
+    /// The source cannot tell, and why: the whole disk may have changed.
     Unknown(String),
 }
 
@@ -70,6 +70,13 @@ pub trait DiskSource: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound` for an unknown point or disk.
     async fn open(&self, point: &PointId, key: &DiskKey) -> Result<Arc<dyn BlockDevice>>;
+
+    /// Whether a point in time is still what it was when it was frozen. Asked when everything is copied, before the epoch is
+    /// committed: where nothing can be frozen, somebody may have written meanwhile.
+    ///
+    /// # Errors
+    /// `Conflict` when it is not: what was copied is of no one moment. `NotFound` for an unknown point.
+    async fn confirm(&self, point: &PointInTime) -> Result<()>;
 
     /// Lets a point in time go. Idempotent: an unknown one is `Ok`.
     async fn release(&self, point: &PointId) -> Result<()>;

@@ -41,7 +41,7 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     async fn claim(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> Result<Lease>;
 
     /// Takes the right to drive the job that is to be driven next, with a token larger than every one before of that job;
-    /// `None` when there is none.
+    /// `None` when there is none. One that reverts is never given out: only who names it drives it.
     ///
     /// Of the jobs that are due, the one with the largest priority, then the oldest, that no bound of
     /// [`ClaimLimits`](crate::record::ClaimLimits) forbids. Two claimers never get one job, and bounds hold however many

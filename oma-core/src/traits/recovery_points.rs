@@ -3,7 +3,7 @@ use std::fmt;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
-use crate::record::{ContentStamp, Lease, RecoveryPoint, RecoveryPointSpec};
+use crate::record::{ContentStamp, Lease, Needless, RecoveryPoint, RecoveryPointSpec};
 use crate::{ContextId, RecoveryPointId, Result, VolumeId};
 
 /// Recovery points: which snapshots of volumes are one epoch of a VM.
@@ -30,9 +30,10 @@ pub trait RecoveryPoints: fmt::Debug + Send + Sync + 'static {
     /// reason stays.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` for one that is not ready while its job is live, and for the newest ready one of a VM while
-    /// a job of that VM is live or one of its volumes does not hold an epoch: it may be all that is consistent (L12).
-    async fn condemn_point(&self, id: &RecoveryPointId, reason: &str) -> Result<()>;
+    /// `NotFound`; `Conflict` when it is not, or not any more, [`Needless`] as is said, for one that is not ready while its job
+    /// is live, for every ready one while a job of the VM reverts, for it may be to that one, and for the newest ready one
+    /// while any job of the VM is live or one of its volumes does not hold an epoch: it may be all that is consistent (L12).
+    async fn condemn_point(&self, id: &RecoveryPointId, needless: Needless, reason: &str) -> Result<()>;
 
     /// Takes a point out of the records, once its snapshots are gone. Idempotent: an unknown one is `Ok`.
     ///

@@ -167,7 +167,8 @@ pub trait VolumeBackend: fmt::Debug + Send + Sync + 'static {
     async fn delete(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()>;
 
     /// Freezes what a volume holds now, durably, and answers it. The volume need not be attached. Idempotent by id: again
-    /// answers the snapshot made before, whatever the volume holds meanwhile.
+    /// answers the snapshot made before, whatever the volume holds meanwhile. A call that is given up ends soon, for whoever is
+    /// next needs the volume; it may have made the snapshot, or may yet.
     ///
     /// # Errors
     /// `Unsupported`; `Busy` while somebody writes to the volume; `AlreadyExists` when the id names a snapshot that was made

@@ -43,7 +43,7 @@ pub use config::{OtherPoints, QemuConfig};
 /// One running machine as the source of a replication.
 ///
 /// Change ids are a UUID of the disk's chain of bitmaps and a sequence. Bitmaps live in qcow2 images across a clean end of the
-/// machine; those of other formats, and all after QEMU was killed, are lost: changes are unknown then, and all is copied (L09).
+/// machine; those of other formats, and all after QEMU was killed, are lost: changes are unknown then, and all is compared (L09).
 /// Reverting to an internal snapshot (`loadvm`) and shrinking a disk that grows again before the next point in time are not
 /// seen by QEMU's bitmaps.
 ///
@@ -72,7 +72,7 @@ impl QemuSource {
         let skipped = machine.skipped.iter().map(|skipped| format!("not replicated: {skipped}"));
         let forgetful = machine.disks.iter().filter(|(_, disk)| !disk.stores_bitmaps).map(|(key, disk)| {
             format!(
-                "{key}: {} stores no dirty bitmaps; after the machine's end it is copied in full",
+                "{key}: {} stores no dirty bitmaps; after the machine's end all of it is compared",
                 disk.driver
             )
         });
@@ -187,6 +187,11 @@ impl DiskSource for QemuSource {
 
     async fn open(&self, point: &PointId, key: &DiskKey) -> Result<Arc<dyn BlockDevice>> {
         self.opened(point, key).await.map_err(|failure| failure.at("open disk", format!("{point}/{key}")))
+    }
+
+    /// What is frozen stays so, or its reads fail.
+    async fn confirm(&self, _point: &PointInTime) -> Result<()> {
+        Ok(())
     }
 
     async fn release(&self, point: &PointId) -> Result<()> {

@@ -83,8 +83,9 @@ impl DirectDisk for NbdSource {
         Ok(DirectDescription { capacity, location: self.uri.to_string(), content: self.content(capacity) })
     }
 
-    /// Every extent that the bitmap marks, over the whole disk; the bitmap began at `since` by the operator's word.
-    async fn changed(&self, _since: &ChangeId) -> Result<Changes> {
+    /// Every extent that the bitmap marks, over the whole disk. It has the name of the change id that it began at; what changed since
+    /// another one is unknown.
+    async fn changed(&self, since: &ChangeId) -> Result<Changes> {
         let Some(bitmap) = &self.bitmap else {
             let reason = "no dirty bitmap is named for the source, so it cannot tell what changed";
             return Ok(Changes::Unknown(reason.to_owned()));
@@ -95,12 +96,23 @@ impl DirectDisk for NbdSource {
             client.close().await;
             return Err(self.no_bitmap(bitmap).await);
         }
+        if bitmap != since.as_str() {
+            client.close().await;
+            let reason =
+                format!("the dirty bitmap {bitmap} tells what changed since {bitmap}, not since {since}");
+            return Ok(Changes::Unknown(reason));
+        }
         let dirty = match Extent::between(0, client.info().capacity.bytes()) {
             Some(whole) => client.dirty_extents(bitmap, whole).await?,
             None => ExtentSet::new(),
         };
         client.close().await;
         Ok(Changes::Since(dirty))
+    }
+
+    /// What is served may not change: NBD tells nothing of it.
+    async fn confirm(&self, _content: &PointId) -> Result<()> {
+        Ok(())
     }
 
     async fn open(&self) -> Result<Arc<dyn BlockDevice>> {

@@ -59,6 +59,7 @@ async fn a_tebibyte_at_once() {
     let peer = tebibyte().await;
     let client = peer.connect().await;
     assert!(client.has_extended_headers());
+    assert!(client.leaf_hasher().is_none(), "it makes no hashes");
     let whole = extent(0, TIB);
     let status = async || {
         let found = client.block_status(whole).await.unwrap();

@@ -74,12 +74,14 @@ async fn changes_by_bitmap() {
     let writes = ["-c", "write -P 2 0 64k", "-c", "write -P 3 64k 64k", "-c", "write -P 3 32M 64k"];
     run("qemu-io", &[&["-f", "qcow2"], &writes[..], &[&image]].concat()).await;
     peer.start_qemu_nbd(&["--format=qcow2", "--read-only", "-B", "b0", &image]).await;
-    let Changes::Since(dirty) = source(&peer, Some("b0"), None).changed(&ChangeId::mint()).await.unwrap()
-    else {
-        panic!("the bitmap knows");
-    };
+    let source = source(&peer, Some("b0"), None);
+    let since = ChangeId::parse("b0").unwrap();
+    let Changes::Since(dirty) = source.changed(&since).await.unwrap() else { panic!("the bitmap knows") };
     let expected = [Extent::new(0, 128 << 10).unwrap(), Extent::new(32 << 20, 64 << 10).unwrap()];
     assert_eq!(dirty.iter().collect::<Vec<_>>(), expected);
+    // What another epoch lacks, it does not.
+    let changes = source.changed(&ChangeId::mint()).await.unwrap();
+    assert!(matches!(changes, Changes::Unknown(reason) if reason.contains("since b0")));
 }
 
 async fn missing_bitmap() {

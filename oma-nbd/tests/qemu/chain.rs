@@ -7,7 +7,8 @@ use oma_nbd::QemuSource;
 use oma_nbd::qemu::{OtherPoints, QemuConfig};
 use serde_json::json;
 
-use crate::machine::{CAPACITY, Machine, NEEDS, freeze, key, mark, read, vm};
+use crate::machine::{CAPACITY, Machine, NEEDS, freeze, job, key, mark, read, vm};
+use crate::proxy::{Proxy, Trouble};
 
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
@@ -17,10 +18,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         l20_what_a_job_left_is_released_by_its_name_and_nothing_of_others,
         uncommitted_epochs_are_in_the_union,
         older_bitmaps_go_only_when_a_later_one_is_committed,
+        a_bitmap_stays_as_long_as_its_point_in_time,
+        l10_what_the_guest_writes_while_the_point_in_time_is_made_is_told,
+        l09_a_freeze_that_failed_after_its_point_in_time_keeps_the_chain,
         a_clean_end_keeps_the_chain_of_qcow2_and_loses_that_of_raw,
         l09_a_bitmap_that_an_operator_stopped_begins_a_new_chain,
         l09_a_bitmap_that_is_busy_or_gone_makes_changes_unknown,
         a_disk_that_grew_has_changed_where_it_grew,
+        a_disk_that_grows_while_the_point_in_time_is_made_fails_the_freeze,
+        a_point_in_time_of_a_disk_that_was_unplugged_is_made_anew,
         l20_two_owners_do_not_touch_each_others_bitmaps,
         points_left_over_by_other_jobs_of_the_owner_are_released_when_asked_for,
         a_released_machine_is_as_it_was,
@@ -92,6 +98,63 @@ async fn older_bitmaps_go_only_when_a_later_one_is_committed() {
     assert!(unknown(&source, &last, "disk0", &mark(&first, "disk0")).await.contains("missing"));
 }
 
+async fn a_bitmap_stays_as_long_as_its_point_in_time() {
+    let machine = Machine::start().await;
+    let source = machine.source();
+    epoch(&source, 1).await;
+    let kept = freeze(&source, 2).await;
+    let last = freeze(&source, 3).await;
+    source.committed(&last.id, &key("disk0"), &mark(&last, "disk0")).await.unwrap();
+    assert_eq!(machine.bitmaps("n0").await.len(), 2, "only that of the point that is gone goes");
+    assert!(clusters(&source, &kept, "disk0", &mark(&kept, "disk0")).await.is_empty());
+}
+
+/// A freeze that waits at the first command of this name until something was done to the machine.
+async fn freeze_while(
+    machine: &Machine,
+    command: &'static str,
+    act: impl AsyncFnOnce(),
+) -> oma_core::Result<PointInTime> {
+    let held = Trouble::HoldBack(command);
+    let proxy = Proxy::start(machine.socket("proxy"), &machine.socket("second"), &held);
+    let slow = QemuSource::new(QemuConfig { qmp: proxy.socket.clone(), ..machine.config() });
+    let acts = async {
+        proxy.held.notified().await;
+        act().await;
+        proxy.go_on.notify_one();
+    };
+    let (vm, job) = (vm(), job(7));
+    tokio::join!(slow.freeze(&vm, &job), acts).0
+}
+
+async fn l10_what_the_guest_writes_while_the_point_in_time_is_made_is_told() {
+    let machine = Machine::start().await;
+    let source = machine.source();
+    let base = epoch(&source, 1).await;
+    let write = async || machine.write("disk0", 3, 3 << 16, 512).await;
+    let point = freeze_while(&machine, "blockdev-reopen", write).await.unwrap();
+    assert_eq!(read(&source, &point.id, "disk0", 3 << 16).await, 3);
+    assert_eq!(clusters(&source, &point, "disk0", &mark(&base, "disk0")).await, [3]);
+    source.release(&point.id).await.unwrap();
+    // Whoever has the point in time copies it once more.
+    let next = freeze(&source, 8).await;
+    assert_eq!(clusters(&source, &next, "disk0", &mark(&point, "disk0")).await, [3]);
+}
+
+async fn l09_a_freeze_that_failed_after_its_point_in_time_keeps_the_chain() {
+    let machine = Machine::start().await;
+    let source = machine.source();
+    let base = epoch(&source, 1).await;
+    // The views cannot be exported by the server of somebody else.
+    crate::company::start_theirs(&machine).await;
+    source.freeze(&vm(), &job(2)).await.unwrap_err();
+    machine.ask("block-export-del", json!({ "id": "theirs", "mode": "hard" })).await;
+    machine.ask("nbd-server-stop", json!({})).await;
+    machine.write("disk0", 3, 3 << 16, 512).await;
+    let point = freeze(&source, 3).await;
+    assert_eq!(clusters(&source, &point, "disk0", &mark(&base, "disk0")).await, [3]);
+}
+
 async fn a_clean_end_keeps_the_chain_of_qcow2_and_loses_that_of_raw() {
     let machine = Machine::start().await;
     let source = machine.source();
@@ -152,6 +215,32 @@ async fn a_disk_that_grew_has_changed_where_it_grew() {
     assert_eq!(clusters, [CAPACITY >> 16, (CAPACITY >> 16) + 1]);
     let resized = machine.try_ask("block_resize", json!({ "node-name": "n0", "size": grown * 2 })).await;
     assert!(resized.is_err(), "no disk changes its size at a point in time");
+}
+
+async fn a_disk_that_grows_while_the_point_in_time_is_made_fails_the_freeze() {
+    let machine = Machine::start().await;
+    let grow = async || {
+        let larger = json!({ "node-name": "n0", "size": CAPACITY * 2 });
+        machine.ask("block_resize", larger).await;
+    };
+    let error = freeze_while(&machine, "blockdev-create", grow).await.unwrap_err();
+    assert!(error.chain().contains("disk0"), "{}", error.chain());
+    assert_eq!(machine.leavings().await.iter().filter(|name| *name != "proxy").count(), 0);
+    assert_eq!(freeze(&machine.source(), 8).await.disks[0].capacity.bytes(), CAPACITY * 2);
+}
+
+async fn a_point_in_time_of_a_disk_that_was_unplugged_is_made_anew() {
+    let machine = Machine::start().await;
+    let source = machine.source();
+    freeze(&source, 1).await;
+    machine.ask("device_del", json!({ "id": "disk1" })).await;
+    while machine.ask("query-block", json!({})).await.as_array().unwrap().len() > 1 {}
+    machine.write("disk0", 9, 0, 512).await;
+    let point = freeze(&source, 1).await;
+    assert_eq!(point.disks.iter().map(|disk| disk.key.as_str()).collect::<Vec<_>>(), ["disk0"]);
+    assert_eq!(read(&source, &point.id, "disk0", 0).await, 9, "it is a point in time of its own");
+    source.release(&point.id).await.unwrap();
+    assert_eq!(machine.leavings().await, [""; 0]);
 }
 
 async fn l20_two_owners_do_not_touch_each_others_bitmaps() {
@@ -308,12 +397,12 @@ async fn l20_what_a_job_left_is_released_by_its_name_and_nothing_of_others() {
     let (left, other) = (freeze(&source, 1).await, freeze(&source, 2).await);
     machine.write("disk0", 5, 0, 512).await;
     for _ in 0..2 {
-        source.release_job(&crate::machine::job(1)).await.unwrap();
+        source.release_job(&job(1)).await.unwrap();
     }
     assert!(source.open(&left.id, &key("disk0")).await.is_err());
     assert_eq!(read(&source, &other.id, "disk0", 0).await, 0, "the point of another job stays");
     let changes = source.changed(&other.id, &key("disk0"), &mark(&left, "disk0")).await.unwrap();
     assert!(matches!(&changes, Changes::Since(_)), "what tells changes stays: {changes:?}");
-    source.release_job(&crate::machine::job(2)).await.unwrap();
+    source.release_job(&job(2)).await.unwrap();
     assert_eq!(machine.leavings().await, [""; 0]);
 }

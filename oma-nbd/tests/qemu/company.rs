@@ -77,7 +77,7 @@ async fn serve_theirs(machine: &Machine) {
     machine.ask("nbd-server-start", json!({ "addr": address })).await;
 }
 
-async fn start_theirs(machine: &Machine) {
+pub(crate) async fn start_theirs(machine: &Machine) {
     serve_theirs(machine).await;
     let export = json!({ "type": "nbd", "id": "theirs", "node-name": "n0", "writable": false });
     machine.ask("block-export-add", export).await;

@@ -135,6 +135,10 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
+    pub(crate) const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// All records found, each read by `record`.
     pub(crate) async fn all<T>(
         &mut self,

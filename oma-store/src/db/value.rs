@@ -1,8 +1,8 @@
 //! Bound values: whole numbers, texts and times, with typed nulls, and nothing that an engine folds or rounds.
 
 use oma_core::state::{
-    ContextStatus, DiskStatus, ExportStatus, JobStatus, LineStream, LogLevel, OperationKind, OperationStatus,
-    PointStatus, ReplicationType, VolumeStatus,
+    ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus, LineStream, LogLevel, OperationKind,
+    OperationStatus, PointStatus, ReplicationType, VolumeStatus,
 };
 use oma_core::{
     AutomationJobId, ByteSize, ChangeId, ContextId, DiskKey, Endpoint, Epoch, ExportName, Fence, Generation,
@@ -152,7 +152,7 @@ macro_rules! text_val {
 
 text_val! {
     AutomationJobId, ChangeId, ContextId, DiskKey, Endpoint, ExportName, InstanceId, InstanceUuid, JobId, OperationId, VmPath, VolumeId,
-    TargetName, WorkerId, ContextStatus, DiskStatus, ExportStatus, JobStatus, LineStream, LogLevel, OperationKind, OperationStatus,
+    TargetName, WorkerId, ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus, LineStream, LogLevel, OperationKind, OperationStatus,
     PointStatus,
     RecoveryPointId, ReplicationType,
     VolumeStatus,

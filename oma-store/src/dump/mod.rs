@@ -1,7 +1,7 @@
 //! A whole database as a file of lines, and back, on whatever engine.
 //!
 //! ```text
-//! {"oma":"database","format":1,"schema":5,"instance":"…"}
+//! {"oma":"database","format":1,"schema":6,"instance":"…"}
 //! {"table":"ossea_configs","row":{"id":1,"name":"cloud-1",…}}      tables in the order of `sql::tables`,
 //! {"table":"vm_disks","row":{"id":1,"vm_context_id":"ctx-…",…}}    rows by their keys, columns as in the schema
 //! {"end":{"rows":{"ossea_configs":1,…},"fingerprint":"…"}}         of all bytes before this line

@@ -4,7 +4,7 @@ use super::statements;
 
 macro_rules! job {
     () => {
-        "SELECT seq, id, vm_context_id, replication_type, status, epoch, disk_ids, priority, target, \
+        "SELECT seq, id, vm_context_id, kind, replication_type, status, epoch, disk_ids, priority, target, \
          error_message, attempts, commit_digest, fence, owner, due_at, created_at, updated_at, completed_at FROM replication_jobs"
     };
 }
@@ -28,19 +28,19 @@ macro_rules! in_order {
 
 macro_rules! next {
     () => {
-        " WHERE live = 1 AND due_at <= ? ORDER BY priority DESC, seq LIMIT 1"
+        " WHERE live = 1 AND due_at <= ? AND kind = 'replicate' ORDER BY priority DESC, seq LIMIT 1"
     };
 }
 
 macro_rules! below {
     () => {
-        " WHERE live = 1 AND priority < ? AND due_at <= ? ORDER BY priority DESC, seq LIMIT ?"
+        " WHERE live = 1 AND priority < ? AND due_at <= ? AND kind = 'replicate' ORDER BY priority DESC, seq LIMIT ?"
     };
 }
 
 macro_rules! behind {
     () => {
-        " WHERE live = 1 AND priority = ? AND seq > ? AND due_at <= ? ORDER BY seq LIMIT ?"
+        " WHERE live = 1 AND priority = ? AND seq > ? AND due_at <= ? AND kind = 'replicate' ORDER BY seq LIMIT ?"
     };
 }
 
@@ -75,8 +75,8 @@ statements! {
     SCAN = concat!(job!(), " WHERE seq > ? ORDER BY seq LIMIT ?");
 
     INSERT = "INSERT INTO replication_jobs (id, vm_context_id, source_vm_id, source_vm_name, source_vm_path, \
-              vcenter_host, replication_type, status, epoch, disk_ids, priority, target, due_at, created_at, \
-              updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+              vcenter_host, kind, replication_type, status, epoch, disk_ids, priority, target, due_at, created_at, \
+              updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     /// Only as it was read: not since claimed (`fence`), renewed, released or ended (`due_at`).
     CLAIM = "UPDATE replication_jobs SET owner = ?, fence = ?, due_at = ?, updated_at = ? \
              WHERE id = ? AND fence = ? AND due_at = ?";

@@ -15,10 +15,9 @@ statements! {
         point!(),
         " WHERE vm_context_id = ? AND (epoch < ? OR (epoch = ? AND id < ?)) ORDER BY epoch DESC, id DESC LIMIT ?"
     );
-    NEWEST_READY = concat!(
-        point!(),
-        " WHERE vm_context_id = ? AND status = 'ready' ORDER BY epoch DESC, id DESC LIMIT 1"
-    );
+    /// How many ready ones of a VM are newer than one of them.
+    NEWER_READY = "SELECT COUNT(*) AS newer FROM recovery_points \
+                   WHERE vm_context_id = ? AND status = 'ready' AND (epoch > ? OR (epoch = ? AND id > ?))";
     /// Every row.
     SCAN = concat!(point!(), " WHERE id > ? ORDER BY id LIMIT ?");
     INSERT = "INSERT INTO recovery_points (id, vm_context_id, job_id, epoch, status, volumes, created_at, updated_at) \

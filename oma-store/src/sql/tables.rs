@@ -132,7 +132,7 @@ tables! {
     }
     "replication_jobs" numbered by "seq" {
         "seq": Int, "id": Text, "vm_context_id": Text, "source_vm_id": Text, "source_vm_name": Text, "source_vm_path": Text,
-        "vcenter_host": Text, "datacenter": Text, "replication_type": Text, "priority": Int, "target": Text,
+        "vcenter_host": Text, "datacenter": Text, "kind": Text, "replication_type": Text, "priority": Int, "target": Text,
         "target_network": Text, "status": Text, "epoch": Int, "disk_ids": Text, "bytes_transferred": Int,
         "total_bytes": Int, "error_message": Text, "commit_digest": Text, "ossea_config_id": Int, "schedule_id": Text,
         "owner": Text, "fence": Int, "attempts": Int, "due_at": Time, "created_at": Time, "updated_at": Time,
@@ -141,7 +141,7 @@ tables! {
     "vm_disks" numbered by "id", links "ossea_volume_id = ?" {
         "id": Int, "vm_context_id": Text, "job_id": Text, "disk_id": Text, "vm_dk_path": Text, "datastore": Text,
         "unit_number": Int, "label": Text, "capacity_bytes": Int, "provisioning_type": Text, "ossea_volume_id": LinkInt,
-        "generation": Int, "disk_change_id": Text, "change_generation": Int, "change_endpoint": Text, "epoch": Int,
+        "generation": Int, "disk_change_id": Text, "change_generation": Int, "change_endpoint": Text, "epoch": Int, "committed_bytes": Int,
         "sync_status": Text, "planned_bytes": Int, "bytes_synced": Int, "created_at": Time, "updated_at": Time,
     }
     "ossea_volumes" numbered by "id" {

@@ -1,8 +1,8 @@
 //! Every statement is prepared against the real schema, and none walks through a table that grows.
 
 use oma_core::state::{
-    ContextStatus, DiskStatus, ExportStatus, JobStatus, LineStream, LogLevel, OperationKind, OperationStatus,
-    PointStatus, ReplicationType, VolumeStatus,
+    ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus, LineStream, LogLevel, OperationKind,
+    OperationStatus, PointStatus, ReplicationType, VolumeStatus,
 };
 use sqlx::{Connection, Executor, Row, SqlSafeStr, SqliteConnection};
 
@@ -148,6 +148,15 @@ fn checks_of_the_schema_know_every_label() {
         include_str!("../../migrations/postgres/0005_points.sql"),
     ] {
         assert!(added.contains(&points), "{points}");
+    }
+    let kinds = format!("CHECK (kind IN ({}))", list(JobKind::ALL));
+    for added in [
+        include_str!("../../migrations/sqlite/0006_reverts.sql"),
+        include_str!("../../migrations/mysql/0006_reverts.sql"),
+        include_str!("../../migrations/postgres/0006_reverts.sql"),
+    ] {
+        // MySQL's column is added by a statement that is a string, where quotes are doubled.
+        assert!(added.replace("''", "'").contains(&kinds), "{kinds}");
     }
     let ended: Vec<_> = JobStatus::ALL.iter().filter(|status| status.is_terminal()).collect();
     let not_ended = format!("status NOT IN ({})", list(&ended));

@@ -153,6 +153,7 @@ impl<'s> Vm<'s> {
             volume: self.volume.clone(),
             generation: self.store.volume(&self.volume).await.unwrap().unwrap().generation,
             change_id: change(self.epoch),
+            capacity: ByteSize::mib(70),
             stamp: None,
             extents: 12,
             bytes_transferred: ByteSize::mib(70),

@@ -16,7 +16,9 @@ impl<S: Stores> World<S> {
             Point::Take { lease, point } => {
                 told(self.store.take_point(&self.lease(lease), &named("point", point)).await)
             }
-            Point::Condemn(point) => told(self.store.condemn_point(&named("point", point), "because").await),
+            Point::Condemn { point, needless } => {
+                told(self.store.condemn_point(&named("point", point), needless, "because").await)
+            }
             Point::Remove(point) => told(self.store.remove_point(&named("point", point)).await),
             Point::Revert { lease, point } => {
                 let stamps = [(named("volume", 0), Some(ContentStamp("reverted".to_owned())))];

@@ -1,6 +1,6 @@
 //! What can be done, over so few names that most of it hits something.
 
-use oma_core::record::ClaimLimits;
+use oma_core::record::{ClaimLimits, Needless};
 use oma_core::state::{ExportEvent, JobEvent, JobStatus, OperationKind};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -125,7 +125,7 @@ pub(crate) enum Step {
 pub(crate) enum Point {
     Begin { lease: usize, point: usize, disks: usize },
     Take { lease: usize, point: usize },
-    Condemn(usize),
+    Condemn { point: usize, needless: Needless },
     Remove(usize),
     Revert { lease: usize, point: usize },
 }
@@ -207,6 +207,9 @@ fn content() -> impl Strategy<Value = Step> {
 }
 
 fn points() -> impl Strategy<Value = Point> {
+    const NEEDLESS: [Needless; 4] =
+        [Needless::Unfinished, Needless::Behind(0), Needless::Behind(2), Needless::Unwanted];
+    let needless = select(&NEEDLESS[..]);
     // Those of whole epochs are 11 and later.
     let (lease, point) = (leases(), select(&[0, 1, 11, 11, 12, 12, 13][..]));
     prop_oneof![
@@ -216,7 +219,7 @@ fn points() -> impl Strategy<Value = Point> {
             disks
         }),
         (lease.clone(), point.clone()).prop_map(|(lease, point)| Point::Take { lease, point }),
-        point.clone().prop_map(Point::Condemn),
+        (point.clone(), needless).prop_map(|(point, needless)| Point::Condemn { point, needless }),
         point.clone().prop_map(Point::Remove),
         (lease, point).prop_map(|(lease, point)| Point::Revert { lease, point }),
     ]

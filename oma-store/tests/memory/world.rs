@@ -9,7 +9,7 @@ use oma_core::record::{
     JobSpec, JournalBasis, JournalEntry, Lease, OperationSpec, ReplicationJob, RetryPolicy, SourceDisk,
     SourceIdentity, SourceVm,
 };
-use oma_core::state::{JobEvent, JobStatus, OperationKind, ReplicationType};
+use oma_core::state::{JobEvent, JobKind, JobStatus, OperationKind, ReplicationType};
 use oma_core::traits::{
     ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, RecoveryPoints, Volume, VolumeRegistry,
 };
@@ -129,7 +129,8 @@ impl<S: Stores> World<S> {
         let spec = JobSpec::new(named("job", job), context, replication_type, disks);
         let priority = i32::try_from(job % 3).unwrap() - 1;
         let target = job.is_multiple_of(2).then(|| named("cloud", job % 4));
-        told(self.store.insert(JobSpec { priority, target, ..spec }).await)
+        let kind = if job == 2 { JobKind::Revert } else { JobKind::Replicate };
+        told(self.store.insert(JobSpec { kind, priority, target, ..spec }).await)
     }
 
     async fn claim(&mut self, job: usize, worker: usize) -> String {
@@ -234,6 +235,7 @@ impl<S: Stores> World<S> {
                 // 1 is "as it is", 2 is wrong.
                 generation: if generation == 1 { known } else { known.next() },
                 change_id: change(number),
+                capacity: ByteSize::mib(64),
                 stamp: Some(ContentStamp("stamp".to_owned())),
                 extents: 3,
                 bytes_transferred: ByteSize::mib(1),

@@ -10,7 +10,7 @@ use oma_core::record::{
     ClaimLimits, ClaimRequest, JobEnd, JobFilter, JobLine, JobSpec, JournalBasis, JournalEntry, Lease,
     LogEvent, LogFilter, Page, PageStart, Retention, RetryPolicy, SourceDisk, SourceIdentity, SourceVm,
 };
-use oma_core::state::{LogLevel, ReplicationType};
+use oma_core::state::{JobKind, LogLevel, ReplicationType};
 use oma_core::traits::{ExtentJournal, Inventory, JobStore, LogStore, Overview};
 use oma_core::{
     AutomationJobId, ByteSize, Clock, ContextId, DiskKey, Endpoint, Error, Extent, ExtentSet, Fence,
@@ -109,7 +109,8 @@ impl<S: Stores> World<S> {
         let disks = vec![named::<DiskKey>("disk", 0)];
         let target = target.map(|target| named("cloud", target));
         let spec = JobSpec::new(named("job", self.jobs), context.id, ReplicationType::Initial, disks);
-        let inserted = self.store.insert(JobSpec { priority, target, ..spec }).await;
+        let kind = if self.jobs % 7 == 6 { JobKind::Revert } else { JobKind::Replicate };
+        let inserted = self.store.insert(JobSpec { kind, priority, target, ..spec }).await;
         self.jobs += usize::from(inserted.is_ok());
         told(inserted)
     }

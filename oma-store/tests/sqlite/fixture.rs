@@ -143,6 +143,7 @@ pub(crate) async fn replicated(store: &SqlStore, name: &str) -> (VmContext, JobI
         volume: volume.clone(),
         generation: Generation::FIRST,
         change_id,
+        capacity: ByteSize::mib(70),
         stamp: None,
         extents: 12,
         bytes_transferred: ByteSize::mib(70),

@@ -126,6 +126,27 @@ async fn a_damaged_database_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_check_finds_damage_wherever_a_page_in_use_was_overwritten() {
+    let folder = made().await;
+    let bytes = std::fs::read(folder.file()).unwrap();
+    let config =
+        StoreConfig { url: format!("sqlite://{}", folder.file().display()), ..StoreConfig::default() };
+    for page in 1..bytes.len() / 4096 {
+        let mut damaged = bytes.clone();
+        damaged[page * 4096..(page + 1) * 4096].fill(0xa5);
+        std::fs::write(folder.file(), &damaged).unwrap();
+        let checked = async {
+            let store = SqlStore::open_read_only(&config).await?;
+            let found = store.check().await;
+            store.close().await;
+            found
+        };
+        let error = checked.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "page {page}: {}", error.chain());
+    }
+}
+
+#[tokio::test]
 async fn a_truncated_database_is_refused_wherever_it_ends() {
     let folder = made().await;
     let bytes = std::fs::read(folder.file()).unwrap();

@@ -21,6 +21,10 @@ pub(crate) enum DeviceError {
     Written,
     #[error("somebody else has it open; wait for that to end, or stop it")]
     Open,
+    #[error(
+        "a program of QEMU has it open; end that, or replicate a machine that shall go on through its monitor"
+    )]
+    InQemu,
     #[error("its file system cannot lock files, so two writers could not be told apart; use another one")]
     NoLocks,
     #[error(
@@ -47,6 +51,8 @@ pub(crate) enum DeviceError {
     Other(#[source] io::Error),
     #[error("the program is shutting down")]
     Shutdown,
+    #[error("nobody waits for it any more")]
+    GivenUp,
 }
 
 fn is_no_room(error: Errno) -> bool {
@@ -83,7 +89,7 @@ impl DeviceError {
         match self {
             Self::EndedEarly { .. } => (ErrorKind::Corrupt, Retry::Never),
             Self::Empty | Self::NotADisk(_) | Self::NotRaw(_) => (ErrorKind::Invalid, Retry::Never),
-            Self::Written | Self::Open => (ErrorKind::Busy, Retry::Later),
+            Self::Written | Self::Open | Self::InQemu => (ErrorKind::Busy, Retry::Later),
             Self::NoLocks | Self::NotFast => (ErrorKind::Unsupported, Retry::Never),
             Self::Flush(cause) if Errno::from_io_error(cause).is_some_and(is_no_room) => {
                 (ErrorKind::NoSpace, Retry::Never)
@@ -94,7 +100,7 @@ impl DeviceError {
             Self::Denied(_) => (ErrorKind::PermissionDenied, Retry::Never),
             Self::Medium(_) | Self::Exhausted(_) => (ErrorKind::Unavailable, Retry::Later),
             Self::Other(_) => (ErrorKind::Unavailable, Retry::Never),
-            Self::Shutdown => (ErrorKind::Cancelled, Retry::Never),
+            Self::Shutdown | Self::GivenUp => (ErrorKind::Cancelled, Retry::Never),
         }
     }
 

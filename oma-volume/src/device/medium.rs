@@ -11,9 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use oma_core::Extent;
 use oma_core::traits::{Access, Durability, Zeroing};
-use rustix::fs::{
-    Advice, FallocateFlags, FlockOperation, SeekFrom, fadvise, fallocate, flock, fstat, fstatfs, seek,
-};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, fstat, fstatfs, seek};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2, retry_on_intr};
 
 use super::cached::is_cached;
@@ -21,6 +19,7 @@ use super::durable::DurableWrites;
 use super::error::DeviceError;
 use super::flushes::Flushes;
 use super::hashes::Direct;
+use super::locks::{lock, unlock};
 use super::queue::Queue;
 use super::ranges::Ranges;
 use super::write_out::WriteBehind;
@@ -96,7 +95,7 @@ pub(super) enum Ready {
 }
 
 impl Medium {
-    /// Takes an open file and locks it: readers share, a writer is alone (L06). The lock is the open file's, so it ends
+    /// Takes an open file and locks it: readers share, a writer is alone (L06). The locks are the open file's, so they end
     /// with the last call under way on it, and with the process.
     pub(super) fn new(file: File, path: PathBuf, access: Access) -> Result<Self> {
         let about = file.metadata()?;
@@ -406,27 +405,7 @@ impl Drop for Medium {
     /// Closing alone is not enough: a program that is just being started has a copy of every open file until it is loaded,
     /// and the lock would last as long.
     fn drop(&mut self) {
-        // Where nobody can lock, nothing is to be unlocked.
-        let _ = flock(&self.file, FlockOperation::Unlock);
-    }
-}
-
-/// Locks an open file: readers share, a writer is alone.
-pub(crate) fn lock(file: &File, access: Access) -> Result<()> {
-    let operation = match access {
-        Access::ReadOnly => FlockOperation::NonBlockingLockShared,
-        Access::ReadWrite => FlockOperation::NonBlockingLockExclusive,
-    };
-    match (flock(file, operation), access) {
-        (Ok(()), _) => Ok(()),
-        (Err(Errno::WOULDBLOCK), Access::ReadOnly) => Err(DeviceError::Written),
-        (Err(Errno::WOULDBLOCK), Access::ReadWrite) => Err(DeviceError::Open),
-        // Where nobody can lock, no writer of ours can be there.
-        (Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK | Errno::INVAL), Access::ReadOnly) => Ok(()),
-        (Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOLCK | Errno::INVAL), Access::ReadWrite) => {
-            Err(DeviceError::NoLocks)
-        }
-        (Err(error), _) => Err(error.into()),
+        unlock(&self.file);
     }
 }
 

@@ -13,8 +13,8 @@
 //! and 45 µs with it, one of 256 KiB 120 and 150 µs; a cached write of 4 KiB 4 and 45 µs, 64 KiB 9 and 50 µs, 256 KiB 39 and
 //! 81 µs, 1 MiB 100 and 155 µs.
 //!
-//! Offsets and lengths are free, also on block devices: all goes through the page cache. An open device holds an advisory
-//! lock (`flock`): readers share it, a writer is alone (L06).
+//! Offsets and lengths are free, also on block devices: all goes through the page cache. An open device holds advisory
+//! locks: readers share them, a writer is alone (L06), among us (`flock`) and with programs of QEMU, which have locks of their own.
 
 mod blocking;
 mod cached;
@@ -23,6 +23,8 @@ mod error;
 mod flushes;
 mod hashes;
 mod in_place;
+mod locks;
+mod make;
 mod medium;
 mod queue;
 mod ranges;
@@ -48,8 +50,10 @@ use rustix::fs::{Mode, OFlags, open};
 
 pub(crate) use blocking::blocking;
 pub(crate) use error::DeviceError;
-pub(crate) use medium::lock;
+pub(crate) use locks::lock;
+pub(crate) use make::sync_folder;
 use medium::{Home, Medium, Ready, Sort};
+pub(crate) use share::cannot_share;
 
 /// Larger reads go to a blocking thread at once: copying them takes longer than the way there.
 const INLINE_READ: usize = 256 << 10;

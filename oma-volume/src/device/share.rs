@@ -23,17 +23,16 @@ pub(super) fn share(from: BorrowedFd<'_>, to: &File, extent: Extent) -> Result<b
     };
     match retry_on_intr(clone) {
         Ok(()) => Ok(true),
-        Err(
-            Errno::OPNOTSUPP
-            | Errno::NOTTY
-            | Errno::NOSYS
-            | Errno::XDEV
-            | Errno::INVAL
-            | Errno::PERM
-            | Errno::TXTBSY,
-        ) => Ok(false),
+        Err(error) if cannot_share(error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether an error says that two files cannot share blocks, which can be copied all the same: the file system knows no such thing, they
+/// are on two, the range fits no blocks, or a file is of a sort that must keep its own.
+pub(crate) fn cannot_share(error: Errno) -> bool {
+    use Errno as E;
+    matches!(error, E::OPNOTSUPP | E::NOTTY | E::NOSYS | E::XDEV | E::INVAL | E::PERM | E::TXTBSY)
 }
 
 fn last_error() -> i32 {

@@ -134,7 +134,15 @@ impl Images {
         let path = self.directory.image(id);
         let image = locked.open_image(id, access)?;
         self.check(&record, &image)?;
-        FileDevice::within(image, path.clone(), access, record.capacity).map_err(FileError::on(&path))
+        let device =
+            FileDevice::within(image, path.clone(), access, record.capacity).map_err(FileError::on(&path))?;
+        // Who reverts has the image locked as this one has it now: what was to take its place is left of one that was killed.
+        if access == Access::ReadWrite
+            && let Err(left) = locked.remove_replacement(id)
+        {
+            tracing::warn!(volume = %id, %left, "what a killed revert left behind could not be removed");
+        }
+        Ok(device)
     }
 
     pub(super) fn resize(&self, id: &VolumeId, tag: &VolumeTag, capacity: ByteSize) -> Result<Volume> {

@@ -32,6 +32,7 @@ use oma_core::traits::{
 };
 use oma_core::{ByteSize, InstanceId, Result, VolumeId};
 
+use self::clone::Caller;
 use crate::device::blocking;
 pub use config::FileConfig;
 use directory::Directory;
@@ -133,8 +134,10 @@ impl VolumeBackend for FileBackend {
     }
 
     async fn snapshot(&self, spec: &SnapshotSpec) -> Result<Snapshot> {
-        let wanted = spec.clone();
-        self.run("snapshot volume", spec.volume.as_str(), move |images| images.snapshot(&wanted)).await
+        let (wanted, caller) = (spec.clone(), Caller::default());
+        let waiting = caller.waiting();
+        let call = move |images: &Images| images.snapshot(&wanted, &waiting);
+        self.run("snapshot volume", spec.volume.as_str(), call).await
     }
 
     fn snapshots(&self, volume: &VolumeId) -> BoxStream<'_, Result<Snapshot>> {
@@ -153,8 +156,10 @@ impl VolumeBackend for FileBackend {
     }
 
     async fn revert(&self, id: &VolumeId, tag: &VolumeTag, snapshot: &SnapshotSpec) -> Result<Volume> {
-        let (wanted, tag, to) = (id.clone(), tag.clone(), snapshot.clone());
-        self.run("revert volume", id.as_str(), move |images| images.revert(&wanted, &tag, &to)).await
+        let (wanted, tag, to, caller) = (id.clone(), tag.clone(), snapshot.clone(), Caller::default());
+        let waiting = caller.waiting();
+        let call = move |images: &Images| images.revert(&wanted, &tag, &to, &waiting);
+        self.run("revert volume", id.as_str(), call).await
     }
 
     async fn delete_snapshot(&self, spec: &SnapshotSpec) -> Result<()> {

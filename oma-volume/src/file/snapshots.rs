@@ -9,7 +9,7 @@ use oma_core::VolumeId;
 use oma_core::record::VolumeTag;
 use oma_core::traits::{Access, Snapshot, SnapshotSpec, Snapshots, Volume};
 
-use super::clone::clone_into;
+use super::clone::{Waiting, clone_into};
 use super::directory::Locked;
 use super::error::FileError;
 use super::images::Images;
@@ -25,9 +25,11 @@ impl Images {
     }
 
     /// Intent, content, record, each durable before the next. A crash in between leaves a partial snapshot, which nobody sees;
-    /// the same call finishes it, and so does its deletion.
-    pub(super) fn snapshot(&self, spec: &SnapshotSpec) -> Result<Snapshot> {
+    /// the same call finishes it, and so does its deletion. Given up, it ends soon and takes back what it made.
+    pub(super) fn snapshot(&self, spec: &SnapshotSpec, waiting: &Waiting) -> Result<Snapshot> {
         let locked = self.directory.lock(Access::ReadWrite)?;
+        // Nothing begins after its caller has looked whether it is there.
+        waiting.check().map_err(FileError::on(self.path()))?;
         match locked.read_snapshot(&spec.id)? {
             Some(found) if found.spec != *spec => return Err(FileError::SnapshotOtherwise),
             Some(found) if found.stage == SnapshotStage::Whole => return Ok(found.describe()),
@@ -46,7 +48,7 @@ impl Images {
         let content = locked.make_snapshot(&spec.id)?;
         self.lock_snapshot(spec, &content, Access::ReadWrite)?;
         drop(locked);
-        let made = self.fill_snapshot(&record, &image, &content).and_then(|()| {
+        let made = self.fill_snapshot(&record, &image, &content, waiting).and_then(|()| {
             record.stage = SnapshotStage::Whole;
             self.directory.lock(Access::ReadWrite)?.write_snapshot(&record)
         });
@@ -86,9 +88,17 @@ impl Images {
     }
 
     /// Makes the new image beside the old one, then puts it in its place. A crash before that leaves a file without a record,
-    /// which the next call takes and a deletion of the volume removes.
-    pub(super) fn revert(&self, id: &VolumeId, tag: &VolumeTag, spec: &SnapshotSpec) -> Result<Volume> {
+    /// which the next call takes and the next writer, or a deletion of the volume, removes. Given up, it ends soon and leaves the
+    /// old image.
+    pub(super) fn revert(
+        &self,
+        id: &VolumeId,
+        tag: &VolumeTag,
+        spec: &SnapshotSpec,
+        waiting: &Waiting,
+    ) -> Result<Volume> {
         let locked = self.directory.lock(Access::ReadWrite)?;
+        waiting.check().map_err(FileError::on(self.path()))?;
         let volume = self.prove(&locked, id, tag)?;
         let _old = self.closed(&locked, id)?;
         let record = self.prove_snapshot(&locked, spec)?;
@@ -101,13 +111,14 @@ impl Images {
         let new = locked.make_replacement(id)?;
         drop(locked);
         let path = self.directory.image(id);
-        let placed = clone_into(&content, &new, record.capacity.bytes())
+        let placed = clone_into(&content, &new, record.capacity.bytes(), waiting)
             .map_err(FileError::on(&path))
             .and_then(|()| self.reserve(&volume, &new))
             .and_then(|()| {
                 let locked = self.directory.lock(Access::ReadWrite)?;
                 // It may bear another tag by now.
                 let volume = self.prove(&locked, id, tag)?;
+                waiting.check().map_err(FileError::on(&path))?;
                 locked.put_in_place(id)?;
                 Ok(self.describe(&volume))
             });
@@ -149,10 +160,16 @@ impl Images {
         locked.remove_snapshot(&spec.id)
     }
 
-    fn fill_snapshot(&self, record: &SnapshotRecord, image: &File, content: &File) -> Result<()> {
+    fn fill_snapshot(
+        &self,
+        record: &SnapshotRecord,
+        image: &File,
+        content: &File,
+        waiting: &Waiting,
+    ) -> Result<()> {
         let path = self.directory.snapshot(&record.spec.id);
         content.set_len(0).map_err(FileError::on(&path))?;
-        clone_into(image, content, record.capacity.bytes()).map_err(FileError::on(&path))?;
+        clone_into(image, content, record.capacity.bytes(), waiting).map_err(FileError::on(&path))?;
         content.sync_all().map_err(FileError::on(&path))
     }
 

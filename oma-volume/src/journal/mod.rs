@@ -14,7 +14,7 @@ use oma_core::traits::{Access, CopyJournal};
 use oma_core::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result};
 
 use self::text::{Chain, JournalError, MAGIC, Parsed, parse};
-use crate::device::{DeviceError, blocking, lock};
+use crate::device::{DeviceError, blocking, lock, sync_folder};
 
 /// A longer journal is written anew when a run begins, with what it says in few lines.
 const LONG: usize = 1024;
@@ -86,7 +86,7 @@ impl CopyJournal for FileJournal {
                 if let Some(difference) = open.parsed.entry.basis.difference(&basis) {
                     return Err(Failure::OfAnother(difference));
                 }
-                if open.parsed.lines > LONG {
+                if open.parsed.lines > LONG && is_at(&open.file, path)? {
                     *open = replace(path, &open.parsed.entry)?;
                 }
                 open.append(|chain| chain.run(unrecorded))?;
@@ -109,9 +109,12 @@ impl CopyJournal for FileJournal {
 
     async fn end(&self) -> Result<()> {
         self.run("remove journal", |path, state| {
-            if state.is_some() {
-                fs::remove_file(path)?;
-                sync_folder(path)?;
+            if let Some(open) = state {
+                // What came into its place is somebody else's.
+                if is_at(&open.file, path)? {
+                    fs::remove_file(path)?;
+                    sync_folder(path)?;
+                }
                 *state = None;
             }
             Ok(())
@@ -143,15 +146,13 @@ fn open(path: &Path) -> Result<Option<Open>, Failure> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let about = file.metadata()?;
-        if !about.is_file() {
+        if !file.metadata()?.is_file() {
             return Err(JournalError::Foreign.into());
         }
         lock(&file, Access::ReadWrite)?;
         // Whoever had it before may have removed or replaced it.
-        match fs::metadata(path) {
-            Ok(now) if (now.dev(), now.ino()) == (about.dev(), about.ino()) => {}
-            _ => continue,
+        if !is_at(&file, path)? {
+            continue;
         }
         let mut start = [0; MAGIC.len()];
         let length = file.read_at(&mut start, 0)?;
@@ -200,9 +201,14 @@ fn fill(file: File, path: &Path, entry: &CopyEntry) -> Result<Open, Failure> {
     Ok(Open { file, parsed })
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+/// Whether a path still leads to an open file.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let about = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(now) => Ok((now.dev(), now.ino()) == (about.dev(), about.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Why a journal could not be used.

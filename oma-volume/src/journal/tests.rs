@@ -95,16 +95,20 @@ async fn l16_one_copy_at_a_time_has_a_journal() {
     FileJournal::open(&path).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_long_journal_is_made_short_and_says_the_same() {
-    let (folder, path) = closed().await;
-    let journal = FileJournal::open(&path).await.unwrap();
+/// Gives a journal so many lines that the next run writes it anew.
+async fn lengthen(path: &Path) {
+    let journal = FileJournal::open(path).await.unwrap();
     let open = journal.0.state.lock().unwrap().take().unwrap();
     let mut chain = open.parsed.chain.clone();
     let more: String =
         (0..2000).map(|at| chain.finished(&[extent(1 << 20 | at << 4, 16)].into_iter().collect())).collect();
     open.file.write_all_at(more.as_bytes(), open.parsed.length).unwrap();
-    drop((open, journal));
+}
+
+#[tokio::test]
+async fn a_long_journal_is_made_short_and_says_the_same() {
+    let (folder, path) = closed().await;
+    lengthen(&path).await;
     let before = finished(&path).await;
     let (length, left) = (fs::metadata(&path).unwrap().len(), folder.path().join(".journal.new"));
     fs::write(&left, "of a run that was killed").unwrap();
@@ -120,4 +124,21 @@ async fn a_long_journal_is_made_short_and_says_the_same() {
     assert!(fs::metadata(&path).unwrap().len() < length / 10 && !left.exists());
     let entry = FileJournal::open(&path).await.unwrap().load().await.unwrap().unwrap();
     assert_eq!(entry.unrecorded, ByteSize::mib(2));
+}
+
+#[tokio::test]
+async fn what_came_into_the_place_of_a_journal_stays() {
+    for is_long in [false, true] {
+        let (_folder, path) = closed().await;
+        if is_long {
+            lengthen(&path).await;
+        }
+        let journal = FileJournal::open(&path).await.unwrap();
+        fs::rename(&path, path.with_extension("moved")).unwrap();
+        fs::write(&path, "somebody else's").unwrap();
+        journal.begin(&basis(), ByteSize::ZERO).await.unwrap();
+        journal.end().await.unwrap();
+        journal.end().await.unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody else's");
+    }
 }

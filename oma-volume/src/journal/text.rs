@@ -66,7 +66,7 @@ pub(crate) enum JournalError {
     Foreign,
     /// It is not as it was written.
     #[error(
-        "line {0} is not as it was written; remove the journal to copy all again, to a target that is not blank any more"
+        "line {0} is not as it was written; remove the journal to copy all again, over what the target holds (`oma copy --overwrite`, without --blank)"
     )]
     Damaged(usize),
 }

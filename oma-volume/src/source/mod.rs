@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use oma_core::direct::{DirectDescription, DirectDisk};
 use oma_core::traits::{Access, BlockDevice, Changes};
-use oma_core::{ChangeId, PointId, Result};
+use oma_core::{ChangeId, Error, ErrorKind, PointId, Result};
 
 use crate::device::{DeviceError, FileDevice, blocking};
 
@@ -39,6 +39,20 @@ impl DirectDisk for FileSource {
 
     async fn changed(&self, _since: &ChangeId) -> Result<Changes> {
         Ok(Changes::Unknown("a plain file has no change tracking".to_owned()))
+    }
+
+    /// Nobody knows when a block device was written.
+    async fn confirm(&self, content: &PointId) -> Result<()> {
+        let path = self.path.clone();
+        let about = blocking(move || std::fs::metadata(path)).await.and_then(|about| Ok(about?));
+        let about = about.map_err(|error| error.at("look at disk", &self.path))?;
+        if about.file_type().is_block_device() || self::content(&about) == *content {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Conflict, "copy", self.path.display()).because(
+            "it was written while it was copied, and what was copied is of no one moment; stop who writes to it, or name a snapshot, then \
+             run again",
+        ))
     }
 
     async fn open(&self) -> Result<Arc<dyn BlockDevice>> {
@@ -87,7 +101,6 @@ fn content(about: &Metadata) -> PointId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oma_core::ErrorKind;
 
     #[tokio::test]
     async fn an_image_that_is_not_raw_is_refused_with_its_format() {
@@ -101,6 +114,21 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.chain().contains(&format!("--format {name}")), "{}", error.chain());
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_written_since_is_not_confirmed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        std::fs::write(&path, [1; 4096]).unwrap();
+        let source = FileSource::new(path.clone());
+        let content = source.describe().await.unwrap().content;
+        source.confirm(&content).await.unwrap();
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+        File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
+        assert_eq!(source.confirm(&content).await.unwrap_err().kind(), ErrorKind::Conflict);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(source.confirm(&content).await.unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use oma_core::conformance::{self, DEVICE_CAPACITY, DeviceSubject, Trial, sample};
 use oma_core::traits::{Access, BlockDevice, BlockStatusKind, Durability};
-use oma_core::{ErrorKind, Extent};
+use oma_core::{ByteSize, ErrorKind, Extent};
 use oma_volume::device::FileDevice;
 use tempfile::TempDir;
 
@@ -38,6 +38,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(one("nothing_is_written_to_a_file_that_was_truncated", || Box::pin(truncated())));
     trials.push(one("what_is_no_disk_is_invalid_and_says_so", || Box::pin(no_disks())));
     trials.push(one("l06_a_writer_is_alone", || Box::pin(writer_is_alone())));
+    trials.push(one("a_new_file_is_made_once_however_many_make_it", || Box::pin(made_once())));
+    trials.push(one("what_is_there_is_not_made_anew", || Box::pin(not_made_anew())));
     trials
 }
 
@@ -46,7 +48,7 @@ fn path(folder: &TempDir) -> PathBuf {
 }
 
 /// A file as large as a subject has to be.
-fn file() -> (TempDir, PathBuf) {
+pub(crate) fn file() -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let path = path(&folder);
     File::create(&path).unwrap().set_len(DEVICE_CAPACITY.bytes()).unwrap();
@@ -110,4 +112,37 @@ async fn writer_is_alone() {
     let refused = FileDevice::open(&path, Access::ReadOnly).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Busy);
     writer.read_at(0, BytesMut::zeroed(512)).await.unwrap();
+}
+
+async fn made_once() {
+    for _ in 0..20 {
+        let folder = TempDir::new().unwrap();
+        let made = (1..=8).map(|size| FileDevice::make(path(&folder), ByteSize::mib(size)));
+        let mut devices = Vec::new();
+        for made in futures_util::future::join_all(made).await {
+            match made {
+                Ok(made) => devices.extend(made),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Busy, "{}", error.chain()),
+            }
+        }
+        assert_eq!(devices.len(), 1);
+        assert_eq!(path(&folder).metadata().unwrap().len(), devices[0].info().capacity.bytes());
+    }
+}
+
+async fn not_made_anew() {
+    let (folder, path) = file();
+    let size = ByteSize::mib(1);
+    for there in [path.clone(), folder.path().to_owned(), PathBuf::from("/dev/null")] {
+        assert!(FileDevice::make(&there, size).await.unwrap().is_none(), "{}", there.display());
+    }
+    assert_eq!(path.metadata().unwrap().len(), DEVICE_CAPACITY.bytes());
+    let error = FileDevice::make(folder.path().join("missing/disk.raw"), size).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let empty = folder.path().join("empty");
+    File::create(&empty).unwrap();
+    let device = FileDevice::make(&empty, size).await.unwrap().unwrap();
+    assert_eq!((device.info().capacity, empty.metadata().unwrap().len()), (size, size.bytes()));
+    let error = FileDevice::make(folder.path().join("no-byte"), ByteSize::ZERO).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
 }

@@ -7,6 +7,7 @@ mod crash;
 mod device;
 mod journal;
 mod process;
+mod qemu;
 mod reflink;
 mod snapshots;
 mod source;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     trials.extend(backend::trials());
     trials.extend(crash::trials());
     trials.extend(process::trials());
+    trials.extend(qemu::trials());
     trials.extend(snapshots::trials());
     trials.extend(journal::trials());
     trials.extend(source::trials());

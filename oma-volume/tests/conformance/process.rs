@@ -239,6 +239,11 @@ fn full_suite(path: String) -> ExitCode {
         nothing_left(place)
     }));
     trials.push(conformance::trial("full::a_device_without_room", &[], move || device_without_room(place)));
+    trials.push(conformance::trial(
+        "full::a_snapshot_can_be_deleted_when_there_is_no_room_left",
+        &[],
+        move || deleted_without_room(place),
+    ));
     conformance::run(trials)
 }
 
@@ -297,6 +302,29 @@ async fn nothing_left(place: &Path) {
     assert!(backend.resize(&volume.id, &large.tag, TOO_LARGE).await.is_err());
     let image = folder.path().join(format!("{}.raw", volume.id));
     assert_eq!(image.metadata().unwrap().len(), volume.capacity.bytes());
+}
+
+/// What takes up the room must be able to go.
+async fn deleted_without_room(place: &Path) {
+    let folder = TempDir::new_in(place).unwrap();
+    let (backend, spec) = (open(folder.path()), spec());
+    let volume = backend.create(&spec).await.unwrap();
+    backend.attach(&volume.id, &spec.tag).await.unwrap();
+    let device = backend.open(&volume.id, &spec.tag, Access::ReadWrite).await.unwrap();
+    device.write_at(0, sample(0, 1 << 20), Durability::Durable).await.unwrap();
+    drop(device);
+    backend.snapshot(&snapshot(&spec, 1)).await.unwrap();
+    let mut ballast = std::fs::File::create(folder.path().join("ballast")).unwrap();
+    // Down to the last byte: not even the smallest file can be made.
+    for piece in [1 << 20, 4096, 1] {
+        while ballast.write_all(&vec![1; piece]).is_ok() {}
+    }
+    let error = backend.snapshot(&snapshot(&spec, 2)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{}", error.chain());
+    let deleted = backend.delete_snapshot(&snapshot(&spec, 1)).await;
+    deleted.unwrap_or_else(|error| panic!("{}", error.chain()));
+    let left: Vec<_> = backend.snapshots(&volume.id).try_collect().await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 async fn device_without_room(place: &Path) {

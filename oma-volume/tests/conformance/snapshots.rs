@@ -8,7 +8,9 @@ use futures_util::TryStreamExt;
 use oma_core::conformance::{self, Trial, sample};
 use oma_core::record::VolumeTag;
 use oma_core::traits::{Access, Durability, Provisioning, SnapshotSpec, Volume, VolumeBackend, VolumeSpec};
-use oma_core::{ByteSize, DiskRef, ErrorKind, Generation, InstanceId, JobId, OperationId, SnapshotId};
+use oma_core::{
+    ByteSize, DiskRef, ErrorKind, Generation, InstanceId, JobId, OperationId, SnapshotId, VolumeId,
+};
 use oma_volume::file::FileBackend;
 use tempfile::TempDir;
 
@@ -32,6 +34,12 @@ pub(crate) fn trials() -> Vec<Trial> {
             &[],
             interrupted_revert,
         ),
+        conformance::trial(
+            &name("what_a_killed_revert_left_goes_when_the_volume_is_opened_for_writing"),
+            &[],
+            left_by_a_revert,
+        ),
+        conformance::trial(&name("a_snapshot_that_is_given_up_leaves_nothing_and_no_lock"), &[], given_up),
         conformance::trial(&name("l20_a_file_of_a_stranger_is_no_snapshot"), &[], strangers),
         conformance::trial(&name("a_snapshot_that_is_not_whole_is_reported_by_name"), &[], damaged),
     ]
@@ -158,6 +166,39 @@ async fn interrupted_revert() {
         }
         assert!(place.is_empty_once_deleted().await);
     }
+}
+
+async fn left_by_a_revert() {
+    let place = Place::new().await;
+    let left = |id: &VolumeId| place.directory.join(format!(".{id}.raw.new"));
+    let (new, other) = (left(&place.volume.id), left(&VolumeId::parse("vol-other").unwrap()));
+    for path in [&new, &other] {
+        fs::write(path, sample(9, 1 << 20)).unwrap();
+    }
+    // Who reads may read beside a revert.
+    assert!(place.holds(0).await && new.exists());
+    let refused = VolumeTag { generation: place.tag.generation.next(), ..place.tag.clone() };
+    place.backend.open(&place.volume.id, &refused, Access::ReadWrite).await.unwrap_err();
+    assert!(new.exists());
+    place.fill(7).await;
+    assert!(!new.exists() && other.exists());
+    assert!(place.holds(7).await);
+}
+
+/// Whatever it had done by then. By shared blocks it may be whole at once.
+async fn given_up() {
+    let place = Place::new().await;
+    for _ in 0..20 {
+        let id = SnapshotId::mint(&place.snapshot.job);
+        let spec = SnapshotSpec { id, ..place.snapshot.clone() };
+        assert!(futures_util::FutureExt::now_or_never(place.backend.snapshot(&spec)).is_none());
+        // `Busy` until its thread has let go.
+        while place.backend.delete_snapshot(&spec).await.is_err_and(|error| error.kind() == ErrorKind::Busy) {
+        }
+        while place.backend.open(&place.volume.id, &place.tag, Access::ReadWrite).await.is_err() {}
+        place.backend.delete_snapshot(&spec).await.unwrap();
+    }
+    assert_eq!(place.seen().await, 1);
 }
 
 async fn strangers() {

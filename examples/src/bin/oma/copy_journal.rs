@@ -14,6 +14,7 @@ use oma_volume::journal::FileJournal;
 
 use crate::args::CopyArgs;
 use crate::failure::io_error;
+use crate::folder;
 use crate::source::is_uri;
 
 /// An open journal.
@@ -24,9 +25,19 @@ impl Journal {
     /// Opens what `--journal` names.
     pub(crate) async fn open(args: &CopyArgs) -> Result<Option<Self>> {
         match &args.journal {
-            Some(path) => Ok(Some(Self(FileJournal::open(path).await?))),
+            Some(path) => Self::at(path).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// A journal, or the place where one can be written: that is known before a target is made.
+    async fn at(path: &Path) -> Result<Self> {
+        let journal = Self(FileJournal::open(path).await?);
+        if !journal.goes_on().await? {
+            let draft = folder::draft(path).map(drop);
+            draft.map_err(|error| io_error("begin journal", path.display(), error))?;
+        }
+        Ok(journal)
     }
 
     /// Whether an earlier run has begun to copy.

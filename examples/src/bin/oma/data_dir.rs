@@ -39,12 +39,35 @@ impl DataDir {
 
     /// The URL of the database. Every character of the path counts as it is.
     pub(crate) fn database_url(&self) -> Result<String> {
+        self.check_folder()?;
         let path = self.path.join("oma.db");
         match path.to_str() {
             Some(path) => Ok(format!("sqlite://{path}")),
             None => Err(Error::new(ErrorKind::Invalid, "open", path.display())
                 .because("the path is not valid UTF-8; name another data directory")),
         }
+    }
+
+    /// Refuses a path that is something else than a folder.
+    fn check_folder(&self) -> Result<()> {
+        match self.path.metadata() {
+            Ok(about) if !about.is_dir() => {
+                Err(Error::new(ErrorKind::Invalid, "open the data directory", self.path.display())
+                    .because("it is no folder; name one with --data-dir"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a data directory in which nothing was replicated yet: its name may be a slip of the pen.
+    pub(crate) fn check_used(&self) -> Result<()> {
+        self.check_folder()?;
+        if self.path.join("oma.db").exists() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::NotFound, "open the data directory", self.path.display()).because(
+            "nothing was replicated there yet; run a command that replicates first, or name another one with --data-dir",
+        ))
     }
 
     /// Makes the directory when it is not there, readable by its owner only, and keeps other writers away.

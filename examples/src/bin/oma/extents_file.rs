@@ -6,11 +6,11 @@ use oma_core::{Error, ErrorKind, Extent, ExtentSet, Result};
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::failure::io_error;
+use crate::failure::read_error;
 
 /// Reads the extents of a file.
 pub(crate) async fn read(path: &Path) -> Result<ExtentSet> {
-    let failed = |error| io_error("read extents from", path.display(), error);
+    let failed = |error| read_error("read extents from", path.display(), error);
     let mut lines = BufReader::new(File::open(path).await.map_err(failed)?).lines();
     let mut extents = ExtentSet::new();
     let mut number = 0_u64;

@@ -33,6 +33,17 @@ struct Advised {
     source: io::Error,
 }
 
+/// The error of reading a file that must be there.
+pub(crate) fn read_error(operation: &'static str, resource: impl Display, error: io::Error) -> Error {
+    let (kind, advice) = match error.kind() {
+        io::ErrorKind::NotFound => (ErrorKind::NotFound, "there is no such file; name another one"),
+        io::ErrorKind::IsADirectory => (ErrorKind::Invalid, "it is a folder; name a file"),
+        io::ErrorKind::InvalidData => (ErrorKind::Invalid, "it is no text; name another file"),
+        _ => return io_error(operation, resource, error),
+    };
+    Error::new(kind, operation, resource).with_source(Advised { advice, source: error })
+}
+
 /// The error of a call to the system that this program made itself.
 pub(crate) fn io_error(operation: &'static str, resource: impl Display, error: io::Error) -> Error {
     let (kind, advice) = match error.kind() {
@@ -56,6 +67,7 @@ pub(crate) fn io_error(operation: &'static str, resource: impl Display, error: i
         }
         io::ErrorKind::AlreadyExists
         | io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
         | io::ErrorKind::InvalidInput
         | io::ErrorKind::InvalidFilename => {
             (ErrorKind::Invalid, "something else has this name, or it is none; name another path")

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use oma_core::engine::{Limits, LimitsConfig};
 use oma_core::{Error, ErrorKind, Result, SystemClock};
 
-use crate::failure::io_error;
+use crate::failure::read_error;
 
 /// Reads the limits of a file.
 pub(crate) fn read(path: &Path) -> Result<Limits> {
     let place = path.display();
     let text =
-        fs::read_to_string(path).map_err(|error| io_error("read limits from", place.to_string(), error))?;
+        fs::read_to_string(path).map_err(|error| read_error("read limits from", place.to_string(), error))?;
     let config: LimitsConfig = serde_json::from_str(&text).map_err(|error| {
         Error::new(ErrorKind::Invalid, "read limits from", place.to_string()).with_source(error)
     })?;

@@ -9,8 +9,10 @@ mod disk_arg;
 mod exit;
 mod extents_file;
 mod failure;
+mod folder;
 mod level_arg;
 mod limits_file;
+mod metrics_file;
 mod output;
 mod progress;
 mod report;
@@ -21,7 +23,7 @@ mod source;
 mod table;
 mod verification;
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -51,7 +53,9 @@ fn explain(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
         let text = error.render().to_string();
-        let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        // What is missing stands on lines of its own, up to an empty one.
+        let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let sentence = lines.join(" ").trim_start_matches("error: ").to_owned();
         let failure =
             Failure::new(&Error::new(ErrorKind::Invalid, "read", "the command line").because(sentence));
         let _ = output::json(&failure);
@@ -67,7 +71,11 @@ fn log() -> Result<()> {
         .map_err(|error| Error::new(ErrorKind::Invalid, "read", "OMA_LOG").with_source(error))?;
     // Without OMA_LOG the filter lets errors pass; the sentence on standard error says them already.
     let filter = if std::env::var_os("OMA_LOG").is_some() { filter } else { EnvFilter::new("off") };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    // In a file colours are noise.
+    let colours =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    log.with_ansi(colours).init();
     Ok(())
 }
 

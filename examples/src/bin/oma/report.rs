@@ -42,10 +42,13 @@ fn disk(report: &engine::DiskReport) -> DiskReport {
         bytes_shared: report.bytes_shared,
         bytes_zero: report.bytes_zero,
         bytes_skipped: report.bytes_skipped,
+        bytes_unchanged: report.bytes_unchanged,
         bytes_resumed: report.bytes_resumed,
         bytes_recopied: report.bytes_recopied,
         bytes_equal: report.bytes_equal,
+        bytes_hashed: report.bytes_hashed,
         bytes_verified: report.bytes_verified,
+        bytes_promised_zero: report.bytes_promised_zero,
         change_id: report.change_id.clone(),
         seconds: report.duration.as_secs_f64(),
         explanation: explanation(&report.stages),
@@ -53,7 +56,7 @@ fn disk(report: &engine::DiskReport) -> DiskReport {
     }
 }
 
-/// Where the time of a copy went.
+/// Where the time of a run went.
 pub(crate) fn explanation(stages: &StageTimes) -> Explanation {
     let seconds = |stage: Stage| (stage.to_string(), stages.of(stage).as_secs_f64());
     Explanation {
@@ -62,7 +65,7 @@ pub(crate) fn explanation(stages: &StageTimes) -> Explanation {
     }
 }
 
-/// One row a disk and run.
+/// One row a disk and run. Of a run that failed, only disks of which something was done.
 pub(crate) fn table<'a>(reports: impl IntoIterator<Item = &'a ReplicationReport>) -> Table {
     let mut table = Table::new(&[
         ("epoch", Align::Right),
@@ -75,13 +78,15 @@ pub(crate) fn table<'a>(reports: impl IntoIterator<Item = &'a ReplicationReport>
         ("zero", Align::Right),
         ("resumed", Align::Right),
         ("equal", Align::Right),
+        ("hashed", Align::Right),
         ("verified", Align::Right),
         ("seconds", Align::Right),
         ("GiB/s", Align::Right),
         ("change id", Align::Left),
     ]);
     for report in reports {
-        for disk in &report.disks {
+        let all = report.status == Outcome::Completed;
+        for disk in report.disks.iter().filter(|disk| all || has_moved(disk)) {
             table.row([
                 report.epoch.to_string(),
                 disk.disk_key.to_string(),
@@ -93,6 +98,7 @@ pub(crate) fn table<'a>(reports: impl IntoIterator<Item = &'a ReplicationReport>
                 disk.bytes_zero.to_string(),
                 disk.bytes_resumed.to_string(),
                 disk.bytes_equal.to_string(),
+                disk.bytes_hashed.to_string(),
                 disk.bytes_verified.map(|bytes| bytes.to_string()).unwrap_or_default(),
                 format!("{:.2}", disk.seconds),
                 rate(disk.bytes_read, disk.seconds),
@@ -101,6 +107,13 @@ pub(crate) fn table<'a>(reports: impl IntoIterator<Item = &'a ReplicationReport>
         }
     }
     table
+}
+
+fn has_moved(disk: &DiskReport) -> bool {
+    let moved = [disk.bytes_read, disk.bytes_written, disk.bytes_shared, disk.bytes_zero, disk.bytes_resumed];
+    moved.iter().any(|bytes| *bytes > ByteSize::ZERO)
+        || disk.bytes_equal > ByteSize::ZERO
+        || disk.bytes_verified.is_some()
 }
 
 const fn mode(mode: ReplicationType) -> &'static str {

@@ -1,6 +1,6 @@
-//! SIGINT and SIGTERM: the first ends the work cleanly, the second the process.
+//! SIGINT, SIGTERM and SIGHUP: the first ends the work cleanly, the second the process.
 
-use std::process;
+use std::{fs, future, process};
 
 use oma_core::Result;
 use oma_core::engine::CancellationToken;
@@ -20,17 +20,30 @@ pub(crate) struct Signals {
 
 impl Signals {
     /// Listens; at the first signal tells `note` to the operator and cancels [`Signals::stop`].
+    ///
+    /// A terminal that goes is such a signal, unless it was to be ignored when the process began, as under nohup.
     pub(crate) fn listen(note: &'static str) -> Result<Self> {
+        Self::listen_to(note, !ignores_hang_ups())
+    }
+
+    /// The same without SIGHUP, for what does something else then.
+    pub(crate) fn listen_but_for_hang_ups(note: &'static str) -> Result<Self> {
+        Self::listen_to(note, false)
+    }
+
+    fn listen_to(note: &'static str, hang_ups: bool) -> Result<Self> {
         let listen = |kind| signal(kind).map_err(|error| io_error("listen for", "signals", error));
         let (mut interrupt, mut terminate) =
             (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        let mut hang_up = hang_ups.then(|| listen(SignalKind::hangup())).transpose()?;
         let stop = CancellationToken::new();
         let token = stop.clone();
         let task = tokio::spawn(async move {
-            next(&mut interrupt, &mut terminate).await;
+            next(&mut interrupt, &mut terminate, hang_up.as_mut()).await;
             output::note(note);
             token.cancel();
-            next(&mut interrupt, &mut terminate).await;
+            // A shell may pass on what the kernel has sent already: another SIGHUP says nothing new.
+            next(&mut interrupt, &mut terminate, None).await;
             process::exit(i32::from(exit::INTERRUPTED));
         });
         Ok(Self { stop, task })
@@ -72,9 +85,23 @@ impl Drop for HangUps {
     }
 }
 
-async fn next(interrupt: &mut Signal, terminate: &mut Signal) {
+async fn next(interrupt: &mut Signal, terminate: &mut Signal, hang_up: Option<&mut Signal>) {
+    let hung_up = async {
+        match hang_up {
+            Some(hang_up) => hang_up.recv().await,
+            None => future::pending().await,
+        }
+    };
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        _ = hung_up => {}
     }
+}
+
+/// Whether whoever started this process has it ignore SIGHUP, which is the first bit of the mask.
+fn ignores_hang_ups() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }

@@ -10,6 +10,7 @@ use oma_core::seal::{PublicKey, SigningKey};
 use oma_core::{Error, ErrorKind, Result};
 
 use crate::failure::io_error;
+use crate::folder;
 
 /// The key of a file; `None` when there is no such file.
 pub(crate) fn load(path: &Path) -> Result<Option<SigningKey>> {
@@ -58,7 +59,7 @@ pub(crate) fn load_or_make(path: &Path) -> Result<SigningKey> {
             _ => {}
         }
         // Before anything is signed: a report must not outlive the only key that it can be checked with.
-        File::open(folder(path))?.sync_all()
+        folder::sync(path)
     };
     let written = write();
     // What is left of it after a failure has no use, and a secret in it.
@@ -66,10 +67,6 @@ pub(crate) fn load_or_make(path: &Path) -> Result<SigningKey> {
     written.and(removed).map_err(failed)?;
     let missing = || io_error("make the signing key", path.display(), io::ErrorKind::NotFound.into());
     load(path)?.ok_or_else(missing)
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! Where disks are read: files, block devices and NBD exports that the operator named, or a running machine.
 
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use oma_core::direct::{DirectDisk, DirectEntry, DirectSource};
+use oma_core::memory::MemorySource;
 use oma_core::traits::DiskSource;
-use oma_core::{Error, ErrorKind, Result, VmPath, WorkerId};
+use oma_core::{Endpoint, Error, ErrorKind, Result, VmPath, WorkerId};
 use oma_nbd::qemu::OtherPoints;
 use oma_nbd::{ClientConfig, NbdSource, QemuConfig, QemuSource, Uri};
 use oma_volume::source::FileSource;
@@ -46,6 +48,13 @@ impl Source {
             Self::Disks(_) => self,
             Self::Machine(config) => Self::Machine(Box::new(QemuConfig { tracks: false, ..*config })),
         }
+    }
+
+    /// For what is done without a source: nothing is read from it.
+    pub(crate) fn nothing() -> Result<Self> {
+        let endpoint = Endpoint::parse("none")
+            .map_err(|error| Error::new(ErrorKind::Internal, "name", "a source").with_source(error))?;
+        Ok(Self::Disks(Arc::new(MemorySource::new(endpoint))))
     }
 
     /// The machine of a monitor.
@@ -107,6 +116,24 @@ pub(crate) fn disk(arg: &DiskArg) -> Result<Arc<dyn DirectDisk>> {
 /// Whether a text names something on the network, not a path.
 pub(crate) fn is_uri(text: &str) -> bool {
     scheme(text).is_some()
+}
+
+/// Refuses to write a disk over itself, whatever the two names of it are.
+pub(crate) fn is_another(source: &str, target: &str) -> Result<()> {
+    let file = |path: &str| match std::fs::metadata(path) {
+        Ok(about) if about.file_type().is_block_device() => Some((about.rdev(), None)),
+        Ok(about) => Some((about.dev(), Some(about.ino()))),
+        Err(_) => None,
+    };
+    let one = match (is_uri(source), is_uri(target)) {
+        (false, false) => file(source).is_some_and(|source| file(target) == Some(source)),
+        _ => source == target,
+    };
+    if !one {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Invalid, "copy to", target)
+        .because("source and target are the same; name another target"))
 }
 
 /// The scheme of a URI; `None` for a path. `./nbd://x` is a path.

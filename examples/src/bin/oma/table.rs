@@ -21,6 +21,10 @@ impl Table {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Adds a row; an empty cell reads `-`.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let cells = cells.into_iter().map(|cell| if cell.is_empty() { "-".to_owned() } else { cell });

@@ -1,7 +1,7 @@
 //! Verification reports for readers: as a table, and as a file.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use oma_core::Result;
@@ -9,9 +9,9 @@ use oma_core::record::{SampleSize, VerificationReport, VerificationScope};
 use oma_core::seal::SealedReport;
 use oma_core::traits::ReadManner;
 
-use crate::failure::io_error;
-use crate::output;
+use crate::failure::{io_error, read_error};
 use crate::table::{Align, Table};
+use crate::{folder, output};
 
 /// One row a disk.
 pub(crate) fn table(report: &VerificationReport) -> Table {
@@ -55,20 +55,31 @@ pub(crate) fn print_differences(report: &VerificationReport) -> Result<()> {
     Ok(())
 }
 
+/// Before anything is compared: a report can be written there, and nothing is there yet.
+pub(crate) fn check_savable(path: &Path) -> Result<()> {
+    let failed = |error| io_error("write the report", path.display(), error);
+    match fs::symlink_metadata(path) {
+        Ok(_) => Err(failed(io::ErrorKind::AlreadyExists.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            folder::draft(path).map(drop).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
 /// Writes a report into a file that is not there yet, whole or not at all.
 pub(crate) fn save(sealed: &SealedReport, path: &Path) -> Result<()> {
     let failed = |error| io_error("write the report", path.display(), error);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
-    writeln!(file, "{}", sealed.to_json()?).map_err(failed)?;
+    let mut file = folder::draft(path).map_err(failed)?;
+    writeln!(file.as_file_mut(), "{}", sealed.to_json()?).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist_noclobber(path).map_err(|error| failed(error.error))?;
-    Ok(())
+    folder::sync(path).map_err(failed)
 }
 
 /// Reads a report from a file; the signature is not looked at.
 pub(crate) fn read(path: &Path) -> Result<SealedReport> {
-    let bytes = fs::read(path).map_err(|error| io_error("read the report", path.display(), error))?;
+    let bytes = fs::read(path).map_err(|error| read_error("read the report", path.display(), error))?;
     SealedReport::parse(&String::from_utf8_lossy(&bytes))
 }
 

@@ -33,6 +33,7 @@ async fn l09_a_change_id_is_bound_to_generation_and_endpoint(store: StoreSubject
         generation: Generation::FIRST,
         endpoint: endpoint.clone(),
         epoch: Epoch(1),
+        capacity: Some(ByteSize::mib(7)),
     };
     let current = |generation, endpoint| {
         let (change_ids, disk) = (store.change_ids.clone(), disk.clone());

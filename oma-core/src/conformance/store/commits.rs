@@ -115,6 +115,7 @@ fn part(volume: &VolumeRecord, attempt: DiskAttempt) -> DiskCommit {
         volume: volume.id.clone(),
         generation: volume.generation,
         change_id: attempt.change_id,
+        capacity: ByteSize::mib(1),
         stamp: None,
         extents: 0,
         bytes_transferred: ByteSize::ZERO,

@@ -1,7 +1,7 @@
 use super::super::runner::table;
 use super::*;
 use crate::record::JobEnd;
-use crate::state::{ContextStatus, DiskStatus, JobStatus};
+use crate::state::{ContextStatus, DiskStatus, JobKind, JobStatus};
 use crate::{Epoch, Fence, TargetName};
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
@@ -102,6 +102,7 @@ async fn an_id_with_another_spec_exists_already(store: StoreSubject) {
         JobSpec { disks: vec![key(KEYS[0])], ..spec.clone() },
         JobSpec { replication_type: ReplicationType::Incremental, ..spec.clone() },
         JobSpec { priority: 1, ..spec.clone() },
+        JobSpec { kind: JobKind::Revert, ..spec.clone() },
         JobSpec { target, ..spec.clone() },
     ] {
         assert_kind(store.jobs.insert(other).await, ErrorKind::AlreadyExists);

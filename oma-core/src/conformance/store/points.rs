@@ -1,6 +1,8 @@
 use super::super::runner::table;
 use super::*;
-use crate::record::{JobEnd, PointVolume, RecoveryPoint, RecoveryPointSpec, VolumeContent, VolumeTag};
+use crate::record::{
+    JobEnd, Needless, PointVolume, RecoveryPoint, RecoveryPointSpec, VolumeContent, VolumeTag,
+};
 use crate::state::PointStatus;
 use crate::traits::SnapshotSpec;
 use crate::{Epoch, InstanceId, RecoveryPointId, SnapshotId};
@@ -21,6 +23,9 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         a_point_is_condemned_then_removed,
         l15_an_unfinished_point_is_condemned_only_when_its_job_has_ended,
         l12_the_newest_ready_point_stays_while_a_job_is_live_or_a_volume_holds_no_epoch,
+        l12_a_point_that_was_finished_since_it_was_judged_is_not_condemned_as_unfinished,
+        l12_a_policy_never_condemns_one_of_the_newest_ready_points_whatever_was_deleted_since,
+        l12_no_ready_point_is_condemned_while_a_job_of_its_vm_reverts,
         points_are_listed_newest_first_by_vm,
         l12_the_newest_point_is_that_of_the_latest_epoch_whatever_its_id,
         a_revert_is_recorded_for_all_volumes_at_once,
@@ -209,7 +214,7 @@ async fn a_point_is_condemned_then_removed(store: StoreSubject) {
     store.epoch_with_point(&vm, "third").await;
     assert_kind(store.points.remove_point(&point.id).await, ErrorKind::Conflict);
     for reason in ["it is old", "another reason"] {
-        store.points.condemn_point(&point.id, reason).await.unwrap();
+        store.points.condemn_point(&point.id, Needless::Unwanted, reason).await.unwrap();
         let now = store.point(&point.id).await;
         assert_eq!((now.status, now.reason.as_deref()), (PointStatus::Deleting, Some("it is old")));
     }
@@ -217,18 +222,24 @@ async fn a_point_is_condemned_then_removed(store: StoreSubject) {
         store.points.remove_point(&point.id).await.unwrap();
         assert_eq!(store.points.point(&point.id).await.unwrap(), None);
     }
-    assert_kind(store.points.condemn_point(&point.id, "gone").await, ErrorKind::NotFound);
+    assert_kind(store.points.condemn_point(&point.id, Needless::Unwanted, "gone").await, ErrorKind::NotFound);
 }
 
 async fn l15_an_unfinished_point_is_condemned_only_when_its_job_has_ended(store: StoreSubject) {
     let (vm, lease) = store.claimed().await;
     let point = store.begun(&vm, &lease).await;
-    assert_kind(store.points.condemn_point(&point.id, "in the way").await, ErrorKind::Conflict);
+    assert_kind(
+        store.points.condemn_point(&point.id, Needless::Unwanted, "in the way").await,
+        ErrorKind::Conflict,
+    );
     store.points.take_point(&lease, &point.id).await.unwrap();
-    assert_kind(store.points.condemn_point(&point.id, "in the way").await, ErrorKind::Conflict);
+    assert_kind(
+        store.points.condemn_point(&point.id, Needless::Unwanted, "in the way").await,
+        ErrorKind::Conflict,
+    );
     store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
     let next = store.second_job(&vm).await;
-    store.points.condemn_point(&point.id, "left over").await.unwrap();
+    store.points.condemn_point(&point.id, Needless::Unwanted, "left over").await.unwrap();
     assert_eq!(store.status(&point).await, PointStatus::Deleting);
     store.jobs.release(&next).await.unwrap();
 }
@@ -240,15 +251,79 @@ async fn l12_the_newest_ready_point_stays_while_a_job_is_live_or_a_volume_holds_
     let older = store.epoch_with_point(&vm, "second").await;
     let newest = store.epoch_with_point(&vm, "third").await;
     let lease = store.second_job(&vm).await;
-    assert_kind(store.points.condemn_point(&newest.id, "old").await, ErrorKind::Conflict);
+    assert_kind(store.points.condemn_point(&newest.id, Needless::Unwanted, "old").await, ErrorKind::Conflict);
     store.volumes.mark_inconsistent(&lease, &newest.volumes[1].snapshot.volume).await.unwrap();
     store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
-    assert_kind(store.points.condemn_point(&newest.id, "old").await, ErrorKind::Conflict);
+    assert_kind(store.points.condemn_point(&newest.id, Needless::Unwanted, "old").await, ErrorKind::Conflict);
     assert_eq!(store.status(&newest).await, PointStatus::Ready);
-    store.points.condemn_point(&older.id, "old").await.unwrap();
+    store.points.condemn_point(&older.id, Needless::Unwanted, "old").await.unwrap();
     let latest = store.epoch_with_point(&vm, "fifth").await;
-    store.points.condemn_point(&newest.id, "old").await.unwrap();
-    store.points.condemn_point(&latest.id, "every volume holds an epoch").await.unwrap();
+    store.points.condemn_point(&newest.id, Needless::Unwanted, "old").await.unwrap();
+    store.points.condemn_point(&latest.id, Needless::Unwanted, "every volume holds an epoch").await.unwrap();
+}
+
+/// A sweep lists points, then a job commits and ends, then the sweep goes on.
+async fn l12_a_point_that_was_finished_since_it_was_judged_is_not_condemned_as_unfinished(
+    store: StoreSubject,
+) {
+    let (vm, lease) = store.claimed().await;
+    let commit = store.ready_to_commit(&vm, &lease, "first").await;
+    let point = store.begun(&vm, &lease).await;
+    store.points.take_point(&lease, &point.id).await.unwrap();
+    store.change_ids.commit_epoch(&lease, &commit).await.unwrap();
+    let late = store.points.condemn_point(&point.id, Needless::Unfinished, "its job ended").await;
+    assert_kind(late, ErrorKind::Conflict);
+    assert_eq!(store.status(&point).await, PointStatus::Ready);
+}
+
+/// Two sweeps, or a sweep and an operator, at once.
+async fn l12_a_policy_never_condemns_one_of_the_newest_ready_points_whatever_was_deleted_since(
+    store: StoreSubject,
+) {
+    let vm = store.replicated().await;
+    let mut made = Vec::new();
+    for marker in ["second", "third", "fourth"] {
+        made.insert(0, store.epoch_with_point(&vm, marker).await);
+    }
+    let condemn = |at: usize, needless| store.points.condemn_point(&made[at].id, needless, "old");
+    for (at, newer) in [(0, 0), (0, 1), (1, 2), (2, 3)] {
+        assert_kind(condemn(at, Needless::Behind(newer)).await, ErrorKind::Conflict);
+    }
+    condemn(0, Needless::Unwanted).await.unwrap();
+    assert_kind(condemn(1, Needless::Behind(1)).await, ErrorKind::Conflict);
+    assert_kind(condemn(2, Needless::Behind(2)).await, ErrorKind::Conflict);
+    condemn(2, Needless::Behind(1)).await.unwrap();
+    condemn(2, Needless::Behind(100)).await.unwrap();
+    let lease = store.second_job(&vm).await;
+    let begun = store.begun(&vm, &lease).await;
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    let unready = store.points.condemn_point(&begun.id, Needless::Behind(0), "old").await;
+    assert_kind(unready, ErrorKind::Conflict);
+    let left = [store.status(&made[1]).await, store.status(&begun).await];
+    assert_eq!(left, [PointStatus::Ready, PointStatus::Creating]);
+}
+
+/// It may be the one that the volumes go back to.
+async fn l12_no_ready_point_is_condemned_while_a_job_of_its_vm_reverts(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let mut made = Vec::new();
+    for marker in ["second", "third"] {
+        made.insert(0, store.epoch_with_point(&vm, marker).await);
+    }
+    let lease = store.second_job(&vm).await;
+    let begun = store.begun(&vm, &lease).await;
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    let revert = store.job_of(store.revert_spec(&vm)).await;
+    for point in &made {
+        for needless in [Needless::Unwanted, Needless::Behind(1)] {
+            let refused = store.points.condemn_point(&point.id, needless, "old").await;
+            assert_kind(refused, ErrorKind::Conflict);
+        }
+        assert_eq!(store.status(point).await, PointStatus::Ready);
+    }
+    store.points.condemn_point(&begun.id, Needless::Unfinished, "left over").await.unwrap();
+    store.jobs.end(&revert, JobEnd::Cancelled("done".to_owned())).await.unwrap();
+    store.points.condemn_point(&made[1].id, Needless::Behind(1), "old").await.unwrap();
 }
 
 async fn points_are_listed_newest_first_by_vm(store: StoreSubject) {
@@ -275,8 +350,11 @@ async fn l12_the_newest_point_is_that_of_the_latest_epoch_whatever_its_id(store:
     let listed: Vec<_> = store.points.points(&vm.id).try_collect().await.unwrap();
     assert_eq!(listed, made);
     store.second_job(&vm).await;
-    assert_kind(store.points.condemn_point(&made[0].id, "old").await, ErrorKind::Conflict);
-    store.points.condemn_point(&made[3].id, "old").await.unwrap();
+    assert_kind(
+        store.points.condemn_point(&made[0].id, Needless::Unwanted, "old").await,
+        ErrorKind::Conflict,
+    );
+    store.points.condemn_point(&made[3].id, Needless::Unwanted, "old").await.unwrap();
 }
 
 async fn a_revert_is_recorded_for_all_volumes_at_once(store: StoreSubject) {

@@ -2,7 +2,8 @@
 
 use super::super::runner::table;
 use super::*;
-use crate::record::JobEnd;
+use crate::record::{ClaimLimits, ClaimRequest, JobEnd};
+use crate::state::{JobKind, JobStatus};
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
     table![
@@ -11,6 +12,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         without_a_job_there_is_no_next_one,
         a_job_that_somebody_holds_is_not_the_next,
         an_ended_job_is_never_the_next,
+        a_job_that_reverts_is_never_the_next_and_is_driven_by_who_names_it,
         a_released_job_is_the_next_at_once_and_has_had_no_attempt,
         a_job_whose_lease_has_ended_is_the_next_with_a_newer_token,
         priority_goes_before_age_among_jobs_taken_over_too,
@@ -54,6 +56,25 @@ async fn a_job_that_somebody_holds_is_not_the_next(store: StoreSubject) {
     // Also not its own: it may be driving it.
     assert_eq!(store.next("one").await, None);
     assert_eq!(store.next("two").await, None);
+}
+
+/// A worker that replicates must never drive it, between its insert and its claim or once its worker died.
+async fn a_job_that_reverts_is_never_the_next_and_is_driven_by_who_names_it(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let job = store.jobs.insert(store.revert_spec(&vm)).await.unwrap();
+    assert_eq!(job.kind, JobKind::Revert);
+    assert_eq!((store.job(&job.id).await, store.next("one").await), (job.clone(), None));
+    let lease = store.jobs.claim(&job.id, &worker("one"), TTL).await.unwrap();
+    store.clock.advance(TTL * 2);
+    let limits = ClaimLimits { per_worker: Some(5), per_source: Some(5), ..ClaimLimits::default() };
+    let bounded = ClaimRequest { limits, attempts: 1, ..request("two") };
+    assert_eq!(store.jobs.claim_next(&bounded).await.unwrap(), None);
+    let other = store.queued(1, |_, spec| spec.priority = -1).await;
+    assert_eq!(store.jobs.claim_next(&bounded).await.unwrap().map(|lease| lease.job), Some(other));
+    let newer = store.jobs.claim(&job.id, &worker("two"), TTL).await.unwrap();
+    assert!(newer.fence > lease.fence);
+    let now = store.job(&job.id).await;
+    assert_eq!((now.status, now.attempts, now.owner), (JobStatus::Initializing, 0, Some(worker("two"))));
 }
 
 async fn an_ended_job_is_never_the_next(store: StoreSubject) {

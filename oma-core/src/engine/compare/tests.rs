@@ -25,6 +25,7 @@ async fn differences(source: &MemoryDevice, target: &MemoryDevice) -> ExtentSet 
     let comparison = Comparison {
         source: Arc::new(source.read_only()),
         target: Arc::new(target.read_only()),
+        doubt: Doubt::Some,
         config: &config,
         stop: &stop,
     };
@@ -68,7 +69,7 @@ async fn found(source: Arc<dyn BlockDevice>, target: Arc<dyn BlockDevice>) -> Re
     };
     let stop = CancellationToken::new();
     let whole = Extent::between(0, source.info().capacity.bytes()).into_iter().collect();
-    Comparison { source, target, config: &config, stop: &stop }.run(&whole).await
+    Comparison { source, target, doubt: Doubt::Some, config: &config, stop: &stop }.run(&whole).await
 }
 
 /// Two devices of the same data, a few leaves and a part of one.
@@ -220,6 +221,49 @@ async fn l14_hashes_of_other_leaves_than_were_asked_for_prove_nothing() {
     assert_eq!(failed.kind(), ErrorKind::Corrupt);
 }
 
+#[tokio::test]
+async fn a_thousand_extents_are_asked_for_at_once() {
+    let [source, target] = ["s", "t"].map(|name| MemoryDevice::new(name, ByteSize::mib(64)));
+    let scope: ExtentSet = (0..1000).map(|at| Extent::new(at * LEAF, 512).unwrap()).collect();
+    let (config, stop) = (ReplicateConfig::default(), CancellationToken::new());
+    let devices = [source, target].map(|device| (device.clone(), Arc::new(device)));
+    let [(one, source), (other, target)] = devices;
+    let found = Comparison { source, target, doubt: Doubt::Some, config: &config, stop: &stop };
+    let found = found.run(&scope).await.unwrap();
+    // One that was doubted, and the last, whose leaf is not asked for whole.
+    assert_eq!((found.compared.bytes(), found.promised.bytes()), (2 * 512, 998 * 512));
+    assert_eq!([one, other].map(|device| device.calls().statuses), [1, 1]);
+}
+
+/// Both promise that leaves 3 and 4 of five read as zero; the source holds data in one of them.
+#[tokio::test]
+async fn l10_a_promise_that_is_broken_is_told_by_a_sample_and_by_a_comparison_that_looks_at_it() {
+    let capacity = ByteSize::new(5 * LEAF);
+    let [source, target] = ["s", "t"].map(|name| MemoryDevice::new(name, capacity));
+    for device in [&source, &target] {
+        device.write_at(0, sample(0, 3 << 16), Durability::Cached).await.unwrap();
+    }
+    write(&source, 4 * LEAF + 9, b"data").await;
+    let faults = Faults::default();
+    faults.hide(Extent::new(3 * LEAF, 2 * LEAF).unwrap());
+    let source: Arc<dyn BlockDevice> = Arc::new(FaultyDevice::new(Arc::new(source), faults));
+    let (config, stop) = (ReplicateConfig::default(), CancellationToken::new());
+    for (doubt, leaves, is_found) in [
+        (Doubt::All, 0..5, true),
+        (Doubt::Some, 4..5, true),
+        (Doubt::Some, 3..4, false),
+        (Doubt::All, 0..4, false),
+    ] {
+        let scope = Extent::between(leaves.start * LEAF, leaves.end * LEAF).into_iter().collect();
+        let (source, target) = (source.clone(), Arc::new(target.clone()));
+        let found = Comparison { source, target, doubt, config: &config, stop: &stop }.run(&scope).await;
+        let found = found.unwrap();
+        let granule = Extent::new(4 * LEAF, GRANULE).unwrap();
+        assert_eq!(found.broken, is_found.then_some(granule), "{doubt:?} {leaves:?}");
+        assert_eq!(found.differences, found.broken.into_iter().collect());
+    }
+}
+
 /// A source that says hole where data is, in its status and in its hashes.
 #[tokio::test]
 async fn l10_a_source_that_is_not_believed_is_read_to_the_last_byte() {
@@ -232,7 +276,10 @@ async fn l10_a_source_that_is_not_believed_is_read_to_the_last_byte() {
     for (trust_zeroes, expected) in [(false, 0), (true, 3)] {
         let config = ReplicateConfig { trust_zeroes, ..ReplicateConfig::default() };
         let (source, target) = (Arc::new(lies.clone()), Arc::new(target.clone()));
-        let found = Comparison { source, target, config: &config, stop: &stop }.run(&whole).await.unwrap();
+        let found = Comparison { source, target, doubt: Doubt::Some, config: &config, stop: &stop }
+            .run(&whole)
+            .await
+            .unwrap();
         let leaves = found.differences.iter().flat_map(|extent| extent.pieces(LEAF)).count();
         assert_eq!(leaves, expected, "trust_zeroes: {trust_zeroes}");
     }
@@ -253,8 +300,13 @@ async fn l11_a_comparison_that_was_stopped_is_cancelled() {
     let (config, stop) = (ReplicateConfig::default(), CancellationToken::new());
     stop.cancel();
     let scope = Extent::between(0, LEAF).into_iter().collect();
-    let comparison =
-        Comparison { source: Arc::new(source), target: Arc::new(target), config: &config, stop: &stop };
+    let comparison = Comparison {
+        source: Arc::new(source),
+        target: Arc::new(target),
+        doubt: Doubt::Some,
+        config: &config,
+        stop: &stop,
+    };
     assert_eq!(comparison.run(&scope).await.unwrap_err().kind(), ErrorKind::Cancelled);
 }
 
@@ -299,7 +351,7 @@ proptest! {
                 false => Arc::new(Cached { kept: target.clone(), cache: target, hashes, shows_cache: false, short: 0, is_off: false }),
             };
             let (config, stop) = (ReplicateConfig::default(), CancellationToken::new());
-            let found = Comparison { source: Arc::new(source), target, config: &config, stop: &stop }.run(&scope).await.unwrap();
+            let found = Comparison { source: Arc::new(source), target, doubt: Doubt::Some, config: &config, stop: &stop }.run(&scope).await.unwrap();
             prop_assert_eq!(found.differences, expected);
             prop_assert_eq!(found.compared + found.promised, scope.bytes());
             Ok(())

@@ -12,12 +12,24 @@ use crate::{ByteSize, Extent};
 #[derive(Debug)]
 pub(super) struct Ledger {
     entries: VecDeque<Entry>,
+    below_mark: BelowMark,
     /// At most so much data is unrecorded.
     step: u64,
     unrecorded_data: u64,
     durable: u64,
     recorded_mark: u64,
+    mark: u64,
     time_is_up: bool,
+}
+
+/// What is done below the mark and not recorded yet; counted as it comes, because millions of small pieces may wait.
+#[derive(Debug, Default)]
+struct BelowMark {
+    entries: usize,
+    /// Bytes of the work.
+    bytes: u64,
+    /// Bytes that were read.
+    data: u64,
 }
 
 #[derive(Debug)]
@@ -34,10 +46,12 @@ impl Ledger {
     pub(super) const fn new(step: ByteSize, resumed: ByteSize) -> Self {
         Self {
             entries: VecDeque::new(),
+            below_mark: BelowMark { entries: 0, bytes: 0, data: 0 },
             step: step.bytes(),
             unrecorded_data: 0,
             durable: resumed.bytes(),
             recorded_mark: 0,
+            mark: 0,
             time_is_up: false,
         }
     }
@@ -57,11 +71,17 @@ impl Ledger {
         let found = self.entries.binary_search_by_key(&extent.offset(), |entry| entry.extent.offset());
         let index = found.expect("a piece is dispatched before it is done");
         self.entries[index].done = true;
+        while let Some(entry) = self.entries.get(self.below_mark.entries).filter(|entry| entry.done) {
+            self.below_mark.entries += 1;
+            self.below_mark.bytes += entry.bytes;
+            self.below_mark.data += entry.data;
+            self.mark = entry.extent.end();
+        }
     }
 
     /// First byte that is not done.
-    pub(super) fn mark(&self) -> u64 {
-        self.below_mark().last().map_or(self.recorded_mark, |entry| entry.extent.end())
+    pub(super) const fn mark(&self) -> u64 {
+        self.mark
     }
 
     /// The mark of the last record.
@@ -75,8 +95,8 @@ impl Ledger {
     }
 
     /// Bytes of the plan that are in the journal once the mark is recorded.
-    pub(super) fn durable_at_mark(&self) -> ByteSize {
-        ByteSize::new(self.durable + self.below_mark().map(|entry| entry.bytes).sum::<u64>())
+    pub(super) const fn durable_at_mark(&self) -> ByteSize {
+        ByteSize::new(self.durable + self.below_mark.bytes)
     }
 
     /// The journal has waited long enough.
@@ -85,25 +105,22 @@ impl Ledger {
     }
 
     /// Whether to record now: enough data, enough time, or nothing else to do (`stuck`).
-    pub(super) fn is_due(&self, stuck: bool) -> bool {
-        if self.entries.front().is_none_or(|entry| !entry.done) {
-            return false;
-        }
-        stuck || self.time_is_up || self.below_mark().map(|entry| entry.data).sum::<u64>() >= self.step / 2
+    pub(super) const fn is_due(&self, stuck: bool) -> bool {
+        let is_due = stuck || self.time_is_up || self.below_mark.data >= self.step / 2;
+        is_due && self.below_mark.entries > 0
     }
 
-    /// Everything below `mark` is in the journal.
+    /// Everything below `mark`, which was the mark once, is in the journal.
     pub(super) fn recorded(&mut self, mark: u64) {
         while let Some(entry) = self.entries.pop_front_if(|entry| entry.extent.end() <= mark) {
             self.unrecorded_data -= entry.data;
             self.durable += entry.bytes;
+            self.below_mark.entries -= 1;
+            self.below_mark.bytes -= entry.bytes;
+            self.below_mark.data -= entry.data;
         }
         self.recorded_mark = mark;
         self.time_is_up = false;
-    }
-
-    fn below_mark(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().take_while(|entry| entry.done)
     }
 }
 
@@ -163,5 +180,38 @@ mod tests {
         ledger.dispatched(&piece(10, 60, false));
         ledger.done(Extent::new(10, 60).unwrap());
         assert!(ledger.is_due(false));
+    }
+
+    #[test]
+    fn what_was_done_while_a_record_was_made_waits_for_the_next() {
+        let mut ledger = Ledger::new(ByteSize::new(100), ByteSize::new(7));
+        for offset in [0, 10, 20, 30] {
+            ledger.dispatched(&piece(offset, 10, false));
+        }
+        ledger.done(Extent::new(0, 10).unwrap());
+        let mark = ledger.mark();
+        ledger.done(Extent::new(20, 10).unwrap());
+        ledger.done(Extent::new(10, 10).unwrap());
+        ledger.recorded(mark);
+        assert_eq!((ledger.recorded_mark(), ledger.durable()), (10, ByteSize::new(17)));
+        assert_eq!(
+            (ledger.mark(), ledger.durable_at_mark(), ledger.is_due(true)),
+            (30, ByteSize::new(37), true)
+        );
+        ledger.recorded(30);
+        assert!(!ledger.is_due(true), "the last piece is under way");
+        ledger.done(Extent::new(30, 10).unwrap());
+        assert_eq!((ledger.mark(), ledger.durable_at_mark()), (40, ByteSize::new(47)));
+    }
+
+    #[test]
+    fn data_that_is_recorded_waits_for_no_further_record() {
+        let mut ledger = Ledger::new(ByteSize::new(100), ByteSize::ZERO);
+        for (offset, length) in [(0, 60), (60, 10)] {
+            ledger.dispatched(&piece(offset, length, false));
+            ledger.done(Extent::new(offset, length).unwrap());
+            assert_eq!(ledger.is_due(false), length == 60);
+            ledger.recorded(ledger.mark());
+        }
     }
 }

@@ -188,10 +188,6 @@ impl<'m> Mover<'m> {
                     zeroes.push(run.extent);
                 } else {
                     let write = Instant::now();
-                    // A read may have taken long: nothing is written for whoever gave up meanwhile.
-                    if self.stop.is_cancelled() {
-                        return Err(self.copier.stopped());
-                    }
                     self.write(run.extent, slice(&data, *part, run.extent)).await?;
                     moved.stages.add(Stage::Write, write.elapsed());
                     moved.written += run.extent.length();
@@ -210,6 +206,11 @@ impl<'m> Mover<'m> {
         }
     }
 
+    /// Whoever was asked before may have taken long: nothing is written for one that gave up meanwhile.
+    fn check_stop(&self) -> Result<()> {
+        if self.stop.is_cancelled() { Err(self.copier.stopped()) } else { Ok(()) }
+    }
+
     async fn read(&self, extent: Extent) -> Result<BytesMut> {
         let buffer = || self.buffers().take(index(extent.length()));
         let call = || self.copier.source.read_at(extent.offset(), buffer());
@@ -217,6 +218,7 @@ impl<'m> Mover<'m> {
     }
 
     async fn write(&self, extent: Extent, data: Bytes) -> Result<()> {
+        self.check_stop()?;
         let call = || self.copier.target.write_at(extent.offset(), data.clone(), Durability::Cached);
         retry(&self.copier.config.retry, &self.stop, call).await
     }
@@ -231,6 +233,7 @@ impl<'m> Mover<'m> {
         for extent in extents {
             let ask = || self.known_zero.missing(&**target, *extent);
             for missing in retry(&config.retry, &self.stop, ask).await? {
+                self.check_stop()?;
                 let call = || target.write_zeroes(missing, *zeroing, Durability::Cached);
                 retry(&config.retry, &self.stop, call).await?;
             }

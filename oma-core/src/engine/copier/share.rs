@@ -1,5 +1,6 @@
 //! What needs no copy, because the file system of both files lets the target share its blocks (reflink).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,9 +23,9 @@ const BLOCK: u64 = 64 << 10;
 impl Copier<'_> {
     /// Shares what can be shared; answers the work that is left. Nothing is noted in the journal: after a crash it is shared once
     /// more.
-    pub(super) async fn share(&self, counters: &mut Counters) -> Result<ExtentSet> {
+    pub(super) async fn share(&self, counters: &mut Counters) -> Result<Cow<'_, ExtentSet>> {
         if !self.may_share() {
-            return Ok(self.work.clone());
+            return Ok(Cow::Borrowed(self.work));
         }
         let cut = Cut { size: AT_ONCE, gap: ByteSize::ZERO, trust_zeroes: true };
         let mut planned = std::pin::pin!(pieces(Arc::clone(&self.source), self.work, cut, self.config.retry));
@@ -47,7 +48,11 @@ impl Copier<'_> {
             counters.progress.done += ByteSize::new(piece.extent.length());
             self.progress.event(Event::Copied { disk: self.key, progress: counters.progress });
         }
-        Ok(self.work.difference(&shared))
+        Ok(if shared.is_empty() {
+            Cow::Borrowed(self.work)
+        } else {
+            Cow::Owned(self.work.difference(&shared))
+        })
     }
 
     /// Not when every byte shall be read, or space be the target's own.

@@ -1,5 +1,6 @@
 mod local;
 mod share;
+mod stopped;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use proptest::prelude::*;
+use tokio::sync::Notify;
 
 use super::*;
 use crate::Retry;
@@ -24,6 +26,20 @@ struct CheckingJournal {
     target: MemoryDevice,
     finished: Mutex<ExtentSet>,
     entries: Mutex<Vec<u64>>,
+    recorded: Notify,
+}
+
+impl CheckingJournal {
+    /// Waits until so much is finished.
+    async fn holds(&self, bytes: ByteSize) {
+        loop {
+            let recorded = self.recorded.notified();
+            if self.finished.lock().unwrap().bytes() >= bytes {
+                return;
+            }
+            recorded.await;
+        }
+    }
 }
 
 #[async_trait]
@@ -35,6 +51,7 @@ impl Recorder for CheckingJournal {
         assert!(volatile.is_empty(), "{volatile:?} would be lost with the power");
         self.finished.lock().unwrap().insert(finished);
         self.entries.lock().unwrap().push(durable.bytes());
+        self.recorded.notify_waiters();
         Ok(())
     }
 }
@@ -63,6 +80,7 @@ impl World {
                 target: target.clone(),
                 finished: Mutex::default(),
                 entries: Mutex::default(),
+                recorded: Notify::new(),
             },
             source,
             target,
@@ -88,6 +106,14 @@ impl World {
 
     /// Copies what the journal does not have yet.
     async fn run(&self) -> (Result<()>, Counters) {
+        self.with_copier(async |copier| {
+            let mut counters = Counters::default();
+            (copier.run(&mut counters).await, counters)
+        })
+        .await
+    }
+
+    async fn with_copier<T>(&self, act: impl AsyncFnOnce(&Copier<'_>) -> T) -> T {
         let whole: ExtentSet = Extent::between(0, CAPACITY).into_iter().collect();
         let work = whole.difference(&self.journal.finished.lock().unwrap());
         let resumed = ByteSize::new(CAPACITY - work.bytes().bytes());
@@ -106,8 +132,7 @@ impl World {
             progress: &Silent,
             stop: &self.stop,
         };
-        let mut counters = Counters::default();
-        (copier.run(&mut counters).await, counters)
+        act(&copier).await
     }
 
     fn device(&self, device: MemoryDevice) -> Arc<dyn BlockDevice> {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{CopyRequest, Resume};
-use crate::engine::compare::Comparison;
+use crate::engine::compare::{Comparison, Doubt};
 use crate::engine::config::ReplicateConfig;
 use crate::engine::retry::retry;
 use crate::engine::verify::{fresh_seed, leaves};
-use crate::engine::zeroes::zeroes;
+use crate::engine::zeroes::{windows, zeroes};
 use crate::record::{CopyBasis, CopyEntry, SampleSize};
 use crate::traits::BlockDevice;
 use crate::tree::LeafHash;
@@ -17,8 +17,6 @@ use crate::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result};
 
 /// So many leaves of what is finished are compared before a copy goes on.
 const SAMPLE: u64 = 128;
-/// Status is asked for at most this much at once.
-const WINDOW: u64 = 1 << 30;
 
 /// Where a run begins.
 #[derive(Debug)]
@@ -81,7 +79,7 @@ fn basis(request: &CopyRequest, resume: &Resume) -> CopyBasis {
 
 fn of_another_copy(request: &CopyRequest, difference: &str) -> Error {
     Error::new(ErrorKind::Conflict, "go on with the copy to", &request.target.info().identity).because(format!(
-        "its journal is of another one: {difference}; name what it is of, or remove the journal to copy all again, to a target that is not blank any more"
+        "its journal is of another one: {difference}; name what it is of, or remove the journal to copy all again, over what the target holds (`oma copy --overwrite`, without --blank)"
     ))
 }
 
@@ -97,13 +95,13 @@ async fn still_holds(
     let data = with_data(source, finished, config, stop).await?;
     let scope = sample(&data, fresh_seed());
     let (source, target) = (Arc::clone(source), Arc::clone(&request.target));
-    let found = Comparison { source, target, config, stop }.run(&scope).await?;
+    let found = Comparison { source, target, doubt: Doubt::All, config, stop }.run(&scope).await?;
     match found.differences.iter().next() {
         None => Ok(()),
         Some(first) => Err(Error::new(ErrorKind::Mismatch, "go on with the copy to", &request.target.info().identity)
             .because(format!(
                 "{first} is not what the source has, though the journal tells that it was copied: one of both was written \
-                 since, or replaced; remove the journal to copy all again, to a target that is not blank any more"
+                 since, or replaced; remove the journal to copy all again, over what the target holds (`oma copy --overwrite`, without --blank)"
             ))),
     }
 }
@@ -119,7 +117,7 @@ async fn with_data(
         return Ok(extents.clone());
     }
     let mut holes = ExtentSet::new();
-    for window in extents.iter().flat_map(|extent| extent.pieces(WINDOW)) {
+    for window in windows(extents).filter_map(|window| window.span()) {
         holes.extend(retry(&config.retry, stop, || zeroes(&**source, window)).await?.iter());
     }
     Ok(extents.difference(&holes))
@@ -144,7 +142,18 @@ fn sample(extents: &ExtentSet, seed: u64) -> ExtentSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::MemoryDevice;
     use proptest::prelude::*;
+
+    #[tokio::test]
+    async fn a_thousand_finished_extents_are_asked_for_at_once() {
+        let device = MemoryDevice::new("disk", ByteSize::mib(64));
+        let extents: ExtentSet = (0..1000).map(|at| Extent::new(at << 16, 512).unwrap()).collect();
+        let source: Arc<dyn BlockDevice> = Arc::new(device.clone());
+        let (config, stop) = (ReplicateConfig::default(), CancellationToken::new());
+        assert!(with_data(&source, &extents, &config, &stop).await.unwrap().is_empty());
+        assert_eq!(device.calls().statuses, 1);
+    }
 
     proptest! {
         #[test]

@@ -15,12 +15,17 @@ pub struct KeepPoints {
 }
 
 impl KeepPoints {
+    /// So many of the newest ready ones stay in any case.
+    pub(super) fn least(&self) -> u32 {
+        self.last.unwrap_or(1).max(1)
+    }
+
     /// Those of `points`, newest first, that need not be kept at `now`, oldest first.
     pub(super) fn needless<'p>(&self, points: &'p [RecoveryPoint], now: Timestamp) -> Vec<&'p RecoveryPoint> {
         if self.last.is_none() && self.younger_than.is_none() {
             return Vec::new();
         }
-        let last = self.last.map_or(1, |last| usize::try_from(last.max(1)).unwrap_or(usize::MAX));
+        let last = usize::try_from(self.least()).unwrap_or(usize::MAX);
         let is_young = |point: &&RecoveryPoint| {
             self.younger_than.is_some_and(|limit| point.created_at.after(limit) > now)
         };

@@ -1,29 +1,32 @@
 use std::sync::Arc;
 
-use futures_util::TryStreamExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Clock as _;
+use crate::engine::compare::{Comparison, Doubt};
 use crate::engine::config::ReplicateConfig;
 use crate::engine::keeper::LeaseKeeper;
 use crate::engine::services::Services;
+use crate::engine::verify::mismatch;
 use crate::engine::volumes::VolumeService;
 use crate::record::{DiskRecord, JobEnd, JobSpec, Lease, RecoveryPoint};
-use crate::state::{PointStatus, ReplicationType};
-use crate::traits::{Access, BlockDevice, Snapshot};
-use crate::{Error, ErrorKind, JobId, RecoveryPointId, Result, SystemClock, WorkerId};
+use crate::state::{JobKind, PointStatus};
+use crate::traits::{Access, BlockDevice, Snapshots};
+use crate::{Error, ErrorKind, Extent, JobId, RecoveryPointId, Result, SystemClock, WorkerId};
 
 /// Gives every volume of a VM the content that it had at a recovery point.
 ///
 /// It takes a job of its own, so no replication runs meanwhile, and ends it as `cancelled`: no epoch comes of it. Each volume
 /// begins a new generation before it is touched, so no change id of before matches (L09): the next replication compares
-/// hashes and copies what differs. When a volume cannot be reverted, or the process dies, the volumes are recorded as
-/// inconsistent; revert again, or replicate.
+/// hashes and copies what differs. When a volume cannot be reverted, the volumes are recorded as inconsistent; revert again, or
+/// replicate. When the process dies, the job stays: revert again, to this point or another one, which takes it over, or cancel
+/// it.
 ///
 /// # Errors
-/// `NotFound`; `Conflict` when it is not ready, a job of the VM is live, the VM's state forbids it (L07), the VM got a disk
-/// since that the point does not know, or a disk has another volume meanwhile; `Busy` while a volume is open; `PermissionDenied` when volume or snapshot are not ours.
+/// `NotFound`; `Conflict` when it is not ready, another job of the VM is live, the VM's state forbids it (L07), the VM got a
+/// disk since that the point does not know, or a disk has another volume meanwhile; `Busy` while a volume is open, or another
+/// worker reverts; `Mismatch` when a volume that was reverted by a copy differs from its snapshot; `PermissionDenied` when volume or snapshot are not ours; `Fenced` when another worker took it over.
 pub async fn revert(
     services: &Services,
     worker: &WorkerId,
@@ -36,17 +39,15 @@ pub async fn revert(
         return Err(refused(id, format!("it is {}, not ready", point.status)));
     }
     check_whole(services, &point).await?;
-    let mut disks: Vec<_> = point.volumes.iter().map(|volume| volume.key().clone()).collect();
-    disks.sort();
-    let job = JobId::mint(SystemClock.now());
-    let spec = JobSpec::new(job.clone(), point.context.clone(), ReplicationType::Initial, disks);
-    services.jobs.insert(spec).await?;
-    let asked = Instant::now();
-    let lease = services.jobs.claim(&job, worker, config.lease).await?;
+    let (lease, asked) = take_job(services, worker, config, &point).await?;
     let stop = CancellationToken::new();
     let keeper =
         LeaseKeeper::start(Arc::clone(&services.jobs), lease.clone(), config.lease, asked, stop.clone());
-    let reverted = revert_all(services, &lease, &point, &stop).await;
+    let mut reverted = revert_all(services, &lease, config, &point, &stop).await;
+    if keeper.is_lost() {
+        let fenced = |error| Error::new(ErrorKind::Fenced, "revert to recovery point", id).with_source(error);
+        reverted = reverted.map_err(fenced);
+    }
     drop(keeper);
     let end = match &reverted {
         Ok(()) => JobEnd::Cancelled(format!("went back to epoch {} by recovery point {id}", point.epoch)),
@@ -56,6 +57,33 @@ pub async fn revert(
     reverted?;
     ended?;
     Ok(point)
+}
+
+/// The job of this revert, and when its lease was asked for. One that was interrupted is taken over, to whichever point it was
+/// to go: every volume is written anew. Nobody else drives such a job, and while it is live no ready point is condemned.
+async fn take_job(
+    services: &Services,
+    worker: &WorkerId,
+    config: &ReplicateConfig,
+    point: &RecoveryPoint,
+) -> Result<(Lease, Instant)> {
+    let mut disks: Vec<_> = point.volumes.iter().map(|volume| volume.key().clone()).collect();
+    disks.sort();
+    let live = services.jobs.live(&point.context).await?;
+    if let Some(mut left) = live.filter(|live| live.kind == JobKind::Revert) {
+        let asked = Instant::now();
+        let lease = services.jobs.claim(&left.id, worker, config.lease).await?;
+        left.disks.sort();
+        if left.disks == disks {
+            return Ok((lease, asked));
+        }
+        let end = JobEnd::Cancelled(format!("a revert to recovery point {} took its place", point.id));
+        services.jobs.end(&lease, end).await?;
+    }
+    let job = JobId::mint(SystemClock.now());
+    services.jobs.insert(JobSpec::revert(job.clone(), point.context.clone(), disks)).await?;
+    let asked = Instant::now();
+    Ok((services.jobs.claim(&job, worker, config.lease).await?, asked))
 }
 
 fn refused(id: &RecoveryPointId, reason: String) -> Error {
@@ -76,24 +104,35 @@ async fn check_whole(services: &Services, point: &RecoveryPoint) -> Result<()> {
 }
 
 /// All volumes lose their generation before the first is touched: a crash in between leaves none that is believed. Nothing is
-/// touched before everything was looked at that could stand in the way.
+/// touched before everything was looked at that could stand in the way, and nothing is recorded as held that was not compared.
 async fn revert_all(
     services: &Services,
     lease: &Lease,
+    config: &ReplicateConfig,
     point: &RecoveryPoint,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let _kept = check_possible(services, point).await?;
+    let kept = check_possible(services, point).await?;
     let service = VolumeService::new(services, lease);
     for volume in &point.volumes {
         service.end_content(&volume.snapshot).await?;
     }
     let mut stamps = Vec::new();
-    for volume in &point.volumes {
+    for (volume, frozen) in point.volumes.iter().zip(kept) {
         if stop.is_cancelled() {
             return Err(Error::new(ErrorKind::Fenced, "revert to recovery point", &point.id));
         }
         let record = service.revert(&volume.snapshot).await?;
+        // A snapshot that shares blocks is gone back to by sharing them again: there is nothing that could differ.
+        if services.backend.capabilities().snapshots == Snapshots::ByCopy {
+            let target = service.open(record.clone(), &volume.snapshot.tag.disk).await?;
+            let whole = Extent::between(0, frozen.info().capacity.bytes()).into_iter().collect();
+            let found =
+                Comparison { source: frozen, target, doubt: Doubt::Some, config, stop }.run(&whole).await?;
+            if !found.differences.is_empty() {
+                return Err(mismatch(volume.key(), &found.differences));
+            }
+        }
         stamps.push((record.id.clone(), services.backend.content_stamp(&record.id).await?));
     }
     services.points.reverted_to(lease, &point.id, &stamps).await
@@ -120,11 +159,6 @@ async fn check_possible(services: &Services, point: &RecoveryPoint) -> Result<Ve
                 format!("volume {id} is gone, or is not of disk {disk} any more"),
             ));
         };
-        let found: Vec<Snapshot> = services.backend.snapshots(id).try_collect().await?;
-        if !found.iter().any(|snapshot| snapshot.spec == volume.snapshot) {
-            return Err(Error::new(ErrorKind::NotFound, "revert to recovery point", &point.id)
-                .because(format!("its snapshot of volume {id} is gone")));
-        }
         kept.push(services.backend.open_snapshot(&volume.snapshot).await?);
         match services.backend.open(id, &tag, Access::ReadWrite).await {
             // One that is not attached is open nowhere.

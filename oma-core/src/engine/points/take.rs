@@ -28,7 +28,7 @@ pub(crate) async fn take(
         let freeze = retry(config, stop, || services.backend.snapshot(&volume.snapshot));
         tokio::select! {
             made = freeze => made?,
-            // A copy may take long. It goes on to its end or to that of the process, and is swept as unfinished.
+            // A copy may take long. A backend ends one that nobody waits for; whatever it leaves is swept as unfinished.
             () = stop.cancelled() => {
                 let stopped = Error::new(ErrorKind::Cancelled, "snapshot volume", &volume.snapshot.volume);
                 return Err(stopped.because("the run was stopped"));

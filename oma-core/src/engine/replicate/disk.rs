@@ -24,6 +24,8 @@ pub(super) struct RunDisk {
     pub(super) counters: Counters,
     pub(super) copy_time: Duration,
     pub(super) verified: Option<ByteSize>,
+    /// What of it both sides only promise to be zero.
+    pub(super) promised_zero: Option<ByteSize>,
     pub(super) error: Option<String>,
     /// This run has marked the volume as in mid-epoch.
     pub(super) marked: bool,
@@ -43,6 +45,7 @@ impl RunDisk {
             counters: Counters::default(),
             copy_time: Duration::ZERO,
             verified: None,
+            promised_zero: None,
             error: None,
             marked: false,
             stamp: None,
@@ -84,6 +87,7 @@ impl RunDisk {
             volume: record.id.clone(),
             generation: record.generation,
             change_id: self.point.change_id.clone(),
+            capacity: self.point.capacity,
             stamp: self.stamp.clone(),
             extents: self.counters.pieces,
             bytes_transferred: self.counters.progress.written + self.counters.shared + plan.resumed,
@@ -92,10 +96,9 @@ impl RunDisk {
     }
 
     pub(super) fn into_report(self, committed: bool) -> DiskReport {
-        let outside = self
-            .plan
-            .as_ref()
-            .map_or(0, |plan| self.point.capacity.bytes().saturating_sub(plan.scope.bytes().bytes()));
+        let outside =
+            |plan: &DiskPlan| self.point.capacity.bytes().saturating_sub(plan.scope.bytes().bytes());
+        let unchanged = ByteSize::new(self.plan.as_ref().map_or(0, outside));
         DiskReport {
             mode: self.mode(),
             volume: self.volume.map(|volume| volume.record.id),
@@ -104,11 +107,14 @@ impl RunDisk {
             bytes_written: self.counters.progress.written,
             bytes_shared: self.counters.shared,
             bytes_zero: self.counters.zero,
-            bytes_skipped: self.counters.zero_promised + ByteSize::new(outside),
+            bytes_skipped: self.counters.zero_promised + unchanged,
+            bytes_unchanged: unchanged,
             bytes_resumed: self.plan.as_ref().map_or(ByteSize::ZERO, |plan| plan.resumed),
             bytes_equal: self.plan.as_ref().map_or(ByteSize::ZERO, |plan| plan.equal),
             bytes_recopied: self.plan.map_or(ByteSize::ZERO, |plan| plan.recopied),
+            bytes_hashed: self.counters.hashed,
             bytes_verified: self.verified,
+            bytes_promised_zero: self.promised_zero,
             change_id: committed.then_some(self.point.change_id),
             key: self.point.key,
             duration: self.copy_time,

@@ -20,8 +20,8 @@ use super::report::{Outcome, Report};
 use super::retry::retry;
 use super::services::Services;
 use crate::Clock as _;
-use crate::record::{JobEnd, JobSpec, Lease, ReplicationJob, SourceVm, VmContext};
-use crate::state::{JobEvent, ReplicationType};
+use crate::record::{JobEnd, JobSpec, Lease, ReplicationJob, VmContext};
+use crate::state::{JobEvent, JobKind, ReplicationType};
 use crate::{DiskKey, DiskRef, Error, ErrorKind, JobId, Result, SystemClock, WorkerId};
 
 /// Replicates VMs, one job at a time per VM.
@@ -54,7 +54,8 @@ impl Replicator {
     ///
     /// # Errors
     /// An error is an answer when no job could be recorded or claimed: `NotFound` or `Unavailable` for the source,
-    /// `Conflict` when the VM has a live job with other disks, `Busy` when another worker drives it. `Fenced` when
+    /// `Conflict` when the VM has a live job with other disks or one that reverts: nothing is recorded of the disks then. `Busy` when
+    /// another worker drives it. `Fenced` when
     /// another worker took the job over meanwhile. Everything later is an [`Outcome`] of the report.
     pub async fn run(
         &self,
@@ -65,8 +66,13 @@ impl Replicator {
         let begun = Instant::now();
         let stop = stop.child_token();
         let vm = retry(&self.config.retry, &stop, || self.services.source.discover(&request.vm)).await?;
+        let keys = sorted(vm.disks.iter().map(|disk| disk.key.clone()).collect());
+        // Before anything is recorded: disks that a live job forbids would be listed for ever.
+        if let Some(known) = self.services.inventory.by_identity(&vm.identity).await? {
+            self.live_job(&known, &keys).await?;
+        }
         let context = self.services.inventory.record(&vm).await?;
-        let (job, resumed) = self.find_or_record_job(&vm, &context).await?;
+        let (job, resumed) = self.find_or_record_job(&context, keys).await?;
         progress.event(Event::Job { job: &job, resumed });
         let jobs = &self.services.jobs;
         let mut asked = tokio::time::Instant::now();
@@ -106,27 +112,41 @@ impl Replicator {
     }
 
     /// The VM's live job, or a new one.
-    async fn find_or_record_job(&self, vm: &SourceVm, context: &VmContext) -> Result<(ReplicationJob, bool)> {
-        let mut keys: Vec<DiskKey> = vm.disks.iter().map(|disk| disk.key.clone()).collect();
-        keys.sort();
-        if let Some(job) = self.services.jobs.live(&context.id).await? {
-            let mut has = job.disks.clone();
-            has.sort();
-            if has == keys {
-                return Ok((job, true));
-            }
-            let list = |keys: &[DiskKey]| keys.iter().map(DiskKey::as_str).collect::<Vec<_>>().join(", ");
-            return Err(Error::new(ErrorKind::Conflict, "replicate", &context.path).because(format!(
-                "its job {} has the disks {} and has not ended, and now {} were asked for; \
-                 name the same disks to continue it, or cancel it first",
-                job.id,
-                list(&has),
-                list(&keys)
-            )));
+    async fn find_or_record_job(
+        &self,
+        context: &VmContext,
+        keys: Vec<DiskKey>,
+    ) -> Result<(ReplicationJob, bool)> {
+        if let Some(job) = self.live_job(context, &keys).await? {
+            return Ok((job, true));
         }
         let replication_type = self.expected_type(context, &keys).await?;
         let spec = JobSpec::new(JobId::mint(SystemClock.now()), context.id.clone(), replication_type, keys);
         Ok((self.services.jobs.insert(spec).await?, false))
+    }
+
+    /// The VM's live job, which must be of these disks, in order.
+    async fn live_job(&self, context: &VmContext, keys: &[DiskKey]) -> Result<Option<ReplicationJob>> {
+        let Some(job) = self.services.jobs.live(&context.id).await? else { return Ok(None) };
+        if job.kind == JobKind::Revert {
+            return Err(Error::new(ErrorKind::Conflict, "replicate", &context.path).because(format!(
+                "its job {} goes back to a recovery point and has not ended; \
+                 revert again, to that point or another one, or cancel it first",
+                job.id
+            )));
+        }
+        let has = sorted(job.disks.clone());
+        if has == keys {
+            return Ok(Some(job));
+        }
+        let list = |keys: &[DiskKey]| keys.iter().map(DiskKey::as_str).collect::<Vec<_>>().join(", ");
+        Err(Error::new(ErrorKind::Conflict, "replicate", &context.path).because(format!(
+            "its job {} has the disks {} and has not ended, and now {} were asked for; \
+             name the same disks to continue it, or cancel it first",
+            job.id,
+            list(&has),
+            list(keys)
+        )))
     }
 
     /// `incremental` when every disk has a change id that its volume still matches.
@@ -163,9 +183,16 @@ impl Replicator {
     }
 }
 
-/// A step of a job: the event that moves the job when the step begins, and what it does. Each may run twice.
+fn sorted(mut keys: Vec<DiskKey>) -> Vec<DiskKey> {
+    keys.sort();
+    keys
+}
+
+/// A step of a job: the event that moves the job when the step begins, and what it does. Each may run twice. One that was not
+/// asked for has nothing to do, and is not told of.
 struct Step {
     name: &'static str,
+    asked: fn(&ReplicateRequest) -> bool,
     enter: Option<JobEvent>,
     run: for<'a, 'r> fn(&'a mut Run<'r>) -> futures_util::future::BoxFuture<'a, Result<()>>,
 }

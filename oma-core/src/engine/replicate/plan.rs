@@ -25,7 +25,7 @@ pub(super) struct Facts<'a> {
     pub(super) base: Option<CommittedChange>,
     /// What the source says has changed since `base`.
     pub(super) changes: Option<Changes>,
-    /// What the volume was made larger by since `base`: nothing of it was ever copied.
+    /// What the volume was made larger by just now: nothing of it was ever copied.
     pub(super) grown: Option<Extent>,
     /// What earlier runs left.
     pub(super) journal: Option<JournalEntry>,
@@ -99,7 +99,7 @@ pub(super) fn carries_over(
         && (journal.content == point.content || point.change_id.continues(&journal.change_id))
 }
 
-/// Decides. When in doubt, everything is copied (L09).
+/// Decides. When in doubt, the whole disk is covered (L09): what of it is equal already, a comparison finds.
 pub(super) fn decide(facts: &Facts<'_>) -> DiskPlan {
     let (base, changes, mut note) = base_and_changes(facts);
     let basis = JournalBasis {
@@ -254,8 +254,8 @@ fn base_and_changes(facts: &Facts<'_>) -> (Option<ChangeId>, ExtentSet, Option<S
         });
         let reason = match journal.map(|journal| &journal.basis.base) {
             Some(Some(begun)) if *begun == base.change_id => None,
-            Some(None) => Some("a full copy of it was not finished: it is copied in full"),
-            _ => Some("the journal of its unfinished copy is lost: it is copied in full"),
+            Some(None) => Some("a full copy of it was not finished: the whole disk is covered"),
+            _ => Some("the journal of its unfinished copy is lost: the whole disk is covered"),
         };
         if let Some(reason) = reason {
             return full(Some(reason.to_owned()));
@@ -263,17 +263,26 @@ fn base_and_changes(facts: &Facts<'_>) -> (Option<ChangeId>, ExtentSet, Option<S
     }
     if !facts.point.change_id.continues(&base.change_id) {
         return full(Some(format!(
-            "its change id {} does not continue {}: tracking was reset, so it is copied in full",
+            "its change id {} does not continue {}: tracking was reset, so the whole disk is covered",
             facts.point.change_id, base.change_id
         )));
     }
     match changes {
         Changes::Since(extents) => {
             let mut changes = extents.clone();
-            changes.extend(facts.grown);
+            changes.extend(grown(facts, base));
             (Some(base.change_id.clone()), changes, None)
         }
-        Changes::Unknown(reason) => full(Some(format!("copied in full: {reason}"))),
+        Changes::Unknown(reason) => full(Some(format!("the whole disk is covered: {reason}"))),
+    }
+}
+
+/// What the disk has grown by since its last epoch: nothing of it was ever copied, and the source need not tell of it. Where
+/// the size of then was not recorded, that of the volume stands for it, which may have been rounded up.
+fn grown(facts: &Facts<'_>, base: &CommittedChange) -> Option<Extent> {
+    match base.capacity {
+        Some(then) => Extent::between(then.bytes(), facts.point.capacity.bytes()),
+        None => facts.grown,
     }
 }
 

@@ -3,8 +3,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::sample;
-use crate::engine::compare::Comparison;
+use crate::engine::compare::{Comparison, Doubt};
 use crate::engine::config::ReplicateConfig;
+use crate::engine::tally::Tally;
 use crate::record::{DiskVerification, VerificationScope, VolumeRecord};
 use crate::traits::{BlockDevice, PointDisk};
 use crate::{ByteSize, Clock as _, Extent, ExtentSet, Result, SystemClock};
@@ -21,13 +22,14 @@ pub(in crate::engine) struct DiskPair<'a> {
 }
 
 impl DiskPair<'_> {
-    /// Compares as much as the scope says.
+    /// Compares as much as the scope says. Answers too where a promise of zeroes was found broken.
     pub(in crate::engine) async fn verify(
         self,
         scope: &VerificationScope,
         config: &ReplicateConfig,
+        tally: &mut Tally<'_>,
         stop: &CancellationToken,
-    ) -> Result<DiskVerification> {
+    ) -> Result<(DiskVerification, Option<Extent>)> {
         let begun = SystemClock.now();
         let capacity = self.point.capacity;
         let whole: ExtentSet = Extent::between(0, capacity.bytes()).into_iter().collect();
@@ -38,12 +40,17 @@ impl DiskPair<'_> {
         };
         let held: ExtentSet = Extent::between(0, self.target.info().capacity.bytes()).into_iter().collect();
         let Self { point, volume, source, target, .. } = self;
-        let comparison = Comparison { source, target, config, stop };
-        let mut found = comparison.run(&wanted.intersection(&held)).await?;
+        // Few leaves are looked at, so what is there is looked at.
+        let doubt = match scope {
+            VerificationScope::Sample { .. } => Doubt::All,
+            VerificationScope::Full | VerificationScope::Changed => Doubt::Some,
+        };
+        let comparison = Comparison { source, target, doubt, config, stop };
+        let mut found = comparison.run_told(&wanted.intersection(&held), tally).await?;
         // What the source has beyond the volume's end differs, whatever it holds.
         found.differences.extend(wanted.difference(&held).iter());
         let roots = found.roots.filter(|_| wanted == whole && found.compared + found.promised == capacity);
-        Ok(DiskVerification {
+        let verification = DiskVerification {
             key: point.key.clone(),
             volume: volume.id.clone(),
             generation: volume.generation,
@@ -58,7 +65,8 @@ impl DiskPair<'_> {
             differences: found.differences,
             begun,
             ended: SystemClock.now(),
-        })
+        };
+        Ok((verification, found.broken))
     }
 }
 
@@ -101,7 +109,9 @@ mod tests {
             changed: &ExtentSet::new(),
         };
         let stop = CancellationToken::new();
-        let found = pair.verify(&VerificationScope::Full, &ReplicateConfig::default(), &stop).await.unwrap();
+        let config = ReplicateConfig::default();
+        let (found, _) =
+            pair.verify(&VerificationScope::Full, &config, &mut Tally::silent(), &stop).await.unwrap();
         let beyond: ExtentSet = Extent::between(small.bytes(), large.bytes()).into_iter().collect();
         assert_eq!((found.differences, found.source_root), (beyond, None));
     }

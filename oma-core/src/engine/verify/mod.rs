@@ -7,8 +7,10 @@ mod sample;
 use tokio_util::sync::CancellationToken;
 
 use super::config::{ReplicateConfig, VerifyLevel};
+use super::progress::Progress;
 use super::retry::retry;
 use super::services::Services;
+use super::tally::Tally;
 use crate::Clock as _;
 use crate::record::{
     DiskRecord, DiskVerification, VerificationReport, VerificationScope, VolumeContent, VolumeTag,
@@ -36,6 +38,7 @@ pub(super) fn scope(level: VerifyLevel) -> Option<VerificationScope> {
 }
 
 /// Compares every disk of a source with its volume, whole or by a sample (L14). Nothing is changed, and nothing recorded.
+/// [`Event::Compared`](super::Event::Compared) tells how far it is.
 ///
 /// A source that has moved on since the last epoch differs, rightly.
 ///
@@ -47,6 +50,7 @@ pub async fn verify(
     config: &ReplicateConfig,
     vm: &VmPath,
     level: VerifyLevel,
+    progress: &dyn Progress,
     stop: &CancellationToken,
 ) -> Result<SealedReport> {
     let scope = match scope(level) {
@@ -64,7 +68,7 @@ pub async fn verify(
     let records = services.inventory.disks(&context.id).await?;
     let job = JobId::mint(begun);
     let point = retry(&config.retry, stop, || services.source.freeze(vm, &job)).await?;
-    let look = Look { services, config, point: &point, records: &records, scope: &scope, stop };
+    let look = Look { services, config, point: &point, records: &records, scope: &scope, progress, stop };
     let found = look.all().await;
     let released = services.source.release(&point.id).await;
     let (disks, epochs): (Vec<_>, Vec<_>) = found?.into_iter().unzip();
@@ -94,6 +98,7 @@ struct Look<'a> {
     point: &'a PointInTime,
     records: &'a [DiskRecord],
     scope: &'a VerificationScope,
+    progress: &'a dyn Progress,
     stop: &'a CancellationToken,
 }
 
@@ -122,7 +127,9 @@ impl Look<'_> {
         let target = services.backend.open(&volume.id, &tag, Access::ReadOnly).await?;
         let source = retry(&config.retry, stop, || services.source.open(&self.point.id, &point.key)).await?;
         let pair = DiskPair { point, volume: &volume, source, target, changed: &ExtentSet::new() };
-        let found = pair.verify(self.scope, config, stop).await?;
+        let mut tally = Tally::new(&point.key, self.progress);
+        // The report names it as what it is, a difference.
+        let (found, _) = pair.verify(self.scope, config, &mut tally, stop).await?;
         let epoch = match volume.content {
             VolumeContent::Epoch(epoch) => Some(epoch),
             VolumeContent::Blank | VolumeContent::Inconsistent => None,

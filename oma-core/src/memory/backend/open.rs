@@ -46,8 +46,9 @@ impl Drop for Lock {
 /// An open volume or snapshot holds its lock as long as it lives.
 #[derive(Debug)]
 pub(super) struct OpenVolume {
-    pub(super) device: FaultyDevice,
+    // Goes first: whoever waits until the device is gone finds the volume closed.
     pub(super) _lock: Lock,
+    pub(super) device: FaultyDevice,
 }
 
 #[async_trait]

@@ -126,6 +126,7 @@ impl State {
             generation: part.generation,
             endpoint: endpoint.clone(),
             epoch: job.epoch,
+            capacity: Some(part.capacity),
         });
         if let Some(volume) = self.volumes.get_mut(&part.volume) {
             volume.content = VolumeContent::Epoch(job.epoch);

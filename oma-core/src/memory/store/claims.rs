@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use super::error::Refusal;
 use super::{Job, State};
 use crate::record::{ClaimLimits, ClaimRequest, JobEnd, Lease, ReplicationJob, RetryPolicy};
+use crate::state::JobKind;
 use crate::{JobId, Timestamp, WorkerId};
 
 impl State {
@@ -13,7 +14,8 @@ impl State {
         request: &ClaimRequest,
         now: Timestamp,
     ) -> Result<Option<Lease>, Refusal> {
-        let mut due: Vec<_> = self.jobs.values().filter(|job| job.is_due(now)).collect();
+        let is_candidate = |job: &&Job| job.is_due(now) && job.record.kind == JobKind::Replicate;
+        let mut due: Vec<_> = self.jobs.values().filter(is_candidate).collect();
         due.sort_by_key(|job| (Reverse(job.record.priority), job.seq));
         let due: Vec<JobId> = due.into_iter().map(|job| job.record.id.clone()).collect();
         for id in due {

@@ -125,6 +125,7 @@ impl State {
         let record = ReplicationJob {
             id: spec.id.clone(),
             context: spec.context,
+            kind: spec.kind,
             replication_type: spec.replication_type,
             status: JobStatus::Initializing,
             epoch,
@@ -226,6 +227,7 @@ impl ReplicationJob {
     /// Whether it was made from this spec, whose disks are in order.
     fn is_of(&self, spec: &JobSpec) -> bool {
         self.context == spec.context
+            && self.kind == spec.kind
             && self.replication_type == spec.replication_type
             && self.disks == spec.disks
             && self.priority == spec.priority

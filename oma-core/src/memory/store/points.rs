@@ -5,8 +5,8 @@ use futures_util::stream::BoxStream;
 
 use super::error::Refusal;
 use super::{MemoryStore, State, listed};
-use crate::record::{ContentStamp, Lease, RecoveryPoint, RecoveryPointSpec, VolumeContent};
-use crate::state::{PointEvent, PointStatus};
+use crate::record::{ContentStamp, Lease, Needless, RecoveryPoint, RecoveryPointSpec, VolumeContent};
+use crate::state::{JobKind, PointEvent, PointStatus};
 use crate::traits::RecoveryPoints;
 use crate::{ContextId, JobId, RecoveryPointId, Result, Timestamp, VolumeId};
 
@@ -27,13 +27,13 @@ impl RecoveryPoints for MemoryStore {
         })
     }
 
-    async fn condemn_point(&self, id: &RecoveryPointId, reason: &str) -> Result<()> {
+    async fn condemn_point(&self, id: &RecoveryPointId, needless: Needless, reason: &str) -> Result<()> {
         self.change("condemn recovery point", id, |state, now| {
             let point = state.points.get(id).ok_or_else(|| Refusal::unknown("recovery point", id))?;
             if point.status == PointStatus::Deleting {
                 return Ok(());
             }
-            state.check_needless(point)?;
+            state.check_needless(point, needless)?;
             state.condemn(id, reason, now)
         })
     }
@@ -131,19 +131,31 @@ impl State {
     }
 
     /// Nobody may need this point.
-    fn check_needless(&self, point: &RecoveryPoint) -> Result<(), Refusal> {
+    fn check_needless(&self, point: &RecoveryPoint, needless: Needless) -> Result<(), Refusal> {
+        let is_ready = point.status == PointStatus::Ready;
+        let points = self.points_of(&point.context).into_iter();
+        let newer = points.take_while(|other| other.id != point.id);
+        let newer = newer.filter(|other| other.status == PointStatus::Ready).count();
+        match needless {
+            Needless::Unfinished if is_ready => {
+                return Err(Refusal::differs(point.status, "an unfinished one"));
+            }
+            Needless::Behind(_) if !is_ready => return Err(Refusal::differs(point.status, "a ready one")),
+            Needless::Behind(wanted) if u32::try_from(newer).is_ok_and(|newer| newer < wanted.max(1)) => {
+                return Err(Refusal::differs(format!("{newer} newer ones are ready"), wanted.max(1)));
+            }
+            Needless::Unfinished | Needless::Behind(_) | Needless::Unwanted => {}
+        }
         let live = self.contexts.get(&point.context).and_then(|context| context.current_job.clone());
-        if point.status != PointStatus::Ready {
+        if !is_ready {
             let own = live.filter(|live| *live == point.job);
             return own.map_or(Ok(()), |live| Err(Refusal::LiveJob(live)));
         }
-        let mut points = self.points_of(&point.context).into_iter();
-        let ready = points.find(|other| other.status == PointStatus::Ready);
-        if ready.is_some_and(|newest| newest.id != point.id) {
-            return Ok(());
-        }
-        if let Some(live) = live {
-            return Err(Refusal::LiveJob(live));
+        let reverts = |job: &JobId| self.jobs.get(job).is_some_and(|job| job.record.kind == JobKind::Revert);
+        match live {
+            Some(live) if newer == 0 || reverts(&live) => return Err(Refusal::LiveJob(live)),
+            _ if newer > 0 => return Ok(()),
+            _ => {}
         }
         let disks = self.disks.values().filter(|disk| disk.record.disk.context == point.context);
         let volumes = disks.filter_map(|disk| self.volumes.get(disk.record.volume.as_ref()?));

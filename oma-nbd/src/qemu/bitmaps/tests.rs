@@ -80,7 +80,7 @@ fn l20_bitmaps_of_another_owner_are_left_alone() {
     let mut all = chain();
     all.push(bitmap(&foreign, true));
     let next = follow(&all);
-    assert_eq!((next.link.previous, next.relieved), (9, vec![link(9, 7).name()]));
+    assert_eq!((next.link.previous, next.relieved, next.lost), (9, vec![link(9, 7).name()], vec![]));
     let found = between(&all, &link(9, 7), &link(9, 7).change_id()).unwrap();
     assert!(!found.older.contains(&foreign.name()), "{found:?}");
 }

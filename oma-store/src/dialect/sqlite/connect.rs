@@ -26,6 +26,7 @@ const STEPS: &[Step] = &[
     Step::new(3, "journal", include_str!("../../../migrations/sqlite/0003_journal.sql")),
     Step::new(4, "reports", include_str!("../../../migrations/sqlite/0004_reports.sql")),
     Step::new(5, "points", include_str!("../../../migrations/sqlite/0005_points.sql")),
+    Step::new(6, "reverts", include_str!("../../../migrations/sqlite/0006_reverts.sql")),
 ];
 
 /// The wait between two attempts to switch a file to the write-ahead log, which ignores the busy timeout.

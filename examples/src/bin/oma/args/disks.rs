@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use oma_core::traits::Provisioning;
 use oma_core::{ChangeId, DiskKey, VmPath};
@@ -15,8 +16,7 @@ pub(super) const SOURCE: &str = "The disk, of a VM that has one: a raw file, a b
 /// A running machine, in place of disks.
 #[derive(Debug, Args)]
 pub(crate) struct MachineArgs {
-    /// The monitor of a running QEMU machine, a unix socket: all its writable disks, frozen at one moment, and only what
-    /// changed since the last epoch
+    /// The monitor of a running QEMU machine, a unix socket: all its writable disks, frozen at one moment
     #[arg(long, value_name = "SOCKET", conflicts_with_all = ["source", "disk", "bitmap", "change_id"])]
     pub(crate) qmp: Option<PathBuf>,
     /// The guest agent of that machine, a unix socket: the guest's file systems are frozen for that moment
@@ -31,7 +31,7 @@ pub(crate) struct DiskArgs {
     #[arg(long, value_name = "/DC/vm/NAME")]
     pub(crate) vm_path: VmPath,
     #[arg(long, value_name = "URI|FILE", required_unless_present_any = ["disk", "qmp"], conflicts_with = "disk")]
-    #[arg(help = SOURCE)]
+    #[arg(help = SOURCE, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) source: Option<String>,
     /// Key of that disk within the VM
     #[arg(long, value_name = "KEY", default_value = "disk-2000", conflicts_with = "disk")]

@@ -6,7 +6,9 @@ mod points;
 mod serve;
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use oma_core::seal::PublicKey;
 use oma_core::{ByteSize, ChangeId, DiskKey, JobId, VmPath};
@@ -82,6 +84,10 @@ pub(crate) struct DemoArgs {
     pub(crate) size: ByteSize,
 }
 
+const DISTRUST: &str =
+    "Read what the source says is zero or a hole, too; for a source whose word cannot be trusted";
+const MEMORY: &str = "Data on its way takes at most so much memory";
+
 const REPLICATE_HELP: &str = "\
 Examples:
   A file or a block device. Everything is copied, holes and zeroes excepted:
@@ -123,12 +129,13 @@ pub(crate) struct ReplicateArgs {
     /// When the space of new volumes is allocated
     #[arg(long, value_enum, default_value = "thin", value_name = "WHEN")]
     pub(crate) provisioning: ProvisioningArg,
-    /// At most so much of each disk is copied twice after a crash
-    #[arg(long, default_value = "256MiB", value_name = "SIZE")]
+    /// At most so much of each disk is copied twice after a crash; 1MiB at least
+    #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = journal_step)]
     pub(crate) journal_step: ByteSize,
-    /// Read what the source says is zero or a hole, too; for a source whose word cannot be trusted
-    #[arg(long)]
+    #[arg(long, help = DISTRUST)]
     pub(crate) distrust_zeroes: bool,
+    #[arg(long, default_value = "128MiB", value_name = "SIZE", help = MEMORY)]
+    pub(crate) memory: ByteSize,
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN", help = REFLINK)]
     pub(crate) reflink: ReflinkArg,
     #[command(flatten)]
@@ -136,9 +143,17 @@ pub(crate) struct ReplicateArgs {
     /// Limits of hosts, datastores and the link, as JSON: see docs/limits.md
     #[arg(long, value_name = "FILE")]
     pub(crate) limits: Option<PathBuf>,
-    /// Write the run as Prometheus metrics, for a textfile collector: the file is replaced at once
+    /// Write the run as Prometheus metrics, for a textfile collector, meanwhile too: the file is replaced at once
     #[arg(long, value_name = "FILE")]
     pub(crate) metrics: Option<PathBuf>,
+}
+
+/// Below it, a disk is flushed and written down more than copied.
+const LEAST_STEP: ByteSize = ByteSize::mib(1);
+
+fn journal_step(text: &str) -> Result<ByteSize, String> {
+    let step: ByteSize = text.parse().map_err(|error: <ByteSize as FromStr>::Err| error.to_string())?;
+    if step < LEAST_STEP { Err(format!("it is at least {LEAST_STEP}")) } else { Ok(step) }
 }
 
 const FORECAST_HELP: &str = "\
@@ -154,6 +169,9 @@ pub(crate) struct ForecastArgs {
     /// Inventory path of the VM
     #[arg(long, value_name = "/DC/vm/NAME")]
     pub(crate) vm_path: VmPath,
+    /// Write the forecast as Prometheus metrics, for a textfile collector: the file is replaced at once
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics: Option<PathBuf>,
 }
 
 const COPY_HELP: &str = "\
@@ -173,10 +191,10 @@ The exit code is 0 when all of the source is on stable storage at the target.";
 #[command(after_help = COPY_HELP)]
 pub(crate) struct CopyArgs {
     /// What is read: a raw file, a block device or the URI of an NBD export
-    #[arg(value_name = "SOURCE")]
+    #[arg(value_name = "SOURCE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) source: String,
     /// What is written, at least as large: a raw file, a block device or the URI of an NBD export
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) target: String,
     /// Only the extents in a file: one a line, offset and length in bytes
     #[arg(long, value_name = "FILE")]
@@ -193,17 +211,18 @@ pub(crate) struct CopyArgs {
     /// Names the content of the source for the journal; a block device needs it, and an export that may change
     #[arg(long, value_name = "ID", requires = "journal")]
     pub(crate) change_id: Option<ChangeId>,
-    /// At most so much is copied twice after a crash
-    #[arg(long, default_value = "256MiB", value_name = "SIZE", requires = "journal")]
+    /// At most so much is copied twice after a crash; 1MiB at least
+    #[arg(long, default_value = "256MiB", value_name = "SIZE", requires = "journal", value_parser = journal_step)]
     pub(crate) journal_step: ByteSize,
     /// At most so much a second
     #[arg(long, value_name = "SIZE")]
     pub(crate) bandwidth: Option<ByteSize>,
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN", help = REFLINK)]
     pub(crate) reflink: ReflinkArg,
-    /// Data on its way takes at most so much memory
-    #[arg(long, default_value = "128MiB", value_name = "SIZE")]
+    #[arg(long, default_value = "128MiB", value_name = "SIZE", help = MEMORY)]
     pub(crate) memory: ByteSize,
+    #[arg(long, help = DISTRUST)]
+    pub(crate) distrust_zeroes: bool,
 }
 
 impl CopyArgs {
@@ -239,7 +258,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "/DC/vm/NAME", required_unless_present = "report")]
     pub(crate) vm_path: Option<VmPath>,
     #[arg(long, value_name = "URI|FILE", required_unless_present_any = ["disk", "qmp", "report"], conflicts_with = "disk")]
-    #[arg(help = SOURCE)]
+    #[arg(help = SOURCE, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) source: Option<String>,
     /// Key of that disk within the VM
     #[arg(long, value_name = "KEY", default_value = "disk-2000", conflicts_with = "disk")]
@@ -256,8 +275,7 @@ pub(crate) struct VerifyArgs {
     /// What is compared: full, or sample[=COUNT|=N/1000] of leaves of 64 KiB chosen at random
     #[arg(long, default_value = "full", value_name = "LEVEL", conflicts_with = "report")]
     pub(crate) level: VerifyArg,
-    /// Read what the source says is zero or a hole, too; for a source whose word cannot be trusted
-    #[arg(long, conflicts_with = "report")]
+    #[arg(long, conflicts_with = "report", help = DISTRUST)]
     pub(crate) distrust_zeroes: bool,
     /// Write the signed report to a file that is not there yet
     #[arg(long, value_name = "FILE", conflicts_with = "report")]

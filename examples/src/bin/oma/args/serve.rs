@@ -13,7 +13,12 @@ Examples:
     qemu-img info 'nbd+unix:///disk?socket=/run/disk.sock'
 
 The URI is printed once clients can connect. A signal ends it: requests in flight are
-answered, the socket is removed. SIGHUP reads the certificates again.";
+answered, the socket is removed. With certificates, SIGHUP reads them again.";
+
+/// With the reason, which the error itself keeps apart.
+fn client(text: &str) -> Result<ClientName, String> {
+    ClientName::parse(text).map_err(|error| error.chain())
+}
 
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_HELP)]
@@ -41,6 +46,6 @@ pub(crate) struct ServeArgs {
     pub(crate) tls_verify_clients: bool,
     /// Who may open the export, by a name in its certificate or its user: cn:NAME, dns:NAME, ip:ADDRESS, email:ADDRESS, uri:URI,
     /// uid:NUMBER; once for each. Anybody without
-    #[arg(long = "client", value_name = "KIND:NAME")]
+    #[arg(long = "client", value_name = "KIND:NAME", value_parser = client)]
     pub(crate) clients: Vec<ClientName>,
 }

@@ -1,11 +1,8 @@
-use std::sync::Arc;
-
 use oma_api::JobRow;
 use oma_core::engine;
-use oma_core::memory::MemorySource;
-use oma_core::record::VmContext;
+use oma_core::record::{ReplicationJob, SourceIdentity, VmContext};
 use oma_core::traits::{Inventory, JobStore};
-use oma_core::{Endpoint, Error, ErrorKind, JobId, Result};
+use oma_core::{Error, ErrorKind, JobId, Result};
 
 use super::Context;
 use crate::appliance::{self, Appliance};
@@ -16,24 +13,24 @@ use crate::source::Source;
 /// Ends a job that was interrupted and is not to be continued.
 pub(super) async fn run(context: &Context, args: &CancelArgs) -> Result<()> {
     let known = known(context, &args.job).await?;
-    let source = match (&args.qmp, known) {
+    let source = match (&args.qmp, &known) {
         (Some(qmp), Some(vm)) => Source::machine(&vm.path, qmp, args.guest_agent.as_deref()),
         (_, vm) => {
-            if vm.is_some_and(|vm| vm.identity.endpoint.as_str().starts_with("qemu")) {
+            if vm.as_ref().is_some_and(|vm| vm.identity.endpoint.as_str().starts_with("qemu")) {
                 output::note(format_args!(
                     "what the job has left in its machine stays there until the next replicate; to have it gone now, name the monitor with --qmp"
                 ));
             }
-            nothing()?
+            // Most sources hold nothing of a job.
+            Source::nothing()?
         }
     };
     let appliance = Appliance::open(&context.data, source).await?;
-    let reason = "cancelled by an operator";
-    let job = engine::cancel(&appliance.services, &appliance.worker, &args.job, reason).await?;
-    let vm = appliance.services.inventory.context(&job.context).await?;
+    let job = cancel(&appliance, args, known.as_ref()).await;
     appliance.close().await;
+    let job = job?;
     if context.json {
-        return output::json(&JobRow::new(vm.as_ref(), &job));
+        return output::json(&JobRow::new(known.as_ref(), &job));
     }
     output::line(format_args!(
         "{} is cancelled; what it has copied stays, the next replicate continues there",
@@ -41,11 +38,23 @@ pub(super) async fn run(context: &Context, args: &CancelArgs) -> Result<()> {
     ))
 }
 
-/// Nothing is read from a source to end a job, and most hold nothing.
-fn nothing() -> Result<Source> {
-    let endpoint = Endpoint::parse("none")
-        .map_err(|error| Error::new(ErrorKind::Internal, "name", "a source").with_source(error))?;
-    Ok(Source::Disks(Arc::new(MemorySource::new(endpoint))))
+async fn cancel(appliance: &Appliance, args: &CancelArgs, vm: Option<&VmContext>) -> Result<ReplicationJob> {
+    let services = &appliance.services;
+    // In another machine than the job's nothing would be found, and what the job has left would stay.
+    if let (Some(qmp), Some(vm)) = (&args.qmp, vm) {
+        let found = services.source.discover(&vm.path).await?;
+        if found.identity != vm.identity {
+            let text =
+                |identity: &SourceIdentity| format!("{} at {}", identity.instance_uuid, identity.endpoint);
+            return Err(Error::new(ErrorKind::Conflict, "cancel", &args.job).because(format!(
+                "the monitor {} is of machine {}, the job of {}; name the monitor of that, or none",
+                qmp.display(),
+                text(&found.identity),
+                text(&vm.identity)
+            )));
+        }
+    }
+    engine::cancel(services, &appliance.worker, &args.job, "cancelled by an operator").await
 }
 
 /// Looks before anything is made or locked; the job's VM.

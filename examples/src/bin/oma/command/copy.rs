@@ -1,5 +1,3 @@
-use std::fs::{File, OpenOptions};
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +12,7 @@ use oma_volume::device::FileDevice;
 use super::Context;
 use crate::args::{CopyArgs, ReflinkArg};
 use crate::copy_journal::Journal;
-use crate::failure::{Failed, io_error};
+use crate::failure::Failed;
 use crate::signals::Signals;
 use crate::{extents_file, output, progress, report, source};
 
@@ -30,6 +28,7 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
     };
     let arg = args.disk();
     let disk = source::disk(&arg)?;
+    source::is_another(&args.source, &args.target)?;
     let journal = Journal::open(args).await?;
     let goes_on = match &journal {
         Some(journal) => journal.goes_on().await?,
@@ -40,10 +39,12 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
         Some(journal) => Some(journal.bind(args, &*disk, &*target.device).await?),
         None => None,
     };
+    let described = disk.describe().await?;
+    let source = disk.open().await?;
     let limit = LimitConfig { bandwidth: args.bandwidth, ..LimitConfig::default() };
     let request = CopyRequest {
         key: arg.key,
-        source: disk.open().await?,
+        source,
         target: Arc::clone(&target.device),
         extents,
         blank: target.blank,
@@ -53,12 +54,30 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
     };
     let share_blocks = args.reflink == ReflinkArg::Auto;
     let (memory, journal_step) = (args.memory, args.journal_step);
-    let config = ReplicateConfig { memory, journal_step, share_blocks, ..ReplicateConfig::default() };
+    let trust_zeroes = !args.distrust_zeroes;
+    let config =
+        ReplicateConfig { memory, journal_step, share_blocks, trust_zeroes, ..ReplicateConfig::default() };
     let progress = progress::for_stderr();
     let copied = engine::copy(&request, &config, &*progress, signals.stop()).await;
     drop(progress);
+    if copied.is_ok() {
+        disk.confirm(&described.content).await.map_err(|error| {
+            Error::new(error.kind(), "copy to", &args.target)
+                .because(format!("{}, with --overwrite and without --blank", error.chain()))
+        })?;
+    }
+    if args.extents.is_none() && target.device.info().capacity > described.capacity {
+        output::note(format_args!(
+            "the target is larger than the source: what it holds behind {} stays as it was",
+            described.capacity
+        ));
+    }
     let done =
         copied.map_err(|error| Error::new(error.kind(), "copy to", &args.target).with_source(error))?;
+    tell(context, args, &done)
+}
+
+fn tell(context: &Context, args: &CopyArgs, done: &engine::CopyReport) -> Result<(), Failed> {
     let report = CopyReport {
         source: args.source.clone(),
         target: args.target.clone(),
@@ -106,7 +125,10 @@ async fn target(args: &CopyArgs, disk: &dyn DirectDisk, goes_on: bool) -> Result
     }
     let capacity = disk.describe().await?.capacity;
     // What the journal tells of is not made anew.
-    let made = !goes_on && make(Path::new(&args.target), capacity)?;
+    let made = if goes_on { None } else { FileDevice::make(&args.target, capacity).await? };
+    if let Some(device) = made {
+        return Ok(Target { device: Arc::new(device), blank: true });
+    }
     let device =
         FileDevice::open(&args.target, Access::ReadWrite).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound if goes_on => {
@@ -123,7 +145,7 @@ async fn target(args: &CopyArgs, disk: &dyn DirectDisk, goes_on: bool) -> Result
         return Err(Error::new(ErrorKind::AlreadyExists, "copy to", &args.target)
             .because("it holds data; name another file, or write over it with --overwrite"));
     }
-    Ok(Target { device: Arc::new(device), blank: args.blank || made })
+    Ok(Target { device: Arc::new(device), blank: args.blank })
 }
 
 /// Whether anything of a device may read as something else than zero.
@@ -138,24 +160,4 @@ async fn holds_data(device: &dyn BlockDevice) -> Result<bool> {
         rest = status.last().and_then(|last| Extent::between(last.extent.end(), capacity));
     }
     Ok(false)
-}
-
-/// Makes a file of this size unless there is something. An empty file, as `mktemp` leaves it, is nothing.
-fn make(path: &Path, capacity: ByteSize) -> Result<bool> {
-    let failed = |error| io_error("make", path.display(), error);
-    let file = match OpenOptions::new().write(true).create_new(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let about = std::fs::metadata(path).map_err(failed)?;
-            if !about.is_file() || about.len() > 0 {
-                return Ok(false);
-            }
-            OpenOptions::new().write(true).open(path).map_err(failed)?
-        }
-        made => made.map_err(failed)?,
-    };
-    file.set_len(capacity.bytes()).map_err(failed)?;
-    // Its name is to survive a power cut as the copy does.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    Ok(true)
 }

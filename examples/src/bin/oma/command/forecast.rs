@@ -7,25 +7,38 @@ use oma_core::{ByteSize, Clock, Error, ErrorKind, Result, SystemClock, VmPath};
 
 use super::Context;
 use crate::args::ForecastArgs;
-use crate::{appliance, output};
+use crate::{appliance, metrics_file, output};
 
 /// Prints what the next epoch of a VM will cost, also while another process replicates.
 pub(super) async fn run(context: &Context, args: &ForecastArgs) -> Result<()> {
+    args.metrics.as_deref().map_or(Ok(()), metrics_file::check)?;
     let store = appliance::open_records(&context.data).await?;
-    let forecast = match store.by_path(&args.vm_path).await? {
+    let known = store.by_path(&args.vm_path).await?;
+    let forecast = match &known {
         Some(vm) => engine::forecast(&store, &vm.id, SystemClock.now()).await?,
         None => None,
     };
     store.close().await;
     let forecast = forecast.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "forecast", &args.vm_path)
-            .because("it has less than two incremental epochs; replicate it twice more, some time apart")
+        let reason = match known {
+            Some(_) => {
+                "it has less than two incremental epochs that took one run each; replicate it twice more, some time apart"
+            }
+            None => "there is no such VM; `oma disks` lists those that there are",
+        };
+        Error::new(ErrorKind::NotFound, "forecast", &args.vm_path).because(reason)
     })?;
     let report = report(&args.vm_path, &forecast);
     if context.json {
-        return output::json(&report);
+        output::json(&report)?;
+    } else {
+        print(&report)?;
     }
-    let ForecastReport { epochs, next_bytes, next_seconds, cutover_seconds, .. } = &report;
+    args.metrics.as_deref().map_or(Ok(()), |path| metrics_file::write(path, &report.metrics()))
+}
+
+fn print(report: &ForecastReport) -> Result<()> {
+    let ForecastReport { epochs, next_bytes, next_seconds, cutover_seconds, .. } = report;
     let size = |rate: f64| {
         Duration::try_from_secs_f64(rate).map_or(ByteSize::ZERO, |rate| ByteSize::new(rate.as_secs()))
     };

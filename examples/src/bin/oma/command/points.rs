@@ -1,12 +1,9 @@
-use std::sync::Arc;
-
 use futures_util::TryStreamExt;
 use oma_api::PointRow;
 use oma_core::engine::{self, ReplicateConfig};
-use oma_core::memory::MemorySource;
 use oma_core::record::{RecoveryPoint, VmContext};
 use oma_core::traits::{Inventory, RecoveryPoints};
-use oma_core::{Endpoint, Error, ErrorKind, RecoveryPointId, Result, VmPath};
+use oma_core::{Error, ErrorKind, RecoveryPointId, Result, VmPath};
 
 use super::Context;
 use crate::appliance::{self, Appliance};
@@ -84,11 +81,7 @@ async fn open(context: &Context, id: &RecoveryPointId) -> Result<(Appliance, Poi
         Error::new(ErrorKind::NotFound, "find recovery point", id)
             .because("there is no such point; `oma points list` lists what there is")
     })?;
-    // Nothing is read from a source.
-    let endpoint = Endpoint::parse("none")
-        .map_err(|error| Error::new(ErrorKind::Internal, "name", "a source").with_source(error))?;
-    let source = Source::Disks(Arc::new(MemorySource::new(endpoint)));
-    Ok((Appliance::open(&context.data, source).await?, PointRow::new(vm.as_ref(), &found)))
+    Ok((Appliance::open(&context.data, Source::nothing()?).await?, PointRow::new(vm.as_ref(), &found)))
 }
 
 fn table(rows: Vec<PointRow>) -> Table {

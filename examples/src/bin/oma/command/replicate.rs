@@ -1,22 +1,16 @@
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::sync::Arc;
 
 use oma_api::ReplicationReport;
+use oma_core::Result;
 use oma_core::engine::{ReplicateConfig, ReplicateRequest};
-use oma_core::{Error, ErrorKind, Result};
 
 use super::Context;
 use crate::appliance::Appliance;
 use crate::args::{ReflinkArg, ReplicateArgs};
-use crate::failure::{Failed, io_error};
+use crate::failure::Failed;
 use crate::signals::Signals;
 use crate::source::Source;
-use crate::{limits_file, output, progress, report};
-
-/// How metrics begin.
-const MARK: &[u8; 11] = b"# HELP oma_";
+use crate::{limits_file, metrics_file, output, progress, report};
 
 const STOPPING: &str = "stopping; what is copied stays, the same command continues (once more: end at once)";
 
@@ -25,7 +19,7 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
     let source = Source::open(&args.disks.vm_path, &args.disks.machine, &args.disks.list())?;
     source.notes().await?.iter().for_each(|note| output::note(format_args!("{note}")));
     let limits = args.limits.as_deref().map(limits_file::read).transpose()?;
-    args.metrics.as_deref().map_or(Ok(()), check_replaceable)?;
+    args.metrics.as_deref().map_or(Ok(()), metrics_file::check)?;
     let signals = Signals::listen(STOPPING)?;
     let appliance = Appliance::open(&context.data, source).await?;
     let request = ReplicateRequest {
@@ -39,66 +33,45 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
         journal_step: args.journal_step,
         share_blocks: args.reflink == ReflinkArg::Auto,
         trust_zeroes: !args.distrust_zeroes,
+        memory: args.memory,
         ..ReplicateConfig::default()
     };
-    let progress = progress::for_stderr();
+    let progress = progress::kept(&request.vm);
+    let refreshing =
+        args.metrics.clone().map(|path| metrics_file::Refreshing::start(path, Arc::clone(&progress)));
     let replicator = appliance.replicator(config);
     let replicator = match limits {
         Some(limits) => replicator.with_limits(limits),
         None => replicator,
     };
     let result = replicator.run(&request, &*progress, signals.stop()).await;
+    if let Some(refreshing) = refreshing {
+        refreshing.end(result.is_ok()).await;
+    }
     drop(progress);
     appliance.close().await;
     let report = result?;
-    let wire = report::replication(&request.vm, &report);
+    let mut wire = report::replication(&request.vm, &report);
+    if let Some(path) = &args.metrics
+        && let Err(error) = metrics_file::write(path, &wire.metrics())
+    {
+        // The epoch is what it is, whoever reads of it.
+        let warning = error.chain();
+        output::note(format_args!("warning: {warning}"));
+        wire.warnings.push(warning);
+    }
     if context.json {
         output::json(&wire)?;
     } else {
         print(&wire)?;
     }
-    let written = args.metrics.as_ref().map(|path| write_metrics(path, &wire));
-    // Why there is no epoch goes before what could not be written.
-    let failed = report::error(report).map_or(Ok(()), Err).and(written.unwrap_or(Ok(())));
-    failed.map_err(Failed::reported)
-}
-
-/// A collector that reads meanwhile sees the old file or the new one.
-fn write_metrics(path: &Path, report: &ReplicationReport) -> Result<()> {
-    let failed = |error| io_error("write metrics to", path.display(), error);
-    check_replaceable(path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(report.metrics().as_bytes()).map_err(failed)?;
-    let readable = Permissions::from_mode(0o644);
-    file.as_file().set_permissions(readable).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
-}
-
-/// Only metrics of ours are replaced: a slip of the pen must not cost a disk or a device.
-fn check_replaceable(path: &Path) -> Result<()> {
-    let failed = |error| io_error("write metrics to", path.display(), error);
-    let mut begin = [0; MARK.len()];
-    let ours = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-        Ok(about) if !about.is_file() => false,
-        Ok(_) => {
-            let mut file = File::open(path).map_err(failed)?;
-            file.read_exact(&mut begin).is_ok() && begin == *MARK
-        }
-    };
-    if ours {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::AlreadyExists, "write metrics to", path.display())
-        .because("what is there is no file of metrics; name another one, or remove it"))
+    report::error(report).map_or(Ok(()), |error| Err(Failed::reported(error)))
 }
 
 fn print(report: &ReplicationReport) -> Result<()> {
-    if !report.disks.is_empty() {
-        output::line(report::table([report]))?;
+    let table = report::table([report]);
+    if !table.is_empty() {
+        output::line(table)?;
     }
     if report.status == oma_api::Outcome::Completed {
         output::line(format_args!(

@@ -11,9 +11,14 @@ use crate::output;
 use crate::serving::Serving;
 use crate::signals::{HangUps, Signals};
 
+const STOPPING: &str = "stopping; requests in flight are answered (once more: end at once)";
+
 /// Exports a file until a signal.
 pub(super) async fn run(context: &Context, args: &ServeArgs) -> Result<()> {
-    let signals = Signals::listen("stopping; requests in flight are answered (once more: end at once)")?;
+    let signals = match args.tls_certificates {
+        Some(_) => Signals::listen_but_for_hang_ups(STOPPING)?,
+        None => Signals::listen(STOPPING)?,
+    };
     let access = if args.read_only { Access::ReadOnly } else { Access::ReadWrite };
     let device = FileDevice::open(&args.file, access).await?.with_uring();
     let server =

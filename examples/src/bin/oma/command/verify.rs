@@ -11,7 +11,7 @@ use crate::args::VerifyArgs;
 use crate::failure::Failed;
 use crate::signals::Signals;
 use crate::source::Source;
-use crate::{output, verification};
+use crate::{output, progress, verification};
 
 /// Compares disks with their volumes, or checks a report of that.
 pub(super) async fn run(context: &Context, args: &VerifyArgs) -> Result<(), Failed> {
@@ -26,13 +26,16 @@ pub(super) async fn run(context: &Context, args: &VerifyArgs) -> Result<(), Fail
 
 async fn compare(context: &Context, args: &VerifyArgs, vm: &VmPath) -> Result<(), Failed> {
     let begun = Instant::now();
+    args.save.as_deref().map_or(Ok(()), verification::check_savable)?;
     let source = Source::open(vm, &args.machine, &args.list())?;
     let signals = Signals::listen("stopping; nothing was changed")?;
     let appliance = Appliance::open_to_read(&context.data, source).await?;
     output::note(format_args!("comparing the disks of {vm} with their volumes"));
     let services = &appliance.services;
     let config = ReplicateConfig { trust_zeroes: !args.distrust_zeroes, ..ReplicateConfig::default() };
-    let found = engine::verify(services, &config, vm, args.level.into(), signals.stop()).await;
+    let progress = progress::for_stderr();
+    let found = engine::verify(services, &config, vm, args.level.into(), &*progress, signals.stop()).await;
+    drop(progress);
     appliance.close().await;
     let sealed = found?;
     let saved = args.save.as_ref().map(|path| verification::save(&sealed, path));
@@ -74,7 +77,7 @@ const fn status(identical: bool) -> VerifyStatus {
 fn differs(vm: &VmPath, bytes: u64) -> Error {
     Error::new(ErrorKind::Mismatch, "verify", vm).because(format!(
         "source and volumes differ in {bytes} bytes; if the source was not written since the last epoch, \
-         replicate it in full without a bitmap"
+         replicate it with --trust-changes no, and --distrust-zeroes if it promises zeroes where it has data"
     ))
 }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use oma_core::engine::{DiskProgress, Event, Progress};
+use oma_core::engine::{Event, Progress};
 use oma_core::{ByteSize, DiskKey};
 
 use super::mode_name;
@@ -53,8 +53,15 @@ impl Progress for Lines {
                 }
                 self.is_due(disk, Instant::now());
             }
+            Event::Compared { disk, done: ByteSize::ZERO, total } => {
+                note(format!("{disk}: compares {total}"));
+                self.is_due(disk, Instant::now());
+            }
+            Event::Compared { disk, done, total } if self.is_due(disk, Instant::now()) => {
+                note(format!("{disk}: {} compared", share(done, total)));
+            }
             Event::Copied { disk, progress } if self.is_due(disk, Instant::now()) => {
-                note(format!("{disk}: {}", share(progress)));
+                note(format!("{disk}: {}", share(progress.done, progress.total)));
             }
             Event::Warning(text) => note(format!("warning: {text}")),
             _ => {}
@@ -62,9 +69,9 @@ impl Progress for Lines {
     }
 }
 
-fn share(progress: DiskProgress) -> String {
-    let (done, total) = (u128::from(progress.done.bytes()), u128::from(progress.total.bytes()));
-    format!("{:3} %, {} of {}", done * 100 / total.max(1), progress.done, progress.total)
+fn share(done: ByteSize, total: ByteSize) -> String {
+    let percent = u128::from(done.bytes()) * 100 / u128::from(total.bytes()).max(1);
+    format!("{percent:3} %, {done} of {total}")
 }
 
 #[cfg(test)]
@@ -83,9 +90,7 @@ mod tests {
 
     #[test]
     fn a_share_of_nothing_is_no_division_by_zero() {
-        assert_eq!(share(DiskProgress::default()), "  0 %, 0 B of 0 B");
-        let half =
-            DiskProgress { total: ByteSize::mib(4), done: ByteSize::mib(2), ..DiskProgress::default() };
-        assert_eq!(share(half), " 50 %, 2.0 MiB of 4.0 MiB");
+        assert_eq!(share(ByteSize::ZERO, ByteSize::ZERO), "  0 %, 0 B of 0 B");
+        assert_eq!(share(ByteSize::mib(2), ByteSize::mib(4)), " 50 %, 2.0 MiB of 4.0 MiB");
     }
 }

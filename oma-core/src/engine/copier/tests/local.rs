@@ -24,10 +24,8 @@ impl World {
     /// What hangs goes on: nothing of it is written any more, and the next run copies the rest.
     async fn is_left_alone_and_completed(&self) {
         self.faults.clear();
-        // The world and its journal have one each, and so has every thread.
-        while self.target.handles() > 2 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        // Every thread has its own.
+        self.faults.until_unused().await;
         let at = usize::try_from(bad().offset()).unwrap();
         assert_eq!(self.target.bytes()[at], 0, "it was written after the copy had ended");
         self.run().await.0.unwrap();
@@ -90,9 +88,7 @@ async fn a_source_that_is_slow_at_each_read_does_not_hang() {
     world.faults.stall_reads_in(reads[0]);
     let slow = async {
         for (at, read) in reads.iter().enumerate() {
-            while world.faults.stalled() != Some(*read) {
-                tokio::task::yield_now().await;
-            }
+            world.faults.until_stalled_in(*read).await;
             tokio::time::advance(Duration::from_secs(60)).await;
             match reads.get(at + 1) {
                 Some(next) => world.faults.stall_reads_in(*next),
@@ -113,11 +109,8 @@ async fn l11_a_copy_that_is_stopped_while_a_read_hangs_ends_and_writes_nothing_l
     let stop = world.stop.clone();
     let stops = async {
         // All but what waits for the piece that hangs is durable.
-        while world.journal.finished.lock().unwrap().bytes().bytes() < (1 << 20)
-            || world.faults.stalled().is_none()
-        {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        world.journal.holds(ByteSize::mib(1)).await;
+        world.faults.until_stalled_in(bad()).await;
         stop.cancel();
     };
     let ((result, _), ()) = tokio::join!(world.run(), stops);
@@ -131,14 +124,9 @@ async fn l15_a_copy_that_is_dropped_writes_nothing_of_what_it_still_reads() {
     let mut world = local().await;
     world.config.read_limit = Duration::from_secs(600);
     world.faults.stall_reads_in(bad());
-    let stalled = async {
-        while world.faults.stalled().is_none() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
     tokio::select! {
         _ = world.run() => panic!("it cannot end"),
-        () = stalled => {}
+        () = world.faults.until_stalled_in(bad()) => {}
     }
     world.is_left_alone_and_completed().await;
 }

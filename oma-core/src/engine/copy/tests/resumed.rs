@@ -105,8 +105,6 @@ impl World {
             wanted: extents.clone().unwrap_or(whole),
         };
         let request = CopyRequest {
-            source: Arc::new(FaultyDevice::new(Arc::new(source.clone()), faults.clone())),
-            target: Arc::new(FaultyDevice::new(Arc::new(target.clone()), faults.clone())),
             extents,
             blank,
             resume: Some(Resume {
@@ -141,8 +139,11 @@ impl World {
 
     /// One run, as a process of its own; `None` when it died.
     async fn run(&self, watch: &Arc<Watch>) -> Option<Result<CopyReport>> {
-        let others = self.target.handles();
-        let (world, watch) = (self.clone(), Arc::clone(watch));
+        let (mut world, watch) = (self.clone(), Arc::clone(watch));
+        let opened =
+            |device| -> Arc<dyn BlockDevice> { Arc::new(FaultyDevice::new(device, self.faults.clone())) };
+        world.request.source = opened(world.request.source);
+        world.request.target = opened(world.request.target);
         let task = tokio::spawn(async move {
             // What is only borrowed from outside is not dropped by a panic.
             let (world, watch) = (world, watch);
@@ -150,9 +151,7 @@ impl World {
         });
         let ran = task.await;
         // Threads die with their process; here they only end.
-        while self.target.handles() > others {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        self.faults.until_unused().await;
         match ran {
             Ok(result) => Some(result),
             Err(death) => {

@@ -33,7 +33,23 @@ fn committed(change_id: &str) -> CommittedChange {
         generation: Generation(1),
         endpoint: endpoint().clone(),
         epoch: Epoch(1),
+        capacity: Some(ByteSize::new(1000)),
     }
+}
+
+/// The volume was rounded up and is large enough already; the source tells of no change there.
+#[test]
+fn l13_what_a_disk_has_grown_by_since_its_epoch_is_planned_whatever_its_volume_was_made_of() {
+    let now = PointDisk { capacity: ByteSize::new(1500), ..point(2) };
+    let (content, changes) = (VolumeContent::Epoch(Epoch(1)), since(&[(10, 5)]));
+    let incremental = Facts { base: Some(committed("c1")), changes, content, ..facts(&now) };
+    let plan = decide(&incremental);
+    assert_eq!((plan.mode, plan.work), (ReplicationType::Incremental, set(&[(10, 5), (1000, 500)])));
+    // Of an epoch that an older program committed only the volume's size is known.
+    let base = CommittedChange { capacity: None, ..committed("c1") };
+    let grown = Extent::between(1200, 1500);
+    let plan = decide(&Facts { base: Some(base), grown, ..incremental });
+    assert_eq!(plan.work, set(&[(10, 5), (1200, 300)]));
 }
 
 /// The journal of an unfinished copy of a point.

@@ -17,41 +17,67 @@ use futures_util::StreamExt as _;
 use super::Step;
 use super::run::Run;
 use crate::Result;
+use crate::engine::config::{ReplicateRequest, VerifyLevel};
 use crate::engine::progress::Event;
 use crate::state::JobEvent;
 use crate::traits::Export;
 
 /// The order is the proof: nothing is committed that was not copied, flushed and verified before (L08).
 const STEPS: [Step; 9] = [
-    Step { name: "freeze", enter: None, run: |run| Box::pin(freeze::freeze(run)) },
+    Step { name: "freeze", asked: always, enter: None, run: |run| Box::pin(freeze::freeze(run)) },
     Step {
         name: "provision",
+        asked: always,
         enter: Some(JobEvent::Provision),
         run: |run| Box::pin(provision::provision(run)),
     },
-    Step { name: "publish", enter: None, run: |run| Box::pin(publish::publish(run)) },
-    Step { name: "plan", enter: Some(JobEvent::Prepared), run: |run| Box::pin(plan::plan(run)) },
-    Step { name: "copy", enter: Some(JobEvent::Copy), run: |run| Box::pin(copy::copy(run)) },
-    Step { name: "verify", enter: Some(JobEvent::Copied), run: |run| Box::pin(verify::verify(run)) },
-    Step { name: "withdraw", enter: None, run: |run| Box::pin(leave(run)) },
-    Step { name: "snapshot", enter: None, run: |run| Box::pin(snapshot::snapshot(run)) },
-    Step { name: "commit", enter: None, run: |run| Box::pin(commit::commit(run)) },
+    Step { name: "publish", asked: always, enter: None, run: |run| Box::pin(publish::publish(run)) },
+    Step {
+        name: "plan",
+        asked: always,
+        enter: Some(JobEvent::Prepared),
+        run: |run| Box::pin(plan::plan(run)),
+    },
+    Step { name: "copy", asked: always, enter: Some(JobEvent::Copy), run: |run| Box::pin(copy::copy(run)) },
+    Step {
+        name: "verify",
+        asked: |request| request.verify != VerifyLevel::None,
+        enter: Some(JobEvent::Copied),
+        run: |run| Box::pin(verify::verify(run)),
+    },
+    Step { name: "withdraw", asked: always, enter: None, run: |run| Box::pin(leave(run)) },
+    Step {
+        name: "snapshot",
+        asked: |request| request.points.is_some(),
+        enter: None,
+        run: |run| Box::pin(snapshot::snapshot(run)),
+    },
+    Step { name: "commit", asked: always, enter: None, run: |run| Box::pin(commit::commit(run)) },
 ];
 
 /// Runs every step, then lets the source's point in time go, and recovery points that need not be kept.
 pub(super) async fn drive(run: &mut Run<'_>) -> Result<()> {
     for step in &STEPS {
         run.check_stop()?;
-        run.progress.event(Event::StepBegins(step.name));
+        let told = (step.asked)(run.request);
+        if told {
+            run.progress.event(Event::StepBegins(step.name));
+        }
         if let Some(event) = step.enter {
             run.enter(event).await?;
         }
         (step.run)(run).await?;
-        run.progress.event(Event::StepEnded(step.name));
+        if told {
+            run.progress.event(Event::StepEnded(step.name));
+        }
     }
     withdraw::release(run).await;
     snapshot::sweep(run, run.request.points).await;
     Ok(())
+}
+
+const fn always(_: &ReplicateRequest) -> bool {
+    true
 }
 
 /// Leaves the volumes, once nothing can write to them any more.

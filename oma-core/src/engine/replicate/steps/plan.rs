@@ -8,6 +8,7 @@ use crate::engine::replicate::disk::RunDisk;
 use crate::engine::replicate::plan::{DiskPlan, Facts, carries_over, decide};
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
+use crate::engine::tally::Tally;
 use crate::record::{DiskAttempt, VolumeContent, VolumeTag};
 use crate::traits::{BlockDevice, Changes};
 use crate::{ByteSize, ChangeId, DiskKey, DiskRef, Epoch, Error, ErrorKind, ExtentSet, PointId, Result};
@@ -15,7 +16,10 @@ use crate::{ByteSize, ChangeId, DiskKey, DiskRef, Epoch, Error, ErrorKind, Exten
 /// Decides what every disk needs and records the attempt. Nothing is written yet.
 pub(super) async fn plan(run: &mut Run<'_>) -> Result<()> {
     for index in 0..run.disks.len() {
-        let result = plan_disk(run, index).await;
+        let mut tally = Tally::new(&run.disks[index].point.key, run.progress);
+        let result = plan_disk(run, index, &mut tally).await;
+        let hashed = tally.hashed();
+        run.disks[index].counters.count(hashed);
         let Planned { plan, source, tag, marked } =
             result.inspect_err(|error| run.disks[index].error = Some(error.chain()))?;
         let disk = &mut run.disks[index];
@@ -53,12 +57,12 @@ struct Planned {
     marked: bool,
 }
 
-async fn plan_disk(run: &Run<'_>, index: usize) -> Result<Planned> {
+async fn plan_disk(run: &Run<'_>, index: usize, tally: &mut Tally<'_>) -> Result<Planned> {
     let (services, disk) = (run.services, &run.disks[index]);
     let (key, volume) = (&disk.point.key, &disk.ready_volume().record.id);
     let (mut facts, damage) = facts(run, disk).await?;
     let mut plan = decide(&facts);
-    let mut repair = Repair { run, disk, source: None };
+    let mut repair = Repair { run, disk, tally, source: None };
     let differences = repair.spot_check(&plan).await?;
     let finished = plan.finished.clone();
     let mut tag = None;
@@ -124,7 +128,15 @@ async fn facts<'a>(run: &'a Run<'_>, disk: &'a RunDisk) -> Result<(Facts<'a>, Op
     });
     let since_journal = match earlier {
         Some(_) if compares => Some(Changes::Unknown("every run compares".to_owned())),
-        Some(basis) => Some(changed(run, key, &basis.change_id).await?),
+        Some(basis) => Some(match (changed(run, key, &basis.change_id).await?, &changes) {
+            // What changed since the last epoch has all of it in it.
+            (Changes::Unknown(_), Some(Changes::Since(all)))
+                if basis.base == base.as_ref().map(|base| base.change_id.clone()) =>
+            {
+                Changes::Since(all.clone())
+            }
+            (found, _) => found,
+        }),
         None => None,
     };
     let facts = Facts {

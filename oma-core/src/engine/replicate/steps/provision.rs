@@ -5,6 +5,7 @@ use crate::{DiskRef, Result};
 
 /// Gives every disk its volume: of its own, large enough, attached.
 pub(super) async fn provision(run: &mut Run<'_>) -> Result<()> {
+    super::snapshot::make_room(run).await;
     let service = VolumeService::new(run.services, &run.lease);
     let mut notes = Vec::new();
     for disk in &mut run.disks {

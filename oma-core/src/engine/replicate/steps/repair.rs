@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::copy::open_source;
-use crate::engine::compare::{Comparison, Found};
+use crate::engine::compare::{Comparison, Doubt, Found, broken_promise};
 use crate::engine::config::TrustPolicy;
 use crate::engine::replicate::disk::RunDisk;
 use crate::engine::replicate::plan::DiskPlan;
 use crate::engine::replicate::run::Run;
+use crate::engine::tally::Tally;
 use crate::engine::verify::{fresh_seed, leaves};
 use crate::record::SampleSize;
 use crate::traits::{BlockDevice, ReadManner};
@@ -15,14 +16,15 @@ use crate::{Epoch, Extent, ExtentSet, Generation, Result};
 
 /// What is compared of one disk before it is copied.
 #[derive(Debug)]
-pub(super) struct Repair<'a, 'r> {
+pub(super) struct Repair<'a, 'r, 't> {
     pub(super) run: &'a Run<'r>,
     pub(super) disk: &'a RunDisk,
+    pub(super) tally: &'a mut Tally<'t>,
     /// The disk at the point in time, once it was opened.
     pub(super) source: Option<Arc<dyn BlockDevice>>,
 }
 
-impl Repair<'_, '_> {
+impl Repair<'_, '_, '_> {
     /// Compares some leaves that are not copied, if the policy says so: those that are said to be unchanged, and those that an
     /// interrupted run had copied. Those that differ.
     pub(super) async fn spot_check(&mut self, plan: &DiskPlan) -> Result<ExtentSet> {
@@ -32,7 +34,7 @@ impl Repair<'_, '_> {
         if believed.is_empty() {
             return Ok(ExtentSet::new());
         }
-        Ok(self.compare(&believed).await?.differences)
+        Ok(self.compare(&believed, Doubt::All).await?.differences)
     }
 
     /// What of the work of a full copy is equal at both ends already, and durable. Nothing is asked where nothing can be: of a
@@ -50,14 +52,14 @@ impl Repair<'_, '_> {
         if plan.basis.base.is_some() || plan.blank || asked.is_empty() {
             return Ok(ExtentSet::new());
         }
-        let found = self.compare(&asked).await?;
+        let found = self.compare(&asked, Doubt::Some).await?;
         if found.manner == ReadManner::ThroughCache && !untouched {
             return Ok(ExtentSet::new());
         }
         Ok(asked.difference(&found.differences))
     }
 
-    async fn compare(&mut self, scope: &ExtentSet) -> Result<Found> {
+    async fn compare(&mut self, scope: &ExtentSet, doubt: Doubt) -> Result<Found> {
         let (run, target) = (self.run, self.disk.target_device());
         let source = match &self.source {
             Some(source) => source.clone(),
@@ -68,6 +70,16 @@ impl Repair<'_, '_> {
         target.flush().await?;
         let held = Extent::between(0, target.info().capacity.bytes()).into_iter().collect();
         let scope = scope.intersection(&held);
-        Comparison { source, target, config: run.config, stop: run.stop }.run(&scope).await
+        let comparison = Comparison { source, target, doubt, config: run.config, stop: run.stop };
+        let found = comparison.run_told(&scope, self.tally).await?;
+        match found.broken {
+            None => Ok(found),
+            Some(extent) => {
+                // What was copied believing must not be built on by a run that does not (L10).
+                let volume = &self.disk.ready_volume().record.id;
+                run.services.volumes.advance_generation(&run.lease, volume).await?;
+                Err(broken_promise(extent))
+            }
+        }
     }
 }

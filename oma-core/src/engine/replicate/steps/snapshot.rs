@@ -3,7 +3,7 @@ use crate::engine::replicate::disk::RunDisk;
 use crate::engine::replicate::run::Run;
 use crate::record::PointVolume;
 use crate::traits::SnapshotSpec;
-use crate::{Clock as _, ErrorKind, Result, SnapshotId, SystemClock};
+use crate::{ErrorKind, Result, SnapshotId};
 
 /// Makes a snapshot of every volume, if recovery points are asked for: of exactly what is committed next. One that cannot be
 /// made is reported, and the epoch goes on without it.
@@ -34,8 +34,21 @@ pub(super) async fn snapshot(run: &mut Run<'_>) -> Result<()> {
 /// tried again by the next run.
 pub(super) async fn sweep(run: &mut Run<'_>, keep: Option<KeepPoints>) {
     // By the store's clock, as the points themselves.
-    let now = run.job.completed_at.unwrap_or_else(|| SystemClock.now());
-    match points::sweep(run.services, &run.context.id, keep, now).await {
+    let now = run.job.completed_at.unwrap_or(run.job.updated_at);
+    let swept = points::sweep(run.services, &run.context.id, keep, now).await;
+    report(run, swept);
+}
+
+/// Makes room before anything is written: [`sweep`], and what no point knows. Points that fill the place would else keep every
+/// run from the end, where it sweeps.
+pub(super) async fn make_room(run: &mut Run<'_>) {
+    sweep(run, run.request.points).await;
+    let deleted = points::delete_forgotten(run.services, &run.context.id).await;
+    report(run, deleted);
+}
+
+fn report(run: &mut Run<'_>, swept: Result<Vec<String>>) {
+    match swept {
         Ok(left) => left.into_iter().for_each(|left| run.warn(format!("not deleted yet: {left}"))),
         Err(error) => run.warn(format!("recovery points could not be looked at: {}", error.chain())),
     }

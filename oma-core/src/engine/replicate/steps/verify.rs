@@ -2,13 +2,15 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::compare::broken_promise;
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
+use crate::engine::tally::Tally;
 use crate::engine::verify::{DiskPair, mismatch, scope};
 use crate::record::{DiskVerification, VerificationReport, VerificationScope};
 use crate::seal::SealedReport;
 use crate::tree::LEAF;
-use crate::{Clock as _, Result, SystemClock};
+use crate::{Clock as _, Extent, Result, SystemClock};
 
 /// Compares source and target as far as was asked for, before anything is committed (L14). The report is stored with the job,
 /// whatever was found.
@@ -21,10 +23,16 @@ pub(super) async fn verify(run: &mut Run<'_>) -> Result<()> {
     let mut first = Ok(());
     for index in 0..run.disks.len() {
         // What one disk is like must not be forgotten because another could not be compared.
-        let judged = match verify_disk(run, index, &scope).await {
-            Ok(verification) => {
-                run.disks[index].verified = Some(verification.covered());
-                let judged = judge(run, &verification).await;
+        let mut tally = Tally::new(&run.disks[index].point.key, run.progress);
+        let verified = verify_disk(run, index, &scope, &mut tally).await;
+        let hashed = tally.hashed();
+        run.disks[index].counters.count(hashed);
+        let judged = match verified {
+            Ok((verification, broken)) => {
+                let disk = &mut run.disks[index];
+                (disk.verified, disk.promised_zero) =
+                    (Some(verification.covered()), verification.promised_zero);
+                let judged = judge(run, &verification, broken).await;
                 found.push(verification);
                 judged
             }
@@ -57,7 +65,12 @@ async fn keep(run: &mut Run<'_>, report: VerificationReport) -> Result<()> {
     retry(&run.config.retry, run.stop, put).await
 }
 
-async fn verify_disk(run: &Run<'_>, index: usize, scope: &VerificationScope) -> Result<DiskVerification> {
+async fn verify_disk(
+    run: &Run<'_>,
+    index: usize,
+    scope: &VerificationScope,
+    tally: &mut Tally<'_>,
+) -> Result<(DiskVerification, Option<Extent>)> {
     let disk = &run.disks[index];
     let pair = DiskPair {
         point: &disk.point,
@@ -66,15 +79,15 @@ async fn verify_disk(run: &Run<'_>, index: usize, scope: &VerificationScope) -> 
         target: disk.target_device(),
         changed: &disk.plan().scope,
     };
-    pair.verify(scope, run.config, run.stop).await
+    pair.verify(scope, run.config, tally, run.stop).await
 }
 
 /// Refuses an epoch of which anything differs, at once and durably.
-async fn judge(run: &Run<'_>, found: &DiskVerification) -> Result<()> {
+async fn judge(run: &Run<'_>, found: &DiskVerification, broken: Option<Extent>) -> Result<()> {
     if found.differences.is_empty() {
         return Ok(());
     }
     let end = || run.services.volumes.advance_generation(&run.lease, &found.volume);
     retry(&run.config.retry, &CancellationToken::new(), end).await?;
-    Err(mismatch(&found.key, &found.differences))
+    Err(broken.map_or_else(|| mismatch(&found.key, &found.differences), broken_promise))
 }

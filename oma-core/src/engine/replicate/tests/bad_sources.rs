@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::*;
-use crate::engine::verify;
+use crate::engine::{TrustPolicy, verify};
 use crate::memory::Faults;
 use crate::record::{SourceVm, VerificationScope};
 use crate::traits::{Changes, PointInTime};
@@ -93,6 +93,8 @@ struct Odd {
     inner: Arc<MemorySource>,
     hangs: Option<&'static str>,
     opens: Option<ByteSize>,
+    /// Written while it is copied.
+    is_written: bool,
 }
 
 impl Odd {
@@ -132,6 +134,14 @@ impl DiskSource for Odd {
         }
     }
 
+    async fn confirm(&self, point: &PointInTime) -> Result<()> {
+        self.pass("confirm").await;
+        if self.is_written {
+            return Err(Error::new(ErrorKind::Conflict, "confirm", &point.id));
+        }
+        self.inner.confirm(point).await
+    }
+
     async fn release(&self, point: &PointId) -> Result<()> {
         self.inner.release(point).await
     }
@@ -150,9 +160,9 @@ async fn run_on(world: &World, source: Odd) -> Result<Report> {
 
 #[tokio::test(start_paused = true)]
 async fn every_call_of_a_source_that_hangs_is_ended_and_the_next_run_completes() {
-    for call in ["discover", "freeze", "changed", "open"] {
+    for call in ["discover", "freeze", "changed", "open", "confirm"] {
         let world = changed_world().await;
-        let source = Odd { inner: world.source.clone(), hangs: Some(call), opens: None };
+        let source = Odd { inner: world.source.clone(), hangs: Some(call), opens: None, is_written: false };
         let error = match run_on(&world, source).await {
             Ok(report) => failure(&report).chain(),
             Err(error) => error.chain(),
@@ -164,11 +174,26 @@ async fn every_call_of_a_source_that_hangs_is_ended_and_the_next_run_completes()
     }
 }
 
+/// Where nothing can be frozen, only the end of a copy tells.
+#[tokio::test]
+async fn l08_what_was_written_while_it_was_copied_is_no_epoch() {
+    let world = changed_world().await;
+    let source = Odd { inner: world.source.clone(), hangs: None, opens: None, is_written: true };
+    let before = world.change_ids().await;
+    let report = run_on(&world, source).await.unwrap();
+    assert_eq!(failure(&report).kind(), ErrorKind::Conflict, "{report:?}");
+    assert_eq!(world.change_ids().await, before);
+    assert!(world.run().await.outcome.is_completed());
+    world.assert_replicated(2).await;
+}
+
 #[tokio::test]
 async fn l13_a_disk_that_shrank_between_its_point_in_time_and_its_opening_is_refused() {
     let world = changed_world().await;
     let opens = Some(ByteSize::mib(3));
-    let report = run_on(&world, Odd { inner: world.source.clone(), hangs: None, opens }).await.unwrap();
+    let report = run_on(&world, Odd { inner: world.source.clone(), hangs: None, opens, is_written: false })
+        .await
+        .unwrap();
     assert_eq!(failure(&report).kind(), ErrorKind::Corrupt);
     assert!(failure(&report).chain().contains("3145728 bytes where 4194304 were promised"), "{report:?}");
     assert!(world.run().await.outcome.is_completed());
@@ -185,13 +210,41 @@ async fn l13_a_disk_that_ends_early_in_the_middle_of_a_copy_is_told() {
     assert_eq!(world.change_ids().await, [None]);
 }
 
-/// L10: a promise is believed. What a lie does, who finds it, and how to copy without believing.
+/// L10: a promise is believed. What a lie does, who finds it, and how to copy without believing. All else of the disk is data, so a
+/// comparison that looks at one leaf of what is promised looks at the lie.
 #[tokio::test]
 async fn l10_a_hole_that_holds_data_is_found_and_copied_when_promises_are_not_believed() {
     let mut world = World::new(&["disk-2000"]).await;
+    world.write("disk-2000", 0, usize::try_from(CAPACITY.bytes()).unwrap(), 3).await;
     let lie = Extent::new(2 << 20, 256 << 10).unwrap();
     world.source.faults(&key("disk-2000")).hide(lie);
-    let believing = ReplicateRequest { verify: VerifyLevel::Full, ..world.request() };
+    let believing = world.request();
+    for verify in [VerifyLevel::Full, VerifyLevel::Sample(SampleSize::Permille(1000))] {
+        let report = world.run_as(&ReplicateRequest { verify, ..world.request() }, &Silent).await.unwrap();
+        assert_eq!(failure(&report).kind(), ErrorKind::Corrupt, "{report:?}");
+        assert_eq!(world.change_ids().await, [None]);
+    }
+    // What was copied believing is not built on, whatever the journal has of it.
+    world.config.trust_zeroes = false;
+    assert!(world.run_as(&believing, &Silent).await.unwrap().outcome.is_completed());
+    world.assert_replicated(1).await;
+
+    let mut world = World::new(&["disk-2000"]).await;
+    world.write("disk-2000", 0, usize::try_from(CAPACITY.bytes()).unwrap(), 3).await;
+    world.source.faults(&key("disk-2000")).hide(lie);
+    assert!(world.run_as(&believing, &Silent).await.unwrap().outcome.is_completed());
+    let check = TrustPolicy::SpotCheck { permille: 1000 };
+    let doubting = ReplicateRequest { trust: check, ..world.request() };
+    world.write("disk-2000", 0, 1000, 5).await;
+    let report = world.run_as(&doubting, &Silent).await.unwrap();
+    assert_eq!(failure(&report).kind(), ErrorKind::Corrupt, "{report:?}");
+    world.config.trust_zeroes = false;
+    assert!(world.run_as(&believing, &Silent).await.unwrap().outcome.is_completed());
+    world.assert_replicated(2).await;
+
+    let mut world = World::new(&["disk-2000"]).await;
+    world.write("disk-2000", 0, usize::try_from(CAPACITY.bytes()).unwrap(), 3).await;
+    world.source.faults(&key("disk-2000")).hide(lie);
     assert!(world.run_as(&believing, &Silent).await.unwrap().outcome.is_completed());
     let source = world.source.disk(&world.vm, &key("disk-2000")).unwrap().bytes();
     assert!(source != world.target("disk-2000").await.bytes(), "the lie was copied");
@@ -199,7 +252,8 @@ async fn l10_a_hole_that_holds_data_is_found_and_copied_when_promises_are_not_be
     world.config.trust_zeroes = false;
     let (services, _) = world.services();
     let found =
-        verify(&services, &world.config, &world.vm, VerifyLevel::Full, &CancellationToken::new()).await;
+        verify(&services, &world.config, &world.vm, VerifyLevel::Full, &Silent, &CancellationToken::new())
+            .await;
     let found = found.unwrap().report;
     assert_eq!(found.scope, VerificationScope::Full);
     assert_eq!(found.disks[0].differences.iter().collect::<Vec<_>>(), [lie]);

@@ -181,6 +181,21 @@ async fn l13_what_a_disk_has_grown_by_is_copied_though_the_source_does_not_tell_
 }
 
 #[tokio::test]
+async fn l13_what_a_disk_has_grown_by_is_copied_though_its_volume_was_large_enough_before() {
+    let backend = Arc::new(MemoryBackend::new().with_granule(ByteSize::mib(16)));
+    let world = World { backend, ..World::new(&["disk-2000"]).await };
+    world.run().await;
+    let volume = world.volume("disk-2000").await;
+    assert_eq!(volume.capacity, ByteSize::mib(16));
+    let source = world.source.grow_disk_unseen(&world.vm, &key("disk-2000"), ByteSize::mib(6)).unwrap();
+    let report = world.run().await;
+    let disk = &report.disks[0];
+    assert_eq!((disk.mode, disk.bytes_written), (ReplicationType::Incremental, ByteSize::mib(2)));
+    let (source, target) = (source.bytes(), world.target("disk-2000").await.bytes());
+    assert!(source == target[..source.len()]);
+}
+
+#[tokio::test]
 async fn l13_what_a_disk_has_grown_by_is_copied_wherever_the_run_before_died() {
     let mut nth = 1;
     loop {
@@ -241,7 +256,8 @@ async fn verification_without_a_job_names_what_differs_and_changes_nothing() {
     damage(&world, 4096 * 5);
     let (services, _) = world.services();
     let stop = CancellationToken::new();
-    let found = verify(&services, &world.config, &world.vm, VerifyLevel::Full, &stop).await.unwrap().report;
+    let found =
+        verify(&services, &world.config, &world.vm, VerifyLevel::Full, &Silent, &stop).await.unwrap().report;
     let differences: Vec<_> = found.disks[0].differences.iter().map(<(u64, u64)>::from).collect();
     assert_eq!((found.disks[0].covered(), differences), (CAPACITY, vec![(4096 * 5, 4096)]));
     assert_eq!((found.epoch, found.is_identical(), found.job), (Some(Epoch(1)), false, None));

@@ -174,6 +174,35 @@ async fn a_volume_whose_flush_failed_is_left_without_a_stamp() {
     world.assert_replicated(1).await;
 }
 
+#[tokio::test]
+async fn l09_a_volume_is_made_durable_before_its_stamp_is_kept() {
+    let world = world().await;
+    let faults = world.source.faults(&key(DISK));
+    faults.fail_as(ErrorKind::Unavailable, Retry::Never);
+    // Not at the end of a journal step.
+    faults.fail_reads_in(Extent::new((2 << 20) + (320 << 10), 1).unwrap());
+    failure(&world.run().await);
+    let (target, recorded) = (world.target(DISK).await, world.disks().await[0].bytes_synced);
+    assert!(target.calls().bytes_written > recorded.bytes(), "all of it was recorded");
+    assert!(world.volume(DISK).await.stamp.is_some());
+    assert!(target.unflushed().is_empty(), "a stamp of what may be lost with the power");
+}
+
+#[tokio::test]
+async fn l11_a_volume_that_was_cut_from_outside_is_not_written() {
+    let world = world().await;
+    assert!(world.run().await.outcome.is_completed());
+    let (writes, before) = (world.target(DISK).await.calls().writes, world.change_ids().await);
+    world.backend.cut(&world.volume(DISK).await.id, ByteSize::mib(3));
+    world.write(DISK, 0, 100_000, 4).await;
+    let report = world.run().await;
+    let error = failure(&report);
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", error.chain());
+    assert!(error.chain().contains("it was cut from outside"), "{}", error.chain());
+    assert_eq!(world.target(DISK).await.calls().writes, writes);
+    assert_eq!(world.change_ids().await, before);
+}
+
 #[tokio::test(start_paused = true)]
 async fn l11_a_stop_ends_a_copy_whose_flush_never_answers_and_nothing_counts_as_durable() {
     let world = world().await;

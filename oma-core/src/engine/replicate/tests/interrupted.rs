@@ -109,6 +109,12 @@ async fn a_live_job_with_other_disks_is_a_conflict_and_cancelling_it_clears_the_
     let error = world.run_as(&world.request(), &Silent).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.chain().contains("disk-2000, disk-2001"), "{}", error.chain());
+    // Of what was refused nothing is recorded.
+    world.source.add_disk(&world.vm, &key("typo"), CAPACITY);
+    let error = world.run_as(&world.request(), &Silent).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(world.disks().await.len(), 2);
+    world.source.remove_disk(&world.vm, &key("typo"));
     let (services, _) = world.services();
     let job = world.jobs().await[0].id.clone();
     let cancelled = cancel(&services, &worker("appliance"), &job, "wrong disks").await.unwrap();
@@ -130,6 +136,33 @@ async fn l16_a_job_that_another_worker_took_over_changes_nothing_any_more() {
     assert_eq!(volume.content, VolumeContent::Blank, "nothing was marked, so nothing may be written");
     assert_eq!(world.target("disk-2000").await.calls().writes, 0);
     assert_eq!(world.jobs().await[0].status, JobStatus::Ready);
+}
+
+#[tokio::test]
+async fn l16_a_worker_that_lost_its_lease_withdraws_its_own_exports_and_no_later_ones() {
+    for taken_over in [false, true] {
+        let world = World::new(&["disk-2000", "disk-2001"]).await;
+        let (services, server) = world.services();
+        let steal = Acting::at("begins copy", 1, || {
+            world.clock.advance(Duration::from_secs(3600));
+            let job = now(world.jobs())[0].id.clone();
+            let lease = now(world.store.claim(&job, &worker("other"), Duration::from_secs(3600))).unwrap();
+            let served: Vec<_> = now(server.list().try_collect()).unwrap();
+            assert!(served.len() == 2 && served.iter().all(|export: &Export| export.fence < lease.fence));
+            if taken_over {
+                let Export { name, description, access, .. } = served[1].clone();
+                let device = Arc::new(now(world.target("disk-2001")).read_only());
+                let later = ExportSpec { name, description, access, fence: lease.fence, device };
+                now(server.publish(later)).unwrap();
+            }
+        });
+        let replicator = Replicator::new(services, worker("appliance"), world.config);
+        let error = replicator.run(&world.request(), &steal, &CancellationToken::new()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fenced);
+        let left: Vec<_> = server.list().try_collect().await.unwrap();
+        assert_eq!(left.len(), usize::from(taken_over), "{left:?}");
+        assert!(left.iter().all(|export| export.name.as_str().ends_with("disk-2001")), "{left:?}");
+    }
 }
 
 #[tokio::test]

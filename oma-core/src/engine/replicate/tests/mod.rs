@@ -1,11 +1,13 @@
 mod bad_sources;
 mod epochs;
+mod explained;
 mod foreign;
 mod fragile;
 mod interrupted;
 mod points;
 mod repair;
 mod resumed;
+mod reverts;
 mod sequences;
 mod shaky;
 
@@ -110,11 +112,7 @@ impl World {
     async fn until_left(&self) {
         let Some(context) = self.store.by_path(&self.vm).await.unwrap() else { return };
         for record in self.store.disks(&context.id).await.unwrap() {
-            while let Some(volume) = self.store.volume_of(&record.disk).await.unwrap()
-                && self.backend.is_written(&volume.id)
-            {
-                std::thread::yield_now();
-            }
+            self.backend.faults(&record.disk.key).until_unused().await;
         }
     }
 
@@ -224,6 +222,7 @@ impl<F: Fn() + Send + Sync> Progress for Acting<F> {
             Event::StepBegins(step) => format!("begins {step}"),
             Event::StepEnded(step) => format!("ended {step}"),
             Event::Planned { .. } => "planned".to_owned(),
+            Event::Compared { .. } => "compared".to_owned(),
             Event::Copied { .. } => "copied".to_owned(),
             Event::Recorded { .. } => "recorded".to_owned(),
             Event::Warning(_) => "warning".to_owned(),

@@ -1,10 +1,11 @@
 //! A backend and records whose calls about recovery points fail, lose their answer, or are the last of a process.
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 
 use super::*;
-use crate::record::{ContentStamp, RecoveryPoint, RecoveryPointSpec};
+use crate::record::{ContentStamp, Needless, RecoveryPoint, RecoveryPointSpec};
 use crate::traits::{BackendCapabilities, RecoveryPoints, Snapshot, SnapshotSpec, Volume, VolumeSpec};
 use crate::{ContextId, RecoveryPointId, VolumeId};
 
@@ -63,15 +64,32 @@ impl Moments {
 /// Services of a world with trouble.
 pub(super) fn troubled(world: &World, moments: &Arc<Moments>) -> Services {
     let (services, _) = world.services();
-    let backend = ShakyBackend { inner: world.backend.clone(), moments: moments.clone() };
-    let points = ShakyPoints { inner: world.store.clone(), moments: moments.clone() };
+    let backend = ShakyBackend { inner: world.backend.clone(), moments: moments.clone(), flips: None };
+    let points = ShakyPoints { inner: world.store.clone(), moments: moments.clone(), listed: None };
     Services { backend: Arc::new(backend), points: Arc::new(points), ..services }
+}
+
+/// Services of a world whose backend says that a volume was reverted, and one byte was not.
+pub(super) fn flipping(world: &World, offset: u64) -> Services {
+    let (services, _) = world.services();
+    let moments = Moments::new(usize::MAX, Trouble::Failure);
+    let backend = ShakyBackend { inner: world.backend.clone(), moments, flips: Some(offset) };
+    Services { backend: Arc::new(backend), ..services }
+}
+
+/// Services of a world that list recovery points as they were a while ago.
+pub(super) fn lagging(world: &World, listed: Vec<RecoveryPoint>) -> Services {
+    let (services, _) = world.services();
+    let moments = Moments::new(usize::MAX, Trouble::Failure);
+    let points = ShakyPoints { inner: world.store.clone(), moments, listed: Some(listed) };
+    Services { points: Arc::new(points), ..services }
 }
 
 #[derive(Debug)]
 struct ShakyPoints {
     inner: Arc<MemoryStore>,
     moments: Arc<Moments>,
+    listed: Option<Vec<RecoveryPoint>>,
 }
 
 #[async_trait]
@@ -84,8 +102,8 @@ impl RecoveryPoints for ShakyPoints {
         self.moments.around("take", self.inner.take_point(lease, id)).await
     }
 
-    async fn condemn_point(&self, id: &RecoveryPointId, reason: &str) -> Result<()> {
-        self.moments.around("condemn", self.inner.condemn_point(id, reason)).await
+    async fn condemn_point(&self, id: &RecoveryPointId, needless: Needless, reason: &str) -> Result<()> {
+        self.moments.around("condemn", self.inner.condemn_point(id, needless, reason)).await
     }
 
     async fn remove_point(&self, id: &RecoveryPointId) -> Result<()> {
@@ -97,7 +115,10 @@ impl RecoveryPoints for ShakyPoints {
     }
 
     fn points(&self, context: &ContextId) -> BoxStream<'_, Result<RecoveryPoint>> {
-        self.inner.points(context)
+        match &self.listed {
+            Some(listed) => futures_util::stream::iter(listed.clone().into_iter().map(Ok)).boxed(),
+            None => self.inner.points(context),
+        }
     }
 
     async fn reverted_to(
@@ -114,6 +135,7 @@ impl RecoveryPoints for ShakyPoints {
 struct ShakyBackend {
     inner: Arc<MemoryBackend>,
     moments: Arc<Moments>,
+    flips: Option<u64>,
 }
 
 #[async_trait]
@@ -175,7 +197,12 @@ impl VolumeBackend for ShakyBackend {
     }
 
     async fn revert(&self, id: &VolumeId, tag: &VolumeTag, snapshot: &SnapshotSpec) -> Result<Volume> {
-        self.moments.around("revert", self.inner.revert(id, tag, snapshot)).await
+        let reverted = self.moments.around("revert", self.inner.revert(id, tag, snapshot)).await;
+        if let Some(offset) = self.flips {
+            let device = self.inner.device(id).expect("it was reverted");
+            device.write_at(offset, Bytes::from_static(b"~"), Durability::Durable).await?;
+        }
+        reverted
     }
 
     async fn delete_snapshot(&self, spec: &SnapshotSpec) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The file of an export, or a standard stream in its place.
 
+use std::io;
 use std::path::Path;
 
 use oma_core::Result;
@@ -7,7 +8,7 @@ use oma_store::{Contents, SqlStore};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncBufRead, BufReader, BufWriter};
 
-use crate::failure::io_error;
+use crate::failure::{io_error, read_error};
 
 /// Rows are read and written in pieces of this size.
 const BUFFER: usize = 1 << 20;
@@ -45,6 +46,10 @@ pub(super) async fn open(path: &Path) -> Result<Box<dyn AsyncBufRead + Unpin + S
     if is_stream(path) {
         return Ok(Box::new(BufReader::with_capacity(BUFFER, tokio::io::stdin())));
     }
-    let file = File::open(path).await.map_err(|error| io_error("open", path.display(), error))?;
+    let failed = |error| read_error("read", path.display(), error);
+    let file = File::open(path).await.map_err(failed)?;
+    if file.metadata().await.map_err(failed)?.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    }
     Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
 }

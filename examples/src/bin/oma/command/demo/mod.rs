@@ -7,6 +7,7 @@
 mod disk;
 mod show;
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use oma_api::ReplicationReport;
@@ -26,6 +27,10 @@ pub(super) async fn run(context: &Context, args: &DemoArgs) -> Result<(), Failed
     if args.size < SIZES.0 || args.size > SIZES.1 {
         let reason = format!("{} is not possible; name a size from {} to {}", args.size, SIZES.0, SIZES.1);
         return Err(Error::new(ErrorKind::Invalid, "make", "a disk").because(reason).into());
+    }
+    let named = |arg: OsString| arg.as_encoded_bytes().starts_with(b"--data-dir");
+    if std::env::args_os().any(named) {
+        output::note("the demo has a data directory of its own; --data-dir is not used");
     }
     let temporary = std::env::temp_dir();
     let failed = |error| io_error("make a folder in", temporary.display(), error);
