@@ -10,6 +10,8 @@ use crate::{ByteSize, VmPath};
 pub struct ReplicateRequest {
     /// The VM, as its source names it.
     pub vm: VmPath,
+    /// Whether a VM may get this path that had another one, or that another VM has.
+    pub path: PathPolicy,
     /// How much is proven before the epoch is committed.
     pub verify: VerifyLevel,
     /// How far the source is believed when it says what changed.
@@ -25,8 +27,25 @@ impl ReplicateRequest {
     #[must_use]
     pub fn new(vm: VmPath) -> Self {
         let (verify, trust) = (VerifyLevel::None, TrustPolicy::Trust);
-        Self { vm, verify, trust, provisioning: Provisioning::Thin, points: None }
+        let (path, provisioning) = (PathPolicy::Keep, Provisioning::Thin);
+        Self { vm, path, verify, trust, provisioning, points: None }
     }
+}
+
+/// Whose word the path of a VM is.
+///
+/// A VM is who its identity says. Where an operator names the path, a machine that was copied with its UUID or a slip of the pen
+/// would rename another VM and take its volumes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PathPolicy {
+    /// An operator's, the same in every run: a VM that is known by another path is refused, and a path that another VM has.
+    #[default]
+    Keep,
+    /// An operator's who has renamed the VM: it gets the path, unless another VM has that.
+    Rename,
+    /// The source's: it is recorded, whoever had the path before. By a path of several VMs the one is found whose record was made
+    /// last.
+    Follow,
 }
 
 /// How far a source is believed when it says what changed since the last epoch.

@@ -42,6 +42,7 @@ mod explain;
 mod forecast;
 mod guard;
 mod keeper;
+mod known;
 mod limits;
 mod points;
 mod progress;
@@ -55,7 +56,7 @@ mod volumes;
 mod zeroes;
 
 pub use cancel::cancel;
-pub use config::{ReplicateConfig, ReplicateRequest, RetryConfig, TrustPolicy, VerifyLevel};
+pub use config::{PathPolicy, ReplicateConfig, ReplicateRequest, RetryConfig, TrustPolicy, VerifyLevel};
 pub use copy::{CopyReport, CopyRequest, Resume, copy};
 pub use explain::{Stage, StageTimes};
 pub use forecast::{Forecast, Spread, forecast};

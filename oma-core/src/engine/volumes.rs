@@ -56,7 +56,7 @@ impl<'a> VolumeService<'a> {
         let mut untouched = true;
         let mut record = match self.services.volumes.volume_of(&need.disk).await? {
             None => self.create(need).await?,
-            Some(record) => match self.services.backend.get(&record.id).await? {
+            Some(record) => match self.find(&record.id).await? {
                 Some(volume) => {
                     let record = self.known(record, &volume, &mut note).await?;
                     // Of one that a killed run left, or somebody else wrote to, nothing is known.
@@ -125,6 +125,15 @@ impl<'a> VolumeService<'a> {
                 self.services.volumes.fail(self.lease, &left.spec.id, reason).await
             }
         }
+    }
+
+    /// The volume as the backend has it. Of a damaged one nothing holds that was recorded of its content, whoever mends it (L09).
+    async fn find(&self, id: &VolumeId) -> Result<Option<Volume>> {
+        let found = self.services.backend.get(id).await;
+        if found.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
+            self.services.volumes.advance_generation(self.lease, id).await?;
+        }
+        found
     }
 
     /// Checks a recorded volume against what the backend finds now; a foreign write ends the generation (L09), whether the

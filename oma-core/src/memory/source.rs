@@ -161,6 +161,14 @@ impl MemorySource {
         Some(disk.live.clone())
     }
 
+    /// Makes a disk smaller; answers the live disk of the new size.
+    pub fn shrink_disk(&self, vm: &VmPath, key: &DiskKey, capacity: ByteSize) -> Option<MemoryDevice> {
+        let mut state = self.state();
+        let disk = state.vms.get_mut(vm)?.get_mut(key)?;
+        disk.live = disk.live.with_capacity(capacity.min(disk.live.info().capacity));
+        Some(disk.live.clone())
+    }
+
     /// Forgets what changed on a disk: change ids given out before are worth nothing.
     pub fn reset_tracking(&self, vm: &VmPath, key: &DiskKey) {
         if let Some(disk) = self.state().vms.get_mut(vm).and_then(|disks| disks.get_mut(key)) {

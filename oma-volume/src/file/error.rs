@@ -39,16 +39,43 @@ pub(super) enum FileError {
     Record { path: PathBuf, source: serde_json::Error },
     #[error("the ownership record {} is that of the volume {id}; give it its name back", .path.display())]
     Misnamed { path: PathBuf, id: String },
-    #[error("the image {} is gone; restore it, or delete the volume", .0.display())]
+    #[error("the image {} is gone; {}", .0.display(), after_loss(.0))]
     ImageGone(PathBuf),
     #[error("the image {} is a symbolic link or no regular file; put the image itself there", .0.display())]
     NotAnImage(PathBuf),
-    #[error("the image {} has {size} bytes, its ownership record says {capacity}; was it truncated?", .path.display())]
+    #[error("the image {} has {size} bytes, its ownership record says {capacity}: it was truncated; {}", .path.display(), after_cut(.path, *capacity))]
     Truncated { path: PathBuf, size: u64, capacity: u64 },
     #[error("the directory {} is not there, or was replaced; is its file system mounted?", .0.display())]
     Directory(PathBuf),
     #[error("{}", .path.display())]
     File { path: PathBuf, source: DeviceError },
+}
+
+/// What helps when an image is gone.
+fn after_loss(image: &Path) -> String {
+    if is_snapshot(image) {
+        return "restore it, or delete its recovery point".to_owned();
+    }
+    let record = image.with_extension("json");
+    format!(
+        "restore it, or remove {} as well: the next run makes a new volume and fills it",
+        record.display()
+    )
+}
+
+/// What helps when an image was truncated.
+fn after_cut(image: &Path, capacity: u64) -> String {
+    if is_snapshot(image) {
+        return "what it held is lost; delete its recovery point".to_owned();
+    }
+    format!(
+        "make it long again with `truncate -s {capacity} {}`: the next run compares all of it",
+        image.display()
+    )
+}
+
+fn is_snapshot(image: &Path) -> bool {
+    image.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"snap-"))
 }
 
 impl FileError {

@@ -14,6 +14,7 @@ use self::run::Run;
 use super::config::{ReplicateConfig, ReplicateRequest};
 use super::copier::Budget;
 use super::keeper::LeaseKeeper;
+use super::known::{check_path, left_out};
 use super::limits::Limits;
 use super::progress::{Event, Progress};
 use super::report::{Outcome, Report};
@@ -54,9 +55,9 @@ impl Replicator {
     ///
     /// # Errors
     /// An error is an answer when no job could be recorded or claimed: `NotFound` or `Unavailable` for the source,
-    /// `Conflict` when the VM has a live job with other disks or one that reverts: nothing is recorded of the disks then. `Busy` when
-    /// another worker drives it. `Fenced` when
-    /// another worker took the job over meanwhile. Everything later is an [`Outcome`] of the report.
+    /// `Conflict` when the VM has a live job with other disks or one that reverts, or the [path](ReplicateRequest::path) is not
+    /// to be its: nothing is recorded then. `Busy` when another worker drives it. `Fenced` when another worker took the job over
+    /// meanwhile. Everything later is an [`Outcome`] of the report.
     pub async fn run(
         &self,
         request: &ReplicateRequest,
@@ -67,11 +68,15 @@ impl Replicator {
         let stop = stop.child_token();
         let vm = retry(&self.config.retry, &stop, || self.services.source.discover(&request.vm)).await?;
         let keys = sorted(vm.disks.iter().map(|disk| disk.key.clone()).collect());
-        // Before anything is recorded: disks that a live job forbids would be listed for ever.
-        if let Some(known) = self.services.inventory.by_identity(&vm.identity).await? {
+        // Before anything is recorded: disks that a live job forbids would be listed for ever, and a path is a VM's name.
+        let inventory = &*self.services.inventory;
+        let known = inventory.by_identity(&vm.identity).await?;
+        check_path(inventory, "replicate", request.path, known.as_ref(), &vm).await?;
+        if let Some(known) = known {
             self.live_job(&known, &keys).await?;
         }
-        let context = self.services.inventory.record(&vm).await?;
+        let context = inventory.record(&vm).await?;
+        let left_out = left_out(inventory, &context, &vm).await?;
         let (job, resumed) = self.find_or_record_job(&context, keys).await?;
         progress.event(Event::Job { job: &job, resumed });
         let jobs = &self.services.jobs;
@@ -98,6 +103,9 @@ impl Replicator {
             context,
             lease,
         );
+        for disk in left_out {
+            run.warn(format!("disk {} is left out and stays at epoch {}", disk.disk.key, disk.epoch));
+        }
         let result = steps::drive(&mut run).await;
         let outcome = match result {
             Ok(()) => Outcome::Completed,

@@ -59,6 +59,8 @@ pub(super) struct DiskPlan {
     pub(super) recopied: ByteSize,
     /// Whether the target reads as zero wherever nothing was written.
     pub(super) blank: bool,
+    /// Whether the volume is known to read as zero behind the end of the disk.
+    pub(super) ends_zeroed: bool,
     /// What an operator should know.
     pub(super) note: Option<String>,
 }
@@ -125,6 +127,7 @@ pub(super) fn decide(facts: &Facts<'_>) -> DiskPlan {
     let scope = entry.scope();
     let work = scope.difference(&entry.finished);
     entry.recopied = recopied(facts, &work);
+    let is_blank = facts.content == VolumeContent::Blank && facts.untouched;
     DiskPlan {
         mode: if entry.basis.base.is_some() {
             ReplicationType::Incremental
@@ -140,7 +143,8 @@ pub(super) fn decide(facts: &Facts<'_>) -> DiskPlan {
         equal: ByteSize::ZERO,
         doubted,
         recopied: entry.recopied,
-        blank: facts.content == VolumeContent::Blank && facts.untouched,
+        blank: is_blank,
+        ends_zeroed: is_blank || ended_there(facts),
         note,
     }
 }
@@ -284,6 +288,12 @@ fn grown(facts: &Facts<'_>, base: &CommittedChange) -> Option<Extent> {
         Some(then) => Extent::between(then.bytes(), facts.point.capacity.bytes()),
         None => facts.grown,
     }
+}
+
+/// Whether the disk was as large at the epoch that the volume holds.
+fn ended_there(facts: &Facts<'_>) -> bool {
+    let then = facts.base.as_ref().and_then(|base| base.capacity);
+    matches!(facts.content, VolumeContent::Epoch(_)) && then == Some(facts.point.capacity)
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ mod sample;
 
 use tokio_util::sync::CancellationToken;
 
-use super::config::{ReplicateConfig, VerifyLevel};
-use super::progress::Progress;
+use super::config::{PathPolicy, ReplicateConfig, VerifyLevel};
+use super::known::{check_path, left_out};
+use super::progress::{Event, Progress};
 use super::retry::retry;
 use super::services::Services;
 use super::tally::Tally;
@@ -38,12 +39,13 @@ pub(super) fn scope(level: VerifyLevel) -> Option<VerificationScope> {
 }
 
 /// Compares every disk of a source with its volume, whole or by a sample (L14). Nothing is changed, and nothing recorded.
-/// [`Event::Compared`](super::Event::Compared) tells how far it is.
+/// [`Event::Compared`] tells how far it is, [`Event::Warning`] of each disk of the last epoch that the source does not have.
 ///
 /// A source that has moved on since the last epoch differs, rightly.
 ///
 /// # Errors
-/// `NotFound` for a VM, disk or volume without a record; `Busy` while a job writes; `Invalid` for a level that is about an
+/// `NotFound` for a VM, disk or volume without a record; `Conflict` for a VM that is known by another path; `Busy` while a job
+/// writes; `Invalid` for a level that is about an
 /// epoch, of which there is none here; what the source and the backend answer.
 pub async fn verify(
     services: &Services,
@@ -65,7 +67,15 @@ pub async fn verify(
     let source = retry(&config.retry, stop, || services.source.discover(vm)).await?;
     let context =
         services.inventory.by_identity(&source.identity).await?.ok_or_else(|| never_replicated(vm))?;
-    let records = services.inventory.disks(&context.id).await?;
+    let inventory = &*services.inventory;
+    check_path(inventory, "verify", PathPolicy::Keep, Some(&context), &source).await?;
+    for disk in left_out(inventory, &context, &source).await? {
+        let (key, epoch) = (disk.disk.key, disk.epoch);
+        progress.event(Event::Warning(&format!(
+            "disk {key} is of epoch {epoch}, too, and is left out: it is not compared"
+        )));
+    }
+    let records = inventory.disks(&context.id).await?;
     let job = JobId::mint(begun);
     let point = retry(&config.retry, stop, || services.source.freeze(vm, &job)).await?;
     let look = Look { services, config, point: &point, records: &records, scope: &scope, progress, stop };

@@ -108,7 +108,7 @@ Examples:
         --disk 'disk-2000=nbd://host/db01-0,bitmap=b0' --disk disk-2001=/dev/vg0/db01-1
 
   A running QEMU machine, the same command each time:
-    oma replicate --vm-path /DC/vm/web01 --qmp /run/web01.qmp --guest-agent /run/web01.qga
+    oma replicate --vm-path /DC/vm/web02 --qmp /run/web02.qmp --guest-agent /run/web02.qga
 
 Any other source must not be written while it is copied: stop the VM, or export a snapshot.
 A run that was interrupted or killed is continued by the same command; name another
@@ -120,6 +120,9 @@ The exit codes stand in `oma --help`.";
 pub(crate) struct ReplicateArgs {
     #[command(flatten)]
     pub(crate) disks: DiskArgs,
+    /// The machine of --qmp was renamed: --vm-path is its path from now on. Without it, one that is known by another path is refused
+    #[arg(long, requires = "qmp")]
+    pub(crate) rename: bool,
     #[arg(long, default_value = "none", value_name = "LEVEL", help = LEVEL)]
     pub(crate) verify: VerifyArg,
     /// How far the source is believed when it says what changed: yes; spot-check[=N/1000], so many leaves of what is said to be
@@ -143,7 +146,8 @@ pub(crate) struct ReplicateArgs {
     /// Limits of hosts, datastores and the link, as JSON: see docs/limits.md
     #[arg(long, value_name = "FILE")]
     pub(crate) limits: Option<PathBuf>,
-    /// Write the run as Prometheus metrics, for a textfile collector, meanwhile too: the file is replaced at once
+    /// Write the run as Prometheus metrics, for a textfile collector, meanwhile too: the file is replaced at once, so each VM and
+    /// each command needs its own
     #[arg(long, value_name = "FILE")]
     pub(crate) metrics: Option<PathBuf>,
 }
@@ -169,7 +173,8 @@ pub(crate) struct ForecastArgs {
     /// Inventory path of the VM
     #[arg(long, value_name = "/DC/vm/NAME")]
     pub(crate) vm_path: VmPath,
-    /// Write the forecast as Prometheus metrics, for a textfile collector: the file is replaced at once
+    /// Write the forecast as Prometheus metrics, for a textfile collector: the file is replaced at once, so each VM and each
+    /// command needs its own
     #[arg(long, value_name = "FILE")]
     pub(crate) metrics: Option<PathBuf>,
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use oma_api::ReplicationReport;
 use oma_core::Result;
-use oma_core::engine::{ReplicateConfig, ReplicateRequest};
+use oma_core::engine::{PathPolicy, ReplicateConfig, ReplicateRequest, Report};
 
 use super::Context;
 use crate::appliance::Appliance;
@@ -24,6 +24,7 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
     let appliance = Appliance::open(&context.data, source).await?;
     let request = ReplicateRequest {
         vm: args.disks.vm_path.clone(),
+        path: if args.rename { PathPolicy::Rename } else { PathPolicy::Keep },
         verify: args.verify.into(),
         trust: args.trust_changes.into(),
         provisioning: args.provisioning.into(),
@@ -49,9 +50,21 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
         refreshing.end(result.is_ok()).await;
     }
     drop(progress);
+    let told = result.map(|report| (tell(args, &request, &report), report));
+    // Only then may another run write the same metrics.
     appliance.close().await;
-    let report = result?;
-    let mut wire = report::replication(&request.vm, &report);
+    let (wire, report) = told?;
+    if context.json {
+        output::json(&wire)?;
+    } else {
+        print(&wire)?;
+    }
+    report::error(report).map_or(Ok(()), |error| Err(Failed::reported(error)))
+}
+
+/// The report as it is printed; its metrics are written.
+fn tell(args: &ReplicateArgs, request: &ReplicateRequest, report: &Report) -> ReplicationReport {
+    let mut wire = report::replication(&request.vm, report);
     if let Some(path) = &args.metrics
         && let Err(error) = metrics_file::write(path, &wire.metrics())
     {
@@ -60,12 +73,7 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
         output::note(format_args!("warning: {warning}"));
         wire.warnings.push(warning);
     }
-    if context.json {
-        output::json(&wire)?;
-    } else {
-        print(&wire)?;
-    }
-    report::error(report).map_or(Ok(()), |error| Err(Failed::reported(error)))
+    wire
 }
 
 fn print(report: &ReplicationReport) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::engine::replicate::disk::RunDisk;
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
 use crate::record::Lease;
-use crate::traits::{BlockDevice, ExtentJournal, Provisioning, Zeroing};
+use crate::traits::{BlockDevice, Durability, ExtentJournal, Provisioning, Zeroing};
 use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, PointId, Result};
 
 /// The journal of one disk, written under a lease.
@@ -72,6 +72,13 @@ async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationTok
     disk.source = Some(Arc::clone(&source));
     let mut counters = disk.counters;
     let plan = disk.plan();
+    let zeroing = match run.request.provisioning {
+        Provisioning::Thin => Zeroing::Punch,
+        Provisioning::Thick => Zeroing::Allocate,
+    };
+    if !plan.ends_zeroed {
+        zero_behind(&*disk.target_device(), disk.point.capacity, zeroing, stop).await?;
+    }
     let copier = Copier {
         key: &disk.point.key,
         source,
@@ -80,10 +87,7 @@ async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationTok
         work: &plan.work,
         resumed: plan.resumed + plan.equal,
         blank: plan.blank,
-        zeroing: match run.request.provisioning {
-            Provisioning::Thin => Zeroing::Punch,
-            Provisioning::Thick => Zeroing::Allocate,
-        },
+        zeroing,
         recorder: &Journal { journal: &*run.services.journal, lease: &run.lease, key: &disk.point.key },
         admission: &run.budget.admission(&run.vm, &disk.point.key),
         config: run.config,
@@ -93,6 +97,29 @@ async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationTok
     let result = copier.run(&mut counters).await;
     disk.counters = counters;
     result
+}
+
+/// Nothing that a larger disk has left in the volume reads as if it were of this one. The copy's last flush makes it durable.
+async fn zero_behind(
+    target: &dyn BlockDevice,
+    capacity: ByteSize,
+    zeroing: Zeroing,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let (unit, end) = (u64::from(target.info().block_sizes.minimum.max(1)), target.info().capacity.bytes());
+    let mut at = capacity.bytes().next_multiple_of(unit);
+    while let Some(left) = Extent::between(at, end) {
+        if stop.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "zero the end of", &target.info().identity));
+        }
+        for status in target.block_status(left).await? {
+            at = status.extent.end();
+            if !status.kind.reads_zero() {
+                target.write_zeroes(status.extent, zeroing, Durability::Cached).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The disk at the point in time, as large as was promised.

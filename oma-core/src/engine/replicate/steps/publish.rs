@@ -27,6 +27,8 @@ async fn publish_disk(run: &mut Run<'_>, index: usize) -> Result<Option<String>>
     let open = || services.backend.open(&id, &volume.tag, Access::ReadWrite);
     let device = retry(&run.config.retry, run.stop, open).await?;
     if device.info().capacity < disk.point.capacity {
+        // Whoever mends it: what was recorded of its content does not hold any more (L09).
+        stamp::end_generation(services, &lease, volume).await?;
         return Err(Error::new(ErrorKind::Corrupt, "open volume", &id).because(format!(
             "it has {} bytes and the source {}: it was cut from outside",
             device.info().capacity.bytes(),

@@ -222,3 +222,19 @@ async fn l11_a_stop_ends_a_copy_whose_flush_never_answers_and_nothing_counts_as_
     assert_eq!(world.disks().await[0].bytes_synced, ByteSize::ZERO);
     assert_eq!(world.volume(DISK).await.stamp, None);
 }
+
+#[tokio::test]
+async fn l09_what_a_killed_run_had_copied_is_not_believed_of_a_volume_that_was_cut_and_mended() {
+    let world = Arc::new(World::new(&["disk-2000"]).await);
+    assert!(crash_at(&world, "recorded", 1).await);
+    let volume = world.volume("disk-2000").await.id;
+    world.backend.cut(&volume, ByteSize::kib(64));
+    assert_eq!(failure(&world.run().await).kind(), ErrorKind::Corrupt);
+    // Long again, without what it had.
+    let target = world.backend.device(&volume).unwrap().with_capacity(CAPACITY);
+    let all = Extent::between(0, CAPACITY.bytes()).unwrap();
+    target.write_zeroes(all, crate::traits::Zeroing::Punch, Durability::Cached).await.unwrap();
+    world.backend.cut(&volume, CAPACITY);
+    world.run().await;
+    world.assert_consistent(1).await;
+}

@@ -4,12 +4,14 @@ mod explained;
 mod foreign;
 mod fragile;
 mod interrupted;
+mod known;
 mod points;
 mod repair;
 mod resumed;
 mod reverts;
 mod sequences;
 mod shaky;
+mod shrunk;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
