@@ -18,6 +18,8 @@ use crate::uri::Uri;
 pub(super) struct Session<'a> {
     pub(super) qmp: Qmp,
     pub(super) config: &'a QemuConfig,
+    /// The monitor, wherever this program was started.
+    monitor: PathBuf,
     /// The machine's own id, when it has one (`-uuid`).
     uuid: Option<Uuid>,
     directory: PathBuf,
@@ -40,24 +42,25 @@ impl<'a> Session<'a> {
     pub(super) async fn open(config: &'a QemuConfig) -> Result<Self, Failure> {
         let absolute =
             |path: &Path| std::path::absolute(path).map_err(|error| Failure::Path(path.to_owned(), error));
+        let monitor = absolute(&config.qmp)?;
         let directory = match &config.directory {
             Some(directory) => absolute(directory)?,
-            None => absolute(&config.qmp)?.parent().map(Path::to_owned).unwrap_or_default(),
+            None => monitor.parent().map(Path::to_owned).unwrap_or_default(),
         };
         let mut qmp = Qmp::connect(&config.qmp, config.command_timeout, config.busy_timeout).await?;
         let named: Named = qmp.ask("query-uuid", json!({})).await?;
         let uuid = Uuid::try_parse(&named.uuid).ok().filter(|uuid| !uuid.is_nil());
-        Ok(Self { qmp, config, uuid, directory, _lock: None })
+        Ok(Self { qmp, config, monitor, uuid, directory, _lock: None })
     }
 
     /// To change: nobody else of ours does meanwhile.
     pub(super) async fn open_locked(config: &'a QemuConfig) -> Result<Self, Failure> {
         let mut session = Self::open(config).await?;
-        let file = lock_file(&session, config)?;
+        let file = lock_file(&session)?;
         let machine = match (session.uuid, session.qmp.peer()) {
             (Some(uuid), _) => uuid.to_string(),
             (None, Some(pid)) => pid.to_string(),
-            (None, None) => config.qmp.to_string_lossy().into_owned(),
+            (None, None) => session.monitor.to_string_lossy().into_owned(),
         };
         session._lock = Some(MachineLock::acquire(&machine, &file, config.busy_timeout).await?);
         Ok(session)
@@ -68,7 +71,7 @@ impl<'a> Session<'a> {
         let endpoint = |text: &str| Endpoint::parse(text);
         let (instance, place) = match self.uuid {
             Some(uuid) => (InstanceUuid::parse(uuid.to_string()).ok(), endpoint("qemu")),
-            None => (None, endpoint(&format!("qemu:{}", self.config.qmp.display()))),
+            None => (None, endpoint(&format!("qemu:{}", self.monitor.display()))),
         };
         let instance = instance.unwrap_or_else(|| InstanceUuid::from_path(&self.config.vm));
         (instance, place.unwrap_or_else(|_| Endpoint::parse("qemu").expect("a short word is an endpoint")))
@@ -125,9 +128,8 @@ impl<'a> Session<'a> {
 }
 
 /// Where the lock of a machine is: beside its monitor, where everybody who works on it is.
-fn lock_file(session: &Session<'_>, config: &QemuConfig) -> Result<PathBuf, Failure> {
-    let monitor =
-        std::path::absolute(&config.qmp).map_err(|error| Failure::Path(config.qmp.clone(), error))?;
+fn lock_file(session: &Session<'_>) -> Result<PathBuf, Failure> {
+    let monitor = &session.monitor;
     let id = match session.uuid {
         Some(uuid) => uuid.simple().to_string(),
         // A process has another number in each namespace.
