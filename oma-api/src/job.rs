@@ -1,5 +1,5 @@
 use oma_core::record::{ReplicationJob, VmContext};
-use oma_core::state::{JobStatus, ReplicationType};
+use oma_core::state::{JobKind, JobStatus, ReplicationType};
 use oma_core::{DiskKey, Epoch, JobId, VmPath};
 use serde::{Deserialize, Serialize};
 
@@ -10,11 +10,14 @@ pub struct JobRow {
     pub job_id: JobId,
     /// Its VM; `None` when the VM's record is gone.
     pub vm_path: Option<VmPath>,
-    /// What was expected when it began.
+    /// Whether it replicates, or goes back to a recovery point.
+    #[serde(default = "replicate")]
+    pub kind: JobKind,
+    /// What was expected when it began; nothing of one that goes back.
     pub replication_type: ReplicationType,
     /// How it stands.
     pub status: JobStatus,
-    /// The epoch that it produces.
+    /// The epoch that it produces; without a meaning for one that goes back.
     pub epoch: Epoch,
     /// Its disks.
     pub disks: Vec<DiskKey>,
@@ -28,6 +31,11 @@ pub struct JobRow {
     pub completed_at: Option<String>,
 }
 
+/// Rows of before there were others.
+const fn replicate() -> JobKind {
+    JobKind::Replicate
+}
+
 impl JobRow {
     /// The row of a job.
     #[must_use]
@@ -35,6 +43,7 @@ impl JobRow {
         Self {
             job_id: job.id.clone(),
             vm_path: vm.map(|vm| vm.path.clone()),
+            kind: job.kind,
             replication_type: job.replication_type,
             status: job.status,
             epoch: job.epoch,

@@ -20,9 +20,7 @@ impl ReplicationReport {
         let vm = format!("vm=\"{}\"", escaped(self.vm_path.as_str()));
         let mut text = String::new();
         running(&mut text, &vm, false);
-        let committed = u8::from(self.status == Outcome::Completed);
-        family(&mut text, "oma_replication_committed", "Whether the last run committed its epoch");
-        sample(&mut text, "oma_replication_committed", &vm, committed);
+        committed(&mut text, &vm, self.status == Outcome::Completed);
         family(&mut text, "oma_replication_epoch", "The epoch of the last run");
         sample(&mut text, "oma_replication_epoch", &vm, self.epoch);
         family(&mut text, "oma_replication_seconds", "How long the last run took");
@@ -71,21 +69,34 @@ impl RunningReport {
                 sample(&mut text, PROGRESS_BYTES, &labels, bytes);
             }
         }
-        text + &Self::without(before)
+        text + &without(before, &OF_A_RUN)
     }
 
-    /// Metrics without those of a run that goes on.
+    /// The run when it has ended without a report: no epoch is committed. What else `before` has of the last one follows.
     #[must_use]
-    pub fn without(metrics: &str) -> String {
-        let is_left = |line: &&str| {
-            let name = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
-            let name = name.split([' ', '{']).next().unwrap_or_default();
-            ![RUNNING, PROGRESS_SECONDS, PROGRESS_BYTES].contains(&name)
-        };
-        metrics.lines().filter(is_left).flat_map(|line| [line, "\n"]).collect()
+    pub fn failed_metrics(&self, before: &str) -> String {
+        let vm = format!("vm=\"{}\"", escaped(self.vm_path.as_str()));
+        let mut text = String::new();
+        running(&mut text, &vm, false);
+        committed(&mut text, &vm, false);
+        let [running, seconds, bytes] = OF_A_RUN;
+        text + &without(before, &[running, seconds, bytes, COMMITTED])
     }
 }
 
+/// Metrics without those of these names.
+fn without(metrics: &str, names: &[&str]) -> String {
+    let is_left = |line: &&str| {
+        let name = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
+        let name = name.split([' ', '{']).next().unwrap_or_default();
+        !names.contains(&name)
+    };
+    metrics.lines().filter(is_left).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// What only a run that goes on has.
+const OF_A_RUN: [&str; 3] = [RUNNING, PROGRESS_SECONDS, PROGRESS_BYTES];
+const COMMITTED: &str = "oma_replication_committed";
 const RUNNING: &str = "oma_replication_running";
 const PROGRESS_SECONDS: &str = "oma_replication_progress_seconds";
 const PROGRESS_BYTES: &str = "oma_replication_progress_bytes";
@@ -93,6 +104,11 @@ const PROGRESS_BYTES: &str = "oma_replication_progress_bytes";
 fn running(text: &mut String, vm: &str, runs: bool) {
     family(text, RUNNING, "Whether a run goes on");
     sample(text, RUNNING, vm, u8::from(runs));
+}
+
+fn committed(text: &mut String, vm: &str, is_committed: bool) {
+    family(text, COMMITTED, "Whether the last run committed its epoch");
+    sample(text, COMMITTED, vm, u8::from(is_committed));
 }
 
 fn running_bytes(disk: &RunningDisk) -> [(&'static str, u64); 7] {

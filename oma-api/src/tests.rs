@@ -131,12 +131,16 @@ fn a_job_row_names_its_vm_and_its_disks() {
         completed_at: Some(TIME),
     };
     let expected = json!({
-        "job_id": "job-1", "vm_path": "/DC/vm/web01", "replication_type": "initial", "status": "failed",
+        "job_id": "job-1", "vm_path": "/DC/vm/web01", "kind": "replicate", "replication_type": "initial", "status": "failed",
         "epoch": 1, "disks": ["disk-2000"], "error": "read disk: unavailable",
         "created_at": "2025-08-21T09:53:20.007Z", "updated_at": "2025-08-21T09:53:20.007Z",
         "completed_at": "2025-08-21T09:53:20.007Z",
     });
     golden(&JobRow::new(Some(&vm()), &job), &expected);
+    let mut older = expected;
+    older.as_object_mut().unwrap().remove("kind");
+    let row: JobRow = serde_json::from_value(older).unwrap();
+    assert_eq!(row.kind, JobKind::Replicate);
 }
 
 #[test]
@@ -328,7 +332,21 @@ fn a_run_that_goes_on_tells_how_far_it_is_beside_what_the_last_one_told() {
         assert!(first.lines().any(|found| found == line), "{line} is not in {first}");
     }
     assert_eq!(report.metrics(&first), first, "what was told of this run is told once");
-    assert_eq!(RunningReport::without(&first), last);
+}
+
+#[test]
+fn a_run_that_ended_without_a_report_committed_nothing() {
+    let report = RunningReport { vm_path: vm().path, seconds: 1.5, disks: [].into() };
+    let last = "# HELP oma_replication_epoch The epoch\noma_replication_epoch{vm=\"/DC/vm/web01\"} 2\n";
+    let committed = "oma_replication_committed{vm=\"/DC/vm/web01\"}";
+    let before = format!("# HELP oma_replication_committed Whether\n{committed} 1\n{last}");
+    let failed = report.failed_metrics(&report.metrics(&before));
+    let lines = |of: &str| failed.lines().filter(|line| line.starts_with(of)).collect::<Vec<_>>();
+    assert_eq!(lines("oma_replication_running{"), ["oma_replication_running{vm=\"/DC/vm/web01\"} 0"]);
+    assert_eq!(lines(committed), [format!("{committed} 0")]);
+    assert!(failed.ends_with(last) && !failed.contains("_progress_"), "{failed}");
+    assert_eq!(failed.lines().count(), 8, "{failed}");
+    assert!(report.failed_metrics("").starts_with("# HELP oma_"));
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub struct VerifyReport {
     pub status: VerifyStatus,
     /// How long it took.
     pub seconds: f64,
-    /// What to do when they differ, in one sentence.
+    /// What to do when they differ, or why the report could not be saved, in one sentence.
     pub error: Option<String>,
     /// Its disks, by key.
     pub disks: Vec<DiskComparison>,

@@ -166,19 +166,8 @@ async fn another_machine() {
     world.full("source.raw", 64 * MIB);
     let _server = world.slow_nbd("slow", "source.raw", 32).await;
     let job = interrupted_job(&world, &world.uri("slow")).await;
-    let disk = format!("if=none,id=other,format=raw,file={}", world.raw("other.raw", MIB, 1).display());
-    let (monitor, pid_file) = (world.text("other.qmp"), world.text("other.pid"));
-    let qmp = format!("unix:{monitor},server=on,wait=off");
-    let quiet = ["-S", "-display", "none", "-serial", "none", "-monitor", "none", "-pidfile", &pid_file];
-    let _machine = world
-        .serve(
-            "qemu-system-x86_64",
-            "other.pid",
-            &[&quiet[..], &["-drive", &disk, "-device", "virtio-blk-pci,drive=other,id=disk", "-qmp", &qmp]]
-                .concat(),
-        )
-        .await;
-    until!("the machine has a monitor", world.path("other.qmp").exists());
+    let _machine = world.machine("other", &[]).await;
+    let monitor = world.text("other.qmp");
     world.run(&["cancel", &job, "--qmp", &monitor]).await.refused(4, &["is of machine", "or none"]);
     let jobs = world.run(&["--json", "jobs"]).await.ok().json();
     assert_eq!(jobs[0]["status"], Value::from("replicating"));

@@ -112,6 +112,10 @@ async fn two_disks_share_one_epoch() {
     assert_eq!(lines[0], "disk-2000\tb0");
     assert!(lines[1].starts_with("disk-2001\toma-"), "{lines:?}");
     assert!(world.disks().await.iter().all(|row| row["epoch"] == 1));
+    let left_out = "disk disk-2001 is left out and stays at epoch 1";
+    let ran = world.replicate(&["--disk", &first]).await.ok();
+    assert_eq!(ran.json()["warnings"], serde_json::json!([left_out]));
+    assert!(ran.err.lines().any(|line| line == format!("warning: {left_out}")), "{ran:?}");
 }
 
 async fn verify_full_is_part_of_the_epoch() {

@@ -127,7 +127,9 @@ async fn tells_what_is_wrong() {
     assert!(!world.path("copy.raw").exists(), "no target is made for a source that is not there");
     copy(&text("source.raw"), &text("no/such/copy.raw")).await.refused(7, &["copy.raw"]);
     let before = fs::read(world.path("source.raw")).unwrap();
-    assert_ne!(copy(&text("source.raw"), &text("source.raw")).await.code, 0);
+    copy(&text("source.raw"), &text("source.raw"))
+        .await
+        .refused(2, &["source.raw", "the same", "another target"]);
     assert!(fs::read(world.path("source.raw")).unwrap() == before);
     copy(&text("source.raw"), "nbd://127.0.0.1:1/x").await.refused(5, &["127.0.0.1:1"]);
 }
@@ -208,11 +210,9 @@ async fn metrics_while_a_run_goes_on() {
     let ended = now();
     assert!(ended.contains(&runs(0)) && ended.contains("oma_replication_committed"), "{ended}");
     assert_eq!(done(&ended), None, "{ended}");
-    // One without a report leaves what the last one told.
+    // One without a report leaves what the last one told: nothing was committed by either.
     world.run(&args).await.refused(5, &["slow.sock"]);
-    let is_left = |line: &&str| !line.contains("oma_replication_running");
-    let left: Vec<&str> = ended.lines().filter(is_left).collect();
-    assert_eq!(now().lines().collect::<Vec<_>>(), left);
+    assert_eq!(now(), ended);
 }
 
 async fn metrics_of_a_run() {
@@ -230,6 +230,14 @@ async fn metrics_of_a_run() {
             .unwrap()
             .contains("oma_replication_epoch{vm=\"/DC/vm/web01\"} 2")
     );
+    let committed = fs::read_to_string(world.path("oma.prom")).unwrap();
+    world
+        .replicate(&["--source", &world.text("none.raw"), "--metrics", &metrics])
+        .await
+        .refused(7, &["none.raw"]);
+    let failed = fs::read_to_string(world.path("oma.prom")).unwrap();
+    let line = |of: u8| format!("oma_replication_committed{{vm=\"{VM}\"}} {of}\n");
+    assert!(committed.contains(&line(1)) && failed == committed.replace(&line(1), &line(0)), "{failed}");
     let disk = fs::read(world.path("source.raw")).unwrap();
     let ran = world.replicate(&["--source", &source, "--metrics", &source]).await;
     assert!(ran.code != 0 && ran.err.contains("no file of metrics"), "{ran:?}");

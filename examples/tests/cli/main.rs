@@ -15,6 +15,8 @@ mod points;
 mod qemu;
 mod refused;
 mod serve;
+mod vms;
+mod volumes;
 mod world;
 
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
     trials.extend(refused::trials());
     trials.extend(serve::trials());
     trials.extend(points::trials());
+    trials.extend(vms::trials());
+    trials.extend(volumes::trials());
     trials.extend(db::trials());
     conformance::run(trials)
 }

@@ -13,6 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("qcow2_is_replicated_in_full_and_then_by_its_bitmap", &QEMU, full_then_by_bitmap),
         trial("a_forecast_is_told_after_two_incremental_epochs", &QEMU, a_forecast_is_told),
         trial("l09_a_bitmap_that_did_not_begin_at_the_epoch_is_not_believed", &QEMU, another_bitmap),
+        trial("changes_that_no_bitmap_tells_of_are_found_as_far_as_it_is_not_trusted", &QEMU, untold_changes),
         trial(
             "l08_two_disks_one_fails_midway_no_change_id_moves",
             &[Requirement::Program("nbdkit")],
@@ -136,6 +137,43 @@ async fn another_bitmap() {
     assert_eq!(number(&ran.json()["disks"][0]["bytes_written"]), MIB, "{ran:?}");
     assert!(ran.err.contains("since b1, not since b0"), "{ran:?}");
     compare(&world).await;
+}
+
+/// An epoch by a bitmap after a write that it does not know.
+async fn untold(world: &World, write: &str, [since, next]: [&str; 2], trust: &str) -> Value {
+    let image = "web01.qcow2";
+    world.must("qemu-io", &["-c", write, image]).await;
+    world.must("qemu-img", &["bitmap", "--add", image, since]).await;
+    let args = ["--read-only", "--format", "qcow2", "--bitmap", since, image];
+    let server = world.qemu_nbd("web01", &args).await;
+    let uri = world.uri("web01");
+    let args = ["--source", &uri, "--bitmap", since, "--change-id", next, "--trust-changes", trust];
+    let report = world.replicate(&args).await.ok().json();
+    server.stop().await;
+    report["disks"][0].clone()
+}
+
+async fn untold_changes() {
+    let world = World::new();
+    let (image, uri) = ("web01.qcow2", world.uri("web01"));
+    world.must("qemu-img", &["create", "-q", "-f", "qcow2", image, "16M"]).await;
+    world.must("qemu-io", &["-c", "write -P 0x11 0 4M", image]).await;
+    let server = world.qemu_nbd("web01", &["--read-only", "--format", "qcow2", image]).await;
+    world.replicate(&["--source", &uri, "--change-id", "b0"]).await.ok();
+    server.stop().await;
+    let believed = untold(&world, "write -P 0x22 1M 1M", ["b0", "b1"], "yes").await;
+    assert_eq!(number(&believed["bytes_read"]), 0, "{believed}");
+    let volume = std::fs::read(world.volume("disk-2000").await).unwrap();
+    assert!(volume[1 << 20..2 << 20].iter().all(|byte| *byte == 0x11), "the old content stays");
+    for (write, ids, trust, differs) in [
+        ("write -P 0x33 2M 1M", ["b1", "b2"], "spot-check=1000/1000", 2 * MIB),
+        ("write -P 0x44 3M 64k", ["b2", "b3"], "no", 65_536),
+    ] {
+        let mended = untold(&world, write, ids, trust).await;
+        assert_eq!(number(&mended["bytes_written"]), differs, "{trust}: {mended}");
+        assert!(number(&mended["bytes_equal"]) > 0, "{trust}: {mended}");
+        compare(&world).await;
+    }
 }
 
 async fn one_fails_midway() {

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use oma_core::conformance::{Requirement, Trial, trial};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use crate::world::{MIB, Ran, Server, VM, World, finish, replicate_args, signal, until};
 
@@ -14,11 +15,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("metrics_that_cannot_be_written_are_told_before_anything_is_done", &[], metrics_before),
         trial("metrics_that_could_not_be_written_are_a_warning", &nbdkit, metrics_after),
         trial("a_report_that_cannot_be_saved_is_told_before_anything_is_compared", &[], save_before),
+        trial("a_report_that_could_not_be_saved_is_told_whatever_was_found", &nbdkit, save_after),
         trial("a_file_that_is_not_there_or_a_folder_is_told_as_such", &[], files_to_read),
         trial("a_copy_that_is_refused_makes_no_target", &[], copies),
         trial("arguments_that_can_never_be_right_say_why", &[], arguments),
         trial("a_data_directory_that_is_none_is_told_and_not_made", &[], data_directories),
         trial("a_terminal_that_goes_interrupts_unless_that_is_ignored", &nbdkit, hang_up),
+        trial("another_hang_up_ends_nothing_sooner", &nbdkit, hung_up_twice),
         trial("a_run_tells_no_more_than_it_does", &nbdkit, quiet),
     ]
 }
@@ -28,8 +31,9 @@ async fn gated(world: &World) -> Server {
     world.full("source.raw", MIB);
     // Nor does it wait for a test that has failed.
     let read = format!(
-        "pread=until test -e {go} || test ! -e {source}; do sleep 0.05; done; \
+        "pread=: >{asked}; until test -e {go} || test ! -e {source}; do sleep 0.05; done; \
          dd if={source} skip=$4 count=$3 iflag=skip_bytes,count_bytes bs=256k status=none",
+        asked = world.text("asked"),
         go = world.text("go"),
         source = world.text("source.raw")
     );
@@ -76,6 +80,37 @@ async fn save_before() {
     let ran = verify(&far).await.refused(7, &["report.json", "a folder on the way"]);
     assert!(!ran.err.contains(".tmp"), "{ran:?}");
     assert_eq!(fs::read_to_string(taken).unwrap(), "mine");
+}
+
+async fn save_after() {
+    let world = World::new();
+    let _server = gated(&world).await;
+    let uri = world.uri("gated");
+    fs::write(world.path("go"), "").unwrap();
+    world.replicate(&["--source", &uri]).await.ok();
+    let verify = async || {
+        for name in ["go", "asked"] {
+            fs::remove_file(world.path(name)).unwrap();
+        }
+        let (folder, save) = (world.path("reports"), world.text("reports/report.json"));
+        fs::create_dir(&folder).unwrap();
+        let args = ["--json", "verify", "--vm-path", VM, "--source", &uri, "--save", &save];
+        let child = world.oma(&args).spawn().unwrap();
+        until!("it compares", world.path("asked").exists());
+        fs::remove_dir(&folder).unwrap();
+        fs::write(world.path("go"), "").unwrap();
+        finish(child).await
+    };
+    let ran = verify().await.refused(7, &["report.json", "a folder on the way"]);
+    let report = ran.json();
+    assert_eq!(report["status"], Value::from("identical"));
+    assert!(report["error"].as_str().unwrap().contains("report.json"), "{report}");
+    fs::write(world.path("source.raw"), vec![0x55; 1 << 20]).unwrap();
+    let ran = verify().await.refused(3, &["differ"]);
+    assert!(
+        ran.err.lines().any(|line| line.starts_with("warning: ") && line.contains("report.json")),
+        "{ran:?}"
+    );
 }
 
 async fn files_to_read() {
@@ -131,6 +166,11 @@ async fn arguments() {
     let vm = ["replicate", "--vm-path", VM, "--source"];
     told(&[&vm[..], &[""]].concat(), &["a value is required", "--source"]).await;
     told(&["copy", "a.raw", ""], &["a value is required", "TARGET"]).await;
+    for none in [&["--json"][..], &["--json", "points"]] {
+        let ran = world.run(none).await;
+        assert!(ran.code == 2 && ran.err.contains("Usage:"), "{ran:?}");
+        assert!(ran.json()["error"].as_str().unwrap().contains("name one of those"), "{ran:?}");
+    }
     for step in ["0", "1", "1023KiB"] {
         told(&[&vm[..], &["a.raw", "--journal-step", step]].concat(), &["at least 1.0 MiB"]).await;
     }
@@ -173,6 +213,28 @@ async fn hung_up(how: &str) -> Ran {
 async fn hang_up() {
     hung_up("--default-signal=HUP").await.refused(130, &["same command"]);
     hung_up("--ignore-signal=HUP").await.ok();
+}
+
+/// A shell passes on what the kernel has sent already.
+async fn hung_up_twice() {
+    let world = World::new();
+    let _server = gated(&world).await;
+    let uri = world.uri("gated");
+    let oma = world.oma(&replicate_args(&["--source", &uri]));
+    let mut command = tokio::process::Command::new("env");
+    command.arg("--default-signal=HUP").arg(oma.as_std().get_program()).args(oma.as_std().get_args());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    until!("it reads", world.path("asked").exists());
+    signal(&child, "HUP").await;
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
+    while !told.next_line().await.unwrap().expect("it tells that it stops").starts_with("stopping") {}
+    signal(&child, "HUP").await;
+    let mut rest = String::new();
+    let (read, ran) = tokio::join!(told.get_mut().read_to_string(&mut rest), finish(child));
+    read.unwrap();
+    // At the second signal of another kind there is no report.
+    assert_eq!((ran.code, &ran.json()["status"]), (130, &Value::from("suspended")), "{ran:?} {rest}");
 }
 
 async fn quiet() {

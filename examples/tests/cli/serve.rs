@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("serve_read_only_refuses_writes", &qemu, read_only),
         trial("serve_listens_on_tcp", &qemu, listens_on_tcp),
         trial("serve_demands_tls_and_a_certificate_of_one_client", &[], demands_tls),
+        trial("serve_demands_a_certificate_of_each_client", &[], verifies_clients),
         trial("serve_tells_what_is_wrong", &[], tells_what_is_wrong),
     ]
 }
@@ -111,6 +112,26 @@ async fn demands_tls() {
     tokio::time::timeout(LIMIT, read_again).await.expect("the certificates are read again");
     signal(&child, "TERM").await;
     finish(child).await.ok();
+}
+
+async fn verifies_clients() {
+    let (world, pki) = (World::new(), Pki::new());
+    world.raw("disk.raw", MIB, 1);
+    let (file, directory) = (world.text("disk.raw"), pki.folder().display().to_string());
+    for (more, nobody) in [(&[][..], true), (&["--tls-verify-clients"][..], false)] {
+        let socket = world.text("serve.sock");
+        let args = [&[file.as_str(), "--socket", &socket, "--tls-certificates", &directory], more].concat();
+        let (child, uri) = start(&world, &args).await;
+        let uri: Uri = uri.parse().unwrap();
+        let open = async |tls| {
+            let config = ClientConfig { tls: Some(tls), ..ClientConfig::default() };
+            Client::connect(&uri, config).await.is_ok()
+        };
+        assert!(open(pki.client("client")).await, "{more:?}");
+        assert_eq!(open(pki.nobody()).await, nobody, "{more:?}");
+        signal(&child, "TERM").await;
+        finish(child).await.ok();
+    }
 }
 
 async fn tells_what_is_wrong() {

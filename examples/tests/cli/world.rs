@@ -178,6 +178,20 @@ impl World {
         self.serve("nbdkit", &pid_file, &all).await
     }
 
+    /// A QEMU machine whose guest never runs, with one disk, `NAME.raw`, and its monitor on `NAME.qmp` in this folder.
+    pub(crate) async fn machine(&self, name: &str, more: &[&str]) -> Server {
+        let disk = self.raw(&format!("{name}.raw"), MIB, 1).display().to_string();
+        let disk = format!("if=none,id=other,format=raw,file={disk}");
+        let (monitor, pid_file) = (self.text(&format!("{name}.qmp")), format!("{name}.pid"));
+        let (qmp, pid_path) = (format!("unix:{monitor},server=on,wait=off"), self.text(&pid_file));
+        let quiet = ["-S", "-display", "none", "-serial", "none", "-monitor", "none", "-pidfile", &pid_path];
+        let disk = ["-drive", &disk, "-device", "virtio-blk-pci,drive=other,id=disk", "-qmp", &qmp];
+        let args = [&quiet[..], &disk, more].concat();
+        let machine = self.serve("qemu-system-x86_64", &pid_file, &args).await;
+        until!("the machine has a monitor", self.path(&format!("{name}.qmp")).exists());
+        machine
+    }
+
     /// The URI of such a server.
     pub(crate) fn uri(&self, name: &str) -> String {
         format!("nbd+unix:///?socket={}", self.text(&format!("{name}.sock")))

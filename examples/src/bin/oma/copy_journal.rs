@@ -34,8 +34,7 @@ impl Journal {
     async fn at(path: &Path) -> Result<Self> {
         let journal = Self(FileJournal::open(path).await?);
         if !journal.goes_on().await? {
-            let draft = folder::draft(path).map(drop);
-            draft.map_err(|error| io_error("begin journal", path.display(), error))?;
+            folder::check_writable("begin journal", path)?;
         }
         Ok(journal)
     }

@@ -52,15 +52,25 @@ fn explain(error: &clap::Error) -> ExitCode {
     // When neither stream is there, nobody is there to be told.
     let _ = error.print();
     if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
-        let text = error.render().to_string();
-        // What is missing stands on lines of its own, up to an empty one.
-        let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
-        let sentence = lines.join(" ").trim_start_matches("error: ").to_owned();
+        let sentence = sentence(error);
         let failure =
             Failure::new(&Error::new(ErrorKind::Invalid, "read", "the command line").because(sentence));
         let _ = output::json(&failure);
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// What is wrong with the command line, on one line.
+fn sentence(error: &clap::Error) -> String {
+    use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
+    // All of the help is printed for it, which begins with what the program is.
+    if [DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand].contains(&error.kind()) {
+        return "there is no command; name one of those that `--help` lists".to_owned();
+    }
+    let text = error.render().to_string();
+    // What is missing stands on lines of its own, up to an empty one.
+    let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// Logs go to standard error, and nowhere unless `OMA_LOG` asks for them.

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use oma_api::RunningReport;
 use oma_core::engine::CancellationToken;
 use oma_core::{Error, ErrorKind, Result};
 use tokio::task::JoinHandle;
@@ -27,6 +26,7 @@ const EVERY: Duration = Duration::from_secs(2);
 pub(crate) struct Refreshing {
     end: CancellationToken,
     path: Arc<PathBuf>,
+    run: Arc<Kept>,
     /// Answers what was there before.
     task: JoinHandle<String>,
 }
@@ -35,32 +35,27 @@ impl Refreshing {
     /// Begins. What cannot be written now, the end of the run tells.
     pub(crate) fn start(path: PathBuf, run: Arc<Kept>) -> Self {
         let (end, path) = (CancellationToken::new(), Arc::new(path));
-        let (ended, file) = (end.clone(), Arc::clone(&path));
+        let (ended, file, kept) = (end.clone(), Arc::clone(&path), Arc::clone(&run));
         let task = tokio::spawn(async move {
             let last = fs::read_to_string(&*file).unwrap_or_default();
             let mut ticks = tokio::time::interval(EVERY);
             while ended.run_until_cancelled(ticks.tick()).await.is_some() {
-                let (file, text) = (Arc::clone(&file), run.report().metrics(&last));
+                let (file, text) = (Arc::clone(&file), kept.report().metrics(&last));
                 let _ = tokio::task::spawn_blocking(move || write(&file, &text)).await;
             }
             last
         });
-        Self { end, path, task }
+        Self { end, path, run, task }
     }
 
-    /// Ends it: nothing is written afterwards. Of a run without a report, what the one before told is left.
+    /// Ends it: nothing is written afterwards. Of a run without a report, it says that nothing was committed.
     pub(crate) async fn end(self, has_report: bool) {
         self.end.cancel();
-        let last = RunningReport::without(&self.task.await.unwrap_or_default());
-        // What cannot be put back is as old as its file.
-        let _ = match (has_report, last.is_empty()) {
-            (true, _) => Ok(()),
-            (false, false) => write(&self.path, &last),
-            (false, true) => check(&self.path).and_then(|()| {
-                fs::remove_file(&*self.path)
-                    .map_err(|error| io_error("remove metrics", self.path.display(), error))
-            }),
-        };
+        let last = self.task.await.unwrap_or_default();
+        if !has_report {
+            // What cannot be written is as old as its file.
+            let _ = write(&self.path, &self.run.report().failed_metrics(&last));
+        }
     }
 }
 
@@ -79,8 +74,7 @@ pub(crate) fn write(path: &Path, metrics: &str) -> Result<()> {
 /// Before anything is done: metrics can be written there.
 pub(crate) fn check(path: &Path) -> Result<()> {
     check_ours(path)?;
-    let draft = folder::draft(path).map(drop);
-    draft.map_err(|error| io_error("write metrics to", path.display(), error))
+    folder::check_writable("write metrics to", path)
 }
 
 /// Only metrics of ours are replaced: a slip of the pen must not cost a disk or a device.

@@ -111,9 +111,8 @@ pub(crate) fn table<'a>(reports: impl IntoIterator<Item = &'a ReplicationReport>
 
 fn has_moved(disk: &DiskReport) -> bool {
     let moved = [disk.bytes_read, disk.bytes_written, disk.bytes_shared, disk.bytes_zero, disk.bytes_resumed];
-    moved.iter().any(|bytes| *bytes > ByteSize::ZERO)
-        || disk.bytes_equal > ByteSize::ZERO
-        || disk.bytes_verified.is_some()
+    let compared = [disk.bytes_equal, disk.bytes_hashed];
+    moved.iter().chain(&compared).any(|bytes| *bytes > ByteSize::ZERO) || disk.bytes_verified.is_some()
 }
 
 const fn mode(mode: ReplicationType) -> &'static str {
@@ -139,5 +138,51 @@ pub(crate) fn error(report: Report) -> Option<Error> {
         engine::Outcome::Suspended => {
             Some(Error::new(oma_core::ErrorKind::Cancelled, "drive", report.job).because(SUSPENDED))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oma_core::{DiskKey, Epoch, JobId};
+
+    #[test]
+    fn a_disk_of_a_failed_run_has_a_row_when_it_was_only_compared() {
+        let disk = |bytes_hashed| DiskReport {
+            disk_key: DiskKey::parse("disk-2000").unwrap(),
+            volume_id: None,
+            mode: ReplicationType::Initial,
+            capacity_bytes: ByteSize::mib(1),
+            bytes_read: ByteSize::ZERO,
+            bytes_written: ByteSize::ZERO,
+            bytes_shared: ByteSize::ZERO,
+            bytes_zero: ByteSize::ZERO,
+            bytes_skipped: ByteSize::ZERO,
+            bytes_unchanged: ByteSize::ZERO,
+            bytes_resumed: ByteSize::ZERO,
+            bytes_recopied: ByteSize::ZERO,
+            bytes_equal: ByteSize::ZERO,
+            bytes_hashed,
+            bytes_verified: None,
+            bytes_promised_zero: None,
+            change_id: None,
+            seconds: 0.0,
+            explanation: Explanation::default(),
+            error: None,
+        };
+        let report = |disk| ReplicationReport {
+            job_id: JobId::parse("job-1").unwrap(),
+            vm_path: VmPath::parse("/DC/vm/web01").unwrap(),
+            status: Outcome::Failed,
+            epoch: Epoch(2),
+            replication_type: ReplicationType::Initial,
+            seconds: 0.0,
+            error: None,
+            warnings: Vec::new(),
+            recovery_point: None,
+            disks: vec![disk],
+        };
+        assert!(table([&report(disk(ByteSize::ZERO))]).is_empty());
+        assert!(!table([&report(disk(ByteSize::kib(64)))]).is_empty());
     }
 }

@@ -61,7 +61,7 @@ pub(crate) fn check_savable(path: &Path) -> Result<()> {
     match fs::symlink_metadata(path) {
         Ok(_) => Err(failed(io::ErrorKind::AlreadyExists.into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            folder::draft(path).map(drop).map_err(failed)
+            folder::check_writable("write the report", path)
         }
         Err(error) => Err(failed(error)),
     }

@@ -1,6 +1,9 @@
+use std::path::Path;
+
 use oma_api::JobRow;
 use oma_core::engine;
 use oma_core::record::{ReplicationJob, SourceIdentity, VmContext};
+use oma_core::state::JobKind;
 use oma_core::traits::{Inventory, JobStore};
 use oma_core::{Error, ErrorKind, JobId, Result};
 
@@ -12,10 +15,14 @@ use crate::source::Source;
 
 /// Ends a job that was interrupted and is not to be continued.
 pub(super) async fn run(context: &Context, args: &CancelArgs) -> Result<()> {
-    let known = known(context, &args.job).await?;
-    let source = match (&args.qmp, &known) {
-        (Some(qmp), Some(vm)) => Source::machine(&vm.path, qmp, args.guest_agent.as_deref()),
-        (_, vm) => {
+    let (kind, known) = known(context, &args.job).await?;
+    let source = match (kind, &args.qmp, &known) {
+        // It works on volumes alone.
+        (JobKind::Revert, ..) => Source::nothing()?,
+        (JobKind::Replicate, Some(qmp), Some(vm)) => {
+            Source::machine(&vm.path, qmp, args.guest_agent.as_deref())
+        }
+        (JobKind::Replicate, _, vm) => {
             if vm.as_ref().is_some_and(|vm| vm.identity.endpoint.as_str().starts_with("qemu")) {
                 output::note(format_args!(
                     "what the job has left in its machine stays there until the next replicate; to have it gone now, name the monitor with --qmp"
@@ -26,27 +33,36 @@ pub(super) async fn run(context: &Context, args: &CancelArgs) -> Result<()> {
         }
     };
     let appliance = Appliance::open(&context.data, source).await?;
-    let job = cancel(&appliance, args, known.as_ref()).await;
+    let machine = args.qmp.as_deref().filter(|_| kind == JobKind::Replicate);
+    let job = cancel(&appliance, &args.job, machine, known.as_ref()).await;
     appliance.close().await;
     let job = job?;
     if context.json {
         return output::json(&JobRow::new(known.as_ref(), &job));
     }
-    output::line(format_args!(
-        "{} is cancelled; what it has copied stays, the next replicate continues there",
-        job.id
-    ))
+    let then = match kind {
+        JobKind::Replicate => "what it has copied stays, the next replicate continues there",
+        JobKind::Revert => {
+            "the volumes are as it left them: go back again, or replicate, which compares them and copies what differs"
+        }
+    };
+    output::line(format_args!("{} is cancelled; {then}", job.id))
 }
 
-async fn cancel(appliance: &Appliance, args: &CancelArgs, vm: Option<&VmContext>) -> Result<ReplicationJob> {
+async fn cancel(
+    appliance: &Appliance,
+    job: &JobId,
+    machine: Option<&Path>,
+    vm: Option<&VmContext>,
+) -> Result<ReplicationJob> {
     let services = &appliance.services;
     // In another machine than the job's nothing would be found, and what the job has left would stay.
-    if let (Some(qmp), Some(vm)) = (&args.qmp, vm) {
+    if let (Some(qmp), Some(vm)) = (machine, vm) {
         let found = services.source.discover(&vm.path).await?;
         if found.identity != vm.identity {
             let text =
                 |identity: &SourceIdentity| format!("{} at {}", identity.instance_uuid, identity.endpoint);
-            return Err(Error::new(ErrorKind::Conflict, "cancel", &args.job).because(format!(
+            return Err(Error::new(ErrorKind::Conflict, "cancel", job).because(format!(
                 "the monitor {} is of machine {}, the job of {}; name the monitor of that, or none",
                 qmp.display(),
                 text(&found.identity),
@@ -54,11 +70,11 @@ async fn cancel(appliance: &Appliance, args: &CancelArgs, vm: Option<&VmContext>
             )));
         }
     }
-    engine::cancel(services, &appliance.worker, &args.job, "cancelled by an operator").await
+    engine::cancel(services, &appliance.worker, job, "cancelled by an operator").await
 }
 
-/// Looks before anything is made or locked; the job's VM.
-async fn known(context: &Context, job: &JobId) -> Result<Option<VmContext>> {
+/// Looks before anything is made or locked; the job's kind and VM.
+async fn known(context: &Context, job: &JobId) -> Result<(JobKind, Option<VmContext>)> {
     let store = appliance::open_records(&context.data).await?;
     let found = store.get(job).await?;
     let vm = match &found {
@@ -67,7 +83,7 @@ async fn known(context: &Context, job: &JobId) -> Result<Option<VmContext>> {
     };
     store.close().await;
     match found {
-        Some(_) => Ok(vm),
+        Some(found) => Ok((found.kind, vm)),
         None => Err(Error::new(ErrorKind::NotFound, "cancel", job)
             .because("there is no such job; `oma jobs` lists what there is")),
     }

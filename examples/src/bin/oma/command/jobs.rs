@@ -4,6 +4,7 @@ use futures_util::TryStreamExt;
 use oma_api::JobRow;
 use oma_core::Result;
 use oma_core::record::JobFilter;
+use oma_core::state::JobKind;
 use oma_core::traits::{Inventory, JobStore};
 
 use super::Context;
@@ -36,12 +37,16 @@ fn table(rows: Vec<JobRow>) -> Table {
         ("error", Align::Left),
     ]);
     for row in rows {
+        let (what, epoch) = match row.kind {
+            JobKind::Replicate => (row.replication_type.to_string(), row.epoch.to_string()),
+            JobKind::Revert => (row.kind.to_string(), String::new()),
+        };
         table.row([
             row.job_id.to_string(),
             row.vm_path.map(String::from).unwrap_or_default(),
-            row.replication_type.to_string(),
+            what,
             row.status.to_string(),
-            row.epoch.to_string(),
+            epoch,
             row.created_at,
             row.completed_at.unwrap_or_default(),
             row.error.unwrap_or_default(),

@@ -38,10 +38,17 @@ async fn compare(context: &Context, args: &VerifyArgs, vm: &VmPath) -> Result<()
     drop(progress);
     appliance.close().await;
     let sealed = found?;
-    let saved = args.save.as_ref().map(|path| verification::save(&sealed, path));
+    let saved = args.save.as_ref().map_or(Ok(()), |path| verification::save(&sealed, path));
     let disks: Vec<_> = sealed.report.disks.into_iter().map(comparison).collect();
     let different: u64 = disks.iter().map(|disk| disk.bytes_different.bytes()).sum();
-    let error = (different > 0).then(|| differs(vm, different));
+    let error = match (different > 0, saved) {
+        (true, saved) => {
+            // What differs goes before what could not be saved.
+            saved.unwrap_or_else(|error| output::note(format_args!("warning: {}", error.chain())));
+            Some(differs(vm, different))
+        }
+        (false, saved) => saved.err(),
+    };
     let report = VerifyReport {
         vm_path: vm.clone(),
         status: status(different == 0),
@@ -54,9 +61,7 @@ async fn compare(context: &Context, args: &VerifyArgs, vm: &VmPath) -> Result<()
     } else {
         print(&report)?;
     }
-    // What differs goes before what could not be saved.
-    let failed = error.map_or(Ok(()), Err).and(saved.unwrap_or(Ok(())));
-    failed.map_err(Failed::reported)
+    error.map_or(Ok(()), |error| Err(Failed::reported(error)))
 }
 
 fn comparison(found: DiskVerification) -> DiskComparison {
