@@ -239,8 +239,7 @@ async fn metrics_of_a_run() {
     let line = |of: u8| format!("oma_replication_committed{{vm=\"{VM}\"}} {of}\n");
     assert!(committed.contains(&line(1)) && failed == committed.replace(&line(1), &line(0)), "{failed}");
     let disk = fs::read(world.path("source.raw")).unwrap();
-    let ran = world.replicate(&["--source", &source, "--metrics", &source]).await;
-    assert!(ran.code != 0 && ran.err.contains("no file of metrics"), "{ran:?}");
+    world.replicate(&["--source", &source, "--metrics", &source]).await.refused(4, &["no file of metrics"]);
     assert!(fs::read(world.path("source.raw")).unwrap() == disk, "the disk is there");
     let far = world.text("no/such/oma.prom");
     world.replicate(&["--source", &source, "--metrics", &far]).await.refused(7, &["oma.prom"]);

@@ -20,6 +20,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(pushes::trials());
     trials.extend([
         trial("l15_a_killed_run_is_continued_and_copies_at_most_one_step_twice", &QEMU_NBD, killed),
+        trial(
+            "l09_a_volume_that_was_cut_after_a_kill_is_compared_when_it_is_long_again",
+            &QEMU_NBD,
+            killed_and_cut,
+        ),
         trial("an_interrupted_run_says_how_to_continue_and_does", &QEMU_NBD, interrupted),
         trial("a_source_that_disappears_is_told_and_the_next_run_continues", &QEMU_NBD, vanished),
     ]);
@@ -75,6 +80,24 @@ async fn killed() {
     assert_same(&source, &world.volume("disk-2000").await);
     let jobs = world.run(&["--json", "jobs"]).await.ok().json();
     assert_eq!(jobs.as_array().unwrap().len(), 1, "the same job was continued");
+}
+
+async fn killed_and_cut() {
+    let world = World::new();
+    let source = world.full("source.raw", SIZE);
+    let _server = slow(&world).await;
+    let uri = world.uri("slow");
+    let args = replicate_args(&["--source", &uri, "--journal-step", "8MiB"]);
+    let mut child = world.oma(&args).spawn().unwrap();
+    until_synced(&world, SIZE / 4).await;
+    child.kill().await.unwrap();
+    let volume = world.volume("disk-2000").await;
+    let file = fs::File::options().write(true).open(&volume).unwrap();
+    file.set_len(MIB).unwrap();
+    world.run(&args).await.refused(8, &["truncated"]);
+    file.set_len(SIZE).unwrap();
+    world.run(&args).await.ok();
+    assert_same(&source, &volume);
 }
 
 async fn interrupted() {

@@ -9,7 +9,8 @@ Exit codes:
     1  failed for a reason that has no number of its own
     2  the command line or the input can never be right
     3  source and target differ
-    4  something else is at work: another process on the data directory, a live job, an open volume
+    4  something else is at work: another process on the data directory, a live job, an open volume;
+       or the path is of another VM
     5  the source or the store could not be reached, or went away: run the same command again
     6  no room is left
     7  there is no such thing: file, export, bitmap, VM, disk, job
