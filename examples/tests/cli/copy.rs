@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::Instant;
 
 use oma_core::conformance::{Requirement, Trial, trial};
 use serde_json::Value;
@@ -145,6 +146,18 @@ async fn limits_of_a_file() {
     let report = replicate(r#"{ "link": { "bandwidth": 4194304 } }"#).await.ok().json();
     assert!(report["seconds"].as_f64().unwrap() >= 1.2, "{report}");
     assert_eq!(report["disks"][0]["explanation"]["bottleneck"], Value::from("wait"));
+    let verify = async |text: &str| {
+        fs::write(world.path("limits.json"), text).unwrap();
+        let args = ["verify", "--vm-path", VM, "--source", &source, "--distrust-zeroes", "--limits", &limits];
+        world.run(&args).await
+    };
+    let text = r#"{ "link": { "bandwidth": 4194304 }, "hosts": { "direkt": { "operations": 1 } } }"#;
+    let begun = Instant::now();
+    let told = verify(text).await.ok();
+    // The second stretch, of 2 MiB, waits for the first of 4.
+    assert!(begun.elapsed().as_secs_f64() >= 1.0, "{told:?}");
+    assert!(told.err.contains("hosts.direkt is on the way of no disk"), "{told:?}");
+    verify(r#"{ "link": { "operations": 0 } }"#).await.refused(2, &["limits.json", "zero"]);
     replicate(r#"{ "link": { "bandwidth": 0 } }"#).await.refused(2, &["limits.json", "zero"]);
     replicate(r#"{ "lonk": {} }"#).await.refused(2, &["limits.json", "lonk"]);
 }

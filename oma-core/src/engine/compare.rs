@@ -8,22 +8,24 @@
 //! ```
 //!
 //! Both sides hash at once, each where its data is ([`LeafHasher`](crate::traits::LeafHasher)); only what differs is read from
-//! both and compared byte by byte.
+//! both and compared byte by byte. Whatever is read passes the limits of its way before, and takes memory where it is read here;
+//! nothing waits for a right while it has another.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::config::{ReplicateConfig, RetryConfig};
+use super::copier::{Admission, Ticket};
 use super::retry::retry;
 use super::tally::{Hashed, Tally};
 use super::zeroes::{windows, zeroes};
-use crate::traits::{BlockDevice, ReadFrom, ReadManner};
-use crate::tree::{LEAF, LeafHash, LeafRun, TreeBuilder, TreeRoot, leaf_hashes, read_leaf_hashes};
+use crate::traits::{BlockDevice, LeafHasher, ReadFrom, ReadManner};
+use crate::tree::{LEAF, LeafHash, LeafRun, READ, TreeBuilder, TreeRoot, leaf_hashes, read_leaf_hashes};
 use crate::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result, page_aligned};
 
 /// Unit in which differences are named.
@@ -36,11 +38,13 @@ pub(super) const MOST_TASKS: usize = 16;
 const PIECE: u64 = 1 << 20;
 
 /// Source and target of a comparison.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Comparison<'a> {
     pub(super) source: Arc<dyn BlockDevice>,
     pub(super) target: Arc<dyn BlockDevice>,
     pub(super) doubt: Doubt,
+    /// What reads of the source pass through.
+    pub(super) admission: &'a Admission,
     pub(super) config: &'a ReplicateConfig,
     pub(super) stop: &'a CancellationToken,
 }
@@ -174,44 +178,92 @@ impl Comparison<'_> {
     }
 
     fn check_stop(&self, extent: Extent) -> Result<()> {
-        match self.stop.is_cancelled() {
-            true => Err(Error::new(ErrorKind::Cancelled, "compare", extent).because("it was stopped")),
-            false => Ok(()),
-        }
+        if self.stop.is_cancelled() { Err(stopped(extent)) } else { Ok(()) }
     }
 
     async fn compare(&self, part: Part) -> Result<Compared> {
-        let extent = match part {
-            Part::Zero(extent) => {
-                let run = vec![LeafRun { extent, hash: LeafHash::of_zeroes(LEAF) }];
-                let manner = ReadManner::PastCache;
-                let (promised, differences) = (extent.length(), Vec::new());
-                let hashed = Hashed::default();
-                return Ok(Compared {
-                    promised,
-                    hashed,
-                    source: run.clone(),
-                    target: run,
-                    differences,
-                    broken: None,
-                    manner,
-                });
-            }
-            Part::Doubted(extent) | Part::Unknown(extent) => extent,
+        let (extent, is_doubted) = match part {
+            Part::Zero(extent) => return Ok(Compared::promised(extent)),
+            Part::Doubted(extent) => (extent, true),
+            Part::Unknown(extent) => (extent, false),
         };
-        self.check_stop(extent)?;
-        let is_doubted = matches!(part, Part::Doubted(_));
-        let pair = Pair {
+        let pair = Arc::new(Pair {
             source: self.source.clone(),
             target: self.target.clone(),
             retry: self.config.retry,
             trust_zeroes: self.config.trust_zeroes && !is_doubted,
             stop: self.stop.clone(),
+        });
+        let mut hashed = Hashed { bytes: ByteSize::new(extent.length()), ..Hashed::default() };
+        let hashes = {
+            let pair = pair.clone();
+            async move { pair.hashes(extent).await }
         };
-        let compared = on_a_task(extent, async move { pair.compare(extent).await }).await?;
-        let broken = compared.differences.first().copied().filter(|_| is_doubted);
-        Ok(Compared { broken, ..compared })
+        let hashes = self.admitted(extent, self.right_to_hash(&pair, extent), hashes, &mut hashed).await?;
+        let (source, (target, manner)) = hashes;
+        let mut differences = Vec::new();
+        for suspect in suspects(extent, &source, &target).iter().flat_map(|extent| extent.pieces(PIECE)) {
+            let right = self.admission.enter(suspect.length(), 2 * suspect.length());
+            let pair = pair.clone();
+            let narrow = async move { pair.narrow(suspect).await };
+            differences.extend(self.admitted(suspect, right, narrow, &mut hashed).await?);
+        }
+        let broken = differences.first().copied().filter(|_| is_doubted);
+        Ok(Compared { promised: 0, hashed, source, target, differences, broken, manner })
     }
+
+    async fn right_to_hash(&self, pair: &Pair, extent: Extent) -> Ticket {
+        let (length, memory) = (extent.length(), pair.memory_to_hash(extent));
+        match pair.source_hasher() {
+            Some(_) => self.admission.enter_at_source(length, memory).await,
+            None => self.admission.enter(length, memory).await,
+        }
+    }
+
+    /// Works on an extent in a task of its own, once it may, and gives the right back.
+    async fn admitted<T: Send + 'static>(
+        &self,
+        extent: Extent,
+        right: impl Future<Output = Ticket>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+        hashed: &mut Hashed,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        let ticket = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Err(stopped(extent)),
+            ticket = right => ticket,
+        };
+        let admitted = Instant::now();
+        let done = on_a_task(extent, async move {
+            let _ticket = ticket;
+            work.await
+        })
+        .await;
+        hashed.waited += admitted - begun;
+        hashed.time += admitted.elapsed();
+        done
+    }
+}
+
+impl Compared {
+    /// What both sides promise to be zero.
+    fn promised(extent: Extent) -> Self {
+        let run = vec![LeafRun { extent, hash: LeafHash::of_zeroes(LEAF) }];
+        Self {
+            promised: extent.length(),
+            hashed: Hashed::default(),
+            source: run.clone(),
+            target: run,
+            differences: Vec::new(),
+            broken: None,
+            manner: ReadManner::PastCache,
+        }
+    }
+}
+
+fn stopped(extent: Extent) -> Error {
+    Error::new(ErrorKind::Cancelled, "compare", extent).because("it was stopped")
 }
 
 /// The error of a run that came upon a promise of zeroes that its source does not keep.
@@ -277,25 +329,25 @@ struct Pair {
 }
 
 impl Pair {
-    async fn compare(&self, extent: Extent) -> Result<Compared> {
-        let begun = Instant::now();
+    /// Who hashes the source where it is, if anybody is believed to.
+    fn source_hasher(&self) -> Option<&dyn LeafHasher> {
+        self.source.leaf_hasher().filter(|_| self.trust_zeroes)
+    }
+
+    /// What the reads of whoever does not hash by itself hold at once.
+    fn memory_to_hash(&self, extent: Extent) -> u64 {
+        let hashers = [self.source_hasher(), self.target.leaf_hasher()];
+        hashers.into_iter().filter(Option::is_none).map(|_| READ.min(extent.length())).sum()
+    }
+
+    /// The hashes of both, and how the target was read.
+    async fn hashes(&self, extent: Extent) -> Result<(Vec<LeafRun>, (Vec<LeafRun>, ReadManner))> {
         let source = self.trust_zeroes.then_some(ReadFrom::Anywhere);
-        let ((source, _), (target, manner)) = futures_util::try_join!(
+        let ((source, _), target) = futures_util::try_join!(
             hash_all(&*self.source, extent, source, &self.retry, &self.stop),
             hash_all(&*self.target, extent, Some(ReadFrom::Device), &self.retry, &self.stop)
         )?;
-        let mut suspects = ExtentSet::new();
-        for (leaf, (one, other)) in extent.pieces(LEAF).zip(each(&source).zip(each(&target))) {
-            if one != other {
-                suspects.insert(leaf);
-            }
-        }
-        let mut differences = Vec::new();
-        for suspect in suspects.iter().flat_map(|extent| extent.pieces(PIECE)) {
-            differences.extend(self.narrow(suspect).await?);
-        }
-        let hashed = Hashed { bytes: ByteSize::new(extent.length()), time: begun.elapsed() };
-        Ok(Compared { promised: 0, hashed, source, target, differences, broken: None, manner })
+        Ok((source, target))
     }
 
     /// The granules that differ of leaves that do.
@@ -331,6 +383,12 @@ impl Pair {
         Err(Error::new(ErrorKind::Corrupt, "read", &device.info().identity)
             .because("it answered another number of bytes"))
     }
+}
+
+/// The leaves whose hashes differ.
+fn suspects(extent: Extent, source: &[LeafRun], target: &[LeafRun]) -> ExtentSet {
+    let pairs = each(source).zip(each(target));
+    extent.pieces(LEAF).zip(pairs).filter(|(_, (one, other))| one != other).map(|(leaf, _)| leaf).collect()
 }
 
 /// The hash of each leaf.

@@ -13,7 +13,7 @@ use super::config::ReplicateConfig;
 use super::copier::{Admission, Copier, Counters, Memory, Recorder};
 use super::explain::StageTimes;
 use super::guard::GuardedDevice;
-use super::limits::Limit;
+use super::limits::{Limit, Way};
 use super::progress::{DiskProgress, Event, Progress};
 use crate::state::ReplicationType;
 use crate::traits::{BlockDevice, CopyJournal, Zeroing};
@@ -133,8 +133,12 @@ pub async fn copy(
     }
     let whole: ExtentSet = Extent::between(0, capacity.bytes()).into_iter().collect();
     let guarded: Arc<dyn BlockDevice> = Arc::new(GuardedDevice::new(Arc::clone(source), config));
+    // Whatever is read in place of being hashed where it is, comes over the link.
+    let way = Way { source: Vec::new(), link: limit.clone() };
+    let admission = Admission::new(way, Memory::new(config.memory));
+    let wanted = extents.as_ref().unwrap_or(&whole);
     let Start { work, resumed, recopied, blank } =
-        start(request, &guarded, extents.as_ref().unwrap_or(&whole), config, stop).await?;
+        start(request, &guarded, wanted, &admission, config, stop).await?;
     let planned = DiskProgress {
         total: resumed + work.bytes(),
         done: resumed,
@@ -154,7 +158,7 @@ pub async fn copy(
         blank,
         zeroing: *zeroing,
         recorder: &Journal(request.resume.as_ref().map(|resume| &*resume.journal)),
-        admission: &Admission::new(limit.iter().cloned().collect(), Memory::new(config.memory)),
+        admission: &admission,
         config,
         progress,
         stop,

@@ -67,4 +67,4 @@ pub use replicate::Replicator;
 pub use report::{DiskReport, Outcome, Report};
 pub use services::Services;
 pub use tokio_util::sync::CancellationToken;
-pub use verify::{tree_root, verify};
+pub use verify::{VerifyRequest, tree_root, verify};

@@ -13,12 +13,15 @@ pub(super) struct Hashed {
     pub(super) bytes: ByteSize,
     /// Time of all parts that were under way at once, added up.
     pub(super) time: Duration,
+    /// Time in which they waited for limits and memory, added up too.
+    pub(super) waited: Duration,
 }
 
 impl AddAssign for Hashed {
     fn add_assign(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.time += other.time;
+        self.waited += other.waited;
     }
 }
 
@@ -41,7 +44,7 @@ impl<'a> Tally<'a> {
     pub(super) const fn silent() -> Self {
         Self {
             listener: None,
-            hashed: Hashed { bytes: ByteSize::ZERO, time: Duration::ZERO },
+            hashed: Hashed { bytes: ByteSize::ZERO, time: Duration::ZERO, waited: Duration::ZERO },
             done: ByteSize::ZERO,
             total: ByteSize::ZERO,
         }

@@ -23,6 +23,8 @@ mod read;
 
 pub use builder::TreeBuilder;
 pub use hash::{HashError, LeafHash, TreeRoot};
+#[cfg(feature = "engine")]
+pub(crate) use read::READ;
 pub use read::{AT_ONCE, LeafRun, leaf_hashes, push_hashes, push_run, read_leaf_hashes, zero_run};
 
 /// Bytes of a leaf. 4 KiB would make hashes a hundredth of the data, and 1 MiB would have a single differing sector cost a

@@ -7,7 +7,7 @@ use crate::{Error, ErrorKind, Extent, Result, page_aligned};
 /// One call hashes no more data: it ends early then. Holes are not counted.
 pub const AT_ONCE: u64 = 16 << 20;
 /// Bytes of one read: they are still in the processor's cache when they are hashed.
-const PIECE: u64 = 256 << 10;
+pub(crate) const READ: u64 = 256 << 10;
 
 /// Neighbouring leaves that have one hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,11 +104,11 @@ pub async fn leaf_hashes(device: &dyn BlockDevice, extent: Extent, from: ReadFro
 /// # Errors
 /// As a read.
 pub async fn read_leaf_hashes(device: &dyn BlockDevice, extent: Extent) -> Result<HashedLeaves> {
-    let longest = u64::from(device.info().block_sizes.maximum).clamp(1, PIECE);
+    let longest = u64::from(device.info().block_sizes.maximum).clamp(1, READ);
     let mut runs = Vec::new();
     let mut buffer = BytesMut::new();
     let end = (extent.offset() / LEAF * LEAF).saturating_add(AT_ONCE).min(extent.end());
-    for window in Extent::between(extent.offset(), end).into_iter().flat_map(|part| part.pieces(PIECE)) {
+    for window in Extent::between(extent.offset(), end).into_iter().flat_map(|part| part.pieces(READ)) {
         let length = usize::try_from(window.length()).expect("a piece fits memory");
         if buffer.len() != length {
             buffer = page_aligned(length);

@@ -8,6 +8,7 @@ use oma_core::engine::{Limits, LimitsConfig};
 use oma_core::{Error, ErrorKind, Result, SystemClock};
 
 use crate::failure::read_error;
+use crate::output;
 
 /// Reads the limits of a file.
 pub(crate) fn read(path: &Path) -> Result<Limits> {
@@ -19,4 +20,11 @@ pub(crate) fn read(path: &Path) -> Result<Limits> {
     })?;
     Limits::new(config, Arc::new(SystemClock))
         .map_err(|error| Error::new(error.kind(), "read limits from", place.to_string()).with_source(error))
+}
+
+/// Tells which names limited nothing, after all disks were read.
+pub(crate) fn note_unused(limits: Option<&Limits>) {
+    for name in limits.map(Limits::unused).unwrap_or_default() {
+        output::note(format_args!("{name} is on the way of no disk of this VM, and limited nothing"));
+    }
 }

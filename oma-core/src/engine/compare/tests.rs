@@ -1,3 +1,5 @@
+mod limited;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,6 +16,10 @@ fn sample(offset: u64, length: usize) -> Bytes {
     (offset..).take(length).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0] | 1).collect()
 }
 
+fn free() -> Admission {
+    Admission::without_limits(ByteSize::mib(128))
+}
+
 async fn write(device: &MemoryDevice, offset: u64, data: &'static [u8]) {
     device.write_at(offset, Bytes::from_static(data), Durability::Cached).await.unwrap();
 }
@@ -26,6 +32,7 @@ async fn differences(source: &MemoryDevice, target: &MemoryDevice) -> ExtentSet 
         source: Arc::new(source.read_only()),
         target: Arc::new(target.read_only()),
         doubt: Doubt::Some,
+        admission: &free(),
         config: &config,
         stop: &stop,
     };
@@ -69,7 +76,9 @@ async fn found(source: Arc<dyn BlockDevice>, target: Arc<dyn BlockDevice>) -> Re
     };
     let stop = CancellationToken::new();
     let whole = Extent::between(0, source.info().capacity.bytes()).into_iter().collect();
-    Comparison { source, target, doubt: Doubt::Some, config: &config, stop: &stop }.run(&whole).await
+    Comparison { source, target, doubt: Doubt::Some, admission: &free(), config: &config, stop: &stop }
+        .run(&whole)
+        .await
 }
 
 /// Two devices of the same data, a few leaves and a part of one.
@@ -228,7 +237,8 @@ async fn a_thousand_extents_are_asked_for_at_once() {
     let (config, stop) = (ReplicateConfig::default(), CancellationToken::new());
     let devices = [source, target].map(|device| (device.clone(), Arc::new(device)));
     let [(one, source), (other, target)] = devices;
-    let found = Comparison { source, target, doubt: Doubt::Some, config: &config, stop: &stop };
+    let found =
+        Comparison { source, target, doubt: Doubt::Some, admission: &free(), config: &config, stop: &stop };
     let found = found.run(&scope).await.unwrap();
     // One that was doubted, and the last, whose leaf is not asked for whole.
     assert_eq!((found.compared.bytes(), found.promised.bytes()), (2 * 512, 998 * 512));
@@ -256,7 +266,9 @@ async fn l10_a_promise_that_is_broken_is_told_by_a_sample_and_by_a_comparison_th
     ] {
         let scope = Extent::between(leaves.start * LEAF, leaves.end * LEAF).into_iter().collect();
         let (source, target) = (source.clone(), Arc::new(target.clone()));
-        let found = Comparison { source, target, doubt, config: &config, stop: &stop }.run(&scope).await;
+        let found = Comparison { source, target, doubt, admission: &free(), config: &config, stop: &stop }
+            .run(&scope)
+            .await;
         let found = found.unwrap();
         let granule = Extent::new(4 * LEAF, GRANULE).unwrap();
         assert_eq!(found.broken, is_found.then_some(granule), "{doubt:?} {leaves:?}");
@@ -276,10 +288,17 @@ async fn l10_a_source_that_is_not_believed_is_read_to_the_last_byte() {
     for (trust_zeroes, expected) in [(false, 0), (true, 3)] {
         let config = ReplicateConfig { trust_zeroes, ..ReplicateConfig::default() };
         let (source, target) = (Arc::new(lies.clone()), Arc::new(target.clone()));
-        let found = Comparison { source, target, doubt: Doubt::Some, config: &config, stop: &stop }
-            .run(&whole)
-            .await
-            .unwrap();
+        let found = Comparison {
+            source,
+            target,
+            doubt: Doubt::Some,
+            admission: &free(),
+            config: &config,
+            stop: &stop,
+        }
+        .run(&whole)
+        .await
+        .unwrap();
         let leaves = found.differences.iter().flat_map(|extent| extent.pieces(LEAF)).count();
         assert_eq!(leaves, expected, "trust_zeroes: {trust_zeroes}");
     }
@@ -304,6 +323,7 @@ async fn l11_a_comparison_that_was_stopped_is_cancelled() {
         source: Arc::new(source),
         target: Arc::new(target),
         doubt: Doubt::Some,
+        admission: &free(),
         config: &config,
         stop: &stop,
     };
@@ -351,7 +371,7 @@ proptest! {
                 false => Arc::new(Cached { kept: target.clone(), cache: target, hashes, shows_cache: false, short: 0, is_off: false }),
             };
             let (config, stop) = (ReplicateConfig::default(), CancellationToken::new());
-            let found = Comparison { source: Arc::new(source), target, doubt: Doubt::Some, config: &config, stop: &stop }.run(&scope).await.unwrap();
+            let found = Comparison { source: Arc::new(source), target, doubt: Doubt::Some, admission: &free(), config: &config, stop: &stop }.run(&scope).await.unwrap();
             prop_assert_eq!(found.differences, expected);
             prop_assert_eq!(found.compared + found.promised, scope.bytes());
             Ok(())

@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use super::buffers::Buffers;
 use super::memory::{Memory, Taken};
-use crate::engine::limits::{Admitted, Limit, Limits};
+use crate::engine::limits::{Admitted, Limit, Limits, Way};
 use crate::record::SourceVm;
 use crate::{ByteSize, DiskKey};
 
@@ -29,15 +29,15 @@ impl Budget {
     /// The way of one disk of a VM.
     pub(in crate::engine) fn admission(&self, vm: &SourceVm, key: &DiskKey) -> Admission {
         let location = vm.disks.iter().find(|disk| disk.key == *key).map_or("", |disk| &disk.location);
-        let limits = self.limits.as_ref().map(|limits| limits.on_the_way(&vm.identity.endpoint, location));
-        Admission::new(limits.unwrap_or_default(), self.memory.clone())
+        let way = self.limits.as_ref().map(|limits| limits.on_the_way(&vm.identity.endpoint, location));
+        Admission::new(way.unwrap_or_default(), self.memory.clone())
     }
 }
 
 /// What the pieces of one disk pass through.
 #[derive(Debug)]
 pub(in crate::engine) struct Admission {
-    limits: Vec<Arc<Limit>>,
+    way: Way,
     memory: Memory,
     /// One piece of a disk waits at a time: so disks take turns, however deep their pipelines are.
     gate: Mutex<()>,
@@ -45,14 +45,19 @@ pub(in crate::engine) struct Admission {
 
 /// The right to read one piece.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(in crate::engine) struct Ticket {
     _limits: Vec<Admitted>,
-    _memory: Taken,
+    _memory: Option<Taken>,
 }
 
 impl Admission {
-    pub(in crate::engine) fn new(limits: Vec<Arc<Limit>>, memory: Memory) -> Self {
-        Self { limits, memory, gate: Mutex::new(()) }
+    pub(in crate::engine) fn new(way: Way, memory: Memory) -> Self {
+        Self { way, memory, gate: Mutex::new(()) }
+    }
+
+    /// That of devices that no limit is for.
+    pub(in crate::engine) fn without_limits(memory: ByteSize) -> Self {
+        Self::new(Way::default(), Memory::new(memory))
     }
 
     pub(super) fn buffers(&self) -> &Buffers {
@@ -60,15 +65,28 @@ impl Admission {
     }
 
     /// Waits for the right to move `bytes`, which take `memory` meanwhile.
-    pub(super) async fn enter(&self, bytes: u64, memory: u64) -> Ticket {
+    pub(in crate::engine) async fn enter(&self, bytes: u64, memory: u64) -> Ticket {
+        self.pass(self.way.source.iter().chain(&self.way.link), bytes, memory).await
+    }
+
+    /// Waits for the right to have `bytes` read where they are: nothing of them comes over the link.
+    pub(in crate::engine) async fn enter_at_source(&self, bytes: u64, memory: u64) -> Ticket {
+        self.pass(self.way.source.iter(), bytes, memory).await
+    }
+
+    async fn pass(&self, way: impl Iterator<Item = &Arc<Limit>> + Send, bytes: u64, memory: u64) -> Ticket {
         let _gate = self.gate.lock().await;
-        let mut limits = Vec::with_capacity(self.limits.len());
-        for limit in &self.limits {
+        let mut limits = Vec::new();
+        for limit in way {
             limits.push(limit.enter(bytes).await);
             // What came back at once must not all go to the disk that looks first.
             tokio::task::yield_now().await;
         }
-        Ticket { _limits: limits, _memory: self.memory.take(memory).await }
+        let memory = match memory {
+            0 => None,
+            _ => Some(self.memory.take(memory).await),
+        };
+        Ticket { _limits: limits, _memory: memory }
     }
 }
 
@@ -109,7 +127,8 @@ mod tests {
         ];
         for config in configs {
             let limit = Arc::new(Limit::new(&config).unwrap());
-            let admission = || Admission::new(vec![limit.clone()], Memory::new(ByteSize::gib(1)));
+            let way = Way { source: vec![limit], link: None };
+            let admission = || Admission::new(way.clone(), Memory::new(ByteSize::gib(1)));
             let (deep, shallow) = tokio::join!(disk(admission(), 64), disk(admission(), 8));
             let share = f64::from(shallow) / f64::from(deep + shallow);
             assert!((0.45..0.55).contains(&share), "{config:?}: {deep} and {shallow}");

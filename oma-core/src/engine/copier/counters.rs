@@ -21,9 +21,10 @@ pub(in crate::engine) struct Counters {
 }
 
 impl Counters {
-    /// Adds what comparisons hashed.
+    /// Adds what comparisons hashed, and how long they waited for that.
     pub(in crate::engine) fn count(&mut self, hashed: Hashed) {
         self.hashed += hashed.bytes;
         self.stages.add(Stage::Hash, hashed.time);
+        self.stages.add(Stage::Wait, hashed.waited);
     }
 }

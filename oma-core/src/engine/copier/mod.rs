@@ -28,7 +28,7 @@ use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::admission::{Admission, Budget};
+pub(super) use self::admission::{Admission, Budget, Ticket};
 pub(super) use self::counters::Counters;
 use self::depth::Depth;
 use self::ledger::Ledger;

@@ -8,14 +8,13 @@ use bytes::{Bytes, BytesMut};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::Copier;
-use super::admission::Ticket;
 use super::buffers::Buffers;
 use super::counters::Counters;
 use super::known_zero::KnownZero;
 use super::pieces::Piece;
 use super::runs::{index, runs};
 use super::shuttle::{Done, Reads, STRIDE, Shuttle};
+use super::{Copier, Ticket};
 use crate::engine::explain::{Stage, StageTimes};
 use crate::engine::guard::too_late;
 use crate::engine::retry::retry;

@@ -127,7 +127,7 @@ impl World {
             blank: self.blank.swap(false, Ordering::SeqCst),
             zeroing: Zeroing::Punch,
             recorder: &self.journal,
-            admission: &Admission::new(Vec::new(), Memory::new(self.config.memory)),
+            admission: &Admission::without_limits(self.config.memory),
             config: &self.config,
             progress: &Silent,
             stop: &self.stop,

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CopyRequest, Resume};
 use crate::engine::compare::{Comparison, Doubt};
 use crate::engine::config::ReplicateConfig;
+use crate::engine::copier::Admission;
 use crate::engine::retry::retry;
 use crate::engine::verify::{fresh_seed, leaves};
 use crate::engine::zeroes::{windows, zeroes};
@@ -36,6 +37,7 @@ pub(super) async fn start(
     request: &CopyRequest,
     source: &Arc<dyn BlockDevice>,
     wanted: &ExtentSet,
+    admission: &Admission,
     config: &ReplicateConfig,
     stop: &CancellationToken,
 ) -> Result<Start> {
@@ -51,7 +53,7 @@ pub(super) async fn start(
         None => None,
     };
     let finished = entry.map_or_else(ExtentSet::new, |entry| entry.finished.intersection(wanted));
-    still_holds(request, source, &finished, config, stop).await?;
+    still_holds(request, source, &finished, admission, config, stop).await?;
     let work = wanted.difference(&finished);
     let step = config.journal_step.max(config.piece).min(work.bytes());
     resume.journal.begin(&basis, step).await?;
@@ -89,13 +91,15 @@ async fn still_holds(
     request: &CopyRequest,
     source: &Arc<dyn BlockDevice>,
     finished: &ExtentSet,
+    admission: &Admission,
     config: &ReplicateConfig,
     stop: &CancellationToken,
 ) -> Result<()> {
     let data = with_data(source, finished, config, stop).await?;
     let scope = sample(&data, fresh_seed());
     let (source, target) = (Arc::clone(source), Arc::clone(&request.target));
-    let found = Comparison { source, target, doubt: Doubt::All, config, stop }.run(&scope).await?;
+    let comparison = Comparison { source, target, doubt: Doubt::All, admission, config, stop };
+    let found = comparison.run(&scope).await?;
     match found.differences.iter().next() {
         None => Ok(()),
         Some(first) => Err(Error::new(ErrorKind::Mismatch, "go on with the copy to", &request.target.info().identity)

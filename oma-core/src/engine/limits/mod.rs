@@ -1,4 +1,4 @@
-//! What copies may take from a source host, a datastore and a link: shared by all disks and jobs of a replicator.
+//! What copies and comparisons may take from a source host, a datastore and a link: shared by all disks and jobs of a replicator.
 //!
 //! ```text
 //! disk A ─ gate ─┐
@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Each disk has one piece waiting at a time, so disks take turns whatever their depth. All take their rights in the same order,
-//! so that none holds what another waits for in a circle.
+//! so that none holds what another waits for in a circle. What a source hashes by itself is read at its host and in its datastore,
+//! but takes nothing of the link and no memory.
 
 mod config;
 mod limit;
@@ -28,6 +29,15 @@ pub struct Limits {
     clock: Arc<dyn Clock>,
     /// Made when first needed.
     made: Arc<Mutex<BTreeMap<Place, Arc<Limit>>>>,
+}
+
+/// The limits on the way of a disk, in the order in which they are taken.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Way {
+    /// Of where it is read: its host, its datastore.
+    pub(super) source: Vec<Arc<Limit>>,
+    /// Of what comes over from there.
+    pub(super) link: Option<Arc<Limit>>,
 }
 
 /// What a limit is for.
@@ -57,21 +67,42 @@ impl Limits {
         Ok(Self { config: Arc::new(config), clock, made: Arc::default() })
     }
 
-    /// The limits on the way of a disk, in the order in which they are taken.
-    pub(super) fn on_the_way(&self, host: &Endpoint, location: &str) -> Vec<Arc<Limit>> {
+    /// The hosts and datastores that are limited by name and were on the way of no disk yet, as the configuration has them:
+    /// `hosts.esx1`, `datastores.gold`. After a run they tell of misspelt names.
+    #[must_use]
+    pub fn unused(&self) -> Vec<String> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_host =
+            |name: &Endpoint| made.keys().any(|place| matches!(place, Place::Host(host) if host == name));
+        let is_datastore = |name: &str| {
+            made.keys().any(|place| matches!(place, Place::Datastore(_, found) if found == name))
+        };
+        let limits = |limit: &LimitConfig| *limit != LimitConfig::default();
+        let hosts = self.config.hosts.iter().filter(|(name, limit)| limits(limit) && !is_host(name));
+        let datastores =
+            self.config.datastores.iter().filter(|(name, limit)| limits(limit) && !is_datastore(name));
+        let hosts = hosts.map(|(name, _)| format!("hosts.{name}"));
+        hosts.chain(datastores.map(|(name, _)| format!("datastores.{name}"))).collect()
+    }
+
+    /// The limits on the way of a disk.
+    pub(super) fn on_the_way(&self, host: &Endpoint, location: &str) -> Way {
         let config = &self.config;
-        let mut way = vec![(Place::Host(host.clone()), config.hosts.get(host).unwrap_or(&config.per_host))];
+        let mut source =
+            vec![(Place::Host(host.clone()), config.hosts.get(host).unwrap_or(&config.per_host))];
         if let Some(name) = datastore(location) {
             let limit = config.datastores.get(name).unwrap_or(&config.per_datastore);
-            way.push((Place::Datastore(host.clone(), name.to_owned()), limit));
+            source.push((Place::Datastore(host.clone(), name.to_owned()), limit));
         }
-        way.push((Place::Link, &config.link));
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let limited = way.into_iter().filter(|(_, limit)| **limit != LimitConfig::default());
-        let limit = |config: &LimitConfig| Arc::new(Limit::of(config, Arc::clone(&self.clock)));
-        limited
-            .map(|(place, config)| Arc::clone(made.entry(place).or_insert_with(|| limit(config))))
-            .collect()
+        let mut limit = |(place, config): (Place, &LimitConfig)| {
+            let make = || Arc::new(Limit::of(config, Arc::clone(&self.clock)));
+            (*config != LimitConfig::default()).then(|| Arc::clone(made.entry(place).or_insert_with(make)))
+        };
+        Way {
+            source: source.into_iter().filter_map(&mut limit).collect(),
+            link: limit((Place::Link, &config.link)),
+        }
     }
 }
 

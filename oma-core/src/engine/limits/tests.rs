@@ -22,7 +22,8 @@ fn rate(bandwidth: ByteSize) -> LimitConfig {
 
 #[test]
 fn a_way_without_limits_has_none() {
-    assert!(limits(LimitsConfig::default()).on_the_way(&host("a"), "[ds] a.vmdk").is_empty());
+    let way = limits(LimitsConfig::default()).on_the_way(&host("a"), "[ds] a.vmdk");
+    assert!(way.source.is_empty() && way.link.is_none());
 }
 
 #[test]
@@ -35,7 +36,10 @@ fn disks_of_one_host_and_datastore_share_their_limits_and_others_do_not() {
         ..Default::default()
     };
     let limits = limits(config);
-    let way = |name: &str, location: &str| limits.on_the_way(&host(name), location);
+    let way = |name: &str, location: &str| {
+        let way = limits.on_the_way(&host(name), location);
+        way.source.into_iter().chain(way.link).collect::<Vec<_>>()
+    };
     let (first, second) = (way("a", "[ds1] x/x.vmdk"), way("a", "[ds2] y.vmdk"));
     assert_eq!(first.len(), 3);
     assert!(
@@ -46,6 +50,20 @@ fn disks_of_one_host_and_datastore_share_their_limits_and_others_do_not() {
     let other = way("b", "[ds1] x/x.vmdk");
     assert!(!Arc::ptr_eq(&first[0], &other[0]) && !Arc::ptr_eq(&first[1], &other[1]));
     assert_eq!(way("a", "/srv/web.raw").len(), 2, "a file lies in no datastore");
+}
+
+#[test]
+fn names_that_were_on_the_way_of_no_disk_are_told() {
+    let limit = || rate(ByteSize::mib(1));
+    let config = LimitsConfig {
+        hosts: [(host("a"), limit()), (host("b"), limit()), (host("c"), LimitConfig::default())].into(),
+        datastores: [("gold".to_owned(), limit()), ("gould".to_owned(), limit())].into(),
+        ..Default::default()
+    };
+    let limits = limits(config);
+    assert_eq!(limits.unused(), ["hosts.a", "hosts.b", "datastores.gold", "datastores.gould"]);
+    limits.on_the_way(&host("a"), "[gold] x/x.vmdk");
+    assert_eq!(limits.clone().unused(), ["hosts.b", "datastores.gould"]);
 }
 
 #[test]

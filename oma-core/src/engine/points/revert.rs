@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Clock as _;
 use crate::engine::compare::{Comparison, Doubt};
 use crate::engine::config::ReplicateConfig;
+use crate::engine::copier::Admission;
 use crate::engine::keeper::LeaseKeeper;
 use crate::engine::services::Services;
 use crate::engine::verify::mismatch;
@@ -127,8 +128,11 @@ async fn revert_all(
         if services.backend.capabilities().snapshots == Snapshots::ByCopy {
             let target = service.open(record.clone(), &volume.snapshot.tag.disk).await?;
             let whole = Extent::between(0, frozen.info().capacity.bytes()).into_iter().collect();
-            let found =
-                Comparison { source: frozen, target, doubt: Doubt::Some, config, stop }.run(&whole).await?;
+            // Both lie here.
+            let admission = &Admission::without_limits(config.memory);
+            let comparison =
+                Comparison { source: frozen, target, doubt: Doubt::Some, admission, config, stop };
+            let found = comparison.run(&whole).await?;
             if !found.differences.is_empty() {
                 return Err(mismatch(volume.key(), &found.differences));
             }

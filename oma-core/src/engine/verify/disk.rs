@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::sample;
 use crate::engine::compare::{Comparison, Doubt};
 use crate::engine::config::ReplicateConfig;
+use crate::engine::copier::Admission;
 use crate::engine::tally::Tally;
 use crate::record::{DiskVerification, VerificationScope, VolumeRecord};
 use crate::traits::{BlockDevice, PointDisk};
@@ -19,17 +20,27 @@ pub(in crate::engine) struct DiskPair<'a> {
     pub(in crate::engine) target: Arc<dyn BlockDevice>,
     /// What the epoch copied, for [`VerificationScope::Changed`].
     pub(in crate::engine) changed: &'a ExtentSet,
+    /// What reads of the source pass through.
+    pub(in crate::engine) admission: &'a Admission,
+}
+
+/// What a comparison of a disk and its volume found.
+#[derive(Debug)]
+pub(in crate::engine) struct VerifiedDisk {
+    pub(in crate::engine) record: DiskVerification,
+    /// Where a promise of zeroes was found broken.
+    pub(in crate::engine) broken: Option<Extent>,
 }
 
 impl DiskPair<'_> {
-    /// Compares as much as the scope says. Answers too where a promise of zeroes was found broken.
+    /// Compares as much as the scope says.
     pub(in crate::engine) async fn verify(
         self,
         scope: &VerificationScope,
         config: &ReplicateConfig,
         tally: &mut Tally<'_>,
         stop: &CancellationToken,
-    ) -> Result<(DiskVerification, Option<Extent>)> {
+    ) -> Result<VerifiedDisk> {
         let begun = SystemClock.now();
         let capacity = self.point.capacity;
         let whole: ExtentSet = Extent::between(0, capacity.bytes()).into_iter().collect();
@@ -39,18 +50,18 @@ impl DiskPair<'_> {
             VerificationScope::Sample { size, seed } => sample::leaves(*size, *seed, capacity),
         };
         let held: ExtentSet = Extent::between(0, self.target.info().capacity.bytes()).into_iter().collect();
-        let Self { point, volume, source, target, .. } = self;
+        let Self { point, volume, source, target, admission, .. } = self;
         // Few leaves are looked at, so what is there is looked at.
         let doubt = match scope {
             VerificationScope::Sample { .. } => Doubt::All,
             VerificationScope::Full | VerificationScope::Changed => Doubt::Some,
         };
-        let comparison = Comparison { source, target, doubt, config, stop };
+        let comparison = Comparison { source, target, doubt, admission, config, stop };
         let mut found = comparison.run_told(&wanted.intersection(&held), tally).await?;
         // What the source has beyond the volume's end differs, whatever it holds.
         found.differences.extend(wanted.difference(&held).iter());
         let roots = found.roots.filter(|_| wanted == whole && found.compared + found.promised == capacity);
-        let verification = DiskVerification {
+        let record = DiskVerification {
             key: point.key.clone(),
             volume: volume.id.clone(),
             generation: volume.generation,
@@ -66,7 +77,7 @@ impl DiskPair<'_> {
             begun,
             ended: SystemClock.now(),
         };
-        Ok((verification, found.broken))
+        Ok(VerifiedDisk { record, broken: found.broken })
     }
 }
 
@@ -101,17 +112,18 @@ mod tests {
             attached_to: None,
             updated_at: SystemClock.now(),
         };
+        let config = ReplicateConfig::default();
         let pair = DiskPair {
             point: &point,
             volume: &volume,
             source: Arc::new(MemoryDevice::new("disk", large)),
             target: Arc::new(MemoryDevice::new("volume", small)),
             changed: &ExtentSet::new(),
+            admission: &Admission::without_limits(config.memory),
         };
         let stop = CancellationToken::new();
-        let config = ReplicateConfig::default();
-        let (found, _) =
-            pair.verify(&VerificationScope::Full, &config, &mut Tally::silent(), &stop).await.unwrap();
+        let found = pair.verify(&VerificationScope::Full, &config, &mut Tally::silent(), &stop).await;
+        let found = found.unwrap().record;
         let beyond: ExtentSet = Extent::between(small.bytes(), large.bytes()).into_iter().collect();
         assert_eq!((found.differences, found.source_root), (beyond, None));
     }

@@ -7,21 +7,23 @@ mod sample;
 use tokio_util::sync::CancellationToken;
 
 use super::config::{PathPolicy, ReplicateConfig, VerifyLevel};
+use super::copier::Budget;
 use super::known::{check_path, left_out};
+use super::limits::Limits;
 use super::progress::{Event, Progress};
 use super::retry::retry;
 use super::services::Services;
 use super::tally::Tally;
 use crate::Clock as _;
 use crate::record::{
-    DiskRecord, DiskVerification, VerificationReport, VerificationScope, VolumeContent, VolumeTag,
+    DiskRecord, DiskVerification, SourceVm, VerificationReport, VerificationScope, VolumeContent, VolumeTag,
 };
 use crate::seal::SealedReport;
 use crate::traits::{Access, PointDisk, PointInTime};
 use crate::tree::LEAF;
 use crate::{DiskKey, Epoch, Error, ErrorKind, ExtentSet, JobId, Result, SystemClock, VmPath};
 
-pub(super) use disk::DiskPair;
+pub(super) use disk::{DiskPair, VerifiedDisk};
 pub use root::tree_root;
 pub(super) use sample::{fresh_seed, leaves};
 
@@ -38,6 +40,25 @@ pub(super) fn scope(level: VerifyLevel) -> Option<VerificationScope> {
     }
 }
 
+/// What is to be compared without a job.
+#[derive(Clone, Debug)]
+pub struct VerifyRequest {
+    /// The VM as the source knows it.
+    pub vm: VmPath,
+    /// How much of each disk: whole disks or a sample.
+    pub level: VerifyLevel,
+    /// What its reads may take, alone or together with replications; without, nothing is limited.
+    pub limits: Option<Limits>,
+}
+
+impl VerifyRequest {
+    /// Compares whole disks, without limits.
+    #[must_use]
+    pub const fn new(vm: VmPath) -> Self {
+        Self { vm, level: VerifyLevel::Full, limits: None }
+    }
+}
+
 /// Compares every disk of a source with its volume, whole or by a sample (L14). Nothing is changed, and nothing recorded.
 /// [`Event::Compared`] tells how far it is, [`Event::Warning`] of each disk of the last epoch that the source does not have.
 ///
@@ -45,17 +66,17 @@ pub(super) fn scope(level: VerifyLevel) -> Option<VerificationScope> {
 ///
 /// # Errors
 /// `NotFound` for a VM, disk or volume without a record; `Conflict` for a VM that is known by another path; `Busy` while a job
-/// writes; `Invalid` for a level that is about an
-/// epoch, of which there is none here; what the source and the backend answer.
+/// writes; `Invalid` for a level that is about an epoch, of which there is none here; `Cancelled` once stopped; what the source and
+/// the backend answer.
 pub async fn verify(
     services: &Services,
     config: &ReplicateConfig,
-    vm: &VmPath,
-    level: VerifyLevel,
+    request: &VerifyRequest,
     progress: &dyn Progress,
     stop: &CancellationToken,
 ) -> Result<SealedReport> {
-    let scope = match scope(level) {
+    let VerifyRequest { vm, level, limits } = request;
+    let scope = match scope(*level) {
         Some(scope @ (VerificationScope::Full | VerificationScope::Sample { .. })) => scope,
         Some(VerificationScope::Changed) | None => {
             return Err(Error::new(ErrorKind::Invalid, "verify", vm)
@@ -63,6 +84,8 @@ pub async fn verify(
         }
     };
     let begun = SystemClock.now();
+    let budget = Budget::new(config.memory);
+    let budget = limits.iter().fold(budget, |budget, limits| budget.with_limits(limits.clone()));
     let services = &services.clone().guarded(config);
     let source = retry(&config.retry, stop, || services.source.discover(vm)).await?;
     let context =
@@ -78,7 +101,8 @@ pub async fn verify(
     let records = inventory.disks(&context.id).await?;
     let job = JobId::mint(begun);
     let point = retry(&config.retry, stop, || services.source.freeze(vm, &job)).await?;
-    let look = Look { services, config, point: &point, records: &records, scope: &scope, progress, stop };
+    let (of, records) = (&source, &*records);
+    let look = Look { services, config, budget, of, point: &point, records, scope: &scope, progress, stop };
     let found = look.all().await;
     let released = services.source.release(&point.id).await;
     let (disks, epochs): (Vec<_>, Vec<_>) = found?.into_iter().unzip();
@@ -105,6 +129,8 @@ pub async fn verify(
 struct Look<'a> {
     services: &'a Services,
     config: &'a ReplicateConfig,
+    budget: Budget,
+    of: &'a SourceVm,
     point: &'a PointInTime,
     records: &'a [DiskRecord],
     scope: &'a VerificationScope,
@@ -136,10 +162,12 @@ impl Look<'_> {
         let tag = VolumeTag { instance, disk: record.disk.clone(), generation: volume.generation };
         let target = services.backend.open(&volume.id, &tag, Access::ReadOnly).await?;
         let source = retry(&config.retry, stop, || services.source.open(&self.point.id, &point.key)).await?;
-        let pair = DiskPair { point, volume: &volume, source, target, changed: &ExtentSet::new() };
+        let admission = &self.budget.admission(self.of, &point.key);
+        let changed = &ExtentSet::new();
+        let pair = DiskPair { point, volume: &volume, source, target, changed, admission };
         let mut tally = Tally::new(&point.key, self.progress);
         // The report names it as what it is, a difference.
-        let (found, _) = pair.verify(self.scope, config, &mut tally, stop).await?;
+        let found = pair.verify(self.scope, config, &mut tally, stop).await?.record;
         let epoch = match volume.content {
             VolumeContent::Epoch(epoch) => Some(epoch),
             VolumeContent::Blank | VolumeContent::Inconsistent => None,

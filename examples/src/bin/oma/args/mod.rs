@@ -87,6 +87,8 @@ pub(crate) struct DemoArgs {
 const DISTRUST: &str =
     "Read what the source says is zero or a hole, too; for a source whose word cannot be trusted";
 const MEMORY: &str = "Data on its way takes at most so much memory";
+const LIMITS: &str =
+    "Limits of hosts, datastores and the link, for copies and comparisons, as JSON: see docs/limits.md";
 
 const REPLICATE_HELP: &str = "\
 Examples:
@@ -143,8 +145,7 @@ pub(crate) struct ReplicateArgs {
     pub(crate) reflink: ReflinkArg,
     #[command(flatten)]
     pub(crate) points: KeepArgs,
-    /// Limits of hosts, datastores and the link, as JSON: see docs/limits.md
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = LIMITS)]
     pub(crate) limits: Option<PathBuf>,
     /// Write the run as Prometheus metrics, for a textfile collector, meanwhile too: the file is replaced at once, so each VM and
     /// each command needs its own
@@ -282,6 +283,10 @@ pub(crate) struct VerifyArgs {
     pub(crate) level: VerifyArg,
     #[arg(long, conflicts_with = "report", help = DISTRUST)]
     pub(crate) distrust_zeroes: bool,
+    #[arg(long, default_value = "128MiB", value_name = "SIZE", conflicts_with = "report", help = MEMORY)]
+    pub(crate) memory: ByteSize,
+    #[arg(long, value_name = "FILE", conflicts_with = "report", help = LIMITS)]
+    pub(crate) limits: Option<PathBuf>,
     /// Write the signed report to a file that is not there yet
     #[arg(long, value_name = "FILE", conflicts_with = "report")]
     pub(crate) save: Option<PathBuf>,

@@ -41,8 +41,8 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
     let refreshing =
         args.metrics.clone().map(|path| metrics_file::Refreshing::start(path, Arc::clone(&progress)));
     let replicator = appliance.replicator(config);
-    let replicator = match limits {
-        Some(limits) => replicator.with_limits(limits),
+    let replicator = match &limits {
+        Some(limits) => replicator.with_limits(limits.clone()),
         None => replicator,
     };
     let result = replicator.run(&request, &*progress, signals.stop()).await;
@@ -54,6 +54,9 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
     // Only then may another run write the same metrics.
     appliance.close().await;
     let (wire, report) = told?;
+    if report.outcome.is_completed() {
+        limits_file::note_unused(limits.as_ref());
+    }
     if context.json {
         output::json(&wire)?;
     } else {

@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use oma_api::{DiskComparison, VerifyReport, VerifyStatus};
-use oma_core::engine::{self, ReplicateConfig};
+use oma_core::engine::{self, ReplicateConfig, VerifyRequest};
 use oma_core::record::DiskVerification;
 use oma_core::{Error, ErrorKind, Result, VmPath};
 
@@ -11,7 +11,7 @@ use crate::args::VerifyArgs;
 use crate::failure::Failed;
 use crate::signals::Signals;
 use crate::source::Source;
-use crate::{output, progress, verification};
+use crate::{limits_file, output, progress, verification};
 
 /// Compares disks with their volumes, or checks a report of that.
 pub(super) async fn run(context: &Context, args: &VerifyArgs) -> Result<(), Failed> {
@@ -27,17 +27,24 @@ pub(super) async fn run(context: &Context, args: &VerifyArgs) -> Result<(), Fail
 async fn compare(context: &Context, args: &VerifyArgs, vm: &VmPath) -> Result<(), Failed> {
     let begun = Instant::now();
     args.save.as_deref().map_or(Ok(()), verification::check_savable)?;
+    let limits = args.limits.as_deref().map(limits_file::read).transpose()?;
     let source = Source::open(vm, &args.machine, &args.list())?;
     let signals = Signals::listen("stopping; nothing was changed")?;
     let appliance = Appliance::open_to_read(&context.data, source).await?;
     output::note(format_args!("comparing the disks of {vm} with their volumes"));
     let services = &appliance.services;
-    let config = ReplicateConfig { trust_zeroes: !args.distrust_zeroes, ..ReplicateConfig::default() };
+    let config = ReplicateConfig {
+        trust_zeroes: !args.distrust_zeroes,
+        memory: args.memory,
+        ..ReplicateConfig::default()
+    };
+    let request = VerifyRequest { vm: vm.clone(), level: args.level.into(), limits: limits.clone() };
     let progress = progress::for_stderr();
-    let found = engine::verify(services, &config, vm, args.level.into(), &*progress, signals.stop()).await;
+    let found = engine::verify(services, &config, &request, &*progress, signals.stop()).await;
     drop(progress);
     appliance.close().await;
     let sealed = found?;
+    limits_file::note_unused(limits.as_ref());
     let saved = args.save.as_ref().map_or(Ok(()), |path| verification::save(&sealed, path));
     let disks: Vec<_> = sealed.report.disks.into_iter().map(comparison).collect();
     let different: u64 = disks.iter().map(|disk| disk.bytes_different.bytes()).sum();

@@ -70,7 +70,8 @@ impl Repair<'_, '_, '_> {
         target.flush().await?;
         let held = Extent::between(0, target.info().capacity.bytes()).into_iter().collect();
         let scope = scope.intersection(&held);
-        let comparison = Comparison { source, target, doubt, config: run.config, stop: run.stop };
+        let admission = &run.budget.admission(&run.vm, &self.disk.point.key);
+        let comparison = Comparison { source, target, doubt, admission, config: run.config, stop: run.stop };
         let found = comparison.run_told(&scope, self.tally).await?;
         match found.broken {
             None => Ok(found),

@@ -6,11 +6,11 @@ use crate::engine::compare::broken_promise;
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
 use crate::engine::tally::Tally;
-use crate::engine::verify::{DiskPair, mismatch, scope};
-use crate::record::{DiskVerification, VerificationReport, VerificationScope};
+use crate::engine::verify::{DiskPair, VerifiedDisk, mismatch, scope};
+use crate::record::{VerificationReport, VerificationScope};
 use crate::seal::SealedReport;
 use crate::tree::LEAF;
-use crate::{Clock as _, Extent, Result, SystemClock};
+use crate::{Clock as _, Result, SystemClock};
 
 /// Compares source and target as far as was asked for, before anything is committed (L14). The report is stored with the job,
 /// whatever was found.
@@ -28,12 +28,11 @@ pub(super) async fn verify(run: &mut Run<'_>) -> Result<()> {
         let hashed = tally.hashed();
         run.disks[index].counters.count(hashed);
         let judged = match verified {
-            Ok((verification, broken)) => {
-                let disk = &mut run.disks[index];
-                (disk.verified, disk.promised_zero) =
-                    (Some(verification.covered()), verification.promised_zero);
-                let judged = judge(run, &verification, broken).await;
-                found.push(verification);
+            Ok(verified) => {
+                let (disk, record) = (&mut run.disks[index], &verified.record);
+                (disk.verified, disk.promised_zero) = (Some(record.covered()), record.promised_zero);
+                let judged = judge(run, &verified).await;
+                found.push(verified.record);
                 judged
             }
             Err(error) => Err(error),
@@ -70,7 +69,7 @@ async fn verify_disk(
     index: usize,
     scope: &VerificationScope,
     tally: &mut Tally<'_>,
-) -> Result<(DiskVerification, Option<Extent>)> {
+) -> Result<VerifiedDisk> {
     let disk = &run.disks[index];
     let pair = DiskPair {
         point: &disk.point,
@@ -78,12 +77,13 @@ async fn verify_disk(
         source: Arc::clone(disk.source.as_ref().expect("copying comes before")),
         target: disk.target_device(),
         changed: &disk.plan().scope,
+        admission: &run.budget.admission(&run.vm, &disk.point.key),
     };
     pair.verify(scope, run.config, tally, run.stop).await
 }
 
 /// Refuses an epoch of which anything differs, at once and durably.
-async fn judge(run: &Run<'_>, found: &DiskVerification, broken: Option<Extent>) -> Result<()> {
+async fn judge(run: &Run<'_>, VerifiedDisk { record: found, broken }: &VerifiedDisk) -> Result<()> {
     if found.differences.is_empty() {
         return Ok(());
     }

@@ -251,9 +251,8 @@ async fn l10_a_hole_that_holds_data_is_found_and_copied_when_promises_are_not_be
 
     world.config.trust_zeroes = false;
     let (services, _) = world.services();
-    let found =
-        verify(&services, &world.config, &world.vm, VerifyLevel::Full, &Silent, &CancellationToken::new())
-            .await;
+    let request = VerifyRequest::new(world.vm.clone());
+    let found = verify(&services, &world.config, &request, &Silent, &CancellationToken::new()).await;
     let found = found.unwrap().report;
     assert_eq!(found.scope, VerificationScope::Full);
     assert_eq!(found.disks[0].differences.iter().collect::<Vec<_>>(), [lie]);

@@ -256,8 +256,8 @@ async fn verification_without_a_job_names_what_differs_and_changes_nothing() {
     damage(&world, 4096 * 5);
     let (services, _) = world.services();
     let stop = CancellationToken::new();
-    let found =
-        verify(&services, &world.config, &world.vm, VerifyLevel::Full, &Silent, &stop).await.unwrap().report;
+    let request = VerifyRequest::new(world.vm.clone());
+    let found = verify(&services, &world.config, &request, &Silent, &stop).await.unwrap().report;
     let differences: Vec<_> = found.disks[0].differences.iter().map(<(u64, u64)>::from).collect();
     assert_eq!((found.disks[0].covered(), differences), (CAPACITY, vec![(4096 * 5, 4096)]));
     assert_eq!((found.epoch, found.is_identical(), found.job), (Some(Epoch(1)), false, None));

@@ -15,7 +15,7 @@ async fn described(world: &World, change: impl FnOnce(&mut SourceVm)) -> SourceV
 async fn verified(world: &World) -> Result<()> {
     let services = world.services().0;
     let (config, stop) = (world.config, CancellationToken::new());
-    verify(&services, &config, &world.vm, VerifyLevel::Full, &Silent, &stop).await.map(drop)
+    verify(&services, &config, &VerifyRequest::new(world.vm.clone()), &Silent, &stop).await.map(drop)
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_disk_that_is_left_out_is_told_once() {
     world.source.remove_disk(&world.vm, &key("disk-2001"));
     let warnings = Warnings::default();
     let (services, stop) = (world.services().0, CancellationToken::new());
-    verify(&services, &world.config, &world.vm, VerifyLevel::Full, &warnings, &stop).await.unwrap();
+    verify(&services, &world.config, &VerifyRequest::new(world.vm.clone()), &warnings, &stop).await.unwrap();
     assert_eq!(
         *warnings.0.lock().unwrap(),
         ["disk disk-2001 is of epoch 1, too, and is left out: it is not compared"]

@@ -5,6 +5,7 @@ mod foreign;
 mod fragile;
 mod interrupted;
 mod known;
+mod limited;
 mod points;
 mod repair;
 mod resumed;
@@ -24,7 +25,7 @@ use self::fragile::Fragile;
 use super::*;
 use crate::engine::config::VerifyLevel;
 use crate::engine::progress::Silent;
-use crate::engine::{RetryConfig, cancel, tree_root, verify};
+use crate::engine::{RetryConfig, VerifyRequest, cancel, tree_root, verify};
 use crate::memory::{
     ManualClock, MemoryBackend, MemoryDevice, MemoryExportServer, MemorySource, MemoryStore,
 };
