@@ -11,6 +11,8 @@
 //! both and compared byte by byte. Whatever is read passes the limits of its way before, and takes memory where it is read here;
 //! nothing waits for a right while it has another.
 
+mod legs;
+
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -19,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
+use self::legs::Legs;
+pub(super) use self::legs::{Leg, Listener};
 use super::config::{ReplicateConfig, RetryConfig};
 use super::copier::{Admission, Ticket};
 use super::retry::retry;
@@ -95,6 +99,7 @@ enum Part {
 /// A part that was compared.
 #[derive(Debug)]
 struct Compared {
+    extent: Extent,
     promised: u64,
     hashed: Hashed,
     source: Vec<LeafRun>,
@@ -111,14 +116,19 @@ impl Comparison<'_> {
     /// # Errors
     /// Whatever a device answers: what could not be read is not equal (L11). `Cancelled` once stopped.
     pub(super) async fn run(&self, scope: &ExtentSet) -> Result<Found> {
-        self.run_told(scope, &mut Tally::silent()).await
+        self.run_told(scope, &mut Tally::silent(), None).await
     }
 
-    /// The same, and tells how far it is.
+    /// The same, and tells how far it is, and a listener what was found so far.
     ///
     /// # Errors
-    /// As [`Comparison::run`].
-    pub(super) async fn run_told(&self, scope: &ExtentSet, tally: &mut Tally<'_>) -> Result<Found> {
+    /// As [`Comparison::run`]; what the listener answers.
+    pub(super) async fn run_told(
+        &self,
+        scope: &ExtentSet,
+        tally: &mut Tally<'_>,
+        listener: Option<&mut dyn Listener>,
+    ) -> Result<Found> {
         tally.begin(scope.bytes());
         let is_whole = scope.iter().eq(Extent::between(0, scope.bytes().bytes()));
         let tasks = self.config.in_flight.clamp(1, MOST_TASKS);
@@ -129,21 +139,20 @@ impl Comparison<'_> {
             .try_flatten()
             .map_ok(|part| self.compare(part))
             .try_buffered(tasks);
-        let mut differences = ExtentSet::new();
-        let (mut manner, mut promised, mut broken) = (ReadManner::PastCache, 0, None);
+        let (mut legs, mut promised) = (Legs::new(listener), 0);
         let (mut source, mut target) = (TreeBuilder::default(), TreeBuilder::default());
         while let Some(part) = compared.try_next().await? {
             part.source.iter().for_each(|run| source.push_many(run.hash, run.leaves()));
             part.target.iter().for_each(|run| target.push_many(run.hash, run.leaves()));
-            differences.extend(part.differences);
-            manner = manner.min(part.manner);
             promised += part.promised;
-            broken = broken.or(part.broken);
             tally.add(part.hashed.bytes + ByteSize::new(part.promised), part.hashed);
+            legs.add(&part).await?;
         }
+        legs.end_leg().await?;
         let roots = is_whole
             .then(|| Roots { source: source.root(scope.bytes()), target: target.root(scope.bytes()) });
         let (promised, compared) = (ByteSize::new(promised), ByteSize::new(scope.bytes().bytes() - promised));
+        let Legs { differences, broken, manner, .. } = legs;
         Ok(Found { differences, broken, compared, promised, manner, roots })
     }
 
@@ -209,7 +218,7 @@ impl Comparison<'_> {
             differences.extend(self.admitted(suspect, right, narrow, &mut hashed).await?);
         }
         let broken = differences.first().copied().filter(|_| is_doubted);
-        Ok(Compared { promised: 0, hashed, source, target, differences, broken, manner })
+        Ok(Compared { extent, promised: 0, hashed, source, target, differences, broken, manner })
     }
 
     async fn right_to_hash(&self, pair: &Pair, extent: Extent) -> Ticket {
@@ -251,6 +260,7 @@ impl Compared {
     fn promised(extent: Extent) -> Self {
         let run = vec![LeafRun { extent, hash: LeafHash::of_zeroes(LEAF) }];
         Self {
+            extent,
             promised: extent.length(),
             hashed: Hashed::default(),
             source: run.clone(),

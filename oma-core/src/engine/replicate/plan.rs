@@ -82,7 +82,14 @@ impl DiskPlan {
         self.work = self.work.difference(&equal);
         self.finished.extend(equal.iter());
         self.equal += equal.bytes();
-        let (all, found) = (self.work.bytes() + equal.bytes(), equal.bytes());
+    }
+
+    /// Tells an operator how much was found equal, once all is compared.
+    pub(super) fn note_equal(&mut self) {
+        if self.equal == ByteSize::ZERO {
+            return;
+        }
+        let (all, found) = (self.work.bytes() + self.equal, self.equal);
         let compared = format!("{found} of {all} are equal by their hashes and are not copied");
         self.note = Some(self.note.take().map_or(compared.clone(), |note| format!("{note}; {compared}")));
     }

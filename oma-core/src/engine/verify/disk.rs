@@ -57,7 +57,7 @@ impl DiskPair<'_> {
             VerificationScope::Full | VerificationScope::Changed => Doubt::Some,
         };
         let comparison = Comparison { source, target, doubt, admission, config, stop };
-        let mut found = comparison.run_told(&wanted.intersection(&held), tally).await?;
+        let mut found = comparison.run_told(&wanted.intersection(&held), tally, None).await?;
         // What the source has beyond the volume's end differs, whatever it holds.
         found.differences.extend(wanted.difference(&held).iter());
         let roots = found.roots.filter(|_| wanted == whole && found.compared + found.promised == capacity);

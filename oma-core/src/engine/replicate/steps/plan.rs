@@ -1,6 +1,4 @@
-use std::sync::Arc;
-
-use super::repair::Repair;
+use super::repair::{Repair, Traces};
 use super::stamp::end_generation;
 use crate::engine::config::TrustPolicy;
 use crate::engine::progress::{DiskProgress, Event};
@@ -9,25 +7,27 @@ use crate::engine::replicate::plan::{DiskPlan, Facts, carries_over, decide};
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
 use crate::engine::tally::Tally;
-use crate::record::{DiskAttempt, VolumeContent, VolumeTag};
-use crate::traits::{BlockDevice, Changes};
+use crate::record::{DiskAttempt, VolumeContent};
+use crate::traits::Changes;
 use crate::{ByteSize, ChangeId, DiskKey, DiskRef, Epoch, Error, ErrorKind, ExtentSet, PointId, Result};
 
 /// Decides what every disk needs and records the attempt. Nothing is written yet.
 pub(super) async fn plan(run: &mut Run<'_>) -> Result<()> {
     for index in 0..run.disks.len() {
         let mut tally = Tally::new(&run.disks[index].point.key, run.progress);
-        let result = plan_disk(run, index, &mut tally).await;
+        let mut traces = Traces::default();
+        let result = plan_disk(run, index, &mut tally, &mut traces).await;
         let hashed = tally.hashed();
-        run.disks[index].counters.count(hashed);
-        let Planned { plan, source, tag, marked } =
-            result.inspect_err(|error| run.disks[index].error = Some(error.chain()))?;
         let disk = &mut run.disks[index];
-        (disk.source, disk.marked) = (source, marked);
-        if let Some((tag, volume)) = tag.zip(disk.volume.as_mut()) {
+        disk.counters.count(hashed);
+        disk.source = traces.source;
+        if let Some((tag, volume)) = traces.tag.zip(disk.volume.as_mut()) {
             volume.record.generation = tag.generation;
             (volume.tag, volume.untouched) = (tag, false);
         }
+        // Of a volume that somebody may have written to before, a plan that failed has not looked at everything.
+        disk.marked = traces.marked && (result.is_ok() || disk.ready_volume().untouched);
+        let plan = result.inspect_err(|error| disk.error = Some(error.chain()))?;
         let settled = plan.resumed + plan.equal;
         disk.counters.progress = DiskProgress {
             total: plan.scope.bytes(),
@@ -47,32 +47,26 @@ pub(super) async fn plan(run: &mut Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What was decided, with what was found on the way.
-struct Planned {
-    plan: DiskPlan,
-    source: Option<Arc<dyn BlockDevice>>,
-    /// The volume's mark, when its generation ended.
-    tag: Option<VolumeTag>,
-    /// Whether the volume was marked as in mid-epoch.
-    marked: bool,
-}
-
-async fn plan_disk(run: &Run<'_>, index: usize, tally: &mut Tally<'_>) -> Result<Planned> {
+async fn plan_disk(
+    run: &Run<'_>,
+    index: usize,
+    tally: &mut Tally<'_>,
+    traces: &mut Traces,
+) -> Result<DiskPlan> {
     let (services, disk) = (run.services, &run.disks[index]);
-    let (key, volume) = (&disk.point.key, &disk.ready_volume().record.id);
+    let key = &disk.point.key;
     let (mut facts, damage) = facts(run, disk).await?;
     let mut plan = decide(&facts);
-    let mut repair = Repair { run, disk, tally, source: None };
+    let mut repair = Repair { run, disk, tally, traces };
     let differences = repair.spot_check(&plan).await?;
     let finished = plan.finished.clone();
-    let mut tag = None;
     if !differences.is_empty() {
         let mark = end_generation(services, &run.lease, disk.ready_volume()).await?;
         let (generation, content) = (mark.generation, VolumeContent::Inconsistent);
         facts = Facts { base: None, changes: None, generation, content, ..facts };
         plan = decide(&facts);
         plan.note = Some(doubt(&differences, &finished));
-        tag = Some(mark);
+        repair.traces.tag = Some(mark);
     }
     if let Some(damage) = damage {
         plan.note = Some(format!("what an interrupted run had copied is copied again: {}", damage.chain()));
@@ -87,15 +81,8 @@ async fn plan_disk(run: &Run<'_>, index: usize, tally: &mut Tally<'_>) -> Result
     services.change_ids.begin(&run.lease, &attempt).await?;
     services.journal.begin(&run.lease, key, &plan.journal()).await?;
     let last = services.inventory.disk(&reference(run, disk)).await?.map_or(Epoch(0), |record| record.epoch);
-    let equal = repair.equal(&plan, last).await?;
-    let marked = !equal.is_empty();
-    if marked {
-        plan.settle(&equal);
-        // Only a volume in mid-epoch has finished extents; nothing is written yet (L12).
-        services.volumes.mark_inconsistent(&run.lease, volume).await?;
-        services.journal.begin(&run.lease, key, &plan.journal()).await?;
-    }
-    Ok(Planned { plan, source: repair.source, tag, marked })
+    repair.settle_equal(&mut plan, last).await?;
+    Ok(plan)
 }
 
 /// Gathers what is known of a disk; with it why its journal is not, if it was damaged.

@@ -1,4 +1,5 @@
 mod bad_sources;
+mod compared;
 mod epochs;
 mod explained;
 mod foreign;
