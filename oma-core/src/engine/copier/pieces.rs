@@ -175,6 +175,27 @@ mod tests {
     }
 
     #[test]
+    fn the_source_is_asked_once_a_window_however_many_extents_it_has() {
+        for extents in [1000, 10_000] {
+            let device = MemoryDevice::new("d", ByteSize::gib(1));
+            let page = |extent: u64| Extent::new(extent << 16, 4096).unwrap();
+            for extent in (0..extents).step_by(2) {
+                let bytes = Bytes::from_static(&[1; 4096]);
+                now(device.write_at(page(extent).offset(), bytes, Durability::Cached)).unwrap();
+            }
+            let work = (0..extents).map(page).collect();
+            let cut = Cut { size: ByteSize::kib(64), ..CUT };
+            let cut = pieces(Arc::new(device.clone()), &work, cut, RetryConfig::default());
+            let found: Vec<Piece> = now(cut.try_collect()).unwrap();
+            let zeroes = found.iter().filter(|piece| piece.reads_zero).count();
+            assert_eq!(
+                (device.calls().statuses, 2 * zeroes, found.len()),
+                (1, found.len(), usize::try_from(extents).unwrap())
+            );
+        }
+    }
+
+    #[test]
     fn l10_a_promise_that_is_not_taken_means_reading_everything() {
         let work = set(&[(0, CAPACITY)]);
         let distrust = cut(&work, &[], Cut { trust_zeroes: false, ..CUT });

@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::memory::MemoryStore;
@@ -14,11 +14,18 @@ pub(super) struct Fragile {
     damaged: Mutex<BTreeSet<DiskKey>>,
     /// Dies before or after one of the next calls; 0 is never.
     dies: AtomicUsize,
+    /// Calls that changed something.
+    calls: AtomicU64,
 }
 
 impl Fragile {
     pub(super) fn new(store: Arc<MemoryStore>) -> Arc<Self> {
-        Arc::new(Self { store, damaged: Mutex::default(), dies: AtomicUsize::new(0) })
+        Arc::new(Self {
+            store,
+            damaged: Mutex::default(),
+            dies: AtomicUsize::new(0),
+            calls: AtomicU64::new(0),
+        })
     }
 
     pub(super) fn damage(&self, key: DiskKey) {
@@ -28,6 +35,11 @@ impl Fragile {
     /// Lets the `nth` moment be the last, counting one before and one after each call that changes something.
     pub(super) fn die_at(&self, nth: usize) {
         self.dies.store(nth, Ordering::SeqCst);
+    }
+
+    /// How many calls changed something so far.
+    pub(super) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
     }
 
     fn moment(&self) {
@@ -50,6 +62,7 @@ impl ExtentJournal for Fragile {
 
     async fn begin(&self, lease: &Lease, key: &DiskKey, entry: &JournalEntry) -> Result<()> {
         self.moment();
+        self.calls.fetch_add(1, Ordering::SeqCst);
         ExtentJournal::begin(&*self.store, lease, key, entry).await?;
         self.damaged.lock().unwrap().remove(key);
         self.moment();
@@ -58,6 +71,7 @@ impl ExtentJournal for Fragile {
 
     async fn record(&self, lease: &Lease, key: &DiskKey, finished: Extent, synced: ByteSize) -> Result<()> {
         self.moment();
+        self.calls.fetch_add(1, Ordering::SeqCst);
         ExtentJournal::record(&*self.store, lease, key, finished, synced).await?;
         self.moment();
         Ok(())

@@ -4,6 +4,7 @@ mod epochs;
 mod explained;
 mod foreign;
 mod fragile;
+mod growth;
 mod interrupted;
 mod known;
 mod limited;
