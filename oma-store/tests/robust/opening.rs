@@ -1,19 +1,21 @@
 //! Databases that cannot be opened, and many who open one at once.
 
 use futures_util::future::try_join_all;
-use oma_core::traits::{Inventory, VolumeRegistry};
+use oma_core::traits::{Inventory, JobStore, VolumeRegistry};
 use oma_core::{ErrorKind, Retry};
 use oma_store::servers::{Server, ServerEngine};
 use oma_store::{Schema, SqlStore, StoreConfig};
 
+use crate::fixture::replicated;
 use crate::place::{Kind, Place};
-use crate::{Test, told, vm};
+use crate::{Test, recorded, told, vm};
 
 pub(crate) const TESTS: &[Test] = &[
     ("many_first_starts_at_once_make_one_database", |kind| Box::pin(first_starts(kind))),
     ("a_database_of_a_newer_program_is_refused", |kind| Box::pin(newer(kind))),
     ("a_database_of_another_program_is_refused_and_left_alone", |kind| Box::pin(foreign(kind))),
     ("a_reader_makes_nothing", |kind| Box::pin(reader(kind))),
+    ("an_upgrade_from_version_5_keeps_every_row", |kind| Box::pin(upgraded(kind))),
 ];
 
 pub(crate) const ON_SERVERS: &[Test] = &[
@@ -85,6 +87,47 @@ async fn reader(kind: Kind) {
     let error = store.record(&vm("web", "")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", told(&error));
     store.close().await;
+}
+
+/// Takes the newest step back.
+pub(crate) const TO_VERSION_5: &str = "ALTER TABLE replication_jobs DROP COLUMN kind; \
+     ALTER TABLE vm_disks DROP COLUMN committed_bytes; DELETE FROM oma_migrations WHERE version = 6";
+/// As a crash in its middle leaves it where each definition is kept: the other column there, either of them, both.
+const HALF_WAY: [&str; 3] = [
+    "ALTER TABLE replication_jobs DROP COLUMN kind; DELETE FROM oma_migrations WHERE version = 6",
+    "ALTER TABLE vm_disks DROP COLUMN committed_bytes; DELETE FROM oma_migrations WHERE version = 6",
+    "DELETE FROM oma_migrations WHERE version = 6",
+];
+
+async fn upgraded(kind: Kind) {
+    let place = Place::migrated(kind).await;
+    let store = place.open().await.unwrap();
+    replicated(&store, "web").await;
+    let (_, spec) = recorded(&store, "db").await;
+    store.insert(spec).await.unwrap();
+    store.close().await;
+    let mut hand = place.hand().await;
+    // Version 5 knew none.
+    hand.execute("UPDATE vm_disks SET committed_bytes = NULL").await.unwrap();
+    let before = exported(&place).await;
+    let half_way: &[&str] = match kind {
+        Kind::Server(ServerEngine::MariaDb) => &HALF_WAY,
+        _ => &[],
+    };
+    for earlier in [&[TO_VERSION_5], half_way].concat() {
+        hand.execute(earlier).await.unwrap();
+        let found = SqlStore::schema(&place.config()).await.unwrap();
+        assert_eq!(found, Schema { found: Some(5), needed: 6 });
+        assert!(exported(&place).await == before, "{earlier}");
+    }
+}
+
+/// All that is in a database once it was opened.
+async fn exported(place: &Place) -> String {
+    let (store, mut bytes) = (place.open().await.unwrap(), Vec::new());
+    store.export_database(&mut bytes).await.unwrap();
+    store.close().await;
+    String::from_utf8(bytes).unwrap()
 }
 
 fn server(kind: Kind) -> ServerEngine {

@@ -3,17 +3,19 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all, poll_immediate};
+use oma_core::state::JobKind;
 use oma_core::traits::JobStore;
 use oma_core::{ErrorKind, Retry};
 use oma_store::servers::ServerEngine;
 use oma_store::{SqlStore, StoreConfig};
 
 use crate::place::{Hand, Kind, Place};
-use crate::{Test, recorded, told, worker};
+use crate::{Test, opening, recorded, told, worker};
 
 pub(crate) const ON_SERVERS: &[Test] = &[
     ("a_deadlock_is_decided_anew", |kind| Box::pin(deadlock(kind))),
     ("a_lock_that_is_not_given_back_is_busy_in_time", |kind| Box::pin(locked(kind))),
+    ("a_schema_step_that_a_reader_keeps_from_its_table_ends_in_time", |kind| Box::pin(kept_from(kind))),
     ("a_pool_that_is_used_up_is_busy_in_time", |kind| Box::pin(used_up(kind))),
     ("a_connection_that_was_cut_is_replaced", |kind| Box::pin(cut(kind))),
 ];
@@ -88,6 +90,36 @@ async fn locked(kind: Kind) {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     hand.execute("COMMIT").await.unwrap();
     store.renew(&lease, TTL).await.unwrap();
+    store.close().await;
+}
+
+/// A reader's transaction keeps the table as it is, and whoever comes behind the schema step waits for both.
+async fn kept_from(kind: Kind) {
+    let place = Place::migrated(kind).await;
+    let store = place.open().await.unwrap();
+    let (_, spec) = recorded(&store, "web").await;
+    let job = store.insert(spec).await.unwrap();
+    let lease = store.claim(&job.id, &worker(), TTL).await.unwrap();
+    let mut hand = place.hand().await;
+    hand.execute(opening::TO_VERSION_5).await.unwrap();
+    hand.execute("BEGIN").await.unwrap();
+    assert_eq!(hand.number("SELECT COUNT(*) FROM replication_jobs").await, 1);
+    let begun = Instant::now();
+    let config = StoreConfig { busy_timeout: PATIENCE, ..place.config() };
+    let upgrade = tokio::spawn(async move { SqlStore::open(&config).await });
+    let mut renewed = 0;
+    while !upgrade.is_finished() {
+        store.renew(&lease, TTL).await.unwrap_or_else(|error| panic!("{}", told(&error)));
+        renewed += 1;
+    }
+    let error = upgrade.await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::Busy, Retry::Later), "{}", told(&error));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(renewed > 0, "the job went on meanwhile");
+    hand.execute("COMMIT").await.unwrap();
+    place.open().await.unwrap().close().await;
+    store.renew(&lease, TTL).await.unwrap();
+    assert_eq!(store.get(&job.id).await.unwrap().unwrap().kind, JobKind::Replicate);
     store.close().await;
 }
 

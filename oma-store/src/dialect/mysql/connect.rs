@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, Error};
 use super::MySql;
 use crate::config::StoreConfig;
 use crate::db::{Sql, Val, sql, vals};
-use crate::dialect::pools::{self, execute, query};
+use crate::dialect::pools::{self, Driver, execute, query};
 use crate::dialect::server::{self, Served};
 use crate::error::{Result, StoreError};
 use crate::migrate::{self, INSTANCE, State, Step};
@@ -37,12 +37,11 @@ impl Served for MySql {
     const BEGIN_ALONE: &'static str = super::BEGIN_ALONE;
 
     fn session(patience: Duration) -> Vec<(&'static str, Vec<Val>)> {
-        const PATIENCE: &str = "SET SESSION innodb_lock_wait_timeout = ?";
-        let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX).max(1);
         vec![
             (super::STRICT, Vec::new()),
             (super::ISOLATION, Vec::new()),
-            (PATIENCE, vec![Val::Int(Some(seconds))]),
+            (ROWS, vec![seconds(patience)]),
+            (DEFINITIONS, vec![seconds(patience)]),
         ]
     }
 
@@ -81,6 +80,17 @@ impl Served for MySql {
     }
 }
 
+/// How long a row is waited for that another one changes.
+const ROWS: &str = "SET SESSION innodb_lock_wait_timeout = ?";
+/// How long a table is waited for that another one redefines, or that is to be redefined. The server would wait for a day or a
+/// year, and whoever came later behind it.
+const DEFINITIONS: &str = "SET SESSION lock_wait_timeout = ?";
+
+/// A time to wait as the server takes it: whole seconds, from one to those of a year.
+fn seconds(patience: Duration) -> Val {
+    Val::Int(Some(i64::try_from(patience.as_secs()).unwrap_or(i64::MAX).clamp(1, 31_536_000)))
+}
+
 fn fault(place: &str, error: Error) -> StoreError {
     pools::fault::<MySql>(place, error)
 }
@@ -89,8 +99,10 @@ fn fault(place: &str, error: Error) -> StoreError {
 /// not used: MariaDB refuses the endless wait that it asks for, and it goes on without the lock.
 async fn migrate(on: &mut MySqlConnection, place: &str, patience: Duration) -> Result<()> {
     const LOCK: Sql = sql!("SELECT GET_LOCK(CONCAT('oma_', MD5(DATABASE())), ?) AS locked");
-    let seconds = patience.as_secs().max(1);
-    let rows = query::<MySql>(on, place, LOCK, vals![seconds]).await?;
+    for text in [ROWS, DEFINITIONS] {
+        MySql::execute(on, text, vec![seconds(patience)]).await.map_err(|error| fault(place, error))?;
+    }
+    let rows = query::<MySql>(on, place, LOCK, Ok(vec![seconds(patience)])).await?;
     let locked = rows.first().map_or(Ok(None), |row| row.fields("lock", "locked").opt_int("locked"))?;
     if locked != Some(1) {
         return Err(StoreError::Migrating);
