@@ -16,6 +16,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         only_jobs_that_ended_since_are_counted,
         vms_are_counted_by_state,
         those_that_anybody_may_take_up_are_waiting,
+        a_revert_waits_for_nobody,
     ]
 }
 
@@ -132,4 +133,13 @@ async fn those_that_anybody_may_take_up_are_waiting(store: StoreSubject) {
     store.jobs.renew(&lease, TTL * 3).await.unwrap();
     store.clock.advance(TTL);
     assert_eq!(waiting(store.summary().await), (1, store.job(&JobId::parse("job-1").unwrap()).await.due_at));
+}
+
+/// Nobody claims it but whoever asked for it.
+async fn a_revert_waits_for_nobody(store: StoreSubject) {
+    let vm = store.vm().await;
+    store.jobs.insert(store.revert_spec(&vm)).await.unwrap();
+    let summary = store.summary().await;
+    assert_eq!(summary.live, BTreeMap::from([(JobStatus::Initializing, 1)]));
+    assert_eq!((summary.waiting, summary.oldest_due), (0, None));
 }

@@ -2,6 +2,7 @@ use async_trait::async_trait;
 
 use super::{Job, MemoryStore};
 use crate::record::Summary;
+use crate::state::JobKind;
 use crate::traits::Overview;
 use crate::{ByteSize, Result, Timestamp};
 
@@ -31,7 +32,8 @@ impl Summary {
             ended.jobs += 1;
             ended.bytes = ByteSize::new(ended.bytes.bytes().saturating_add(job.bytes.bytes()));
         }
-        if let Some(due_at) = job.record.due_at.filter(|due_at| *due_at <= now) {
+        let is_for_anybody = job.record.kind == JobKind::Replicate;
+        if let Some(due_at) = job.record.due_at.filter(|due_at| is_for_anybody && *due_at <= now) {
             self.waiting += 1;
             self.oldest_due = Some(self.oldest_due.map_or(due_at, |oldest| oldest.min(due_at)));
         }
