@@ -99,6 +99,8 @@ fn bytes(sort: c_int, start: off_t, length: off_t) -> libc::flock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::FileDevice;
+    use oma_core::{ByteSize, ErrorKind};
     use std::fs::OpenOptions;
     use std::path::Path;
     use tempfile::TempDir;
@@ -128,7 +130,7 @@ mod tests {
     fn l06_programs_of_qemu_stand_against_what_they_would_not_stand_with() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("disk");
-        let cases: [(&[i64], [bool; 2]); 5] = [
+        let cases: [(&[i64], [bool; 2]); 7] = [
             (&[], [true, true]),
             // `qemu-img info` looks: anybody may write meanwhile.
             (&[100], [true, true]),
@@ -138,6 +140,9 @@ mod tests {
             (&[100, 101, 201], [false, false]),
             // What is in the middle of something.
             (&[200], [false, false]),
+            // Who makes it larger or smaller, and who wants it to stay as large as it is.
+            (&[103], [false, false]),
+            (&[203], [true, false]),
         ];
         for (locks, allowed) in cases {
             let others = held(&path, locks);
@@ -145,6 +150,37 @@ mod tests {
             drop(others);
             assert_eq!(try_both(&path), [true, true], "{locks:?} is let go of");
         }
+    }
+
+    #[test]
+    fn l06_programs_of_qemu_see_what_we_use_and_what_we_leave_to_nobody_else() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("disk");
+        for (access, expected) in
+            [(Access::ReadOnly, &[100, 201, 203][..]), (Access::ReadWrite, &[100, 101, 103, 201, 203])]
+        {
+            let (ours, theirs) = (open(&path), open(&path));
+            lock(&ours, access).unwrap();
+            let is_held = |byte: &i64| {
+                let mut found = bytes(F_WRLCK, *byte, 1);
+                fcntl(&theirs, FcntlArg::F_OFD_GETLK(&mut found)).unwrap();
+                c_int::from(found.l_type) != F_UNLCK
+            };
+            let held: Vec<i64> = (0..300).filter(is_held).collect();
+            assert_eq!(held, expected, "{access:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn l06_an_empty_file_that_qemu_has_is_not_made_a_disk() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("disk");
+        let machine = held(&path, &[100, 101, 201]);
+        let refused = FileDevice::make(&path, ByteSize::mib(1)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Busy, "{}", refused.chain());
+        assert_eq!(machine.metadata().unwrap().len(), 0);
+        drop(machine);
+        assert!(FileDevice::make(&path, ByteSize::mib(1)).await.unwrap().is_some());
     }
 
     #[test]

@@ -51,7 +51,7 @@ use rustix::fs::{Mode, OFlags, open};
 pub(crate) use blocking::blocking;
 pub(crate) use error::DeviceError;
 pub(crate) use locks::lock;
-pub(crate) use make::sync_folder;
+pub(crate) use make::{is_at, sync_folder};
 use medium::{Home, Medium, Ready, Sort};
 pub(crate) use share::cannot_share;
 

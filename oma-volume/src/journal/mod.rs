@@ -3,8 +3,8 @@
 mod text;
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +14,7 @@ use oma_core::traits::{Access, CopyJournal};
 use oma_core::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result};
 
 use self::text::{Chain, JournalError, MAGIC, Parsed, parse};
-use crate::device::{DeviceError, blocking, lock, sync_folder};
+use crate::device::{DeviceError, blocking, is_at, lock, sync_folder};
 
 /// A longer journal is written anew when a run begins, with what it says in few lines.
 const LONG: usize = 1024;
@@ -86,7 +86,12 @@ impl CopyJournal for FileJournal {
                 if let Some(difference) = open.parsed.entry.basis.difference(&basis) {
                     return Err(Failure::OfAnother(difference));
                 }
-                if open.parsed.lines > LONG && is_at(&open.file, path)? {
+                if is_free(path)? {
+                    // Somebody removed it: this run's journal is to be found where the next one looks.
+                    let new = make(path, &open.parsed.entry)?;
+                    // It may have been moved: two of one copy are one too many.
+                    std::mem::replace(open, new).file.set_len(0)?;
+                } else if open.parsed.lines > LONG && is_at(&open.file, path)? {
                     *open = replace(path, &open.parsed.entry)?;
                 }
                 open.append(|chain| chain.run(unrecorded))?;
@@ -114,6 +119,10 @@ impl CopyJournal for FileJournal {
                 if is_at(&open.file, path)? {
                     fs::remove_file(path)?;
                     sync_folder(path)?;
+                } else {
+                    // Wherever it was moved to, no later copy shall go on with it.
+                    open.file.set_len(0)?;
+                    open.file.sync_all()?;
                 }
                 *state = None;
             }
@@ -159,7 +168,9 @@ fn open(path: &Path) -> Result<Option<Open>, Failure> {
         if !MAGIC.as_bytes().starts_with(&start[..length]) {
             return Err(JournalError::Foreign.into());
         }
-        let Some(parsed) = parse(&fs::read(path)?)? else {
+        let mut text = Vec::new();
+        (&file).read_to_end(&mut text)?;
+        let Some(parsed) = parse(&text)? else {
             // Its maker was killed before a copy began.
             fs::remove_file(path)?;
             return Ok(None);
@@ -170,8 +181,21 @@ fn open(path: &Path) -> Result<Option<Open>, Failure> {
 
 /// Makes a journal where there is none.
 fn make(path: &Path, entry: &CopyEntry) -> Result<Open, Failure> {
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-    fill(file, path, entry)
+    loop {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        // Not locked yet, it may be taken for what a killed maker left, and removed.
+        if let Some(open) = fill(file, path, entry)? {
+            return Ok(open);
+        }
+    }
+}
+
+/// Whether there is nothing at a path.
+fn is_free(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        about => about.map(|_| false),
+    }
 }
 
 /// Puts a journal in the place of one that says the same.
@@ -189,8 +213,12 @@ fn replace(path: &Path, entry: &CopyEntry) -> Result<Open, Failure> {
     Ok(open)
 }
 
-fn fill(file: File, path: &Path, entry: &CopyEntry) -> Result<Open, Failure> {
+/// Writes a journal into an empty file; `None` when that is not at its place any more.
+fn fill(file: File, path: &Path, entry: &CopyEntry) -> Result<Option<Open>, Failure> {
     lock(&file, Access::ReadWrite)?;
+    if !is_at(&file, path)? {
+        return Ok(None);
+    }
     let mut chain = Chain::default();
     let text = chain.head(entry)?;
     file.write_all_at(text.as_bytes(), 0)?;
@@ -198,17 +226,7 @@ fn fill(file: File, path: &Path, entry: &CopyEntry) -> Result<Open, Failure> {
     sync_folder(path)?;
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
     let parsed = Parsed { entry: entry.clone(), chain, length, lines: text.lines().count() };
-    Ok(Open { file, parsed })
-}
-
-/// Whether a path still leads to an open file.
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let about = file.metadata()?;
-    match fs::metadata(path) {
-        Ok(now) => Ok((now.dev(), now.ino()) == (about.dev(), about.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(Some(Open { file, parsed }))
 }
 
 /// Why a journal could not be used.

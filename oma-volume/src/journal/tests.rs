@@ -140,5 +140,41 @@ async fn what_came_into_the_place_of_a_journal_stays() {
         journal.end().await.unwrap();
         journal.end().await.unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "somebody else's");
+        // Of a copy that is done, whatever the target became since.
+        let moved = FileJournal::open(path.with_extension("moved")).await.unwrap();
+        assert_eq!(moved.load().await.unwrap(), None);
     }
+}
+
+#[tokio::test]
+async fn l15_a_journal_that_somebody_removed_is_written_anew_when_a_run_begins() {
+    for is_long in [false, true] {
+        let (_folder, path) = closed().await;
+        if is_long {
+            lengthen(&path).await;
+        }
+        let before = finished(&path).await;
+        let journal = FileJournal::open(&path).await.unwrap();
+        fs::remove_file(&path).unwrap();
+        journal.begin(&basis(), ByteSize::ZERO).await.unwrap();
+        journal.record(extent(1 << 29, 4096)).await.unwrap();
+        assert_eq!(FileJournal::open(&path).await.unwrap_err().kind(), ErrorKind::Busy);
+        drop(journal);
+        assert_eq!(finished(&path).await, [before, vec![extent(1 << 29, 4096)]].concat());
+    }
+}
+
+#[tokio::test]
+async fn l16_a_journal_that_was_taken_for_that_of_a_killed_maker_is_not_written() {
+    let (_folder, path) = closed().await;
+    let entry = FileJournal::open(&path).await.unwrap().load().await.unwrap().unwrap();
+    let new = path.with_extension("new");
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&new).unwrap();
+    // Between the making and the lock.
+    assert_eq!(FileJournal::open(&new).await.unwrap().load().await.unwrap(), None);
+    let seen = file.try_clone().unwrap();
+    assert!(fill(file, &new, &entry).unwrap().is_none());
+    assert_eq!((seen.metadata().unwrap().len(), new.exists()), (0, false));
+    make(&new, &entry).unwrap();
+    assert_eq!(finished(&new).await, finished(&path).await);
 }

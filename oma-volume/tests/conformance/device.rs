@@ -143,6 +143,13 @@ async fn not_made_anew() {
     File::create(&empty).unwrap();
     let device = FileDevice::make(&empty, size).await.unwrap().unwrap();
     assert_eq!((device.info().capacity, empty.metadata().unwrap().len()), (size, size.bytes()));
-    let error = FileDevice::make(folder.path().join("no-byte"), ByteSize::ZERO).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let (new, found) = (folder.path().join("new"), folder.path().join("found"));
+    File::create(&found).unwrap();
+    for path in [&new, &found] {
+        let error = FileDevice::make(path, ByteSize::ZERO).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        // No file system has files so large.
+        FileDevice::make(path, ByteSize::new(u64::MAX)).await.unwrap_err();
+    }
+    assert!(!new.exists() && found.metadata().unwrap().len() == 0);
 }
