@@ -41,13 +41,17 @@ impl DirectDisk for FileSource {
         Ok(Changes::Unknown("a plain file has no change tracking".to_owned()))
     }
 
-    /// Nobody knows when a block device was written.
+    /// `Busy` while somebody has it open for writing. Nobody knows when a block device was written; nor when a file was through
+    /// a page that was mapped into memory, and dirty, before it was described.
     async fn confirm(&self, content: &PointId) -> Result<()> {
         let path = self.path.clone();
-        let about = blocking(move || std::fs::metadata(path)).await.and_then(|about| Ok(about?));
-        let about = about.map_err(|error| error.at("look at disk", &self.path))?;
-        if about.file_type().is_block_device() || self::content(&about) == *content {
-            return Ok(());
+        match blocking(move || look(path)).await.and_then(|about| about) {
+            Ok(about) if about.file_type().is_block_device() || self::content(&about) == *content => {
+                return Ok(());
+            }
+            // It has lost all that was copied.
+            Ok(_) | Err(DeviceError::Empty) => {}
+            Err(error) => return Err(error.at("look at disk", &self.path)),
         }
         Err(Error::new(ErrorKind::Conflict, "copy", self.path.display()).because(
             "it was written while it was copied, and what was copied is of no one moment; stop who writes to it, or name a snapshot, then \
@@ -58,6 +62,11 @@ impl DirectDisk for FileSource {
     async fn open(&self) -> Result<Arc<dyn BlockDevice>> {
         Ok(Arc::new(FileDevice::open(&self.path, Access::ReadOnly).await?))
     }
+}
+
+/// Opened, so that a server that keeps the file is asked, and whoever writes to it is seen.
+fn look(path: PathBuf) -> Result<Metadata, DeviceError> {
+    Ok(FileDevice::open_now(path, Access::ReadOnly)?.file().metadata()?)
 }
 
 fn describe(path: PathBuf) -> Result<DirectDescription, DeviceError> {
@@ -127,8 +136,27 @@ mod tests {
         let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
         File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
         assert_eq!(source.confirm(&content).await.unwrap_err().kind(), ErrorKind::Conflict);
+        File::create(&path).unwrap();
+        assert_eq!(source.confirm(&content).await.unwrap_err().kind(), ErrorKind::Conflict);
         std::fs::remove_file(&path).unwrap();
         assert_eq!(source.confirm(&content).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_somebody_writes_to_is_not_confirmed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        std::fs::write(&path, [1; 4096]).unwrap();
+        let source = FileSource::new(path.clone());
+        let content = source.describe().await.unwrap().content;
+        let reader = FileDevice::open(&path, Access::ReadOnly).await.unwrap();
+        source.confirm(&content).await.unwrap();
+        drop(reader);
+        let writer = FileDevice::open(&path, Access::ReadWrite).await.unwrap();
+        let refused = source.confirm(&content).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Busy, "{}", refused.chain());
+        drop(writer);
+        source.confirm(&content).await.unwrap();
     }
 
     #[tokio::test]
