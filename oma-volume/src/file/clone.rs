@@ -21,6 +21,9 @@ pub(super) struct Caller(Waiting);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Waiting {
     gone: Arc<AtomicBool>,
+    /// Looks after which the caller is gone.
+    #[cfg(test)]
+    looks: Option<Arc<std::sync::atomic::AtomicU32>>,
 }
 
 impl Caller {
@@ -36,7 +39,19 @@ impl Drop for Caller {
 }
 
 impl Waiting {
+    /// For a caller who is gone after so many looks.
+    #[cfg(test)]
+    pub(super) fn for_looks(looks: u32) -> Self {
+        Self { looks: Some(Arc::new(looks.into())), ..Self::default() }
+    }
+
     pub(super) fn check(&self) -> Result<(), DeviceError> {
+        #[cfg(test)]
+        if let Some(looks) = &self.looks
+            && looks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
+        {
+            return Err(DeviceError::GivenUp);
+        }
         if self.gone.load(Ordering::Relaxed) { Err(DeviceError::GivenUp) } else { Ok(()) }
     }
 }

@@ -175,12 +175,10 @@ impl Locked<'_> {
         Ok(file)
     }
 
-    /// Puts it in the image's place, durably, all of it or nothing.
-    pub(super) fn put_in_place(&self, id: &VolumeId) -> Result<()> {
+    /// Puts it in the image's place, all of it or nothing; durable once the directory is.
+    pub(super) fn rename_replacement(&self, id: &VolumeId) -> Result<()> {
         let path = self.directory.image(id);
-        renameat(&self.lock, replacement(id), &self.lock, format!("{id}.raw"))
-            .map_err(FileError::on(&path))?;
-        self.sync()
+        renameat(&self.lock, replacement(id), &self.lock, format!("{id}.raw")).map_err(FileError::on(&path))
     }
 
     pub(super) fn remove_replacement(&self, id: &VolumeId) -> Result<()> {
@@ -255,7 +253,8 @@ impl Locked<'_> {
         }
     }
 
-    fn sync(&self) -> Result<()> {
+    /// Makes what was made, renamed and removed durable.
+    pub(super) fn sync(&self) -> Result<()> {
         self.lock.sync_all().map_err(FileError::on(self.directory.path()))
     }
 }

@@ -47,7 +47,8 @@ pub struct FileBackend {
 }
 
 impl FileBackend {
-    /// Opens the directory, made when it is not there. Blocks shortly.
+    /// Opens the directory, made when it is not there, and removes what is left in it of snapshots whose maker was killed. Blocks
+    /// shortly.
     ///
     /// # Errors
     /// `PermissionDenied`, `NoSpace`, `Unavailable` when the directory cannot be made or opened.
@@ -55,6 +56,9 @@ impl FileBackend {
         let directory = Directory::open(&config.directory)
             .map_err(|error| error.about("open volume directory", &config.directory.display().to_string()))?;
         let images = Images::new(directory);
+        if let Err(left) = images.sweep() {
+            tracing::warn!(directory = %images.path().display(), %left, "what killed processes left of snapshots stays");
+        }
         let snapshots = images.cost();
         Ok(Self { images: Arc::new(images), snapshots })
     }

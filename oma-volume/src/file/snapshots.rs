@@ -5,9 +5,9 @@
 
 use std::fs::File;
 
-use oma_core::VolumeId;
 use oma_core::record::VolumeTag;
 use oma_core::traits::{Access, Snapshot, SnapshotSpec, Snapshots, Volume};
+use oma_core::{SnapshotId, VolumeId};
 
 use super::clone::{Waiting, clone_into};
 use super::directory::Locked;
@@ -49,8 +49,11 @@ impl Images {
         self.lock_snapshot(spec, &content, Access::ReadWrite)?;
         drop(locked);
         let made = self.fill_snapshot(&record, &image, &content, waiting).and_then(|()| {
+            let locked = self.directory.lock(Access::ReadWrite)?;
+            // From here on it is there.
+            waiting.check().map_err(FileError::on(self.path()))?;
             record.stage = SnapshotStage::Whole;
-            self.directory.lock(Access::ReadWrite)?.write_snapshot(&record)
+            locked.write_snapshot(&record)
         });
         if let Err(error) = made {
             // What cannot be removed stays partial: nobody sees it.
@@ -61,6 +64,33 @@ impl Images {
             return Err(error);
         }
         Ok(record.describe())
+    }
+
+    /// Removes what is left of snapshots whose maker was killed: partial, and nobody has their content locked, as whoever makes one
+    /// does from its intent on.
+    pub(super) fn sweep(&self) -> Result<()> {
+        let partial = |locked: &Locked<'_>| {
+            let is_partial = |id: &SnapshotId| {
+                let record = locked.read_snapshot(id);
+                record.is_ok_and(|record| record.is_some_and(|r| r.stage == SnapshotStage::Partial))
+            };
+            Ok::<_, FileError>(locked.snapshot_ids()?.into_iter().filter(is_partial).collect::<Vec<_>>())
+        };
+        // Most often there is none, and nobody is kept waiting.
+        if partial(&self.directory.lock(Access::ReadOnly)?)?.is_empty() {
+            return Ok(());
+        }
+        let locked = self.directory.lock(Access::ReadWrite)?;
+        for id in partial(&locked)? {
+            let content = match locked.open_snapshot(&id, Access::ReadWrite) {
+                Err(FileError::ImageGone(_)) => None,
+                content => Some(content?),
+            };
+            if content.as_ref().is_none_or(|content| lock(content, Access::ReadWrite).is_ok()) {
+                locked.remove_snapshot(&id)?;
+            }
+        }
+        Ok(())
     }
 
     /// One entry per snapshot of the volume, or per record that cannot be read.
@@ -111,23 +141,24 @@ impl Images {
         let new = locked.make_replacement(id)?;
         drop(locked);
         let path = self.directory.image(id);
-        let placed = clone_into(&content, &new, record.capacity.bytes(), waiting)
+        let filled = clone_into(&content, &new, record.capacity.bytes(), waiting)
             .map_err(FileError::on(&path))
-            .and_then(|()| self.reserve(&volume, &new))
-            .and_then(|()| {
-                let locked = self.directory.lock(Access::ReadWrite)?;
-                // It may bear another tag by now.
-                let volume = self.prove(&locked, id, tag)?;
-                waiting.check().map_err(FileError::on(&path))?;
-                locked.put_in_place(id)?;
-                Ok(self.describe(&volume))
-            });
-        placed.inspect_err(|_| {
-            let removed = self.directory.lock(Access::ReadWrite).and_then(|l| l.remove_replacement(id));
-            if let Err(left) = removed {
+            .and_then(|()| self.reserve(&volume, &new));
+        let locked = self.directory.lock(Access::ReadWrite)?;
+        let proven = filled.and_then(|()| {
+            waiting.check().map_err(FileError::on(&path))?;
+            // It may bear another tag by now.
+            self.prove(&locked, id, tag)
+        });
+        // Not once it is in its place: the next one may have made its own by then.
+        let placed = proven.and_then(|volume| locked.rename_replacement(id).map(|()| volume));
+        let volume = placed.inspect_err(|_| {
+            if let Err(left) = locked.remove_replacement(id) {
                 tracing::warn!(volume = %id, %left, "the image that was to take its place was left behind");
             }
-        })
+        })?;
+        locked.sync()?;
+        Ok(self.describe(&volume))
     }
 
     /// Marks it partial before anything is removed, so that a crash leaves no snapshot without its content.
@@ -202,3 +233,6 @@ impl SnapshotRecord {
 fn prove(record: &SnapshotRecord, spec: &SnapshotSpec) -> Result<()> {
     if record.spec == *spec { Ok(()) } else { Err(FileError::SnapshotMarks(Box::new(record.spec.clone()))) }
 }
+
+#[cfg(test)]
+mod tests;

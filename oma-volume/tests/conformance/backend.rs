@@ -5,6 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use oma_core::conformance::{self, BackendSubject, Trial};
+use oma_core::record::VolumeTag;
+use oma_core::traits::{Provisioning, VolumeSpec};
+use oma_core::{ByteSize, DiskRef, Generation};
 use oma_volume::file::{FileBackend, FileConfig};
 use tempfile::TempDir;
 
@@ -26,6 +29,19 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 pub(crate) fn open(directory: &Path) -> FileBackend {
     FileBackend::open(&FileConfig { directory: directory.to_owned() }).unwrap()
+}
+
+/// Of a volume of one MiB, the same in each process.
+pub(crate) fn spec() -> VolumeSpec {
+    let disk = DiskRef { context: "ctx-1".parse().unwrap(), key: "disk-2000".parse().unwrap() };
+    let instance = "1f6f2ad4-6c5f-4a40-9d0c-3f0a5b6c7d8e".parse().unwrap();
+    VolumeSpec {
+        operation: "op-1".parse().unwrap(),
+        tag: VolumeTag { instance, disk, generation: Generation::FIRST },
+        name: "web".to_owned(),
+        capacity: ByteSize::mib(1),
+        provisioning: Provisioning::Thick,
+    }
 }
 
 pub(crate) fn subject() -> BackendSubject {

@@ -9,16 +9,15 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use oma_core::conformance::{self, BackendSubject, Requirement, TOO_LARGE, Trial, sample};
-use oma_core::record::VolumeTag;
 use oma_core::traits::{
     Access, BlockDevice, Durability, Provisioning, SnapshotSpec, Snapshots, VolumeBackend, VolumeSpec,
     Zeroing,
 };
-use oma_core::{ByteSize, DiskRef, ErrorKind, Extent, Generation, Retry, VolumeId};
+use oma_core::{ByteSize, ErrorKind, Extent, Retry, VolumeId};
 use oma_volume::device::FileDevice;
 use tempfile::TempDir;
 
-use super::backend::open;
+use super::backend::{open, spec};
 use super::{device, reflink};
 
 /// Set for a child of ours: what it shall do, and with which path.
@@ -198,19 +197,6 @@ async fn life(place: &Path) -> ExitCode {
     backend.delete_snapshot(&snapshot(&spec, 1)).await.unwrap();
     backend.delete(&volume.id, &spec.tag).await.unwrap();
     ExitCode::SUCCESS
-}
-
-/// The same in parent and child.
-fn spec() -> VolumeSpec {
-    let disk = DiskRef { context: "ctx-1".parse().unwrap(), key: "disk-2000".parse().unwrap() };
-    let instance = "1f6f2ad4-6c5f-4a40-9d0c-3f0a5b6c7d8e".parse().unwrap();
-    VolumeSpec {
-        operation: "op-1".parse().unwrap(),
-        tag: VolumeTag { instance, disk, generation: Generation::FIRST },
-        name: "web".to_owned(),
-        capacity: ByteSize::mib(1),
-        provisioning: Provisioning::Thick,
-    }
 }
 
 async fn full() {

@@ -4,14 +4,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use oma_core::ErrorKind;
 use oma_core::conformance::{self, Requirement, Trial};
-use oma_core::record::VolumeTag;
 use oma_core::traits::{Access, Provisioning, VolumeBackend, VolumeSpec};
-use oma_core::{ByteSize, DiskRef, ErrorKind, Generation, InstanceId, OperationId};
 use oma_volume::device::FileDevice;
 use tempfile::TempDir;
 
-use super::backend::open;
+use super::backend::{open, spec};
 use super::device::file;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -89,15 +88,8 @@ async fn we_write() {
 async fn volume_of_machine() {
     let folder = TempDir::new().unwrap();
     let backend = open(folder.path());
-    let disk = DiskRef { context: "ctx-1".parse().unwrap(), key: "disk-2000".parse().unwrap() };
-    let tag = VolumeTag { instance: InstanceId::mint(), disk, generation: Generation::FIRST };
-    let spec = VolumeSpec {
-        operation: OperationId::mint(),
-        tag: tag.clone(),
-        name: "web".to_owned(),
-        capacity: ByteSize::mib(1),
-        provisioning: Provisioning::Thin,
-    };
+    let spec = VolumeSpec { provisioning: Provisioning::Thin, ..spec() };
+    let tag = spec.tag.clone();
     let id = backend.create(&spec).await.unwrap().id;
     let machine = Machine::start(&folder.path().join(format!("{id}.raw")));
     let refused = backend.delete(&id, &tag).await.unwrap_err();

@@ -8,13 +8,12 @@ use futures_util::TryStreamExt;
 use oma_core::conformance::{self, Trial, sample};
 use oma_core::record::VolumeTag;
 use oma_core::traits::{Access, Durability, Provisioning, SnapshotSpec, Volume, VolumeBackend, VolumeSpec};
-use oma_core::{
-    ByteSize, DiskRef, ErrorKind, Generation, InstanceId, JobId, OperationId, SnapshotId, VolumeId,
-};
+use oma_core::{ErrorKind, JobId, SnapshotId, VolumeId};
+use oma_volume::device::FileDevice;
 use oma_volume::file::FileBackend;
 use tempfile::TempDir;
 
-use super::backend::open;
+use super::backend::{open, spec};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let name = |name: &str| format!("file_backend::{name}");
@@ -39,6 +38,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             &[],
             left_by_a_revert,
         ),
+        conformance::trial(
+            &name("what_a_killed_process_left_of_a_snapshot_goes_when_the_directory_is_opened"),
+            &[],
+            left_by_a_snapshot,
+        ),
         conformance::trial(&name("a_snapshot_that_is_given_up_leaves_nothing_and_no_lock"), &[], given_up),
         conformance::trial(&name("l20_a_file_of_a_stranger_is_no_snapshot"), &[], strangers),
         conformance::trial(&name("a_snapshot_that_is_not_whole_is_reported_by_name"), &[], damaged),
@@ -60,15 +64,8 @@ impl Place {
         let folder = TempDir::new().unwrap();
         let directory = folder.path().join("volumes");
         let backend = open(&directory);
-        let disk = DiskRef { context: "ctx-1".parse().unwrap(), key: "disk-2000".parse().unwrap() };
-        let tag = VolumeTag { instance: InstanceId::mint(), disk, generation: Generation::FIRST };
-        let spec = VolumeSpec {
-            operation: OperationId::mint(),
-            tag: tag.clone(),
-            name: "web".to_owned(),
-            capacity: ByteSize::mib(1),
-            provisioning: Provisioning::Thin,
-        };
+        let spec = VolumeSpec { provisioning: Provisioning::Thin, ..spec() };
+        let tag = spec.tag.clone();
         let volume = backend.create(&spec).await.unwrap();
         let volume = backend.attach(&volume.id, &tag).await.unwrap();
         let job = JobId::parse("job-1").unwrap();
@@ -183,6 +180,27 @@ async fn left_by_a_revert() {
     place.fill(7).await;
     assert!(!new.exists() && other.exists());
     assert!(place.holds(7).await);
+}
+
+async fn left_by_a_snapshot() {
+    for content_is_gone in [false, true] {
+        let place = Place::new().await;
+        drop(open(&place.directory));
+        assert_eq!(place.seen().await, 1, "a whole one stays");
+        place.make_partial();
+        let maker = FileDevice::open(place.file("raw"), Access::ReadWrite).await.unwrap();
+        drop(open(&place.directory));
+        assert!(place.file("raw").exists() && place.file("json").exists(), "it is being made");
+        drop(maker);
+        if content_is_gone {
+            fs::remove_file(place.file("raw")).unwrap();
+        }
+        drop(open(&place.directory));
+        assert!(!place.file("raw").exists() && !place.file("json").exists());
+        assert!(place.holds(0).await);
+        place.backend.snapshot(&place.snapshot).await.unwrap();
+        assert!(place.is_empty_once_deleted().await);
+    }
 }
 
 /// Whatever it had done by then. By shared blocks it may be whole at once.
