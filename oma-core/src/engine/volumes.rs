@@ -92,7 +92,7 @@ impl<'a> VolumeService<'a> {
         self.services.backend.retag(&snapshot.volume, &tag).await
     }
 
-    /// Reverts a volume whose generation was ended ([`VolumeService::end_content`]).
+    /// Reverts a volume whose generation was ended ([`VolumeService::end_content`]), which ends that one too.
     pub(super) async fn revert(&self, snapshot: &SnapshotSpec) -> Result<VolumeRecord> {
         let (disk, id) = (&snapshot.tag.disk, &snapshot.volume);
         let record = self.services.volumes.volume(id).await?;
@@ -100,7 +100,9 @@ impl<'a> VolumeService<'a> {
         let tag = self.tag(disk, record.generation).await?;
         self.fail_left_over(disk).await?;
         let spec = self.intent(OperationKind::Revert, disk, Some(id), None);
-        self.call(&spec, || self.services.backend.revert(id, &tag, snapshot)).await
+        let record = self.call(&spec, || self.services.backend.revert(id, &tag, snapshot)).await?;
+        self.services.backend.retag(id, &self.tag(disk, record.generation).await?).await?;
+        Ok(record)
     }
 
     /// Opens a volume of a disk for reading, marked as its record says and attached if it was not.

@@ -4,17 +4,21 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Clock as _;
-use crate::engine::compare::{Comparison, Doubt};
+use crate::engine::compare::{Comparison, Doubt, STRETCH, hash_all};
 use crate::engine::config::ReplicateConfig;
 use crate::engine::copier::Admission;
+use crate::engine::guard::GuardedDevice;
 use crate::engine::keeper::LeaseKeeper;
 use crate::engine::services::Services;
 use crate::engine::verify::mismatch;
 use crate::engine::volumes::VolumeService;
 use crate::record::{DiskRecord, JobEnd, JobSpec, Lease, RecoveryPoint};
 use crate::state::{JobKind, PointStatus};
-use crate::traits::{Access, BlockDevice, Snapshots};
-use crate::{Error, ErrorKind, Extent, JobId, RecoveryPointId, Result, SystemClock, WorkerId};
+use crate::traits::{Access, BlockDevice, ReadFrom, Snapshots};
+use crate::tree::{LEAF, LeafHash, LeafRun};
+use crate::{
+    DiskKey, Error, ErrorKind, Extent, ExtentSet, JobId, RecoveryPointId, Result, SystemClock, WorkerId,
+};
 
 /// Gives every volume of a VM the content that it had at a recovery point.
 ///
@@ -22,17 +26,19 @@ use crate::{Error, ErrorKind, Extent, JobId, RecoveryPointId, Result, SystemCloc
 /// begins a new generation before it is touched, so no change id of before matches (L09): the next replication compares
 /// hashes and copies what differs. When a volume cannot be reverted, the volumes are recorded as inconsistent; revert again, or
 /// replicate. When the process dies, the job stays: revert again, to this point or another one, which takes it over, or cancel
-/// it.
+/// it. It stops soon after `stop`, between two volumes or within a comparison; then as when it failed.
 ///
 /// # Errors
-/// `NotFound`; `Conflict` when it is not ready, another job of the VM is live, the VM's state forbids it (L07), the VM got a
+/// `NotFound`; `Cancelled`; `Conflict` when it is not ready, another job of the VM is live, the VM's state forbids it (L07), the VM got a
 /// disk since that the point does not know, or a disk has another volume meanwhile; `Busy` while a volume is open, or another
-/// worker reverts; `Mismatch` when a volume that was reverted by a copy differs from its snapshot; `PermissionDenied` when volume or snapshot are not ours; `Fenced` when another worker took it over.
+/// worker reverts; `Mismatch` when a volume that was reverted by a copy differs from its snapshot; `PermissionDenied` when volume
+/// or snapshot are not ours; `Fenced` when another worker took it over.
 pub async fn revert(
     services: &Services,
     worker: &WorkerId,
     config: &ReplicateConfig,
     id: &RecoveryPointId,
+    stop: &CancellationToken,
 ) -> Result<RecoveryPoint> {
     let found = services.points.point(id).await?;
     let point = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "revert to recovery point", id))?;
@@ -41,7 +47,7 @@ pub async fn revert(
     }
     check_whole(services, &point).await?;
     let (lease, asked) = take_job(services, worker, config, &point).await?;
-    let stop = CancellationToken::new();
+    let stop = stop.child_token();
     let keeper =
         LeaseKeeper::start(Arc::clone(&services.jobs), lease.clone(), config.lease, asked, stop.clone());
     let mut reverted = revert_all(services, &lease, config, &point, &stop).await;
@@ -121,25 +127,51 @@ async fn revert_all(
     let mut stamps = Vec::new();
     for (volume, frozen) in point.volumes.iter().zip(kept) {
         if stop.is_cancelled() {
-            return Err(Error::new(ErrorKind::Fenced, "revert to recovery point", &point.id));
+            return Err(Error::new(ErrorKind::Cancelled, "revert to recovery point", &point.id));
         }
         let record = service.revert(&volume.snapshot).await?;
         // A snapshot that shares blocks is gone back to by sharing them again: there is nothing that could differ.
-        if services.backend.capabilities().snapshots == Snapshots::ByCopy {
-            let target = service.open(record.clone(), &volume.snapshot.tag.disk).await?;
-            let whole = Extent::between(0, frozen.info().capacity.bytes()).into_iter().collect();
-            // Both lie here.
-            let admission = &Admission::without_limits(config.memory);
-            let comparison =
-                Comparison { source: frozen, target, doubt: Doubt::Some, admission, config, stop };
-            let found = comparison.run(&whole).await?;
-            if !found.differences.is_empty() {
-                return Err(mismatch(volume.key(), &found.differences));
-            }
-        }
+        let compared = match services.backend.capabilities().snapshots {
+            Snapshots::ByCopy => Some(service.open(record.clone(), &volume.snapshot.tag.disk).await?),
+            _ => None,
+        };
+        // Before it is compared: who writes after that is seen by the next run.
         stamps.push((record.id.clone(), services.backend.content_stamp(&record.id).await?));
+        if let Some(target) = compared {
+            let frozen = Arc::new(GuardedDevice::new(frozen, config));
+            compare(volume.key(), frozen, target, config, stop).await?;
+        }
     }
     services.points.reverted_to(lease, &point.id, &stamps).await
+}
+
+/// Refuses a volume that is not as its snapshot, and zero behind that.
+async fn compare(
+    key: &DiskKey,
+    frozen: Arc<dyn BlockDevice>,
+    target: Arc<dyn BlockDevice>,
+    config: &ReplicateConfig,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let (end, capacity) = (frozen.info().capacity.bytes(), target.info().capacity.bytes());
+    let whole: ExtentSet = Extent::between(0, end.min(capacity)).into_iter().collect();
+    // Both lie here.
+    let admission = &Admission::without_limits(config.memory);
+    let (source, doubt) = (frozen, Doubt::Some);
+    let comparison = Comparison { source, target: Arc::clone(&target), doubt, admission, config, stop };
+    let mut differences = comparison.run(&whole).await?.differences;
+    differences.extend(Extent::between(capacity, end));
+    for behind in Extent::between(end, capacity).into_iter().flat_map(|rest| rest.pieces(STRETCH)) {
+        let (runs, _) = hash_all(&*target, behind, Some(ReadFrom::Device), &config.retry, stop).await?;
+        let is_zero = |run: &LeafRun| {
+            run.extent.pieces(LEAF).all(|leaf| run.hash == LeafHash::of_zeroes(leaf.length()))
+        };
+        differences.extend(runs.iter().filter(|run| !is_zero(run)).map(|run| run.extent));
+    }
+    match differences.is_empty() {
+        true => Ok(()),
+        false => Err(mismatch(key, &differences)),
+    }
 }
 
 /// Opens every snapshot, whole and with its content, and proves that every volume is the disk's still and closed. While the

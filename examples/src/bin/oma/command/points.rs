@@ -9,6 +9,7 @@ use super::Context;
 use crate::appliance::{self, Appliance};
 use crate::args::{ListArgs, PointArgs, PointsArgs, PointsCommand};
 use crate::output;
+use crate::signals::Signals;
 use crate::source::Source;
 use crate::table::{Align, Table};
 
@@ -54,9 +55,13 @@ async fn delete(context: &Context, args: &PointArgs) -> Result<()> {
 }
 
 async fn revert(context: &Context, args: &PointArgs) -> Result<()> {
+    let signals = Signals::listen(
+        "stopping; the volumes hold nothing then that is believed: revert again, or replicate (once more: end at once)",
+    )?;
     let (appliance, row) = open(context, &args.point).await?;
     let config = ReplicateConfig::default();
-    let reverted = engine::revert(&appliance.services, &appliance.worker, &config, &args.point).await;
+    let services = &appliance.services;
+    let reverted = engine::revert(services, &appliance.worker, &config, &args.point, signals.stop()).await;
     appliance.close().await;
     reverted?;
     if context.json {

@@ -6,9 +6,6 @@ use crate::{ErrorKind, Result};
 
 /// Commits the epoch for all disks at once and ends the job (L08).
 pub(super) async fn commit(run: &mut Run<'_>) -> Result<()> {
-    if let Some(point) = &run.point {
-        retry(&run.config.retry, run.stop, || run.services.source.confirm(point)).await?;
-    }
     let commit = EpochCommit {
         context: run.context.id.clone(),
         epoch: run.job.epoch,

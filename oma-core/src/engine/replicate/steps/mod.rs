@@ -1,6 +1,7 @@
 //! The steps of a job, in order. Each may run twice; a crash between any two loses nothing.
 
 mod commit;
+mod confirm;
 mod copy;
 mod freeze;
 mod plan;
@@ -80,9 +81,10 @@ const fn always(_: &ReplicateRequest) -> bool {
     true
 }
 
-/// Leaves the volumes, once nothing can write to them any more.
+/// Leaves source and volumes, once nothing can write to them any more.
 async fn leave(run: &mut Run<'_>) -> Result<()> {
     withdraw::withdraw(run).await?;
+    confirm::confirm(run).await?;
     stamp::leave(run).await
 }
 

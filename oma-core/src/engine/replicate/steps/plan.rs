@@ -61,7 +61,7 @@ async fn plan_disk(
     let differences = repair.spot_check(&plan).await?;
     let finished = plan.finished.clone();
     if !differences.is_empty() {
-        let mark = end_generation(services, &run.lease, disk.ready_volume()).await?;
+        let mark = end_generation(services, run.config, &run.lease, disk.ready_volume()).await?;
         let (generation, content) = (mark.generation, VolumeContent::Inconsistent);
         facts = Facts { base: None, changes: None, generation, content, ..facts };
         plan = decide(&facts);

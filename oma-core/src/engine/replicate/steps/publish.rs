@@ -28,14 +28,14 @@ async fn publish_disk(run: &mut Run<'_>, index: usize) -> Result<Option<String>>
     let device = retry(&run.config.retry, run.stop, open).await?;
     if device.info().capacity < disk.point.capacity {
         // Whoever mends it: what was recorded of its content does not hold any more (L09).
-        stamp::end_generation(services, &lease, volume).await?;
+        stamp::end_generation(services, run.config, &lease, volume).await?;
         return Err(Error::new(ErrorKind::Corrupt, "open volume", &id).because(format!(
             "it has {} bytes and the source {}: it was cut from outside",
             device.info().capacity.bytes(),
             disk.point.capacity.bytes()
         )));
     }
-    let note = stamp::check(services, &lease, disk).await?;
+    let note = stamp::check(services, run.config, &lease, disk).await?;
     let name = ExportName::for_disk(&run.context.identity.instance_uuid, &disk.point.key)
         .map_err(|error| Error::new(ErrorKind::Invalid, "name export", &disk.point.key).with_source(error))?;
     services.exports.begin(&lease, &name, &disk.point.key, &id).await?;

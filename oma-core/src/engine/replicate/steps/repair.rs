@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::copy::open_source;
+use super::stamp::end_generation;
 use crate::engine::compare::{Comparison, Doubt, Found, Leg, Listener, broken_promise};
 use crate::engine::config::TrustPolicy;
 use crate::engine::replicate::disk::RunDisk;
@@ -108,7 +109,7 @@ impl Repair<'_, '_, '_> {
 /// Ends the generation of a volume whose source broke a promise: what was copied believing must not be built on by a run that does
 /// not (L10).
 async fn broken(run: &Run<'_>, disk: &RunDisk, extent: Extent) -> Error {
-    let ended = run.services.volumes.advance_generation(&run.lease, &disk.ready_volume().record.id).await;
+    let ended = end_generation(run.services, run.config, &run.lease, disk.ready_volume()).await;
     ended.err().unwrap_or_else(|| broken_promise(extent))
 }
 

@@ -1,5 +1,8 @@
 //! What volumes look like when the run leaves them: by that the next one sees whether somebody else wrote meanwhile.
 
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::config::ReplicateConfig;
 use crate::engine::replicate::disk::RunDisk;
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
@@ -9,32 +12,50 @@ use crate::record::{Lease, VolumeContent, VolumeTag};
 use crate::{Error, ErrorKind, Result};
 
 /// Durably ends the generation of a volume that the run has open for writing: no later run may build on its change id or
-/// its journal, however soon this one dies (L09).
+/// its journal, however soon this one dies (L09). A stop does not keep it from being tried again.
 pub(super) async fn end_generation(
     services: &Services,
+    config: &ReplicateConfig,
     lease: &Lease,
     volume: &ReadyVolume,
 ) -> Result<VolumeTag> {
-    let generation = services.volumes.advance_generation(lease, &volume.record.id).await?;
+    let (id, never) = (&volume.record.id, CancellationToken::new());
+    let generation = retry(&config.retry, &never, || services.volumes.advance_generation(lease, id)).await?;
     let tag = VolumeTag { generation, ..volume.tag.clone() };
-    services.backend.retag(&volume.record.id, &tag).await?;
+    retry(&config.retry, &never, || services.backend.retag(id, &tag)).await?;
     Ok(tag)
 }
 
 /// Asks once more whether somebody wrote, now that nobody else can open the volume; then its generation has ended, and what
 /// an operator should know is answered.
-pub(super) async fn check(services: &Services, lease: &Lease, disk: &mut RunDisk) -> Result<Option<String>> {
+pub(super) async fn check(
+    services: &Services,
+    config: &ReplicateConfig,
+    lease: &Lease,
+    disk: &mut RunDisk,
+) -> Result<Option<String>> {
     let volume = disk.ready_volume();
     if !was_written(services, &volume.record).await? {
         return Ok(None);
     }
     let note = foreign(&volume.record);
-    let tag = end_generation(services, lease, volume).await?;
+    disown(services, config, lease, disk).await?;
+    Ok(Some(note))
+}
+
+/// Ends the generation of a disk's volume, of whose content nothing is known any more.
+pub(super) async fn disown(
+    services: &Services,
+    config: &ReplicateConfig,
+    lease: &Lease,
+    disk: &mut RunDisk,
+) -> Result<()> {
+    let tag = end_generation(services, config, lease, disk.ready_volume()).await?;
     if let Some(volume) = &mut disk.volume {
         (volume.record.generation, volume.record.content) = (tag.generation, VolumeContent::Inconsistent);
         (volume.record.stamp, volume.tag, volume.untouched) = (None, tag, false);
     }
-    Ok(Some(note))
+    Ok(())
 }
 
 /// Keeps the stamps of all volumes that nobody serves any more, while they are still locked, and closes them. What was

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
+use super::stamp::end_generation;
 use crate::engine::compare::broken_promise;
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
@@ -31,7 +30,7 @@ pub(super) async fn verify(run: &mut Run<'_>) -> Result<()> {
             Ok(verified) => {
                 let (disk, record) = (&mut run.disks[index], &verified.record);
                 (disk.verified, disk.promised_zero) = (Some(record.covered()), record.promised_zero);
-                let judged = judge(run, &verified).await;
+                let judged = judge(run, index, &verified).await;
                 found.push(verified.record);
                 judged
             }
@@ -83,11 +82,11 @@ async fn verify_disk(
 }
 
 /// Refuses an epoch of which anything differs, at once and durably.
-async fn judge(run: &Run<'_>, VerifiedDisk { record: found, broken }: &VerifiedDisk) -> Result<()> {
+async fn judge(run: &Run<'_>, index: usize, verified: &VerifiedDisk) -> Result<()> {
+    let VerifiedDisk { record: found, broken } = verified;
     if found.differences.is_empty() {
         return Ok(());
     }
-    let end = || run.services.volumes.advance_generation(&run.lease, &found.volume);
-    retry(&run.config.retry, &CancellationToken::new(), end).await?;
+    end_generation(run.services, run.config, &run.lease, run.disks[index].ready_volume()).await?;
     Err(broken.map_or_else(|| mismatch(&found.key, &found.differences), broken_promise))
 }

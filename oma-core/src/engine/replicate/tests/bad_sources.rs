@@ -1,5 +1,7 @@
 //! Sources that fail, hang, change or lie: told by name, or survived as `docs/bad-sources.md` says; never silent.
 
+use std::sync::atomic::AtomicBool;
+
 use tokio::time::Instant;
 
 use super::*;
@@ -93,8 +95,8 @@ struct Odd {
     inner: Arc<MemorySource>,
     hangs: Option<&'static str>,
     opens: Option<ByteSize>,
-    /// Written while it is copied.
-    is_written: bool,
+    /// Set once somebody wrote to it.
+    is_written: Arc<AtomicBool>,
 }
 
 impl Odd {
@@ -136,7 +138,7 @@ impl DiskSource for Odd {
 
     async fn confirm(&self, point: &PointInTime) -> Result<()> {
         self.pass("confirm").await;
-        if self.is_written {
+        if self.is_written.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::Conflict, "confirm", &point.id));
         }
         self.inner.confirm(point).await
@@ -162,7 +164,8 @@ async fn run_on(world: &World, source: Odd) -> Result<Report> {
 async fn every_call_of_a_source_that_hangs_is_ended_and_the_next_run_completes() {
     for call in ["discover", "freeze", "changed", "open", "confirm"] {
         let world = changed_world().await;
-        let source = Odd { inner: world.source.clone(), hangs: Some(call), opens: None, is_written: false };
+        let source =
+            Odd { inner: world.source.clone(), hangs: Some(call), opens: None, is_written: Arc::default() };
         let error = match run_on(&world, source).await {
             Ok(report) => failure(&report).chain(),
             Err(error) => error.chain(),
@@ -178,12 +181,24 @@ async fn every_call_of_a_source_that_hangs_is_ended_and_the_next_run_completes()
 #[tokio::test]
 async fn l08_what_was_written_while_it_was_copied_is_no_epoch() {
     let world = changed_world().await;
-    let source = Odd { inner: world.source.clone(), hangs: None, opens: None, is_written: true };
-    let before = world.change_ids().await;
-    let report = run_on(&world, source).await.unwrap();
+    let is_written = Arc::new(AtomicBool::new(false));
+    let source =
+        Odd { inner: world.source.clone(), hangs: None, opens: None, is_written: is_written.clone() };
+    let (before, volume) = (world.change_ids().await, world.volume("disk-2000").await);
+    // After all of it was read.
+    let write = Acting::at("ended verify", 1, || is_written.store(true, Ordering::SeqCst));
+    let request = ReplicateRequest { verify: VerifyLevel::Full, ..world.request() };
+    let services = Services { source: Arc::new(source), ..world.services().0 };
+    let replicator = Replicator::new(services, worker("appliance"), world.config);
+    let report = replicator.run(&request, &write, &CancellationToken::new()).await.unwrap();
     assert_eq!(failure(&report).kind(), ErrorKind::Conflict, "{report:?}");
     assert_eq!(world.change_ids().await, before);
-    assert!(world.run().await.outcome.is_completed());
+    assert!(world.volume("disk-2000").await.generation > volume.generation);
+    // The source has the content that it had, by its own word: nothing of the run before is built on.
+    let report = world.run().await;
+    assert!(report.outcome.is_completed(), "{report:?}");
+    assert_eq!(report.disks[0].bytes_resumed, ByteSize::ZERO);
+    assert_eq!(report.disks[0].bytes_equal, CAPACITY, "all is compared: {report:?}");
     world.assert_replicated(2).await;
 }
 
@@ -191,9 +206,10 @@ async fn l08_what_was_written_while_it_was_copied_is_no_epoch() {
 async fn l13_a_disk_that_shrank_between_its_point_in_time_and_its_opening_is_refused() {
     let world = changed_world().await;
     let opens = Some(ByteSize::mib(3));
-    let report = run_on(&world, Odd { inner: world.source.clone(), hangs: None, opens, is_written: false })
-        .await
-        .unwrap();
+    let report =
+        run_on(&world, Odd { inner: world.source.clone(), hangs: None, opens, is_written: Arc::default() })
+            .await
+            .unwrap();
     assert_eq!(failure(&report).kind(), ErrorKind::Corrupt);
     assert!(failure(&report).chain().contains("3145728 bytes where 4194304 were promised"), "{report:?}");
     assert!(world.run().await.outcome.is_completed());
@@ -210,14 +226,22 @@ async fn l13_a_disk_that_ends_early_in_the_middle_of_a_copy_is_told() {
     assert_eq!(world.change_ids().await, [None]);
 }
 
-/// L10: a promise is believed. What a lie does, who finds it, and how to copy without believing. All else of the disk is data, so a
-/// comparison that looks at one leaf of what is promised looks at the lie.
-#[tokio::test]
-async fn l10_a_hole_that_holds_data_is_found_and_copied_when_promises_are_not_believed() {
-    let mut world = World::new(&["disk-2000"]).await;
+fn lie() -> Extent {
+    Extent::new(2 << 20, 256 << 10).unwrap()
+}
+
+/// A disk that says of a part that it reads as zero, which it does not. All else is data, so a comparison that looks at one leaf
+/// of what is promised looks at the lie.
+async fn lying() -> World {
+    let world = World::new(&["disk-2000"]).await;
     world.write("disk-2000", 0, usize::try_from(CAPACITY.bytes()).unwrap(), 3).await;
-    let lie = Extent::new(2 << 20, 256 << 10).unwrap();
-    world.source.faults(&key("disk-2000")).hide(lie);
+    world.source.faults(&key("disk-2000")).hide(lie());
+    world
+}
+
+#[tokio::test]
+async fn l10_a_lie_that_a_verification_finds_is_not_built_on() {
+    let mut world = lying().await;
     let believing = world.request();
     for verify in [VerifyLevel::Full, VerifyLevel::Sample(SampleSize::Permille(1000))] {
         let report = world.run_as(&ReplicateRequest { verify, ..world.request() }, &Silent).await.unwrap();
@@ -228,10 +252,12 @@ async fn l10_a_hole_that_holds_data_is_found_and_copied_when_promises_are_not_be
     world.config.trust_zeroes = false;
     assert!(world.run_as(&believing, &Silent).await.unwrap().outcome.is_completed());
     world.assert_replicated(1).await;
+}
 
-    let mut world = World::new(&["disk-2000"]).await;
-    world.write("disk-2000", 0, usize::try_from(CAPACITY.bytes()).unwrap(), 3).await;
-    world.source.faults(&key("disk-2000")).hide(lie);
+#[tokio::test]
+async fn l10_a_lie_that_a_spot_check_finds_is_not_built_on() {
+    let mut world = lying().await;
+    let believing = world.request();
     assert!(world.run_as(&believing, &Silent).await.unwrap().outcome.is_completed());
     let check = TrustPolicy::SpotCheck { permille: 1000 };
     let doubting = ReplicateRequest { trust: check, ..world.request() };
@@ -241,10 +267,13 @@ async fn l10_a_hole_that_holds_data_is_found_and_copied_when_promises_are_not_be
     world.config.trust_zeroes = false;
     assert!(world.run_as(&believing, &Silent).await.unwrap().outcome.is_completed());
     world.assert_replicated(2).await;
+}
 
-    let mut world = World::new(&["disk-2000"]).await;
-    world.write("disk-2000", 0, usize::try_from(CAPACITY.bytes()).unwrap(), 3).await;
-    world.source.faults(&key("disk-2000")).hide(lie);
+/// A promise is believed: what a lie does until somebody looks.
+#[tokio::test]
+async fn l10_a_lie_that_was_believed_is_found_later_and_copied_when_promises_are_not_believed() {
+    let mut world = lying().await;
+    let believing = world.request();
     assert!(world.run_as(&believing, &Silent).await.unwrap().outcome.is_completed());
     let source = world.source.disk(&world.vm, &key("disk-2000")).unwrap().bytes();
     assert!(source != world.target("disk-2000").await.bytes(), "the lie was copied");
@@ -255,7 +284,7 @@ async fn l10_a_hole_that_holds_data_is_found_and_copied_when_promises_are_not_be
     let found = verify(&services, &world.config, &request, &Silent, &CancellationToken::new()).await;
     let found = found.unwrap().report;
     assert_eq!(found.scope, VerificationScope::Full);
-    assert_eq!(found.disks[0].differences.iter().collect::<Vec<_>>(), [lie]);
+    assert_eq!(found.disks[0].differences.iter().collect::<Vec<_>>(), [lie()]);
 
     // The epoch that believed is not mended by itself: what was never told to have changed is not copied again.
     world.source.reset_tracking(&world.vm, &key("disk-2000"));

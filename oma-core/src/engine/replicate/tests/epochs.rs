@@ -240,6 +240,12 @@ async fn l14_a_difference_found_by_verification_commits_nothing_and_the_next_run
         stored.report.disks[0].differences.iter().collect::<Vec<_>>(),
         [Extent::new(8192, 4096).unwrap()]
     );
+    // Its mark is that of its record: who looks before the next run can.
+    let (services, stop) = (world.services().0, CancellationToken::new());
+    let looked = verify(&services, &world.config, &VerifyRequest::new(world.vm.clone()), &Silent, &stop)
+        .await
+        .unwrap();
+    assert_eq!(looked.report.disks[0].differences, stored.report.disks[0].differences);
     let second = world.run_as(&request, &Silent).await.unwrap();
     assert_eq!(
         (second.disks[0].mode, second.disks[0].bytes_resumed),

@@ -5,7 +5,7 @@ use super::points::{DISKS, Epochs, three_epochs};
 use super::shaky::{Moments, Trouble, flipping, troubled};
 use super::*;
 use crate::RecoveryPointId;
-use crate::engine::{delete_point, revert};
+use crate::engine::{delete_point, revert, verify};
 use crate::record::RecoveryPoint;
 use crate::state::JobKind;
 use crate::traits::{BackendCapabilities, ChangeIdRepo, Snapshots};
@@ -13,7 +13,7 @@ use crate::traits::{BackendCapabilities, ChangeIdRepo, Snapshots};
 impl World {
     async fn revert(&self, services: &Services, point: &RecoveryPointId) -> Result<RecoveryPoint> {
         self.clock.advance(Duration::from_secs(1));
-        revert(services, &worker("appliance"), &self.config, point).await
+        revert(services, &worker("appliance"), &self.config, point, &CancellationToken::new()).await
     }
 }
 
@@ -128,8 +128,8 @@ async fn l15_a_revert_in_trouble_at_any_moment_is_never_taken_for_an_epoch() {
     }
 }
 
-#[tokio::test]
-async fn l27_a_revert_by_copy_is_compared_with_its_snapshot_before_it_counts() {
+/// Two epochs of a backend whose snapshots are copies, and the recovery point of the first.
+async fn by_copy() -> (World, Epochs, RecoveryPointId) {
     let by_copy = BackendCapabilities { snapshots: Snapshots::ByCopy, ..MemoryBackend::new().capabilities() };
     let backend = Arc::new(MemoryBackend::new().with_capabilities(by_copy));
     let (world, mut epochs) = (World { backend, ..World::empty(&DISKS, ByteSize::mib(1)) }, Epochs::new());
@@ -138,6 +138,12 @@ async fn l27_a_revert_by_copy_is_compared_with_its_snapshot_before_it_counts() {
         world.epoch(2, &mut epochs).await;
     }
     let id = world.ready().await[1].id.clone();
+    (world, epochs, id)
+}
+
+#[tokio::test]
+async fn l27_a_revert_by_copy_is_compared_with_its_snapshot_before_it_counts() {
+    let (world, epochs, id) = by_copy().await;
     for offset in [0, 340_000, (1 << 20) - 1] {
         let refused = world.revert(&flipping(&world, offset), &id).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Mismatch, "{}", refused.chain());
@@ -151,6 +157,50 @@ async fn l27_a_revert_by_copy_is_compared_with_its_snapshot_before_it_counts() {
     assert_eq!(world.volume(DISKS[1]).await.content, VolumeContent::Epoch(Epoch(1)));
     assert!(world.target(DISKS[1]).await.bytes() == epochs[&1][1]);
     assert!(!world.backend.is_written(&world.volume(DISKS[1]).await.id));
+}
+
+#[tokio::test]
+async fn l27_a_revert_by_copy_compares_what_its_volume_has_grown_by_since() {
+    let (world, _, id) = by_copy().await;
+    for name in DISKS {
+        world.source.grow_disk(&world.vm, &key(name), ByteSize::mib(2)).unwrap();
+    }
+    world.write(DISKS[1], 1_500_000, 1000, 9).await;
+    assert!(world.run_as(&world.with_points(3), &Silent).await.unwrap().outcome.is_completed());
+    for offset in [1 << 20, (2 << 20) - 1] {
+        let refused = world.revert(&flipping(&world, offset), &id).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Mismatch, "{}", refused.chain());
+        assert_eq!(world.volume(DISKS[1]).await.content, VolumeContent::Inconsistent);
+    }
+    world.revert(&world.services().0, &id).await.unwrap();
+    let bytes = world.target(DISKS[1]).await.bytes();
+    assert!(bytes.len() == 2 << 20 && bytes[1 << 20..].iter().all(|byte| *byte == 0));
+}
+
+#[tokio::test]
+async fn l14_a_volume_that_was_reverted_can_be_verified() {
+    let (world, _) = three_epochs().await;
+    let (services, _) = world.services();
+    let newest = world.ready().await[0].id.clone();
+    world.revert(&services, &newest).await.unwrap();
+    let stop = CancellationToken::new();
+    let report = verify(&services, &world.config, &VerifyRequest::new(world.vm.clone()), &Silent, &stop)
+        .await
+        .unwrap();
+    assert!(report.report.disks.iter().all(|disk| disk.differences.is_empty()), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_revert_that_is_stopped_leaves_volumes_that_nobody_believes() {
+    let (world, _, id) = by_copy().await;
+    let (services, _) = world.services();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let stopped = revert(&services, &worker("appliance"), &world.config, &id, &stop).await.unwrap_err();
+    assert_eq!(stopped.kind(), ErrorKind::Cancelled, "{}", stopped.chain());
+    assert_eq!(world.volume(DISKS[0]).await.content, VolumeContent::Inconsistent);
+    world.revert(&services, &id).await.unwrap();
+    assert_eq!(world.volume(DISKS[0]).await.content, VolumeContent::Epoch(Epoch(1)));
 }
 
 impl World {
@@ -188,7 +238,8 @@ async fn l16_a_killed_revert_is_taken_over_by_another_worker_once_its_lease_is_o
     killed_revert(&world, &id).await;
     let (services, _) = world.services();
     let other = worker("other");
-    let take_over = || revert(&services, &other, &world.config, &id);
+    let stop = CancellationToken::new();
+    let take_over = || revert(&services, &other, &world.config, &id, &stop);
     assert_eq!(take_over().await.unwrap_err().kind(), ErrorKind::Busy);
     let refused = delete_point(&services, &id, "an operator").await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Conflict, "it is gone back to: {}", refused.chain());

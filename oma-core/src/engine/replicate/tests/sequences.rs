@@ -380,7 +380,8 @@ impl Sequence {
         let world = self.world.clone();
         let Some(point) = world.ready().await.into_iter().nth(nth) else { return };
         let (services, _) = world.services();
-        if let Err(error) = revert(&services, &worker("appliance"), &world.config, &point.id).await {
+        let stop = CancellationToken::new();
+        if let Err(error) = revert(&services, &worker("appliance"), &world.config, &point.id, &stop).await {
             assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.chain());
             return;
         }
