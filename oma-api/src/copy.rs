@@ -24,6 +24,10 @@ pub struct CopyReport {
     pub bytes_shared: ByteSize,
     /// Bytes that are zero at the source, by its promise or by looking at them.
     pub bytes_zero: ByteSize,
+    /// Bytes that were equal at both ends before and not copied, by a repair.
+    pub bytes_equal: ByteSize,
+    /// Bytes that were compared at the end, and are equal.
+    pub bytes_verified: ByteSize,
     /// How long it took, until all was on stable storage.
     pub seconds: f64,
     /// Where the time went.

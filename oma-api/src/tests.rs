@@ -168,12 +168,14 @@ fn a_copy_report_says_where_the_time_went() {
         bytes_written: ByteSize::kib(256),
         bytes_shared: ByteSize::ZERO,
         bytes_zero: ByteSize::kib(768),
+        bytes_equal: ByteSize::kib(8),
+        bytes_verified: ByteSize::mib(1),
         seconds: 0.5,
         explanation: explanation(),
     };
     let expected = json!({
         "source": "/srv/a.raw", "target": "nbd://host/a", "bytes_total": 1_048_576, "bytes_resumed": 4096, "bytes_recopied": 2048, "bytes_read": 524_288,
-        "bytes_written": 262_144, "bytes_shared": 0, "bytes_zero": 786_432, "seconds": 0.5,
+        "bytes_written": 262_144, "bytes_shared": 0, "bytes_zero": 786_432, "bytes_equal": 8192, "bytes_verified": 1_048_576, "seconds": 0.5,
         "explanation": { "bottleneck": "read", "stage_seconds": { "read": 1.5, "write": 0.25 } },
     });
     golden(&report, &expected);

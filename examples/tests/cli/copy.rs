@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 use std::time::Instant;
 
 use oma_core::conformance::{Requirement, Trial, trial};
@@ -17,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("copy_pushes_into_an_export_with_tls", &[], pushes_into_an_export),
         trial("copy_zeroes_what_a_target_held", &[], zeroes_what_a_target_held),
         trial("copy_writes_over_no_file_unasked", &[], writes_over_nothing_unasked),
+        trial("copy_repairs_an_older_copy_behind_an_export", &[], repairs_an_export),
         trial("copy_brings_over_only_the_extents_of_a_file", &[], only_extents),
         trial("copy_keeps_its_bandwidth", &[], keeps_its_bandwidth),
         trial("limits_of_a_file_bound_a_replication", &[], limits_of_a_file),
@@ -91,6 +93,34 @@ async fn writes_over_nothing_unasked() {
         assert_same(&source, &world.path(made));
         copy(made).await.refused(4, &[made, "--overwrite"]);
     }
+}
+
+async fn repairs_an_export() {
+    let world = World::new();
+    let source = world.full("source.raw", 16 * MIB);
+    let (from, file) = (world.text("source.raw"), world.text("target.raw"));
+    fs::copy(&source, world.path("target.raw")).unwrap();
+    let edit = |path: &Path, at, bytes: &[u8]| {
+        File::options().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
+    };
+    edit(&world.path("target.raw"), 3 << 20, &[0; 4096]);
+    edit(&world.path("target.raw"), (9 << 20) - 1, b"xy");
+    let both = world.run(&["copy", "--repair", "--blank", &from, &file]).await;
+    assert!(both.code == 2 && both.err.contains("'--repair' cannot be used with '--blank'"), "{both:?}");
+
+    let (child, uri) = start(&world, &[&file, "--socket", &world.text("socket")]).await;
+    let line = ["--json", "copy", "--repair", "--verify", "full", &from, &uri];
+    let report = world.run(&line).await.ok().json();
+    let bytes = |name: &str| number(&report[name]);
+    assert_eq!((bytes("bytes_written"), bytes("bytes_equal")), (3 * 4096, 16 * MIB - 3 * 4096), "{report}");
+    assert_eq!((bytes("bytes_total"), bytes("bytes_verified")), (16 * MIB, 16 * MIB), "{report}");
+    assert!(report["explanation"]["stage_seconds"]["hash"].as_f64().unwrap() > 0.0, "{report}");
+    signal(&child, "KILL").await;
+    finish(child).await;
+    assert_same(&source, &world.path("target.raw"));
+    let told = world.run(&["copy", "--repair", "--verify", "sample=9", &from, &file]).await.ok();
+    assert!(told.out.contains("16.0 MiB of it were equal"), "{told:?}");
+    assert!(told.out.contains("576.0 KiB compared and equal"), "{told:?}");
 }
 
 async fn only_extents() {

@@ -1,6 +1,7 @@
 //! `oma copy --journal`: what goes on, and what is refused.
 
 use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 use oma_core::conformance::{Trial, trial};
@@ -13,6 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("an_interrupted_copy_with_a_journal_says_how_to_go_on", &[], interrupted),
         trial("l09_a_journal_goes_on_with_no_other_source_or_target", &[], refused),
         trial("l09_a_file_that_was_written_is_another_source_whatever_change_id_names_it", &[], renamed),
+        trial("l11_a_copy_of_a_file_that_was_written_keeps_its_journal", &[], written_meanwhile),
         trial("a_journal_that_is_none_or_was_damaged_is_refused", &[], damaged),
     ]
 }
@@ -94,14 +96,14 @@ async fn refused() {
     // Another file in the place of the target, with the same content.
     fs::rename(&copy, world.path("kept.raw")).unwrap();
     fs::write(&copy, &before).unwrap();
-    is_refused(4, &["its target was", "remove the journal", "--overwrite"]).await;
+    is_refused(4, &["its target was", "remove the journal", "--repair"]).await;
     fs::remove_file(&copy).unwrap();
     is_refused(7, &["copy.raw", "remove the journal"]).await;
     assert!(!copy.exists(), "no other target is made");
     fs::rename(world.path("kept.raw"), &copy).unwrap();
     // The same file, whose content is gone.
     fs::OpenOptions::new().write(true).truncate(true).open(&copy).unwrap().set_len(SIZE).unwrap();
-    is_refused(3, &["is not what the source has", "remove the journal", "--overwrite"]).await;
+    is_refused(3, &["is not what the source has", "remove the journal", "--repair"]).await;
     fs::OpenOptions::new().write(true).open(&copy).unwrap().set_len(SIZE + 4096).unwrap();
     is_refused(4, &["target's size"]).await;
     fs::write(&copy, &before).unwrap();
@@ -116,8 +118,11 @@ async fn refused() {
     fs::remove_file(world.path("journal")).unwrap();
     // Without its journal the target is a file as any other.
     begun.go_on().await.refused(4, &["--overwrite"]);
-    let report = world.run(&begun.line(&["--overwrite"])).await.ok().json();
-    assert_eq!(number(&report["bytes_read"]), SIZE, "{report}");
+    let report = world.run(&begun.line(&["--repair", "--verify", "full"])).await.ok().json();
+    let equal = number(&report["bytes_equal"]);
+    assert_eq!(equal + number(&report["bytes_read"]), SIZE, "{report}");
+    assert_eq!(number(&report["bytes_verified"]), SIZE, "{report}");
+    assert_same(&source, &copy);
 }
 
 async fn renamed() {
@@ -132,6 +137,22 @@ async fn renamed() {
     begun.go_on().await.refused(4, &["its source was", "tuesday"]);
     begun.always = &["--change-id", "monday"];
     begun.completes().await;
+}
+
+/// Nobody repeats it with `--blank` over what it has written.
+async fn written_meanwhile() {
+    let world = World::new();
+    let (source, copy) = (world.full("source.raw", 12 * MIB), world.text("copy.raw"));
+    let (text, journal) = (world.text("source.raw"), world.text("journal"));
+    let line = ["copy", "--journal", &journal, "--blank", "--bandwidth", "4MiB", &text, &copy];
+    let child = world.oma(&line).spawn().unwrap();
+    until!("the copy has begun", fs::metadata(&copy).is_ok_and(|about| about.blocks() > 0));
+    fs::File::options().write(true).open(&source).unwrap().write_all_at(b"later", 0).unwrap();
+    finish(child).await.refused(4, &["source.raw", "while it was copied", "--repair", "without --blank"]);
+    world.run(&line).await.refused(4, &["its source was", "remove the journal", "without --blank"]);
+    fs::remove_file(world.path("journal")).unwrap();
+    world.run(&["copy", "--repair", &text, &copy]).await.ok();
+    assert_same(&source, &world.path("copy.raw"));
 }
 
 async fn damaged() {

@@ -37,6 +37,7 @@ pub fn copy_journal_cases() -> Vec<Case<CopyJournalSubject>> {
         each_run_adds_what_it_may_leave_unrecorded_and_what_is_finished_stays,
         a_journal_of_another_copy_is_refused_and_stays,
         records_are_idempotent_and_come_in_any_order,
+        l14_what_was_forgotten_is_not_finished_and_the_journal_stays,
         a_journal_that_was_ended_is_gone_and_another_copy_may_begin,
     ]
 }
@@ -115,6 +116,21 @@ async fn records_are_idempotent_and_come_in_any_order(subject: CopyJournalSubjec
     drop(journal);
     let entry = (subject.open)().await.load().await.unwrap().unwrap();
     assert_eq!(entry.finished.iter().collect::<Vec<_>>(), [extent(0, 110)]);
+}
+
+async fn l14_what_was_forgotten_is_not_finished_and_the_journal_stays(subject: CopyJournalSubject) {
+    let journal = (subject.open)().await;
+    assert_eq!(journal.forget().await.unwrap_err().kind(), ErrorKind::NotFound);
+    journal.begin(&basis("a"), STEP).await.unwrap();
+    journal.record(extent(0, 4096)).await.unwrap();
+    journal.forget().await.unwrap();
+    drop(journal);
+    let journal = (subject.open)().await;
+    let entry = journal.load().await.unwrap().unwrap();
+    assert_eq!((entry.finished.is_empty(), entry.basis), (true, basis("a")));
+    assert_eq!(entry.unrecorded, STEP + ByteSize::kib(4), "it is copied again");
+    journal.record(extent(8192, 1)).await.unwrap();
+    assert_eq!(journal.load().await.unwrap().unwrap().finished.bytes(), ByteSize::new(1));
 }
 
 async fn a_journal_that_was_ended_is_gone_and_another_copy_may_begin(subject: CopyJournalSubject) {

@@ -1,5 +1,6 @@
 //! Copies one device to another, without records but its own journal: an agent that pushes into an export, or a tool.
 
+mod proof;
 mod resume;
 
 use std::sync::Arc;
@@ -8,13 +9,16 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use self::proof::Ends;
 use self::resume::{Start, start};
-use super::config::ReplicateConfig;
+use super::config::{ReplicateConfig, VerifyLevel};
 use super::copier::{Admission, Copier, Counters, Memory, Recorder};
 use super::explain::StageTimes;
 use super::guard::GuardedDevice;
 use super::limits::{Limit, Way};
 use super::progress::{DiskProgress, Event, Progress};
+use super::tally::Tally;
+use crate::direct::DirectDisk;
 use crate::state::ReplicationType;
 use crate::traits::{BlockDevice, CopyJournal, Zeroing};
 use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, ExtentSet, PointId, Result};
@@ -38,6 +42,22 @@ pub struct CopyRequest {
     pub limit: Option<Arc<Limit>>,
     /// From where it goes on when it was interrupted; without, it begins again.
     pub resume: Option<Resume>,
+    /// Whether hashes of both ends are compared first, so that only what differs is copied: for a target that holds an older
+    /// copy. Not for one that is blank.
+    pub repair: bool,
+    /// How much of what was asked for is compared at the end.
+    pub verify: VerifyLevel,
+    /// What is asked at the end whether the source is still what was copied; without, nobody wrote it.
+    pub original: Option<Original>,
+}
+
+/// The disk behind the source of a copy, as it was when it was opened.
+#[derive(Clone, Debug)]
+pub struct Original {
+    /// The disk.
+    pub disk: Arc<dyn DirectDisk>,
+    /// Its content: see [`DirectDescription::content`](crate::direct::DirectDescription::content).
+    pub content: PointId,
 }
 
 /// How a copy goes on that was interrupted.
@@ -68,7 +88,11 @@ pub struct CopyReport {
     pub bytes_shared: ByteSize,
     /// Bytes that are zero at the source, by its promise or by looking at them.
     pub bytes_zero: ByteSize,
-    /// How long it took, the last flush included.
+    /// Bytes that were equal at both ends before, and not copied: see [`CopyRequest::repair`].
+    pub bytes_equal: ByteSize,
+    /// Bytes that were compared at the end and are equal: see [`CopyRequest::verify`].
+    pub bytes_verified: ByteSize,
+    /// How long it took, the last flush and the comparisons included.
     pub duration: Duration,
     /// Where the time went.
     pub stages: StageTimes,
@@ -80,11 +104,11 @@ pub struct CopyReport {
 /// [`ReplicateConfig::read_limit`] says.
 ///
 /// With a journal the next run copies what is missing: whatever the journal has, is durable at the target. Some of that is
-/// compared with the source before it goes on; a complete copy ends its journal.
+/// compared with the source before it goes on; a complete copy ends its journal, once it was verified as far as was asked for.
 ///
 /// ```
 /// use std::sync::Arc;
-/// use oma_core::engine::{CopyRequest, ReplicateConfig, Silent, copy};
+/// use oma_core::engine::{CopyRequest, ReplicateConfig, Silent, VerifyLevel, copy};
 /// use oma_core::memory::MemoryDevice;
 /// use oma_core::traits::{BlockDevice, Durability, Zeroing};
 /// use oma_core::{ByteSize, DiskKey};
@@ -103,10 +127,14 @@ pub struct CopyReport {
 ///     zeroing: Zeroing::Punch,
 ///     limit: None,
 ///     resume: None,
+///     repair: false,
+///     verify: VerifyLevel::Full,
+///     original: None,
 /// };
 /// let report = copy(&request, &ReplicateConfig::default(), &Silent, &Default::default()).await?;
 /// assert_eq!(target.bytes(), source.bytes());
 /// assert!(report.bytes_read < ByteSize::mib(1));
+/// assert_eq!(report.bytes_verified, ByteSize::mib(1));
 /// # Ok(())
 /// # }
 /// ```
@@ -114,7 +142,7 @@ pub struct CopyReport {
 /// # Errors
 /// `Invalid` when the target is smaller, or is the source, and for extents beyond the source; `Cancelled`; what the devices
 /// and the journal answer. `Conflict` when the journal is of another copy, `Mismatch` when the target does not hold what it
-/// says.
+/// says, or not what was copied; what [`DirectDisk::confirm`] answers of a source that was written meanwhile.
 pub async fn copy(
     request: &CopyRequest,
     config: &ReplicateConfig,
@@ -132,17 +160,23 @@ pub async fn copy(
             .because(format!("it ends beyond the source, which has {} bytes", capacity.bytes())));
     }
     let whole: ExtentSet = Extent::between(0, capacity.bytes()).into_iter().collect();
+    let wanted = extents.as_ref().unwrap_or(&whole);
     let guarded: Arc<dyn BlockDevice> = Arc::new(GuardedDevice::new(Arc::clone(source), config));
     // Whatever is read in place of being hashed where it is, comes over the link.
     let way = Way { source: Vec::new(), link: limit.clone() };
-    let admission = Admission::new(way, Memory::new(config.memory));
-    let wanted = extents.as_ref().unwrap_or(&whole);
-    let Start { work, resumed, recopied, blank } =
-        start(request, &guarded, wanted, &admission, config, stop).await?;
+    let admission = &Admission::new(way, Memory::new(config.memory));
+    let ends = Ends { request, source: &guarded, admission, config, stop };
+    let mut tally = Tally::new(key, progress);
+    let Start { work, resumed, recopied, blank } = start(&ends, wanted).await?;
+    let (work, equal) = match request.repair && !blank {
+        true => ends.differing(&work, &mut tally).await?,
+        false => (work, ByteSize::ZERO),
+    };
+    let settled = resumed + equal;
     let planned = DiskProgress {
-        total: resumed + work.bytes(),
-        done: resumed,
-        durable: resumed,
+        total: settled + work.bytes(),
+        done: settled,
+        durable: settled,
         ..DiskProgress::default()
     };
     let mut counters = Counters { progress: planned, ..Counters::default() };
@@ -150,23 +184,22 @@ pub async fn copy(
     progress.event(Event::Planned { disk: key, mode, note: None, progress: planned });
     let copier = Copier {
         key,
-        source: guarded,
+        source: Arc::clone(&guarded),
         target: Arc::clone(target),
         capacity,
         work: &work,
-        resumed,
+        resumed: settled,
         blank,
         zeroing: *zeroing,
         recorder: &Journal(request.resume.as_ref().map(|resume| &*resume.journal)),
-        admission: &admission,
+        admission,
         config,
         progress,
         stop,
     };
     copier.run(&mut counters).await?;
-    if let Some(resume) = &request.resume {
-        resume.journal.end().await?;
-    }
+    let verified = ends.finish(&work, wanted, &mut tally).await?;
+    counters.count(tally.hashed());
     Ok(CopyReport {
         bytes_total: counters.progress.total,
         bytes_resumed: resumed,
@@ -175,6 +208,8 @@ pub async fn copy(
         bytes_written: counters.progress.written,
         bytes_shared: counters.shared,
         bytes_zero: counters.zero,
+        bytes_equal: equal,
+        bytes_verified: verified,
         duration: begun.elapsed(),
         stages: counters.stages,
     })

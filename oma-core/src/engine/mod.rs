@@ -57,7 +57,7 @@ mod zeroes;
 
 pub use cancel::cancel;
 pub use config::{PathPolicy, ReplicateConfig, ReplicateRequest, RetryConfig, TrustPolicy, VerifyLevel};
-pub use copy::{CopyReport, CopyRequest, Resume, copy};
+pub use copy::{CopyReport, CopyRequest, Original, Resume, copy};
 pub use explain::{Stage, StageTimes};
 pub use forecast::{Forecast, Spread, forecast};
 pub use limits::{HourlyRate, Limit, LimitConfig, Limits, LimitsConfig};

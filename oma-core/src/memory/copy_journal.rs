@@ -45,6 +45,16 @@ impl CopyJournal for MemoryCopyJournal {
         }
     }
 
+    async fn forget(&self) -> Result<()> {
+        match &mut *self.entry() {
+            Some(entry) => {
+                entry.forget();
+                Ok(())
+            }
+            None => Err(Error::new(ErrorKind::NotFound, "write journal", "memory")),
+        }
+    }
+
     async fn end(&self) -> Result<()> {
         *self.entry() = None;
         Ok(())

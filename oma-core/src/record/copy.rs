@@ -55,3 +55,10 @@ pub struct CopyEntry {
     /// What earlier runs have written without recording it, at most.
     pub unrecorded: ByteSize,
 }
+
+impl CopyEntry {
+    /// Nothing is finished any more: see [`CopyJournal::forget`](crate::traits::CopyJournal::forget).
+    pub fn forget(&mut self) {
+        self.unrecorded += std::mem::take(&mut self.finished).bytes();
+    }
+}

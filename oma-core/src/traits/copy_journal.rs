@@ -29,6 +29,13 @@ pub trait CopyJournal: fmt::Debug + Send + Sync + 'static {
     /// `NotFound` when there is no journal.
     async fn record(&self, finished: Extent) -> Result<()>;
 
+    /// Notes that nothing is finished any more: the target does not hold what it should. The journal stays, so that a target that
+    /// was written is not taken for a blank one; what was finished counts as unrecorded.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no journal.
+    async fn forget(&self) -> Result<()>;
+
     /// Removes the journal: nothing is left to be copied. Idempotent.
     async fn end(&self) -> Result<()>;
 }

@@ -112,6 +112,20 @@ impl CopyJournal for FileJournal {
         .await
     }
 
+    async fn forget(&self) -> Result<()> {
+        self.run("write journal", |path, state| {
+            let open = state.as_mut().ok_or(Failure::NotBegun)?;
+            if !is_at(&open.file, path)? {
+                return Err(Failure::Replaced);
+            }
+            let mut entry = open.parsed.entry.clone();
+            entry.forget();
+            *open = replace(path, &entry)?;
+            Ok(())
+        })
+        .await
+    }
+
     async fn end(&self) -> Result<()> {
         self.run("remove journal", |path, state| {
             if let Some(open) = state {
@@ -240,6 +254,8 @@ enum Failure {
     OfAnother(String),
     #[error("no run has begun it")]
     NotBegun,
+    #[error("it was removed, or another file is in its place; it is not changed")]
+    Replaced,
     #[error("it cannot be written as text")]
     Json(#[from] serde_json::Error),
 }
@@ -256,7 +272,7 @@ impl Failure {
             Self::File(error) => return error.at(operation, path),
             Self::Text(JournalError::Foreign) => ErrorKind::Invalid,
             Self::Text(JournalError::Damaged(_)) => ErrorKind::Corrupt,
-            Self::OfAnother(_) => ErrorKind::Conflict,
+            Self::OfAnother(_) | Self::Replaced => ErrorKind::Conflict,
             Self::NotBegun => ErrorKind::NotFound,
             Self::Json(_) => ErrorKind::Internal,
         };

@@ -54,8 +54,7 @@ impl DirectDisk for FileSource {
             Err(error) => return Err(error.at("look at disk", &self.path)),
         }
         Err(Error::new(ErrorKind::Conflict, "copy", self.path.display()).because(
-            "it was written while it was copied, and what was copied is of no one moment; stop who writes to it, or name a snapshot, then \
-             run again",
+            "it was written while it was copied, and what was copied is of no one moment; stop who writes to it, or name a snapshot",
         ))
     }
 

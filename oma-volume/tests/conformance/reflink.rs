@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use oma_core::conformance::{self, Trial, sample};
-use oma_core::engine::{CopyReport, CopyRequest, ReplicateConfig, Silent, copy};
+use oma_core::engine::{CopyReport, CopyRequest, ReplicateConfig, Silent, VerifyLevel, copy};
 use oma_core::traits::{Access, BlockDevice, Durability, Zeroing};
 use oma_core::{ByteSize, DiskKey, Extent, ExtentSet};
 use oma_volume::device::FileDevice;
@@ -63,6 +63,9 @@ impl Pair {
             zeroing,
             limit: None,
             resume: None,
+            repair: false,
+            verify: VerifyLevel::None,
+            original: None,
         }
     }
 }

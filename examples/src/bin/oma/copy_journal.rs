@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use oma_core::direct::DirectDisk;
+use oma_core::direct::DirectDescription;
 use oma_core::engine::Resume;
 use oma_core::traits::{BlockDevice, CopyJournal};
 use oma_core::{Error, ErrorKind, PointId, Result};
 use oma_volume::journal::FileJournal;
 
 use crate::args::CopyArgs;
-use crate::failure::io_error;
+use crate::failure::{io_error, read_error};
 use crate::folder;
 use crate::source::is_uri;
 
@@ -45,20 +45,20 @@ impl Journal {
     }
 
     /// The journal, bound to source and target as they are now.
-    pub(crate) async fn bind(
+    pub(crate) fn bind(
         self,
         args: &CopyArgs,
-        disk: &dyn DirectDisk,
+        described: &DirectDescription,
         target: &dyn BlockDevice,
     ) -> Result<Resume> {
-        let (content, target) = (content(args, disk).await?, target_name(&args.target, target)?);
+        let (content, target) = (content(args, described)?, target_name(&args.target, target)?);
         Ok(Resume { journal: Arc::new(self.0), content, target })
     }
 }
 
 /// Names the content of the source. A file's own time of change is part of it, whatever else names it; a device number is not, because
 /// it may be another one after the machine was started again.
-async fn content(args: &CopyArgs, disk: &dyn DirectDisk) -> Result<PointId> {
+fn content(args: &CopyArgs, described: &DirectDescription) -> Result<PointId> {
     let refused = |reason: &str| {
         Error::new(ErrorKind::Invalid, "name the content of", &args.source).because(reason.to_owned())
     };
@@ -66,7 +66,7 @@ async fn content(args: &CopyArgs, disk: &dyn DirectDisk) -> Result<PointId> {
     let text = if is_uri(&args.source) {
         match id {
             Some(id) => id,
-            None => return Ok(disk.describe().await?.content),
+            None => return Ok(described.content.clone()),
         }
     } else {
         let about = metadata(&args.source)?;
@@ -100,7 +100,7 @@ fn target_name(target: &str, device: &dyn BlockDevice) -> Result<String> {
 }
 
 fn metadata(path: &str) -> Result<Metadata> {
-    fs::metadata(path).map_err(|error| io_error("look at", path, error))
+    fs::metadata(path).map_err(|error| read_error("look at", path, error))
 }
 
 fn absolute(path: &str) -> Result<String> {

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::proof::{Ends, sample};
 use super::{CopyRequest, Resume};
-use crate::engine::compare::{Comparison, Doubt};
+use crate::engine::compare::Doubt;
 use crate::engine::config::ReplicateConfig;
-use crate::engine::copier::Admission;
 use crate::engine::retry::retry;
-use crate::engine::verify::{fresh_seed, leaves};
+use crate::engine::tally::Tally;
+use crate::engine::verify::fresh_seed;
 use crate::engine::zeroes::{windows, zeroes};
 use crate::record::{CopyBasis, CopyEntry, SampleSize};
 use crate::traits::BlockDevice;
 use crate::tree::LeafHash;
-use crate::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result};
+use crate::{ByteSize, Error, ErrorKind, ExtentSet, Result};
 
 /// So many leaves of what is finished are compared before a copy goes on.
 const SAMPLE: u64 = 128;
@@ -33,14 +34,8 @@ pub(super) struct Start {
 
 /// What of the `wanted` extents is to be copied. Once it has answered, the journal knows of the run: what that writes is
 /// never taken for a blank target's.
-pub(super) async fn start(
-    request: &CopyRequest,
-    source: &Arc<dyn BlockDevice>,
-    wanted: &ExtentSet,
-    admission: &Admission,
-    config: &ReplicateConfig,
-    stop: &CancellationToken,
-) -> Result<Start> {
+pub(super) async fn start(ends: &Ends<'_>, wanted: &ExtentSet) -> Result<Start> {
+    let Ends { request, config, .. } = *ends;
     let Some(resume) = &request.resume else {
         let (resumed, recopied) = (ByteSize::ZERO, ByteSize::ZERO);
         return Ok(Start { work: wanted.clone(), resumed, recopied, blank: request.blank });
@@ -52,11 +47,16 @@ pub(super) async fn start(
         Some((entry, None)) => Some(entry),
         None => None,
     };
-    let finished = entry.map_or_else(ExtentSet::new, |entry| entry.finished.intersection(wanted));
-    still_holds(request, source, &finished, admission, config, stop).await?;
+    // A repair looks at everything itself.
+    let believed = entry.filter(|_| !request.repair);
+    let finished = believed.map_or_else(ExtentSet::new, |entry| entry.finished.intersection(wanted));
+    still_holds(ends, &finished).await?;
     let work = wanted.difference(&finished);
     let step = config.journal_step.max(config.piece).min(work.bytes());
     resume.journal.begin(&basis, step).await?;
+    if request.repair && entry.is_some() {
+        resume.journal.forget().await?;
+    }
     Ok(Start {
         resumed: finished.bytes(),
         recopied: entry.map_or(ByteSize::ZERO, |entry: &CopyEntry| entry.unrecorded),
@@ -65,7 +65,7 @@ pub(super) async fn start(
     })
 }
 
-fn basis(request: &CopyRequest, resume: &Resume) -> CopyBasis {
+pub(super) fn basis(request: &CopyRequest, resume: &Resume) -> CopyBasis {
     let hash = |extents: &ExtentSet| {
         let texts: Vec<String> = extents.compact().collect();
         LeafHash::of(texts.join(" ").as_bytes()).to_string()
@@ -81,31 +81,22 @@ fn basis(request: &CopyRequest, resume: &Resume) -> CopyBasis {
 
 fn of_another_copy(request: &CopyRequest, difference: &str) -> Error {
     Error::new(ErrorKind::Conflict, "go on with the copy to", &request.target.info().identity).because(format!(
-        "its journal is of another one: {difference}; name what it is of, or remove the journal to copy all again, over what the target holds (`oma copy --overwrite`, without --blank)"
+        "its journal is of another one: {difference}; name what it is of, or remove the journal and copy what differs (`oma copy --repair`, without --blank)"
     ))
 }
 
 /// Compares some leaves of what is finished, chosen at random from what the source does not promise to be zero: a target that
 /// was cut, replaced or written since, or a source that was, is found by it, unless little of it changed.
-async fn still_holds(
-    request: &CopyRequest,
-    source: &Arc<dyn BlockDevice>,
-    finished: &ExtentSet,
-    admission: &Admission,
-    config: &ReplicateConfig,
-    stop: &CancellationToken,
-) -> Result<()> {
-    let data = with_data(source, finished, config, stop).await?;
-    let scope = sample(&data, fresh_seed());
-    let (source, target) = (Arc::clone(source), Arc::clone(&request.target));
-    let comparison = Comparison { source, target, doubt: Doubt::All, admission, config, stop };
-    let found = comparison.run(&scope).await?;
+async fn still_holds(ends: &Ends<'_>, finished: &ExtentSet) -> Result<()> {
+    let data = with_data(ends.source, finished, ends.config, ends.stop).await?;
+    let scope = sample(&data, SampleSize::Leaves(SAMPLE), fresh_seed());
+    let found = ends.compare(&scope, Doubt::All, &mut Tally::silent()).await?;
     match found.differences.iter().next() {
         None => Ok(()),
-        Some(first) => Err(Error::new(ErrorKind::Mismatch, "go on with the copy to", &request.target.info().identity)
+        Some(first) => Err(Error::new(ErrorKind::Mismatch, "go on with the copy to", &ends.request.target.info().identity)
             .because(format!(
                 "{first} is not what the source has, though the journal tells that it was copied: one of both was written \
-                 since, or replaced; remove the journal to copy all again, over what the target holds (`oma copy --overwrite`, without --blank)"
+                 since, or replaced; remove the journal and copy what differs (`oma copy --repair`, without --blank)"
             ))),
     }
 }
@@ -127,25 +118,10 @@ async fn with_data(
     Ok(extents.difference(&holes))
 }
 
-/// As many bytes as the sample has, from leaves of the extents laid end to end.
-fn sample(extents: &ExtentSet, seed: u64) -> ExtentSet {
-    let chosen = leaves(SampleSize::Leaves(SAMPLE), seed, extents.bytes());
-    let mut before = 0;
-    let mut sample = ExtentSet::new();
-    for extent in extents.iter() {
-        let place = Extent::new(before, extent.length()).expect("no more bytes than a disk has");
-        for part in chosen.within(place) {
-            let begin = extent.offset() + (part.offset() - before);
-            sample.extend(Extent::new(begin, part.length()));
-        }
-        before += extent.length();
-    }
-    sample
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Extent;
     use crate::memory::MemoryDevice;
     use proptest::prelude::*;
 
@@ -166,7 +142,7 @@ mod tests {
             seed in any::<u64>(),
         ) {
             let all: ExtentSet = list.iter().map(|(at, length)| Extent::new(*at, *length).unwrap()).collect();
-            let some = sample(&all, seed);
+            let some = sample(&all, SampleSize::Leaves(SAMPLE), seed);
             prop_assert_eq!(&some.intersection(&all), &some);
             let wanted = all.bytes().bytes().min(SAMPLE << 16);
             // The last leaf may be a part of one.

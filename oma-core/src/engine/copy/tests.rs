@@ -1,3 +1,4 @@
+mod proof;
 mod resumed;
 
 use super::*;
@@ -19,6 +20,9 @@ fn request(source: &MemoryDevice, target: &MemoryDevice) -> CopyRequest {
         zeroing: Zeroing::Punch,
         limit: None,
         resume: None,
+        repair: false,
+        verify: VerifyLevel::None,
+        original: None,
     }
 }
 

@@ -183,15 +183,19 @@ fn never_replicated(what: impl std::fmt::Display) -> Error {
 
 /// The error of a verification that found differences; names the first of them.
 pub(super) fn mismatch(key: &DiskKey, differences: &ExtentSet) -> Error {
-    let named: Vec<String> = differences.iter().take(NAMED).map(|extent| extent.to_string()).collect();
-    let more = match differences.count().saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
     Error::new(ErrorKind::Mismatch, "verify disk", key).because(format!(
-        "source and target differ in {} bytes, at {}{more} (offset+length); \
+        "source and target differ in {} bytes, at {} (offset+length); \
          the source was written during the copy or a device lies; the next run compares and mends it",
         differences.bytes().bytes(),
-        named.join(", ")
+        named(differences)
     ))
+}
+
+/// The first extents, and how many more there are.
+pub(super) fn named(extents: &ExtentSet) -> String {
+    let named: Vec<String> = extents.iter().take(NAMED).map(|extent| extent.to_string()).collect();
+    match extents.count().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
 }

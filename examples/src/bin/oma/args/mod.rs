@@ -189,6 +189,9 @@ Examples:
   One that goes on after it was interrupted or killed, by the same command:
     oma copy --journal web01.journal --change-id snap1 /dev/vg0/web01-snap1 nbds://cloud.example/web01
 
+  A target that holds an older copy, of which only hashes cross the link where both ends can hash:
+    oma copy --repair --verify full /dev/vg0/web01-snap2 nbds://cloud.example/web01
+
 Without --journal an interrupted copy begins again. A file that is not there is made; one that holds data is
 not written over without --overwrite. See docs/copy.md.
 The exit code is 0 when all of the source is on stable storage at the target.";
@@ -208,6 +211,13 @@ pub(crate) struct CopyArgs {
     /// Write over a file that holds data
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// The target holds an older copy, or a broken one: hashes are compared, and only what differs is copied
+    #[arg(long, conflicts_with = "blank")]
+    pub(crate) repair: bool,
+    /// What is compared with the source before the copy is called complete: none, sample[=COUNT|=N/1000] of leaves of 64 KiB chosen
+    /// at random, changed (what was copied), full
+    #[arg(long, default_value = "none", value_name = "LEVEL")]
+    pub(crate) verify: VerifyArg,
     /// The target reads as zero everywhere: zeroes are left out
     #[arg(long)]
     pub(crate) blank: bool,

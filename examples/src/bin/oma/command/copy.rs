@@ -2,8 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use oma_api::CopyReport;
-use oma_core::direct::DirectDisk;
-use oma_core::engine::{self, CopyRequest, Limit, LimitConfig, ReplicateConfig};
+use oma_core::engine::{self, CopyRequest, Limit, LimitConfig, Original, ReplicateConfig};
 use oma_core::traits::{Access, BlockDevice, Zeroing};
 use oma_core::{ByteSize, Error, ErrorKind, Extent, Result};
 use oma_nbd::{Client, ClientConfig, Uri};
@@ -34,12 +33,9 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
         Some(journal) => journal.goes_on().await?,
         None => false,
     };
-    let target = target(args, &*disk, goes_on).await?;
-    let resume = match journal {
-        Some(journal) => Some(journal.bind(args, &*disk, &*target.device).await?),
-        None => None,
-    };
     let described = disk.describe().await?;
+    let target = target(args, described.capacity, goes_on).await?;
+    let resume = journal.map(|journal| journal.bind(args, &described, &*target.device)).transpose()?;
     let source = disk.open().await?;
     let limit = LimitConfig { bandwidth: args.bandwidth, ..LimitConfig::default() };
     let request = CopyRequest {
@@ -51,6 +47,9 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
         zeroing: Zeroing::Punch,
         limit: args.bandwidth.map(|_| Limit::new(&limit).map(Arc::new)).transpose()?,
         resume,
+        repair: args.repair,
+        verify: args.verify.into(),
+        original: Some(Original { disk, content: described.content }),
     };
     let share_blocks = args.reflink == ReflinkArg::Auto;
     let (memory, journal_step) = (args.memory, args.journal_step);
@@ -60,20 +59,14 @@ pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed
     let progress = progress::for_stderr();
     let copied = engine::copy(&request, &config, &*progress, signals.stop()).await;
     drop(progress);
-    if copied.is_ok() {
-        disk.confirm(&described.content).await.map_err(|error| {
-            Error::new(error.kind(), "copy to", &args.target)
-                .because(format!("{}, with --overwrite and without --blank", error.chain()))
-        })?;
-    }
-    if args.extents.is_none() && target.device.info().capacity > described.capacity {
+    let done =
+        copied.map_err(|error| Error::new(error.kind(), "copy to", &args.target).with_source(error))?;
+    if args.extents.is_none() && request.target.info().capacity > described.capacity {
         output::note(format_args!(
             "the target is larger than the source: what it holds behind {} stays as it was",
             described.capacity
         ));
     }
-    let done =
-        copied.map_err(|error| Error::new(error.kind(), "copy to", &args.target).with_source(error))?;
     tell(context, args, &done)
 }
 
@@ -88,6 +81,8 @@ fn tell(context: &Context, args: &CopyArgs, done: &engine::CopyReport) -> Result
         bytes_written: done.bytes_written,
         bytes_shared: done.bytes_shared,
         bytes_zero: done.bytes_zero,
+        bytes_equal: done.bytes_equal,
+        bytes_verified: done.bytes_verified,
         seconds: done.duration.as_secs_f64(),
         explanation: report::explanation(&done.stages),
     };
@@ -96,6 +91,9 @@ fn tell(context: &Context, args: &CopyArgs, done: &engine::CopyReport) -> Result
     } else {
         if report.bytes_resumed > ByteSize::ZERO {
             output::line(format_args!("{} of it were there already", report.bytes_resumed))?;
+        }
+        if args.repair {
+            output::line(format_args!("{} of it were equal", report.bytes_equal))?;
         }
         output::line(format_args!(
             "{} copied in {:.2} s: {} read, {} written, {} shared, {} zero; most time in {}",
@@ -107,6 +105,9 @@ fn tell(context: &Context, args: &CopyArgs, done: &engine::CopyReport) -> Result
             report.bytes_zero,
             report.explanation.bottleneck.as_deref().unwrap_or("nothing"),
         ))?;
+        if report.bytes_verified > ByteSize::ZERO {
+            output::line(format_args!("{} compared and equal", report.bytes_verified))?;
+        }
     }
     Ok(())
 }
@@ -118,12 +119,11 @@ struct Target {
     blank: bool,
 }
 
-async fn target(args: &CopyArgs, disk: &dyn DirectDisk, goes_on: bool) -> Result<Target> {
+async fn target(args: &CopyArgs, capacity: ByteSize, goes_on: bool) -> Result<Target> {
     if source::is_uri(&args.target) {
         let client = Client::connect(&Uri::parse(&args.target)?, ClientConfig::default()).await?;
         return Ok(Target { device: Arc::new(client), blank: args.blank });
     }
-    let capacity = disk.describe().await?.capacity;
     // What the journal tells of is not made anew.
     let made = if goes_on { None } else { FileDevice::make(&args.target, capacity).await? };
     if let Some(device) = made {
@@ -139,11 +139,11 @@ async fn target(args: &CopyArgs, disk: &dyn DirectDisk, goes_on: bool) -> Result
             _ => error,
         })?;
     // Whoever names extents means a target that is there. A device is always there, and cannot be made anew.
-    let expected = goes_on || args.overwrite || args.extents.is_some();
+    let expected = goes_on || args.overwrite || args.repair || args.extents.is_some();
     let fits = device.info().capacity >= capacity;
     if !expected && fits && Path::new(&args.target).is_file() && holds_data(&device).await? {
         return Err(Error::new(ErrorKind::AlreadyExists, "copy to", &args.target)
-            .because("it holds data; name another file, or write over it with --overwrite"));
+            .because("it holds data; name another file, write over it with --overwrite, or make it equal with --repair"));
     }
     Ok(Target { device: Arc::new(device), blank: args.blank })
 }
