@@ -118,13 +118,17 @@ async fn freeze_while(
     let held = Trouble::HoldBack(command);
     let proxy = Proxy::start(machine.socket("proxy"), &machine.socket("second"), &held);
     let slow = QemuSource::new(QemuConfig { qmp: proxy.socket.clone(), ..machine.config() });
+    let (vm, job) = (vm(), job(7));
+    let mut freeze = slow.freeze(&vm, &job);
+    tokio::select! {
+        ended = &mut freeze => panic!("it ended without {command}: {ended:?}"),
+        () = proxy.held.notified() => {}
+    }
     let acts = async {
-        proxy.held.notified().await;
         act().await;
         proxy.go_on.notify_one();
     };
-    let (vm, job) = (vm(), job(7));
-    tokio::join!(slow.freeze(&vm, &job), acts).0
+    tokio::join!(freeze, acts).0
 }
 
 async fn l10_what_the_guest_writes_while_the_point_in_time_is_made_is_told() {

@@ -222,23 +222,23 @@ async fn l08_a_flush_does_not_vouch_for_a_write_that_was_under_way_when_it_was_s
     written.unwrap();
     flushed.unwrap();
     // Another server has taken the place of the first, which is gone with the write.
-    let (flushed, _second) = tokio::join!(
-        async {
-            match client.flush().await {
-                // The loss may be seen only by the request that meets it.
-                Err(error) if error.retry() == Retry::Later => client.flush().await,
-                flushed => flushed,
-            }
-        },
-        async {
-            let mut session = server.accept(1 << 20).await;
-            tokio::select! {
-                () = session.serve_flush() => {}
-                () = tokio::time::sleep(Duration::from_millis(100)) => {}
-            }
-            session
+    let flush = async {
+        match client.flush().await {
+            // The loss may be seen only by the request that meets it.
+            Err(error) if error.retry() == Retry::Later => client.flush().await,
+            flushed => flushed,
         }
-    );
+    };
+    let successor = async {
+        let mut session = server.accept(1 << 20).await;
+        loop {
+            session.serve_flush().await;
+        }
+    };
+    let flushed = tokio::select! {
+        flushed = flush => flushed,
+        () = successor => unreachable!("it serves as long as it is asked"),
+    };
     assert_error(&flushed.unwrap_err(), ErrorKind::Unavailable, Retry::Never);
 }
 
@@ -345,8 +345,10 @@ async fn a_write_that_fails_leaves_none_of_its_pieces_under_way() {
         }
         let refused = SimpleReply { error: NBD_EIO, cookie: cookies[0] };
         session.0.write_all(&refused.encode()).await.unwrap();
-        // Time enough to hear of it.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // Whoever hears of what came behind it has heard of it, and been asked once more.
+        let (read, ()) = tokio::join!(client.read_at(0, buffer()), session.serve_read(5));
+        read.unwrap();
+        tokio::task::yield_now().await;
         answered.set(2);
         session.reply(cookies[1], &[]).await;
     });
