@@ -10,7 +10,7 @@ use crate::{ByteSize, Endpoint};
 pub struct LimitsConfig {
     /// Each source host that is not named.
     pub per_host: LimitConfig,
-    /// Source hosts by name.
+    /// Source hosts by name: that of a disk's URI, without its port, or the endpoint of the source.
     pub hosts: BTreeMap<Endpoint, LimitConfig>,
     /// Each datastore that is not named.
     pub per_datastore: LimitConfig,

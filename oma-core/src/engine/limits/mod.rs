@@ -85,11 +85,20 @@ impl Limits {
         hosts.chain(datastores.map(|(name, _)| format!("datastores.{name}"))).collect()
     }
 
+    /// The host that a disk is read from, and its limit: one of a name that was given, of the disk's own host before that of its
+    /// source; else each host has its own.
+    fn host(&self, endpoint: &Endpoint, location: &str) -> (Place, &LimitConfig) {
+        let LimitsConfig { hosts, per_host, .. } = &*self.config;
+        let own = authority(location).unwrap_or_else(|| endpoint.clone());
+        let named = hosts.get_key_value(&own).or_else(|| hosts.get_key_value(endpoint));
+        let (name, limit) = named.unwrap_or((&own, per_host));
+        (Place::Host(name.clone()), limit)
+    }
+
     /// The limits on the way of a disk.
     pub(super) fn on_the_way(&self, host: &Endpoint, location: &str) -> Way {
         let config = &self.config;
-        let mut source =
-            vec![(Place::Host(host.clone()), config.hosts.get(host).unwrap_or(&config.per_host))];
+        let mut source = vec![self.host(host, location)];
         if let Some(name) = datastore(location) {
             let limit = config.datastores.get(name).unwrap_or(&config.per_datastore);
             source.push((Place::Datastore(host.clone(), name.to_owned()), limit));
@@ -110,6 +119,18 @@ impl Limits {
 fn datastore(location: &str) -> Option<&str> {
     let (name, _) = location.strip_prefix('[')?.split_once(']')?;
     (!name.is_empty()).then_some(name)
+}
+
+/// The host of a URI, without its port: `nbd://nas1:10809/web01` is at `nas1`. A path has none, nor has a local socket.
+fn authority(location: &str) -> Option<Endpoint> {
+    let (_, rest) = location.split_once("://")?;
+    let authority = rest.split(['/', '?']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let name = match host.strip_prefix('[') {
+        Some(address) => address.split_once(']')?.0,
+        None => host.split(':').next()?,
+    };
+    Endpoint::parse(name.to_ascii_lowercase()).ok()
 }
 
 #[cfg(test)]

@@ -53,6 +53,30 @@ fn disks_of_one_host_and_datastore_share_their_limits_and_others_do_not() {
 }
 
 #[test]
+fn exports_of_one_host_share_its_limit_and_others_have_their_own() {
+    let each = |operations| LimitConfig { operations: Some(operations), ..LimitConfig::default() };
+    let hosts = [(host("nas1"), each(1)), (host("::1"), each(2))].into();
+    let of_hosts = limits(LimitsConfig { per_host: each(3), hosts, ..Default::default() });
+    let way = |location: &str| of_hosts.on_the_way(&host("direct"), location).source[0].clone();
+    let same = |one: &str, other: &str| assert!(Arc::ptr_eq(&way(one), &way(other)), "{one} and {other}");
+    let apart = |one: &str, other: &str| assert!(!Arc::ptr_eq(&way(one), &way(other)), "{one} and {other}");
+    same("nbd://nas1/a", "nbds://NAS1:10810/b?tls-certificates=/etc");
+    same("nbd://nas2/a", "nbd://nas2:10810/");
+    apart("nbd://nas1/a", "nbd://nas2/a");
+    same("nbd://[::1]:10809/a", "nbd://user@[::1]/b");
+    apart("nbd://[::1]:10809/a", "nbd://[::2]/b");
+    same("nbd+unix:///a?socket=/run/a", "/srv/web.raw");
+    apart("nbd+unix:///a?socket=/run/a", "nbd://nas2/a");
+    assert_eq!(of_hosts.unused(), Vec::<String>::new());
+    // Who names the source means all of it, but for hosts that are named themselves.
+    let hosts = [(host("direct"), each(1)), (host("nas1"), each(2))].into();
+    let of_source = limits(LimitsConfig { hosts, ..Default::default() });
+    let way = |location: &str| of_source.on_the_way(&host("direct"), location).source[0].clone();
+    assert!(Arc::ptr_eq(&way("nbd://nas2/a"), &way("/srv/web.raw")));
+    assert!(!Arc::ptr_eq(&way("nbd://nas1/a"), &way("/srv/web.raw")));
+}
+
+#[test]
 fn names_that_were_on_the_way_of_no_disk_are_told() {
     let limit = || rate(ByteSize::mib(1));
     let config = LimitsConfig {
