@@ -84,7 +84,7 @@ pub enum VerifyLevel {
 /// How the engine works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicateConfig {
-    /// At most so much data is read at once.
+    /// At most so much data is read at once; a block of the target's preferred size, where that is larger.
     pub piece: ByteSize,
     /// Changed extents with at most this much between them are read at once; what lies between is not written.
     pub merge_gap: ByteSize,

@@ -113,6 +113,7 @@ impl Copier<'_> {
         recording: &mut OptionFuture<Recording<'m>>,
         counters: &mut Counters,
     ) -> Result<()> {
+        let piece = self.piece();
         let mut ledger = Ledger::new(self.config.journal_step, self.resumed);
         let mut is_local = mover.is_local();
         let mut depth = self.depth(is_local);
@@ -122,8 +123,8 @@ impl Copier<'_> {
         let mut recording_under_way = false;
         let mut tick = self.ticker();
         loop {
-            let may_read = !all_planned && ledger.has_room(self.config.piece);
-            let has_room = depth.has_room(flight.len()) && ledger.has_room(self.config.piece);
+            let may_read = !all_planned && ledger.has_room(piece);
+            let has_room = depth.has_room(flight.len()) && ledger.has_room(piece);
             let stuck = flight.is_empty() && (all_planned || !has_room);
             if !recording_under_way && ledger.is_due(stuck) {
                 *recording = Some(self.record(&ledger)).into();
@@ -230,9 +231,15 @@ impl Copier<'_> {
         retry(&self.config.retry, self.stop, || self.recorder.record(extent, durable)).await
     }
 
-    const fn cut(&self) -> Cut {
+    /// A target of large blocks gets them whole: parts of one cost it as much.
+    fn piece(&self) -> ByteSize {
+        let preferred = ByteSize::new(self.target.info().block_sizes.preferred.into());
+        self.config.piece.max(preferred.min(self.config.journal_step))
+    }
+
+    fn cut(&self) -> Cut {
         let Self { config, .. } = self;
-        Cut { size: config.piece, gap: config.merge_gap, trust_zeroes: config.trust_zeroes }
+        Cut { size: self.piece(), gap: config.merge_gap, trust_zeroes: config.trust_zeroes }
     }
 
     /// Spinning disks are fast only in order. Pieces that a thread each moves are kept from the processor, or from the lock that

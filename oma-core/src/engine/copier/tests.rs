@@ -164,6 +164,23 @@ async fn used_target() -> MemoryDevice {
 }
 
 #[tokio::test]
+async fn a_target_of_large_blocks_gets_them_whole() {
+    for (preferred, writes) in
+        [(4 << 10, CAPACITY >> 16), (1 << 18, CAPACITY >> 18), (1 << 20, CAPACITY >> 19)]
+    {
+        let target = MemoryDevice::new("target", ByteSize::new(CAPACITY));
+        let target = target.with_info(|info| info.block_sizes.preferred = preferred);
+        let world = World::new(target, true);
+        let data = vec![7; usize::try_from(CAPACITY).unwrap()];
+        world.source.write_at(0, data.into(), Durability::Durable).await.unwrap();
+        world.run().await.0.unwrap();
+        assert!(world.source.bytes() == world.target.bytes());
+        // A block is no larger than what may be copied twice after a crash.
+        assert_eq!(world.target.calls().writes, writes, "blocks of {preferred}");
+    }
+}
+
+#[tokio::test]
 async fn a_full_copy_is_equal_and_holes_are_neither_read_nor_written() {
     let world = World::new(blank_target(), true);
     world.fill(&[(5, 100), (1 << 20, 300_000)]).await;
