@@ -1,17 +1,20 @@
 //! Whether the records agree with each other.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use oma_core::DiskKey;
 
-use crate::db::{Row, Sql, ToVal, Tx, Val, vals};
+use crate::db::{MOST_FAULTS, Row, Sql, ToVal, Tx, Val, vals};
 use crate::error::{Result, StoreError};
 use crate::extent_journal;
 use crate::record;
 use crate::recovery_points::point;
 use crate::report_store::report;
 use crate::sql::checks::{self, Rule};
-use crate::sql::{changes, events, exports, jobs, journals, operations, points, reports, vms, volumes};
+use crate::sql::{
+    changes, events, exports, jobs, journals, operations, points, reports, tables, vms, volumes,
+};
 use crate::store::SqlStore;
 
 /// Something in the database that contradicts something else, or cannot be read.
@@ -21,7 +24,7 @@ pub struct Finding {
     pub rule: &'static str,
     /// The table.
     pub table: &'static str,
-    /// The key of the row.
+    /// The key of the row; `?` where the engine names only the table.
     pub key: String,
     /// What is wrong with it.
     pub detail: String,
@@ -38,6 +41,7 @@ pub const RULES: &[(&str, &str)] = &[
     ("orphan", "a row refers to a row that is not there"),
     ("label", "a row has a state or kind that this program does not know"),
     ("unreadable", "a row is none that this program could have written"),
+    ("check", "a table has a row that its own definition forbids"),
     ("device-of-deleted-volume", "a device shows a volume that is recorded as deleted"),
     ("device-of-detached-volume", "a device shows a volume that is not recorded as attached"),
     ("device-twice", "two volumes are said to be one device of one machine"),
@@ -111,14 +115,8 @@ impl SqlStore {
     }
 
     async fn find_all(&self) -> Result<Vec<Finding>> {
+        let forbidding = self.damage().await?;
         let mut tx = self.db.snapshot().await?;
-        let damage = damage(&mut tx).await?;
-        let damaged =
-            |detail: &String| StoreError::Damaged { path: self.db.place().into(), detail: detail.clone() };
-        // What a row breaks of its table's checks has a rule of its own below.
-        if let Some(detail) = damage.iter().find(|detail| !detail.starts_with(BROKEN_CHECK)) {
-            return Err(damaged(detail));
-        }
         let mut findings = Vec::new();
         for rule in checks::RULES.concat() {
             let rows =
@@ -129,9 +127,22 @@ impl SqlStore {
             read(&mut tx, *key, *sql, *record, &mut findings).await?;
         }
         read_journals(&mut tx, &mut findings).await?;
-        match damage.first() {
-            Some(detail) if findings.is_empty() => Err(damaged(detail)),
-            _ => Ok(findings),
+        // A rule that was broken in such a table says more.
+        let untold = |table: &&str| !findings.iter().any(|finding| finding.table == *table);
+        let untold: Vec<_> = forbidding.into_iter().filter(untold).map(forbidden).collect();
+        findings.extend(untold);
+        Ok(findings)
+    }
+
+    /// The tables with rows that their checks forbid; whatever else the engine itself finds wrong with its file is an error.
+    async fn damage(&self) -> Result<BTreeSet<&'static str>> {
+        let found = self.db.integrity().await?;
+        let tables: BTreeSet<_> = found.iter().filter_map(|line| forbidding(line)).collect();
+        let damage = found.iter().find(|line| forbidding(line).is_none());
+        // After so many it stopped, whatever comes behind.
+        match damage.or_else(|| found.first().filter(|_| found.len() >= MOST_FAULTS)) {
+            Some(detail) => Err(StoreError::Damaged { path: self.db.place().into(), detail: detail.clone() }),
+            None => Ok(tables),
         }
     }
 }
@@ -139,12 +150,16 @@ impl SqlStore {
 /// How the engine begins to tell of a row that its table forbids.
 const BROKEN_CHECK: &str = "CHECK constraint failed in ";
 
-/// What the engine itself finds wrong with its file.
-async fn damage(tx: &mut Tx) -> Result<Vec<String>> {
-    let Some(sql) = tx.dialect().integrity() else { return Ok(Vec::new()) };
-    let mut found = tx.all(sql, vals![], |row| Ok(row.shown("integrity_check"))).await?;
-    found.retain(|line| line != "ok");
-    Ok(found)
+/// The table of ours whose check a row breaks, when that is what the engine tells.
+fn forbidding(line: &str) -> Option<&'static str> {
+    let name = line.strip_prefix(BROKEN_CHECK)?;
+    tables::TABLES.iter().map(|table| table.name).find(|table| *table == name)
+}
+
+fn forbidden(table: &'static str) -> Finding {
+    let detail =
+        "a value in one of its rows breaks a CHECK of the table; set it to one that the table allows";
+    Finding { rule: "check", table, key: "?".to_owned(), detail: detail.to_owned() }
 }
 
 fn broken(rule: &Rule, key: String, found: &str) -> Finding {

@@ -28,6 +28,9 @@ use crate::error::StoreError;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
+/// Faults of its file after which an engine looks for no more.
+pub(crate) const MOST_FAULTS: usize = 1000;
+
 /// What a database engine does for the store.
 #[async_trait]
 pub(crate) trait Engine: fmt::Debug + Send + Sync {
@@ -42,6 +45,10 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
 
     /// Begins a transaction that only reads, all of it as of one moment.
     async fn snapshot(&self) -> Result<Box<dyn Transaction>>;
+
+    /// What it finds wrong with its own file, in its words, one in each row; no more than [`MOST_FAULTS`]. Empty where it has no such
+    /// check that changes nothing and is cheap.
+    async fn integrity(&self) -> Result<Vec<String>>;
 
     /// Begins a transaction that may write; it waits for other writers up to the configured time.
     async fn begin(&self) -> Result<Box<dyn Transaction>>;
@@ -108,6 +115,10 @@ impl Db {
         Ok(self.all(sql, values, record).await?.into_iter().next())
     }
 
+    pub(crate) async fn integrity(&self) -> Result<Vec<String>> {
+        self.engine.integrity().await
+    }
+
     pub(crate) async fn snapshot(&self) -> Result<Tx> {
         Ok(self.tx(self.engine.snapshot().await?))
     }
@@ -135,10 +146,6 @@ pub(crate) struct Tx {
 }
 
 impl Tx {
-    pub(crate) const fn dialect(&self) -> Dialect {
-        self.dialect
-    }
-
     /// All records found, each read by `record`.
     pub(crate) async fn all<T>(
         &mut self,

@@ -54,14 +54,6 @@ pub(crate) struct Months {
 }
 
 impl Dialect {
-    /// Has the engine look at every page and index of its file; a server has nothing like it that changes nothing and is cheap.
-    pub(crate) const fn integrity(self) -> Option<Sql> {
-        match self {
-            Self::Sqlite => Some(sql!(sqlite: "PRAGMA integrity_check(1000)", mysql: "", postgres: "")),
-            Self::MySql | Self::Postgres => None,
-        }
-    }
-
     /// Whether numbers that it gives out go on by themselves behind those that were written.
     pub(crate) const fn counts_on(self) -> bool {
         match self {

@@ -19,6 +19,9 @@ pub(crate) type Outcome<T> = std::result::Result<T, Error>;
 /// A connection of a driver.
 pub(crate) type Connection<D> = <<D as Driver>::Db as Database>::Connection;
 
+/// How a driver connects.
+pub(crate) type Options<D> = <Connection<D> as sqlx::Connection>::Options;
+
 /// What the store needs of a driver.
 pub(crate) trait Driver: fmt::Debug + Send + Sync + 'static {
     /// The driver's own type of database.
@@ -43,6 +46,10 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync + 'static {
         text: &'static str,
         values: Vec<Val>,
     ) -> BoxFuture<'c, Outcome<u64>>;
+
+    /// Has the engine look at every page and index of its file, over a connection made with these options; answers what it finds.
+    /// A server has nothing like it that changes nothing and is cheap.
+    fn integrity<'c>(options: &'c Options<Self>) -> BoxFuture<'c, Outcome<Vec<String>>>;
 
     /// What a refusal of the engine means.
     fn fault(refusal: &dyn DatabaseError) -> Fault;
@@ -160,6 +167,11 @@ impl<D: Driver> Engine for Pools<D> {
 
     async fn snapshot(&self) -> Result<Box<dyn Transaction>> {
         self.begun(&self.readers, D::SNAPSHOT).await
+    }
+
+    async fn integrity(&self) -> Result<Vec<String>> {
+        let options = self.readers.connect_options();
+        D::integrity(&options).await.map_err(|error| fault::<D>(&self.place, error))
     }
 
     async fn close(&self) {

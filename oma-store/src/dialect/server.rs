@@ -7,7 +7,7 @@ use sqlx::pool::PoolOptions;
 use sqlx::{ConnectOptions, Connection as _, Error, Pool};
 
 use super::Mode;
-use super::pools::{Connection, Driver, Pools, fault, query};
+use super::pools::{Connection, Driver, Options, Pools, fault, query};
 use crate::config::StoreConfig;
 use crate::db::{Db, Row, Sql, Val, vals};
 use crate::error::{Result, StoreError};
@@ -19,9 +19,6 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// How many statements a connection keeps prepared: all of the store's.
 pub(super) const STATEMENTS: usize = 512;
-
-/// How a driver connects.
-pub(crate) type Options<D> = <Connection<D> as sqlx::Connection>::Options;
 
 /// A driver of an engine that has servers.
 pub(crate) trait Served: Driver {

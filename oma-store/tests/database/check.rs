@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use oma_core::ErrorKind;
 use oma_core::conformance::{Trial, trial};
 use oma_core::state::OperationKind;
 use oma_core::traits::{Inventory, JobStore, VolumeRegistry};
@@ -21,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         let name = format!("{engine}::the_way_out_that_the_documentation_names_leads_out");
         trials.push(trial(&name, &engine.needs(), move || mended(engine)));
     }
+    trials.push(trial("sqlite::a_row_that_its_table_forbids_is_found", &[], forbidden));
     trials
 }
 
@@ -75,16 +77,51 @@ async fn healthy(engine: Engine) {
 async fn broken(engine: Engine) {
     let place = Place::new(engine).await;
     let store = place.open().await;
-    let expected = breaks::all(engine, &place, &store).await;
+    let mut expected = breaks::all(engine, &place, &store).await;
+    // Only SQLite looks again whether rows are what their tables allow.
+    let mut known: BTreeSet<_> = RULES.iter().map(|(rule, _)| *rule).collect();
+    if engine == Engine::Sqlite {
+        place.force(FORBIDDEN).await;
+        expected.push(("check".to_owned(), "playbooks".to_owned(), "?".to_owned()));
+        expected.sort();
+    } else {
+        known.remove("check");
+    }
     let mut findings = store.check().await.unwrap();
     findings.sort();
     let found: Vec<(String, String, String)> = findings.iter().map(named).collect();
     assert_eq!(found, expected, "{findings:#?}");
     let rules: BTreeSet<_> = findings.iter().map(|finding| finding.rule).collect();
-    assert_eq!(rules, RULES.iter().map(|(rule, _)| *rule).collect());
+    assert_eq!(rules, known);
     for finding in &findings {
         assert!(!finding.detail.contains("{}") && !finding.detail.is_empty(), "{finding}");
     }
+    store.close().await;
+}
+
+/// What no rule but the table's own is against.
+const FORBIDDEN: &str = "UPDATE playbooks SET variables = 'no JSON'";
+
+/// By itself, beside something else, and no longer told apart from damage when there is too much of it.
+async fn forbidden() {
+    let place = Place::new(Engine::Sqlite).await;
+    let store = place.open().await;
+    place.force(&breaks::automation(Engine::Sqlite)).await;
+    place.force(FORBIDDEN).await;
+    let found = async || store.check().await.unwrap().iter().map(named).collect::<Vec<_>>();
+    let forbidden = ("check".to_owned(), "playbooks".to_owned(), "?".to_owned());
+    assert_eq!(found().await, std::slice::from_ref(&forbidden));
+    place.force("UPDATE tickets SET status = 'odd'").await;
+    let label = ("label".to_owned(), "tickets".to_owned(), "t-1".to_owned());
+    assert_eq!(found().await, [label, forbidden], "what a rule is about is told once");
+    place
+        .force(
+            "WITH RECURSIVE n (id) AS (SELECT 2 UNION ALL SELECT id + 1 FROM n WHERE id < 1001) \
+             INSERT INTO playbooks (id, name, file_path, variables, created_at, updated_at) \
+             SELECT id, id, id, 'no JSON', 1, 1 FROM n",
+        )
+        .await;
+    assert_eq!(store.check().await.unwrap_err().kind(), ErrorKind::Corrupt);
     store.close().await;
 }
 

@@ -7,6 +7,7 @@ mod value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::error::DatabaseError;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Executor, PgConnection};
 
 use super::pools::{Driver, Outcome, rows};
@@ -38,6 +39,10 @@ impl Driver for Postgres {
         values: Vec<Val>,
     ) -> BoxFuture<'c, Outcome<u64>> {
         async move { Ok(on.execute(value::bind(text, values)?).await?.rows_affected()) }.boxed()
+    }
+
+    fn integrity(_: &PgConnectOptions) -> BoxFuture<'_, Outcome<Vec<String>>> {
+        async { Ok(Vec::new()) }.boxed()
     }
 
     fn fault(refusal: &dyn DatabaseError) -> Fault {

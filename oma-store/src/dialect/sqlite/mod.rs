@@ -7,7 +7,8 @@ mod value;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::error::DatabaseError;
-use sqlx::{Executor, SqliteConnection};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, Executor, Row as _, SqliteConnection};
 
 pub(crate) use connect::{given, open, schema};
 
@@ -40,6 +41,20 @@ impl Driver for Sqlite {
         values: Vec<Val>,
     ) -> BoxFuture<'c, Outcome<u64>> {
         async move { Ok(on.execute(value::bind(text, values)).await?.rows_affected()) }.boxed()
+    }
+
+    fn integrity(options: &SqliteConnectOptions) -> BoxFuture<'_, Outcome<Vec<String>>> {
+        // A connection that can only read takes no notice of a schema's checks.
+        let options = options.clone().read_only(false).pragma("query_only", "ON");
+        async move {
+            let mut connection = options.connect().await?;
+            // `MOST_FAULTS` of them.
+            let found = connection.fetch_all("PRAGMA integrity_check(1000)").await?;
+            let found: Outcome<Vec<String>> = found.iter().map(|row| row.try_get(0)).collect();
+            connection.close().await?;
+            found.map(|found| found.into_iter().filter(|line| line != "ok").collect())
+        }
+        .boxed()
     }
 
     fn fault(refusal: &dyn DatabaseError) -> Fault {
