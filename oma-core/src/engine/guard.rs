@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
 use super::config::ReplicateConfig;
+use super::zeroes::flaw;
 use crate::record::SourceVm;
 use crate::traits::{
     BlockDevice, BlockStatus, Changes, DeviceInfo, DiskSource, Durability, HashedLeaves, InPlace, LeafHasher,
@@ -168,18 +169,10 @@ impl BlockDevice for GuardedDevice {
     async fn block_status(&self, extent: Extent) -> Result<Vec<BlockStatus>> {
         const WHAT: &str = "ask for block status";
         let found = self.on(WHAT, extent, self.inner.block_status(extent)).await?;
-        let mut at = extent.offset();
-        for status in &found {
-            if status.extent.offset() != at || status.extent.end() > extent.end() {
-                let reason = format!("it told of {} where {at} was next", status.extent);
-                return Err(self.lies(WHAT, extent, reason));
-            }
-            at = status.extent.end();
+        match flaw(extent, &found) {
+            None => Ok(found),
+            Some(flaw) => Err(self.lies(WHAT, extent, flaw)),
         }
-        if found.is_empty() {
-            return Err(self.lies(WHAT, extent, "it told nothing".to_owned()));
-        }
-        Ok(found)
     }
 
     fn in_place(&self) -> Option<&dyn InPlace> {

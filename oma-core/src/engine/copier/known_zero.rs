@@ -2,8 +2,7 @@
 
 use tokio::sync::Mutex;
 
-use super::pieces::WINDOW;
-use crate::engine::zeroes::zeroes;
+use crate::engine::zeroes::{WINDOW, zeroes};
 use crate::traits::BlockDevice;
 use crate::{Extent, ExtentSet, Result};
 

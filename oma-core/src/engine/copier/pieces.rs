@@ -8,11 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::config::RetryConfig;
 use crate::engine::retry::retry;
+use crate::engine::zeroes::{WINDOW, status};
 use crate::traits::{BlockDevice, BlockStatus, BlockStatusKind};
-use crate::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result};
-
-/// Status is asked for at most this much at once; a run of zeroes is moved in one go up to this.
-pub(super) const WINDOW: u64 = 1 << 30;
+use crate::{ByteSize, Extent, ExtentSet, Result};
 
 /// A part of the work that is moved in one go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,13 +94,7 @@ impl<I: Iterator<Item = Extent>> Cutter<I> {
         }
         // Whoever is stopped drops this.
         let never = CancellationToken::new();
-        let status = retry(&self.patience, &never, || self.source.block_status(window)).await?;
-        // Without progress this would ask for ever.
-        if status.first().is_none_or(|first| first.extent.offset() != window.offset()) {
-            return Err(Error::new(ErrorKind::Corrupt, "ask block status", &self.source.info().identity)
-                .because(format!("the answer does not begin at {}", window.offset())));
-        }
-        Ok(status)
+        retry(&self.patience, &never, || status(&*self.source, window)).await
     }
 
     /// Moves the work within one status to the pieces.

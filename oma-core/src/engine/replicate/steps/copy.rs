@@ -9,6 +9,7 @@ use crate::engine::copier::{Copier, Recorder};
 use crate::engine::replicate::disk::RunDisk;
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
+use crate::engine::zeroes::status;
 use crate::record::Lease;
 use crate::traits::{BlockDevice, Durability, ExtentJournal, Provisioning, Zeroing};
 use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, PointId, Result};
@@ -112,7 +113,7 @@ async fn zero_behind(
         if stop.is_cancelled() {
             return Err(Error::new(ErrorKind::Cancelled, "zero the end of", &target.info().identity));
         }
-        for status in target.block_status(left).await? {
+        for status in status(target, left).await? {
             at = status.extent.end();
             if !status.kind.reads_zero() {
                 target.write_zeroes(status.extent, zeroing, Durability::Cached).await?;

@@ -1,6 +1,7 @@
 //! Disks that became smaller: their volumes do not.
 
 use super::*;
+use crate::traits::{BlockStatus, BlockStatusKind};
 
 const SMALLER: ByteSize = ByteSize::mib(2);
 
@@ -52,4 +53,23 @@ async fn a_disk_that_grows_again_has_what_it_has_then() {
     let source = world.source.disk(&world.vm, &key("disk-2000")).unwrap().bytes();
     let target = world.target("disk-2000").await.bytes();
     assert!(target[..3 << 20] == source[..] && target[3 << 20..].iter().all(|byte| *byte == 0));
+}
+
+#[tokio::test]
+async fn a_target_that_tells_of_what_it_was_not_asked_for_is_not_zeroed_there() {
+    let world = World::new(&["disk-2000"]).await;
+    world.run().await;
+    let before = world.target("disk-2000").await.bytes();
+    world.source.shrink_disk(&world.vm, &key("disk-2000"), SMALLER).unwrap();
+    let whole = Extent::new(0, CAPACITY.bytes()).unwrap();
+    world
+        .backend
+        .faults(&key("disk-2000"))
+        .tell(vec![BlockStatus { extent: whole, kind: BlockStatusKind::Data }]);
+    let report = world.run().await;
+    assert_eq!(failure(&report).kind(), ErrorKind::Corrupt, "{report:?}");
+    assert!(world.target("disk-2000").await.bytes() == before);
+    world.backend.faults(&key("disk-2000")).clear();
+    assert!(world.run().await.outcome.is_completed());
+    assert_ends(&world).await;
 }
