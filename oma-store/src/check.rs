@@ -148,7 +148,7 @@ impl SqlStore {
 }
 
 /// How the engine begins to tell of a row that its table forbids.
-const BROKEN_CHECK: &str = "CHECK constraint failed in ";
+pub(crate) const BROKEN_CHECK: &str = "CHECK constraint failed in ";
 
 /// The table of ours whose check a row breaks, when that is what the engine tells.
 fn forbidding(line: &str) -> Option<&'static str> {

@@ -23,6 +23,12 @@ pub(crate) enum StoreError {
         path.display()
     )]
     Damaged { path: PathBuf, detail: String },
+    #[error(
+        "a row of the database {} is none that its schema allows ({detail}); set it to what the table's CHECKs allow, or restore \
+         a backup; volumes are not touched",
+        path.display()
+    )]
+    Forbidden { path: PathBuf, detail: String },
     #[error("the folder of {} does not exist; create it, or name another database", path.display())]
     NoFolder { path: PathBuf },
     #[error("it holds no database of OMA yet; run a command that replicates first")]
@@ -118,7 +124,9 @@ impl StoreError {
         let (kind, retry) = match &self {
             Self::Database { fault, .. } => fault.kind(),
             Self::File(error) => (file_kind(error), Retry::Never),
-            Self::Damaged { .. } | Self::Row { .. } | Self::Line { .. } => (ErrorKind::Corrupt, Retry::Never),
+            Self::Damaged { .. } | Self::Forbidden { .. } | Self::Row { .. } | Self::Line { .. } => {
+                (ErrorKind::Corrupt, Retry::Never)
+            }
             Self::NoFolder { .. } | Self::NoDatabase | Self::Missing { .. } => {
                 (ErrorKind::NotFound, Retry::Never)
             }

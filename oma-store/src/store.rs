@@ -28,10 +28,10 @@ impl SqlStore {
     /// must exist) and every page of it is checked first; on a server the database must exist and be empty or OMA's.
     ///
     /// # Errors
-    /// `Corrupt` for a damaged file; `Unsupported` for one of a newer program or an engine that was not built in;
-    /// `Invalid` for one that is not OMA's or a URL that names no database; `NotFound` without the folder or the
-    /// server's database; `PermissionDenied` for one that may not be written, or a user who is refused; `Busy` when
-    /// another process keeps it locked; `Unavailable` when the server does not answer.
+    /// `Corrupt` for a damaged file, or one with a row that its schema forbids; `Unsupported` for one of a newer program
+    /// or an engine that was not built in; `Invalid` for one that is not OMA's or a URL that names no database; `NotFound`
+    /// without the folder or the server's database; `PermissionDenied` for one that may not be written, or a user who is
+    /// refused; `Busy` when another process keeps it locked; `Unavailable` when the server does not answer.
     pub async fn open(config: &StoreConfig) -> oma_core::Result<Self> {
         Self::open_as(config, Mode::Write).await
     }

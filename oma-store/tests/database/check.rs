@@ -111,6 +111,9 @@ async fn forbidden() {
     let found = async || store.check().await.unwrap().iter().map(named).collect::<Vec<_>>();
     let forbidden = ("check".to_owned(), "playbooks".to_owned(), "?".to_owned());
     assert_eq!(found().await, std::slice::from_ref(&forbidden));
+    let refused = place.try_open().await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Corrupt);
+    assert!(refused.chain().contains("in playbooks); set it to what"), "{}", refused.chain());
     place.force("UPDATE tickets SET status = 'odd'").await;
     let label = ("label".to_owned(), "tickets".to_owned(), "t-1".to_owned());
     assert_eq!(found().await, [label, forbidden], "what a rule is about is told once");

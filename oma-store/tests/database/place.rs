@@ -70,8 +70,12 @@ impl Place {
     }
 
     pub(crate) async fn open(&self) -> SqlStore {
+        self.try_open().await.unwrap()
+    }
+
+    pub(crate) async fn try_open(&self) -> oma_core::Result<SqlStore> {
         let config = StoreConfig { url: self.url(), ..StoreConfig::default() };
-        SqlStore::open(&config).await.unwrap()
+        SqlStore::open(&config).await
     }
 
     /// Runs statements as a person would who switched off what keeps the records whole.

@@ -9,6 +9,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, Error, Row, SqlitePool};
 
 use super::Sqlite;
+use crate::check::BROKEN_CHECK;
 use crate::config::{Durability, StoreConfig};
 use crate::db::{Db, Sql, sql, vals};
 use crate::dialect::pools::{self, Pools, execute, query};
@@ -209,7 +210,12 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
     let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(connection).await;
     let found: String = row.and_then(|row| row.try_get(0)).map_err(|error| fault(path, error))?;
-    if found == "ok" { Ok(()) } else { Err(StoreError::Damaged { path: path.to_owned(), detail: found }) }
+    let path = path.to_owned();
+    match found.as_str() {
+        "ok" => Ok(()),
+        check if check.starts_with(BROKEN_CHECK) => Err(StoreError::Forbidden { path, detail: found }),
+        _ => Err(StoreError::Damaged { path, detail: found }),
+    }
 }
 
 async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
