@@ -69,7 +69,7 @@ fn hanging() -> Extent {
 #[tokio::test]
 async fn a_share_that_hangs_is_ended_and_nothing_is_copied_beside_it() {
     let mut world = sharing().await;
-    world.config.read_limit = Duration::from_millis(50);
+    world.config.read_limit = Duration::from_secs(1);
     world.faults.stall_reads_in(hanging());
     let (result, counters) = world.run().await;
     let error = result.unwrap_err();
