@@ -156,9 +156,13 @@ impl MemoryBackend {
         change(entry)
     }
 
-    fn make(&self, spec: &VolumeSpec) -> MemoryDevice {
+    fn rounded(&self, capacity: ByteSize) -> ByteSize {
         let granule = self.granule.bytes().max(1);
-        let capacity = ByteSize::new(spec.capacity.bytes().div_ceil(granule).saturating_mul(granule));
+        ByteSize::new(capacity.bytes().div_ceil(granule).saturating_mul(granule))
+    }
+
+    fn make(&self, spec: &VolumeSpec) -> MemoryDevice {
+        let capacity = self.rounded(spec.capacity);
         let device = MemoryDevice::new(VolumeId::of_operation(&spec.operation).to_string(), capacity);
         if !self.capabilities.zeroed_on_create {
             device.fill(Extent::between(0, capacity.bytes()), 0xa5);
@@ -224,7 +228,7 @@ impl VolumeBackend for MemoryBackend {
             }
             return Ok(entry.describe(&id));
         }
-        if state.used().saturating_add(spec.capacity.bytes()) > self.room.bytes() {
+        if state.used().saturating_add(self.rounded(spec.capacity).bytes()) > self.room.bytes() {
             return refused(ErrorKind::NoSpace, format!("there is room for {} in all", self.room));
         }
         let entry = Entry {
@@ -370,5 +374,32 @@ impl VolumeBackend for MemoryBackend {
 
     async fn delete_snapshot(&self, spec: &SnapshotSpec) -> Result<()> {
         self.discard(spec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traits::Provisioning;
+    use crate::{ContextId, DiskRef, Generation, InstanceId, OperationId};
+
+    #[tokio::test]
+    async fn room_is_taken_by_what_a_volume_has_once_it_is_rounded_up() {
+        let backend = MemoryBackend::new().with_room(ByteSize::mib(2)).with_granule(ByteSize::mib(1));
+        let context = ContextId::parse("ctx").unwrap();
+        let disk = DiskRef { context, key: DiskKey::parse("disk-2000").unwrap() };
+        let instance = InstanceId::parse("instance").unwrap();
+        let spec = |bytes| VolumeSpec {
+            operation: OperationId::mint(),
+            tag: VolumeTag { instance: instance.clone(), disk: disk.clone(), generation: Generation::FIRST },
+            name: "web".to_owned(),
+            capacity: ByteSize::new(bytes),
+            provisioning: Provisioning::Thin,
+        };
+        let made = backend.create(&spec((1 << 20) - 1)).await.unwrap();
+        assert_eq!(made.capacity, ByteSize::mib(1));
+        let refused = backend.create(&spec((1 << 20) + 1)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NoSpace);
+        backend.create(&spec(1 << 20)).await.unwrap();
     }
 }
