@@ -6,14 +6,14 @@ use futures_util::stream::BoxStream;
 use oma_core::record::{
     CbtRecord, CommittedChange, DiskAttempt, DiskCommit, EpochCommit, Lease, ReplicationJob, VolumeContent,
 };
-use oma_core::state::{ContextEvent, DiskEvent, JobEvent};
+use oma_core::state::{ContextEvent, DiskEvent, JobEvent, JobKind};
 use oma_core::traits::ChangeIdRepo;
 use oma_core::{DiskRef, Endpoint, Fence, Generation, Timestamp};
 
 use crate::db::{Row, Tx, vals};
 use crate::error::{Result, StoreError};
 use crate::job_store::find_context;
-use crate::lease::{OwnDisk, find_disk, guard, guard_disk};
+use crate::lease::{OwnDisk, check_kind, find_disk, guard, guard_disk};
 use crate::migrate::fingerprint;
 use crate::page::{PAGE, pages};
 use crate::record::{committed, content_columns, history, volume};
@@ -43,6 +43,7 @@ impl SqlStore {
             Err(StoreError::Fenced) if is_done(&mut tx, lease, &digest).await? => return Ok(()),
             guarded => guarded?,
         };
+        check_kind(&job, JobKind::Replicate)?;
         let next = job.status.next(JobEvent::Committed)?;
         let vm = find_context(&mut tx, &job.context).await?;
         let disks = check(&mut tx, &job, commit).await?;

@@ -1,6 +1,7 @@
 //! The fence in front of every write for a job (L16).
 
 use oma_core::record::{DiskRecord, Lease, ReplicationJob, VolumeRecord};
+use oma_core::state::JobKind;
 use oma_core::{DiskKey, DiskRef, VolumeId};
 
 use crate::db::{Row, Tx, vals};
@@ -17,6 +18,14 @@ pub(crate) async fn guard(tx: &mut Tx, lease: &Lease) -> Result<ReplicationJob> 
         return Err(StoreError::Fenced);
     }
     tx.find(jobs::BY_ID, vals![lease.job], job).await?.ok_or(StoreError::Fenced)
+}
+
+/// Refuses a job of another kind: one that reverts makes no epoch, and one that replicates goes back to none.
+pub(crate) fn check_kind(job: &ReplicationJob, kind: JobKind) -> Result<()> {
+    if job.kind == kind {
+        return Ok(());
+    }
+    Err(StoreError::Conflict(format!("job {} is there to {}, not to {kind}", job.id, job.kind)))
 }
 
 /// [`guard`], and the disk must be the job's.

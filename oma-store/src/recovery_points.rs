@@ -11,7 +11,7 @@ use oma_core::{ContextId, DiskKey, Epoch, JobId, RecoveryPointId, Timestamp, Vol
 
 use crate::db::{Row, Tx, vals};
 use crate::error::{Result, StoreError};
-use crate::lease::guard;
+use crate::lease::{check_kind, guard};
 use crate::page::{PAGE, pages};
 use crate::record::{content_columns, disk, job as job_of, volume};
 use crate::sql::{jobs, points, vms, volumes};
@@ -24,6 +24,7 @@ impl SqlStore {
     async fn record_point(&self, lease: &Lease, spec: &RecoveryPointSpec) -> Result<RecoveryPoint> {
         let mut tx = self.begin().await?;
         let job = guard(&mut tx, lease).await?;
+        check_kind(&job, JobKind::Replicate)?;
         if let Some(known) = find(&mut tx, &spec.id).await? {
             let same = known.is_of(spec) && known.job == job.id;
             return if same { Ok(known) } else { Err(StoreError::exists("recovery point", &spec.id)) };
@@ -98,6 +99,7 @@ impl SqlStore {
     ) -> Result<()> {
         let mut tx = self.begin().await?;
         let job = guard(&mut tx, lease).await?;
+        check_kind(&job, JobKind::Revert)?;
         let known = find(&mut tx, id).await?.filter(|point| point.context == job.context);
         let known = known.ok_or_else(|| StoreError::missing("recovery point of this VM", id))?;
         if known.status != PointStatus::Ready {

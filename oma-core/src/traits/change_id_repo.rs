@@ -31,8 +31,8 @@ pub trait ChangeIdRepo: fmt::Debug + Send + Sync + 'static {
     /// Idempotent: once more with the same lease and the same commit, after it worked, answers `Ok` and changes nothing.
     ///
     /// # Errors
-    /// `Fenced`, also for another commit after one that worked; `Conflict`, and nothing changed, when the job is not in
-    /// `finalizing`, the VM is not the job's, the epoch is not the VM's next, the disks are not exactly the job's, a
+    /// `Fenced`, also for another commit after one that worked; `Conflict`, and nothing changed, when the job is a revert, or
+    /// not in `finalizing`, the VM is not the job's, the epoch is not the VM's next, the disks are not exactly the job's, a
     /// disk's change id is not the one its attempt ([`ChangeIdRepo::begin`]) aims at, or a volume is not the disk's any
     /// more or has another generation.
     async fn commit_epoch(&self, lease: &Lease, commit: &EpochCommit) -> Result<()>;

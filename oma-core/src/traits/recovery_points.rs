@@ -16,7 +16,7 @@ pub trait RecoveryPoints: fmt::Debug + Send + Sync + 'static {
     /// earlier and that are not ready become `deleting`: what they hold may be of another point in time. Idempotent by id.
     ///
     /// # Errors
-    /// `Fenced`; `AlreadyExists` when the id has other volumes; `Invalid` when the volumes are not exactly those of the
+    /// `Fenced`; `Conflict` when the job is a revert; `AlreadyExists` when the id has other volumes; `Invalid` when the volumes are not exactly those of the
     /// job's disks, each once, or a snapshot names another job.
     async fn begin_point(&self, lease: &Lease, spec: &RecoveryPointSpec) -> Result<RecoveryPoint>;
 
@@ -51,8 +51,8 @@ pub trait RecoveryPoints: fmt::Debug + Send + Sync + 'static {
     /// generations stay what they are, so no change id of before matches (L09). Idempotent.
     ///
     /// # Errors
-    /// `Fenced`; `NotFound` when the VM of the job has no such point; `Conflict` when it is not ready, its disks are not
-    /// exactly the job's, or a volume is not the disk's any more.
+    /// `Fenced`; `NotFound` when the VM of the job has no such point; `Conflict` when the job is not a revert, the point is not
+    /// ready, its disks are not exactly the job's, or a volume is not the disk's any more.
     async fn reverted_to(
         &self,
         lease: &Lease,

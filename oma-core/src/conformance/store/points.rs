@@ -30,6 +30,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         l12_the_newest_point_is_that_of_the_latest_epoch_whatever_its_id,
         a_revert_is_recorded_for_all_volumes_at_once,
         a_revert_to_what_cannot_be_is_refused_and_changes_nothing,
+        l08_a_job_that_reverts_makes_no_epoch_and_one_that_replicates_goes_back_to_none,
     ]
 }
 
@@ -361,7 +362,7 @@ async fn a_revert_is_recorded_for_all_volumes_at_once(store: StoreSubject) {
     let vm = store.replicated().await;
     let point = store.epoch_with_point(&vm, "second").await;
     store.epoch_with_point(&vm, "third").await;
-    let lease = store.second_job(&vm).await;
+    let lease = store.job_of(store.revert_spec(&vm)).await;
     let mut stamps = Vec::new();
     for volume in point.volumes.iter().map(|volume| &volume.snapshot.volume) {
         store.volumes.advance_generation(&lease, volume).await.unwrap();
@@ -389,11 +390,14 @@ async fn a_revert_to_what_cannot_be_is_refused_and_changes_nothing(store: StoreS
     let vm = store.replicated().await;
     let point = store.epoch_with_point(&vm, "second").await;
     let later = store.epoch_with_point(&vm, "third").await;
-    let lease = store.second_job(&vm).await;
-    let begun = store.begun(&vm, &lease).await;
+    let replication = store.second_job(&vm).await;
+    let begun = store.begun(&vm, &replication).await;
+    store.jobs.end(&replication, JobEnd::Failed("why".to_owned())).await.unwrap();
+    let lease = store.job_of(store.revert_spec(&vm)).await;
     let gone = store.points.reverted_to(&lease, &RecoveryPointId::mint(), &[]).await;
     assert_kind(gone, ErrorKind::NotFound);
-    let other = store.job_of_another_vm().await;
+    let other_vm = store.inventory.record(&source_vm("uuid-2")).await.unwrap();
+    let other = store.job_of(store.revert_spec(&other_vm)).await;
     assert_kind(store.points.reverted_to(&other, &point.id, &[]).await, ErrorKind::NotFound);
     assert_kind(store.points.reverted_to(&lease, &begun.id, &[]).await, ErrorKind::Conflict);
     let (first, second) = (&point.volumes[0].snapshot.volume, &point.volumes[1].snapshot.volume);
@@ -401,5 +405,25 @@ async fn a_revert_to_what_cannot_be_is_refused_and_changes_nothing(store: StoreS
     store.volumes.forget(&lease, second).await.unwrap();
     let before = store.world(&vm).await;
     assert_kind(store.points.reverted_to(&lease, &later.id, &[]).await, ErrorKind::Conflict);
+    assert_eq!(store.world(&vm).await, before);
+}
+
+async fn l08_a_job_that_reverts_makes_no_epoch_and_one_that_replicates_goes_back_to_none(
+    store: StoreSubject,
+) {
+    let vm = store.replicated().await;
+    let point = store.epoch_with_point(&vm, "second").await;
+    let replication = store.second_job(&vm).await;
+    store.volumes.mark_inconsistent(&replication, &point.volumes[0].snapshot.volume).await.unwrap();
+    let before = store.world(&vm).await;
+    assert_kind(store.points.reverted_to(&replication, &point.id, &[]).await, ErrorKind::Conflict);
+    assert_eq!(store.world(&vm).await, before);
+    store.jobs.end(&replication, JobEnd::Failed("why".to_owned())).await.unwrap();
+    let revert = store.job_of(store.revert_spec(&vm)).await;
+    let commit = store.ready_to_commit(&vm, &revert, "third").await;
+    let (before, spec) = (store.world(&vm).await, store.point_spec(&vm, &revert).await);
+    assert_kind(store.points.begin_point(&revert, &spec).await, ErrorKind::Conflict);
+    assert_kind(store.change_ids.commit_epoch(&revert, &commit).await, ErrorKind::Conflict);
+    assert_eq!(store.points.point(&spec.id).await.unwrap(), None);
     assert_eq!(store.world(&vm).await, before);
 }

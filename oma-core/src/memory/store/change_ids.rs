@@ -8,7 +8,7 @@ use super::{Job, MemoryStore, State, listed};
 use crate::record::{
     CbtRecord, CommittedChange, DiskAttempt, DiskCommit, EpochCommit, Lease, ReplicationJob, VolumeContent,
 };
-use crate::state::{ContextEvent, DiskStatus, JobEvent};
+use crate::state::{ContextEvent, DiskStatus, JobEvent, JobKind};
 use crate::traits::ChangeIdRepo;
 use crate::{ByteSize, DiskKey, DiskRef, Endpoint, Generation, JobId, Result, Timestamp};
 
@@ -63,6 +63,7 @@ impl State {
             return Ok(());
         }
         let job = self.guard(lease)?.record.clone();
+        Refusal::unless_same(&job.kind, &JobKind::Replicate)?;
         let next = job.status.next(JobEvent::Committed)?;
         self.check_commit(&job, commit)?;
         self.close_vm(lease, ContextEvent::Committed, now)?;

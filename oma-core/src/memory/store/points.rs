@@ -83,6 +83,7 @@ impl State {
         now: Timestamp,
     ) -> Result<RecoveryPoint, Refusal> {
         let job = self.guard(lease)?.record.clone();
+        Refusal::unless_same(&job.kind, &JobKind::Replicate)?;
         if let Some(known) = self.points.get(&spec.id) {
             let same = known.is_of(spec) && known.job == job.id;
             return same.then(|| known.clone()).ok_or(Refusal::OtherSpec);
@@ -180,6 +181,7 @@ impl State {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let job = &self.guard(lease)?.record;
+        Refusal::unless_same(&job.kind, &JobKind::Revert)?;
         let point = self.points.get(id).filter(|point| point.context == job.context);
         let point = point.ok_or_else(|| Refusal::unknown("recovery point of this VM", id))?.clone();
         Refusal::unless_same(&point.status, &PointStatus::Ready)?;
