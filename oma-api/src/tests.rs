@@ -60,6 +60,7 @@ fn disk() -> DiskRecord {
         volume: Some(VolumeId::parse("vol-1").unwrap()),
         change_id: Some(ChangeId::parse("b1").unwrap()),
         epoch: Epoch(2),
+        zeroes_broken: false,
         status: DiskStatus::Completed,
         bytes_synced: ByteSize::mib(1),
         updated_at: TIME,

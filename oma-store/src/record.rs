@@ -74,6 +74,7 @@ pub(crate) fn disk(row: &Row) -> Result<DiskRecord> {
         volume: fields.opt_parse("volume_id")?,
         change_id: fields.opt_parse("disk_change_id")?,
         epoch: Epoch(fields.count("epoch")?),
+        zeroes_broken: fields.int("zeroes_broken")? != 0,
         status: fields.parse("sync_status")?,
         bytes_synced: fields.size("bytes_synced")?,
         updated_at: fields.time("updated_at")?,

@@ -279,8 +279,8 @@ fn stopped(extent: Extent) -> Error {
 /// The error of a run that came upon a promise of zeroes that its source does not keep.
 pub(super) fn broken_promise(extent: Extent) -> Error {
     Error::new(ErrorKind::Corrupt, "compare", extent).because(
-        "the source promises that it reads as zero, but holds data there: believe no such promise (--distrust-zeroes), \
-         neither when you replicate nor when you verify",
+        "the source promises that it reads as zero, but holds data there: believe no such promise (--distrust-zeroes; \
+         a replication of this disk believes none any more)",
     )
 }
 

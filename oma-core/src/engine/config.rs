@@ -115,6 +115,13 @@ pub struct ReplicateConfig {
     pub retry: RetryConfig,
 }
 
+impl ReplicateConfig {
+    /// The same; a source that broke a promise of zeroes is not believed (L10).
+    pub(super) const fn but_for_zeroes(self, broken: bool) -> Self {
+        Self { trust_zeroes: self.trust_zeroes && !broken, ..self }
+    }
+}
+
 impl Default for ReplicateConfig {
     fn default() -> Self {
         Self {

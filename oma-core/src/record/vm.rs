@@ -87,6 +87,8 @@ pub struct DiskRecord {
     pub change_id: Option<ChangeId>,
     /// The epoch of that change id.
     pub epoch: Epoch,
+    /// Its source once promised zeroes where it held data: no such promise of it is believed any more (L10).
+    pub zeroes_broken: bool,
     /// How it stands in its job.
     pub status: DiskStatus,
     /// Bytes of this job that are durable at the target (L25).

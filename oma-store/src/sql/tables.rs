@@ -142,6 +142,7 @@ tables! {
         "id": Int, "vm_context_id": Text, "job_id": Text, "disk_id": Text, "vm_dk_path": Text, "datastore": Text,
         "unit_number": Int, "label": Text, "capacity_bytes": Int, "provisioning_type": Text, "ossea_volume_id": LinkInt,
         "generation": Int, "disk_change_id": Text, "change_generation": Int, "change_endpoint": Text, "epoch": Int, "committed_bytes": Int,
+        "zeroes_broken": Int,
         "sync_status": Text, "planned_bytes": Int, "bytes_synced": Int, "created_at": Time, "updated_at": Time,
     }
     "ossea_volumes" numbered by "id" {

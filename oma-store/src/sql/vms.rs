@@ -13,7 +13,7 @@ macro_rules! disk {
     () => {
         "SELECT d.id AS row_id, d.vm_context_id, d.disk_id, d.job_id, d.label, d.vm_dk_path, d.capacity_bytes, \
          d.unit_number, v.volume_id, d.generation, d.disk_change_id, d.change_generation, d.change_endpoint, d.epoch, \
-         d.committed_bytes, d.sync_status, d.bytes_synced, d.updated_at FROM vm_disks d \
+         d.committed_bytes, d.zeroes_broken, d.sync_status, d.bytes_synced, d.updated_at FROM vm_disks d \
          LEFT JOIN ossea_volumes v ON v.id = d.ossea_volume_id"
     };
 }
@@ -53,6 +53,7 @@ statements! {
     FAIL_DISKS = "UPDATE vm_disks SET sync_status = ?, updated_at = ? WHERE job_id = ?";
     COMMIT_DISK = "UPDATE vm_disks SET sync_status = ?, disk_change_id = ?, change_generation = ?, \
                    change_endpoint = ?, epoch = ?, committed_bytes = ?, updated_at = ? WHERE id = ?";
+    DISTRUST_ZEROES = "UPDATE vm_disks SET zeroes_broken = 1, updated_at = ? WHERE id = ?";
     /// The volume of a disk; `generation` never goes back.
     LINK_VOLUME = "UPDATE vm_disks SET ossea_volume_id = (SELECT v.id FROM ossea_volumes v WHERE v.volume_id = ?), \
                    generation = ?, updated_at = ? WHERE id = ?";

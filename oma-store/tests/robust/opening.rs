@@ -91,11 +91,14 @@ async fn reader(kind: Kind) {
 
 /// Takes the newest step back.
 pub(crate) const TO_VERSION_5: &str = "ALTER TABLE replication_jobs DROP COLUMN kind; \
-     ALTER TABLE vm_disks DROP COLUMN committed_bytes; DELETE FROM oma_migrations WHERE version = 6";
-/// As a crash in its middle leaves it where each definition is kept: the other column there, either of them, both.
-const HALF_WAY: [&str; 3] = [
+     ALTER TABLE vm_disks DROP COLUMN committed_bytes; ALTER TABLE vm_disks DROP COLUMN zeroes_broken; \
+     DELETE FROM oma_migrations WHERE version = 6";
+/// As a crash in its middle leaves it where each definition is kept: some of its columns are there, or all.
+const HALF_WAY: [&str; 4] = [
     "ALTER TABLE replication_jobs DROP COLUMN kind; DELETE FROM oma_migrations WHERE version = 6",
-    "ALTER TABLE vm_disks DROP COLUMN committed_bytes; DELETE FROM oma_migrations WHERE version = 6",
+    "ALTER TABLE vm_disks DROP COLUMN committed_bytes; ALTER TABLE vm_disks DROP COLUMN zeroes_broken; \
+     DELETE FROM oma_migrations WHERE version = 6",
+    "ALTER TABLE vm_disks DROP COLUMN zeroes_broken; DELETE FROM oma_migrations WHERE version = 6",
     "DELETE FROM oma_migrations WHERE version = 6",
 ];
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::plan::DiskPlan;
+use crate::engine::config::ReplicateConfig;
 use crate::engine::copier::Counters;
 use crate::engine::report::DiskReport;
 use crate::engine::volumes::ReadyVolume;
@@ -16,6 +17,8 @@ use crate::{ByteSize, ExportName};
 #[derive(Debug)]
 pub(super) struct RunDisk {
     pub(super) point: PointDisk,
+    /// That of the run, but for promises of zeroes of a source that broke one.
+    pub(super) config: ReplicateConfig,
     pub(super) volume: Option<ReadyVolume>,
     pub(super) source: Option<Arc<dyn BlockDevice>>,
     pub(super) target: Option<Arc<dyn BlockDevice>>,
@@ -34,9 +37,10 @@ pub(super) struct RunDisk {
 }
 
 impl RunDisk {
-    pub(super) fn new(point: PointDisk) -> Self {
+    pub(super) fn new(point: PointDisk, config: ReplicateConfig) -> Self {
         Self {
             point,
+            config,
             volume: None,
             source: None,
             target: None,

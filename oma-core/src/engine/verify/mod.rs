@@ -154,8 +154,9 @@ impl Look<'_> {
         point: &PointDisk,
         record: Option<&DiskRecord>,
     ) -> Result<(DiskVerification, Option<Epoch>)> {
-        let (services, config, stop) = (self.services, self.config, self.stop);
+        let (services, stop) = (self.services, self.stop);
         let record = record.ok_or_else(|| never_replicated(&point.key))?;
+        let config = &self.config.but_for_zeroes(record.zeroes_broken);
         let volume = services.volumes.volume_of(&record.disk).await?;
         let volume = volume.ok_or_else(|| never_replicated(&point.key))?;
         let instance = services.volumes.instance().await?;

@@ -110,6 +110,7 @@ impl Disk {
             volume: None,
             change_id: None,
             epoch: Epoch::FIRST,
+            zeroes_broken: false,
             status: DiskStatus::Pending,
             bytes_synced: ByteSize::ZERO,
             updated_at: now,

@@ -71,7 +71,7 @@ async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationTok
         None => open_source(run, disk, stop).await?,
     };
     disk.source = Some(Arc::clone(&source));
-    let mut counters = disk.counters;
+    let (mut counters, config) = (disk.counters, disk.config);
     let plan = disk.plan();
     let zeroing = match run.request.provisioning {
         Provisioning::Thin => Zeroing::Punch,
@@ -91,7 +91,7 @@ async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationTok
         zeroing,
         recorder: &Journal { journal: &*run.services.journal, lease: &run.lease, key: &disk.point.key },
         admission: &run.budget.admission(&run.vm, &disk.point.key),
-        config: run.config,
+        config: &config,
         progress: run.progress,
         stop,
     };

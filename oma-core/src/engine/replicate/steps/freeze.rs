@@ -7,7 +7,19 @@ use crate::{DiskKey, Error, ErrorKind, Result};
 pub(super) async fn freeze(run: &mut Run<'_>) -> Result<()> {
     let freeze = || run.services.source.freeze(&run.request.vm, &run.job.id);
     let point = retry(&run.config.retry, run.stop, freeze).await?;
-    let mut disks: Vec<_> = point.disks.iter().cloned().map(RunDisk::new).collect();
+    let records = run.services.inventory.disks(&run.context.id).await?;
+    let mut disks = Vec::new();
+    for disk in point.disks.iter().cloned() {
+        let known = records.iter().find(|record| record.disk.key == disk.key);
+        let broken = known.is_some_and(|record| record.zeroes_broken);
+        if broken && run.config.trust_zeroes {
+            run.warn(format!(
+                "disk {}: its source once promised zeroes where it held data, so all is read",
+                disk.key
+            ));
+        }
+        disks.push(RunDisk::new(disk, run.config.but_for_zeroes(broken)));
+    }
     disks.sort_by(|a, b| a.point.key.cmp(&b.point.key));
     let frozen: Vec<&DiskKey> = disks.iter().map(|disk| &disk.point.key).collect();
     let mut wanted: Vec<&DiskKey> = run.job.disks.iter().collect();

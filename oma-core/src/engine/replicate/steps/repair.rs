@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::copy::open_source;
-use super::stamp::end_generation;
+use super::stamp::distrust;
 use crate::engine::compare::{Comparison, Doubt, Found, Leg, Listener, broken_promise};
 use crate::engine::config::TrustPolicy;
 use crate::engine::replicate::disk::RunDisk;
@@ -97,7 +97,8 @@ impl Repair<'_, '_, '_> {
         let held = Extent::between(0, target.info().capacity.bytes()).into_iter().collect();
         let scope = scope.intersection(&held);
         let admission = &run.budget.admission(&run.vm, &self.disk.point.key);
-        let comparison = Comparison { source, target, doubt, admission, config: run.config, stop: run.stop };
+        let comparison =
+            Comparison { source, target, doubt, admission, config: &self.disk.config, stop: run.stop };
         let found = comparison.run_told(&scope, self.tally, listener).await?;
         match found.broken {
             None => Ok(found),
@@ -109,8 +110,7 @@ impl Repair<'_, '_, '_> {
 /// Ends the generation of a volume whose source broke a promise: what was copied believing must not be built on by a run that does
 /// not (L10).
 async fn broken(run: &Run<'_>, disk: &RunDisk, extent: Extent) -> Error {
-    let ended = end_generation(run.services, run.config, &run.lease, disk.ready_volume()).await;
-    ended.err().unwrap_or_else(|| broken_promise(extent))
+    distrust(run, disk).await.err().unwrap_or_else(|| broken_promise(extent))
 }
 
 /// Settles a plan by what a comparison finds, leg by leg.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::stamp::end_generation;
+use super::stamp::{distrust, end_generation};
 use crate::engine::compare::broken_promise;
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
@@ -78,7 +78,7 @@ async fn verify_disk(
         changed: &disk.plan().scope,
         admission: &run.budget.admission(&run.vm, &disk.point.key),
     };
-    pair.verify(scope, run.config, tally, run.stop).await
+    pair.verify(scope, &disk.config, tally, run.stop).await
 }
 
 /// Refuses an epoch of which anything differs, at once and durably.
@@ -87,6 +87,12 @@ async fn judge(run: &Run<'_>, index: usize, verified: &VerifiedDisk) -> Result<(
     if found.differences.is_empty() {
         return Ok(());
     }
-    end_generation(run.services, run.config, &run.lease, run.disks[index].ready_volume()).await?;
+    let disk = &run.disks[index];
+    match broken {
+        Some(_) => distrust(run, disk).await?,
+        None => {
+            end_generation(run.services, run.config, &run.lease, disk.ready_volume()).await?;
+        }
+    }
     Err(broken.map_or_else(|| mismatch(&found.key, &found.differences), broken_promise))
 }
