@@ -26,7 +26,8 @@ use crate::{
 /// begins a new generation before it is touched, so no change id of before matches (L09): the next replication compares
 /// hashes and copies what differs. When a volume cannot be reverted, the volumes are recorded as inconsistent; revert again, or
 /// replicate. When the process dies, the job stays: revert again, to this point or another one, which takes it over, or cancel
-/// it. It stops soon after `stop`, between two volumes or within a comparison; then as when it failed.
+/// it. One that takes over and finds a volume open leaves the job as it is. It stops soon after `stop`, between two volumes or
+/// within a comparison; then as when it failed.
 ///
 /// # Errors
 /// `NotFound`; `Cancelled`; `Conflict` when it is not ready, another job of the VM is live, the VM's state forbids it (L07), the VM got a
@@ -46,7 +47,7 @@ pub async fn revert(
         return Err(refused(id, format!("it is {}, not ready", point.status)));
     }
     check_whole(services, &point).await?;
-    let (lease, asked) = take_job(services, worker, config, &point).await?;
+    let Taken { lease, asked, is_left } = take_job(services, worker, config, &point).await?;
     let stop = stop.child_token();
     let keeper =
         LeaseKeeper::start(Arc::clone(&services.jobs), lease.clone(), config.lease, asked, stop.clone());
@@ -60,20 +61,34 @@ pub async fn revert(
         Ok(()) => JobEnd::Cancelled(format!("went back to epoch {} by recovery point {id}", point.epoch)),
         Err(error) => JobEnd::Failed(format!("could not go back to recovery point {id}: {}", error.chain())),
     };
-    let ended = services.jobs.end(&lease, end).await;
+    let is_busy = reverted.as_ref().is_err_and(|error| error.kind() == ErrorKind::Busy);
+    // Whoever has a volume open may be the one that this job was taken from and that does not know it yet.
+    let ended = match is_left && is_busy {
+        true => services.jobs.release(&lease).await,
+        false => services.jobs.end(&lease, end).await.map(drop),
+    };
     reverted?;
     ended?;
     Ok(point)
 }
 
-/// The job of this revert, and when its lease was asked for. One that was interrupted is taken over, to whichever point it was
+/// The job of a revert.
+struct Taken {
+    lease: Lease,
+    /// When the lease was asked for.
+    asked: Instant,
+    /// Whether somebody else began it.
+    is_left: bool,
+}
+
+/// The job of this revert. One that was interrupted is taken over, to whichever point it was
 /// to go: every volume is written anew. Nobody else drives such a job, and while it is live no ready point is condemned.
 async fn take_job(
     services: &Services,
     worker: &WorkerId,
     config: &ReplicateConfig,
     point: &RecoveryPoint,
-) -> Result<(Lease, Instant)> {
+) -> Result<Taken> {
     let mut disks: Vec<_> = point.volumes.iter().map(|volume| volume.key().clone()).collect();
     disks.sort();
     let live = services.jobs.live(&point.context).await?;
@@ -82,7 +97,7 @@ async fn take_job(
         let lease = services.jobs.claim(&left.id, worker, config.lease).await?;
         left.disks.sort();
         if left.disks == disks {
-            return Ok((lease, asked));
+            return Ok(Taken { lease, asked, is_left: true });
         }
         let end = JobEnd::Cancelled(format!("a revert to recovery point {} took its place", point.id));
         services.jobs.end(&lease, end).await?;
@@ -90,7 +105,8 @@ async fn take_job(
     let job = JobId::mint(SystemClock.now());
     services.jobs.insert(JobSpec::revert(job.clone(), point.context.clone(), disks)).await?;
     let asked = Instant::now();
-    Ok((services.jobs.claim(&job, worker, config.lease).await?, asked))
+    let lease = services.jobs.claim(&job, worker, config.lease).await?;
+    Ok(Taken { lease, asked, is_left: false })
 }
 
 fn refused(id: &RecoveryPointId, reason: String) -> Error {

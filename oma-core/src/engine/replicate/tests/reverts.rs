@@ -286,3 +286,22 @@ async fn a_killed_revert_is_cancelled_though_its_source_is_dead() {
     world.run().await;
     world.assert_replicated(4).await;
 }
+
+/// Whoever has the volume open may be the one that the job was taken from, as when an operator asks twice.
+#[tokio::test]
+async fn l16_a_revert_that_takes_over_and_finds_a_volume_open_leaves_the_job_for_the_next() {
+    let world = Arc::new(three_epochs().await.0);
+    let id = world.ready().await[1].id.clone();
+    killed_revert(&world, &id).await;
+    let (services, last) = (world.services().0, world.volume(DISKS[1]).await.id);
+    let tag = world.backend.get(&last).await.unwrap().unwrap().tag.unwrap();
+    let open = world.backend.open(&last, &tag, Access::ReadWrite).await.unwrap();
+    let busy = world.revert(&services, &id).await.unwrap_err();
+    assert_eq!(busy.kind(), ErrorKind::Busy, "{}", busy.chain());
+    let left = world.jobs().await[0].clone();
+    assert_eq!((left.kind, left.status.is_terminal(), &left.owner), (JobKind::Revert, false, &None));
+    drop(open);
+    world.revert(&services, &id).await.unwrap();
+    let now = world.jobs().await[0].clone();
+    assert_eq!((now.id, now.status), (left.id, JobStatus::Cancelled));
+}
