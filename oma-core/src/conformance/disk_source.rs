@@ -53,6 +53,7 @@ pub fn disk_source_cases() -> Vec<Case<SourceSubject>> {
         an_unknown_disk_is_not_found,
         changes_hold_every_byte_that_differs_or_are_unknown,
         changes_since_an_opaque_change_id_are_unknown_or_complete,
+        a_point_that_nobody_wrote_to_is_confirmed,
         release_is_idempotent,
     ]
 }
@@ -64,6 +65,7 @@ pub fn snapshot_source_cases() -> Vec<Case<SourceSubject>> {
         an_unknown_vm_is_not_found,
         an_unknown_point_is_not_found,
         a_point_keeps_its_content_while_the_guest_writes,
+        a_point_is_confirmed_while_the_guest_writes,
         freeze_again_after_writes_answers_the_same_content,
         a_released_point_is_not_found,
         l20_releasing_the_point_of_one_job_leaves_that_of_another,
@@ -225,6 +227,17 @@ async fn changes_since_an_opaque_change_id_are_unknown_or_complete(subject: Sour
     assert!(holds(&changes, &written), "{changes:?}");
 }
 
+async fn a_point_that_nobody_wrote_to_is_confirmed(subject: SourceSubject) {
+    let bench = Bench::new(subject).await;
+    let key = &bench.keys[0];
+    bench.write(key, 4096, 1).await;
+    let point = bench.freeze(1).await;
+    bench.read(&point, key, 4096, 16).await;
+    for _ in 0..2 {
+        bench.source.confirm(&point).await.unwrap();
+    }
+}
+
 async fn release_is_idempotent(subject: SourceSubject) {
     let bench = Bench::new(subject).await;
     let point = bench.freeze(1).await;
@@ -259,6 +272,16 @@ async fn a_point_keeps_its_content_while_the_guest_writes(subject: SourceSubject
     assert_eq!(bench.read(&point, key, 4096, 16).await[..], [1; 16]);
 }
 
+async fn a_point_is_confirmed_while_the_guest_writes(subject: SourceSubject) {
+    let bench = Bench::new(subject).await;
+    let key = &bench.keys[0];
+    bench.write(key, 4096, 1).await;
+    let point = bench.freeze(1).await;
+    bench.write(key, 4096, 2).await;
+    bench.source.confirm(&point).await.unwrap();
+    assert_eq!(bench.read(&point, key, 4096, 16).await[..], [1; 16]);
+}
+
 async fn freeze_again_after_writes_answers_the_same_content(subject: SourceSubject) {
     let bench = Bench::new(subject).await;
     let key = &bench.keys[0];
@@ -275,6 +298,12 @@ async fn a_released_point_is_not_found(subject: SourceSubject) {
     bench.source.release(&point.id).await.unwrap();
     let error = bench.source.open(&point.id, &bench.keys[0]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
+    // Nothing can be read of it, so nothing wrong.
+    let confirmed = bench.source.confirm(&point).await;
+    assert!(
+        confirmed.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::NotFound),
+        "{confirmed:?}"
+    );
 }
 
 async fn l20_releasing_the_point_of_one_job_leaves_that_of_another(subject: SourceSubject) {

@@ -75,7 +75,8 @@ pub trait DiskSource: fmt::Debug + Send + Sync + 'static {
     /// committed: where nothing can be frozen, somebody may have written meanwhile.
     ///
     /// # Errors
-    /// `Conflict` when it is not: what was copied is of no one moment. `NotFound` for an unknown point.
+    /// `Conflict` when it is not: what was copied is of no one moment. An unknown or released point is `NotFound`, or `Ok` where
+    /// whatever is read of it fails.
     async fn confirm(&self, point: &PointInTime) -> Result<()>;
 
     /// Lets a point in time go. Idempotent: an unknown one is `Ok`.
