@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::interrupted::crash_as;
-use super::shaky::{Moments, Trouble, lagging, troubled};
+use super::shaky::{Moments, Trouble, lagging, overtaken, troubled};
 use super::*;
-use crate::SnapshotId;
 use crate::engine::{KeepPoints, delete_point, points};
-use crate::record::RecoveryPoint;
+use crate::record::{PointVolume, RecoveryPoint, RecoveryPointSpec};
 use crate::state::PointStatus;
 use crate::traits::{BackendCapabilities, RecoveryPoints, SnapshotSpec, Snapshots};
+use crate::{RecoveryPointId, SnapshotId};
 
 pub(super) const DISKS: [&str; 2] = ["disk-2000", "disk-2001"];
 
@@ -343,4 +343,31 @@ async fn a_point_that_an_operator_deletes_is_gone_and_the_others_are_not() {
     world.assert_points(&epochs).await;
     let again = delete_point(&services, &older, "an operator").await.unwrap_err();
     assert_eq!(again.kind(), ErrorKind::NotFound);
+}
+
+/// One worker looks for what nobody knows while another one makes a point.
+#[tokio::test]
+async fn l15_a_snapshot_made_between_both_lists_is_not_forgotten() {
+    let world = Arc::new(three_epochs().await.0);
+    let last = world.ready().await[0].clone();
+    assert!(crash_as(&world, "begins snapshot", 1, world.with_points(2)).await);
+    let job = world.jobs().await[0].id.clone();
+    let lease = world.store.claim(&job, &worker("appliance"), world.config.lease).await.unwrap();
+    let made = |volume: &PointVolume| {
+        let id = SnapshotId::mint(&job);
+        let snapshot = SnapshotSpec { id, job: job.clone(), ..volume.snapshot.clone() };
+        PointVolume { snapshot, ..volume.clone() }
+    };
+    let volumes = last.volumes.iter().map(made).collect();
+    let spec = RecoveryPointSpec { id: RecoveryPointId::mint(), volumes };
+    let (other, before) = (world.clone(), world.backend.frozen().len());
+    let services = overtaken(&world, move || {
+        now(other.store.begin_point(&lease, &spec)).unwrap();
+        for volume in &spec.volumes {
+            now(other.backend.snapshot(&volume.snapshot)).unwrap();
+        }
+    });
+    let left = points::delete_forgotten(&services, &last.context).await;
+    assert_eq!(left.unwrap(), [""; 0]);
+    assert_eq!(world.backend.frozen().len(), before + DISKS.len());
 }

@@ -65,7 +65,8 @@ impl Moments {
 pub(super) fn troubled(world: &World, moments: &Arc<Moments>) -> Services {
     let (services, _) = world.services();
     let backend = ShakyBackend { inner: world.backend.clone(), moments: moments.clone(), flips: None };
-    let points = ShakyPoints { inner: world.store.clone(), moments: moments.clone(), listed: None };
+    let points =
+        ShakyPoints { inner: world.store.clone(), moments: moments.clone(), listed: None, then: None };
     Services { backend: Arc::new(backend), points: Arc::new(points), ..services }
 }
 
@@ -81,8 +82,26 @@ pub(super) fn flipping(world: &World, offset: u64) -> Services {
 pub(super) fn lagging(world: &World, listed: Vec<RecoveryPoint>) -> Services {
     let (services, _) = world.services();
     let moments = Moments::new(usize::MAX, Trouble::Failure);
-    let points = ShakyPoints { inner: world.store.clone(), moments, listed: Some(listed) };
+    let points = ShakyPoints { inner: world.store.clone(), moments, listed: Some(listed), then: None };
     Services { points: Arc::new(points), ..services }
+}
+
+/// Services of a world in which something happens right after recovery points were listed first.
+pub(super) fn overtaken(world: &World, then: impl FnOnce() + Send + 'static) -> Services {
+    let (services, _) = world.services();
+    let moments = Moments::new(usize::MAX, Trouble::Failure);
+    let then = Some(Then(Mutex::new(Some(Box::new(then)))));
+    let points = ShakyPoints { inner: world.store.clone(), moments, listed: None, then };
+    Services { points: Arc::new(points), ..services }
+}
+
+/// What happens once.
+struct Then(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl std::fmt::Debug for Then {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Then").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -90,6 +109,7 @@ struct ShakyPoints {
     inner: Arc<MemoryStore>,
     moments: Arc<Moments>,
     listed: Option<Vec<RecoveryPoint>>,
+    then: Option<Then>,
 }
 
 #[async_trait]
@@ -115,10 +135,14 @@ impl RecoveryPoints for ShakyPoints {
     }
 
     fn points(&self, context: &ContextId) -> BoxStream<'_, Result<RecoveryPoint>> {
-        match &self.listed {
+        let listed = match &self.listed {
             Some(listed) => futures_util::stream::iter(listed.clone().into_iter().map(Ok)).boxed(),
             None => self.inner.points(context),
+        };
+        if let Some(then) = self.then.as_ref().and_then(|then| then.0.lock().unwrap().take()) {
+            then();
         }
+        listed
     }
 
     async fn reverted_to(
