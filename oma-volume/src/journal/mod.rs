@@ -116,6 +116,9 @@ impl CopyJournal for FileJournal {
         self.run("write journal", |path, state| {
             let open = state.as_mut().ok_or(Failure::NotBegun)?;
             if !is_at(&open.file, path)? {
+                // Wherever it was moved to, nobody shall go on with it.
+                open.file.set_len(0)?;
+                open.file.sync_all()?;
                 return Err(Failure::Replaced);
             }
             let mut entry = open.parsed.entry.clone();
@@ -254,7 +257,7 @@ enum Failure {
     OfAnother(String),
     #[error("no run has begun it")]
     NotBegun,
-    #[error("it was removed, or another file is in its place; it is not changed")]
+    #[error("it was removed or moved away, or another file is in its place, which is not changed")]
     Replaced,
     #[error("it cannot be written as text")]
     Json(#[from] serde_json::Error),

@@ -178,3 +178,16 @@ async fn l16_a_journal_that_was_taken_for_that_of_a_killed_maker_is_not_written(
     make(&new, &entry).unwrap();
     assert_eq!(finished(&new).await, finished(&path).await);
 }
+
+#[tokio::test]
+async fn l14_a_journal_that_was_moved_away_says_nothing_any_more_once_it_is_forgotten() {
+    let (folder, path) = closed().await;
+    let journal = FileJournal::open(&path).await.unwrap();
+    let moved = folder.path().join("moved");
+    fs::rename(&path, &moved).unwrap();
+    fs::write(&path, "of somebody else").unwrap();
+    assert_eq!(journal.forget().await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(fs::read(&path).unwrap(), b"of somebody else");
+    drop(journal);
+    assert!(FileJournal::open(&moved).await.unwrap().load().await.unwrap().is_none());
+}

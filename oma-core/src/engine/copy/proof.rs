@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{CopyRequest, Original};
-use crate::engine::compare::{Comparison, Doubt, Found, broken_promise};
+use crate::engine::compare::{Comparison, Doubt, Found};
 use crate::engine::config::ReplicateConfig;
 use crate::engine::copier::Admission;
+use crate::engine::guard::too_late;
 use crate::engine::retry::retry;
 use crate::engine::tally::Tally;
 use crate::engine::verify::{leaves, named, scope};
@@ -37,7 +38,9 @@ impl Ends<'_> {
         self.request.target.flush().await?;
         let found = self.compare(work, Doubt::Some, tally).await?;
         if let Some(extent) = found.broken {
-            return Err(broken_promise(extent));
+            return Err(Error::new(ErrorKind::Corrupt, "compare", extent).because(
+                "the source promises that it reads as zero, but holds data there: believe no such promise (--distrust-zeroes)",
+            ));
         }
         let equal = work.difference(&found.differences).bytes();
         Ok((work.intersection(&found.differences), equal))
@@ -52,16 +55,18 @@ impl Ends<'_> {
         tally: &mut Tally<'_>,
     ) -> Result<ByteSize> {
         let found = self.verify(copied, wanted, tally).await?;
-        // Before its differences: they may be those of a source that was written.
-        self.confirm().await?;
+        let forgotten = match (&found, &self.request.resume) {
+            (Some(found), Some(resume)) if !found.differences.is_empty() => resume.journal.forget().await,
+            _ => Ok(()),
+        };
+        // What differs may do so because the source was written.
+        let confirmed = self.confirm().await;
         if let Some(found) = &found
             && !found.differences.is_empty()
         {
-            if let Some(resume) = &self.request.resume {
-                resume.journal.forget().await?;
-            }
-            return Err(self.differs(found));
+            return Err(self.differs(found, confirmed.err(), forgotten.err()));
         }
+        confirmed?;
         if let Some(resume) = &self.request.resume {
             resume.journal.end().await?;
         }
@@ -72,7 +77,18 @@ impl Ends<'_> {
     /// with it, or takes the target for a blank one.
     async fn confirm(&self) -> Result<()> {
         let Some(Original { disk, content }) = &self.request.original else { return Ok(()) };
-        let confirmed = retry(&self.config.retry, self.stop, || disk.confirm(content)).await;
+        let limit = self.config.answer_limit;
+        let ask = || async {
+            let answer = tokio::time::timeout(limit, disk.confirm(content)).await;
+            answer.unwrap_or_else(|_| Err(too_late("confirm", &self.request.key, limit)))
+        };
+        let confirmed = tokio::select! {
+            biased;
+            confirmed = retry(&self.config.retry, self.stop, ask) => confirmed,
+            () = self.stop.cancelled() => {
+                return Err(Error::new(ErrorKind::Cancelled, "confirm the source of", &self.request.key));
+            }
+        };
         confirmed.map_err(|error| {
             let advice = match error.kind() {
                 ErrorKind::Conflict => "; then copy what differs (`oma copy --repair`, without --blank)",
@@ -114,17 +130,28 @@ impl Ends<'_> {
         comparison.run_told(extents, tally, None).await
     }
 
-    fn differs(&self, found: &Found) -> Error {
-        let target = &self.request.target.info().identity;
-        match found.broken {
-            Some(extent) => broken_promise(extent),
-            None => Error::new(ErrorKind::Mismatch, "verify the copy to", target).because(format!(
-                "source and target differ in {} bytes, at {} (offset+length): one of both was written meanwhile, or a device \
-                 lies; copy what differs (`oma copy --repair`, without --blank)",
-                found.differences.bytes().bytes(),
-                named(&found.differences)
-            )),
+    /// What was found, and what could not be done about it.
+    fn differs(&self, found: &Found, moved: Option<Error>, kept: Option<Error>) -> Error {
+        let (target, info) = (&self.request.target, "verify the copy to");
+        let mut told = format!(
+            "source and target differ in {} bytes, at {} (offset+length)",
+            found.differences.bytes().bytes(),
+            named(&found.differences)
+        );
+        told += &match (moved, found.broken) {
+            (Some(moved), _) => format!(": {}", moved.chain()),
+            (None, Some(_)) => {
+                ": the source promises zeroes where it holds data; copy what differs (`oma copy --repair --distrust-zeroes`)"
+                    .to_owned()
+            }
+            (None, None) => ": one of both was written meanwhile, or a device lies; copy what differs (`oma copy \
+                             --repair`, without --blank)"
+                .to_owned(),
+        };
+        if let Some(kept) = kept {
+            told += &format!("; its journal says that all is finished, remove it: {}", kept.chain());
         }
+        Error::new(ErrorKind::Mismatch, info, &target.info().identity).because(told)
     }
 }
 

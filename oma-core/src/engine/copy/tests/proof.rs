@@ -6,7 +6,7 @@ use super::*;
 use crate::ChangeId;
 use crate::direct::DirectDescription;
 use crate::memory::MemoryCopyJournal;
-use crate::record::SampleSize;
+use crate::record::{CopyBasis, CopyEntry, SampleSize};
 use crate::traits::Changes;
 
 const SIZE: u64 = 1 << 20;
@@ -150,4 +150,60 @@ async fn a_repair_believes_no_journal() {
     assert!(source.bytes() == target.bytes());
     assert_eq!((report.bytes_resumed, report.bytes_written.bytes()), (ByteSize::ZERO, 4096));
     assert_eq!(journal.load().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn l14_what_a_copy_has_copied_is_verified_in_whichever_run_of_it() {
+    let (source, target) = (filled("a").await, device("b", SIZE));
+    let (journal, resume) = journal();
+    let verify = VerifyLevel::Changed;
+    let request = CopyRequest { resume: Some(resume), verify, ..request(&source, &target) };
+    // The run before was killed when all was finished, before it had compared anything.
+    let basis = resume::basis(&request, request.resume.as_ref().unwrap());
+    journal.begin(&basis, ByteSize::ZERO).await.unwrap();
+    journal.record(Extent::new(0, SIZE).unwrap()).await.unwrap();
+    target.write_at(0, source.bytes().into(), Durability::Durable).await.unwrap();
+    let report = run(&request).await.unwrap();
+    assert_eq!((report.bytes_resumed.bytes(), report.bytes_verified.bytes()), (SIZE, SIZE));
+}
+
+/// A journal that cannot be told anything more.
+#[derive(Debug)]
+struct Lost(MemoryCopyJournal);
+
+#[async_trait]
+impl CopyJournal for Lost {
+    async fn load(&self) -> Result<Option<CopyEntry>> {
+        self.0.load().await
+    }
+
+    async fn begin(&self, basis: &CopyBasis, unrecorded: ByteSize) -> Result<()> {
+        self.0.begin(basis, unrecorded).await
+    }
+
+    async fn record(&self, finished: Extent) -> Result<()> {
+        self.0.record(finished).await
+    }
+
+    async fn forget(&self) -> Result<()> {
+        Err(Error::new(ErrorKind::NoSpace, "write journal", "memory"))
+    }
+
+    async fn end(&self) -> Result<()> {
+        self.0.end().await
+    }
+}
+
+#[tokio::test]
+async fn l14_differences_are_told_whatever_else_fails() {
+    let (source, target) = (filled("a").await, device("b", SIZE));
+    let (inner, resume) = journal();
+    let resume = Some(Resume { journal: Arc::new(Lost(inner)), ..resume });
+    let original = Some(original(&source).await);
+    let request = CopyRequest { verify: VerifyLevel::Full, resume, original, ..request(&source, &target) };
+    let error = meddled(&request, &source).await;
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    for told in ["at 4096+4096", "it was written", "its journal says that all is finished, remove it"] {
+        assert!(error.chain().contains(told), "{}", error.chain());
+    }
 }
