@@ -54,7 +54,7 @@ async fn truncated() {
     let volume = world.volume("disk-2000").await;
     let file = OpenOptions::new().write(true).open(&volume).unwrap();
     file.set_len(MIB).unwrap();
-    let advice = format!("`truncate -s 4194304 {}`", volume.display());
+    let advice = format!("`truncate -c -s 4194304 '{}'`", volume.display());
     world.replicate(&args).await.refused(8, &[&advice, "compares all"]);
     file.set_len(4 * MIB).unwrap();
     let report = world.replicate(&args).await.ok().json();

@@ -44,15 +44,19 @@ fn make(path: PathBuf, capacity: ByteSize) -> Result<Option<FileDevice>, DeviceE
         made => (made?, true),
     };
     lock(&file, Access::ReadWrite)?;
-    // Another one may have made it between the look and the lock.
+    // Between the look and the lock another one may have made it, or removed what it could not make.
+    if !is_at(&file, &path)? {
+        return Err(DeviceError::Open);
+    }
     if file.metadata()?.len() > 0 {
         return Ok(None);
     }
     // Its name is to survive a power cut as what is written to it does.
     if let Err(error) = file.set_len(capacity.bytes()).and_then(|()| sync_folder(&path)) {
         // Locked, it is nobody else's yet.
-        if is_new && is_at(&file, &path)? {
-            std::fs::remove_file(&path)?;
+        if is_new && is_at(&file, &path).unwrap_or(false) {
+            // What went wrong first is what is told.
+            drop(std::fs::remove_file(&path));
         }
         return Err(error.into());
     }

@@ -43,7 +43,7 @@ pub(super) enum FileError {
     ImageGone(PathBuf),
     #[error("the image {} is a symbolic link or no regular file; put the image itself there", .0.display())]
     NotAnImage(PathBuf),
-    #[error("the image {} has {size} bytes, its ownership record says {capacity}: it was truncated; {}", .path.display(), after_cut(.path, *capacity))]
+    #[error("the image {} has {size} bytes, its ownership record says {capacity}: {}", .path.display(), after_cut(.path, *size, *capacity))]
     Truncated { path: PathBuf, size: u64, capacity: u64 },
     #[error("the directory {} is not there, or was replaced; is its file system mounted?", .0.display())]
     Directory(PathBuf),
@@ -58,20 +58,32 @@ fn after_loss(image: &Path) -> String {
     }
     let record = image.with_extension("json");
     format!(
-        "restore it, or remove {} as well: the next run makes a new volume and fills it",
+        "restore it, as from the image of a recovery point beside it, or remove {} as well: the next run makes a new volume and fills \
+         it, and what recovery points of this one hold is lost when they are swept",
         record.display()
     )
 }
 
-/// What helps when an image was truncated.
-fn after_cut(image: &Path, capacity: u64) -> String {
+/// What helps when an image was truncated, or made longer.
+fn after_cut(image: &Path, size: u64, capacity: u64) -> String {
+    if size > capacity {
+        return format!(
+            "it was made longer; cut that off with `truncate -c -s {capacity} {}`",
+            quoted(image)
+        );
+    }
     if is_snapshot(image) {
-        return "what it held is lost; delete its recovery point".to_owned();
+        return "it was truncated, and what it held is lost; delete its recovery point".to_owned();
     }
     format!(
-        "make it long again with `truncate -s {capacity} {}`: the next run compares all of it",
-        image.display()
+        "it was truncated; make it long again with `truncate -c -s {capacity} {}`: the next run compares all of it",
+        quoted(image)
     )
+}
+
+/// A path as a shell takes it, whatever is in it.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 fn is_snapshot(image: &Path) -> bool {

@@ -81,16 +81,12 @@ impl Images {
             return Ok(());
         }
         let locked = self.directory.lock(Access::ReadWrite)?;
+        // One that cannot be looked at does not keep the others.
+        let mut first = Ok(());
         for id in partial(&locked)? {
-            let content = match locked.open_snapshot(&id, Access::ReadWrite) {
-                Err(FileError::ImageGone(_)) => None,
-                content => Some(content?),
-            };
-            if content.as_ref().is_none_or(|content| lock(content, Access::ReadWrite).is_ok()) {
-                locked.remove_snapshot(&id)?;
-            }
+            first = first.and(remove_abandoned(&locked, &id));
         }
-        Ok(())
+        first
     }
 
     /// One entry per snapshot of the volume, or per record that cannot be read.
@@ -228,6 +224,18 @@ impl SnapshotRecord {
     fn is_of(&self, volume: &VolumeId) -> bool {
         self.stage == SnapshotStage::Whole && self.spec.volume == *volume
     }
+}
+
+fn remove_abandoned(locked: &Locked<'_>, id: &SnapshotId) -> Result<()> {
+    let content = match locked.open_snapshot(id, Access::ReadWrite) {
+        Err(FileError::ImageGone(_)) => None,
+        content => Some(content?),
+    };
+    if content.as_ref().is_none_or(|content| lock(content, Access::ReadWrite).is_ok()) {
+        locked.remove_snapshot(id)?;
+        tracing::info!(snapshot = %id, "removed what a killed process had left of it");
+    }
+    Ok(())
 }
 
 fn prove(record: &SnapshotRecord, spec: &SnapshotSpec) -> Result<()> {
