@@ -42,7 +42,7 @@ pub(crate) enum StoreError {
     #[error("the database has schema {found}, this program needs {known}; run a command that writes once")]
     Older { found: i64, known: i64 },
     #[error(
-        "schema step {version} ({name}) was made by another build of OMA; use that build, or a new database"
+        "schema step {version} ({name}) was made by another build of OMA; use that build, or start anew with a database that is empty: every volume is filled again then"
     )]
     OtherBuild { version: i64, name: String },
     #[error("another process is migrating the database; try again")]

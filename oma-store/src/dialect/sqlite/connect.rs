@@ -208,13 +208,15 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Reads every page: damage is told before it is made worse.
 async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
-    let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(connection).await;
-    let found: String = row.and_then(|row| row.try_get(0)).map_err(|error| fault(path, error))?;
+    let rows = sqlx::query("PRAGMA quick_check(100)").fetch_all(connection).await;
+    let texts = rows.and_then(|rows| rows.iter().map(|row| row.try_get::<String, _>(0)).collect());
+    let found: Vec<String> = texts.map_err(|error| fault(path, error))?;
     let path = path.to_owned();
-    match found.as_str() {
-        "ok" => Ok(()),
-        check if check.starts_with(BROKEN_CHECK) => Err(StoreError::Forbidden { path, detail: found }),
-        _ => Err(StoreError::Damaged { path, detail: found }),
+    // A row that may not be mended by hand while a page is broken.
+    match found.iter().find(|line| !line.starts_with(BROKEN_CHECK)).or(found.first()).cloned() {
+        Some(line) if line == "ok" => Ok(()),
+        Some(detail) if detail.starts_with(BROKEN_CHECK) => Err(StoreError::Forbidden { path, detail }),
+        damage => Err(StoreError::Damaged { path, detail: damage.unwrap_or_default() }),
     }
 }
 
