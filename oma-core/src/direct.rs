@@ -140,10 +140,15 @@ impl DiskSource for DirectSource {
     }
 
     async fn confirm(&self, point: &PointInTime) -> Result<()> {
+        let mut confirmed = Ok(());
         for disk in &point.disks {
-            self.entry(&point.id, &disk.key)?.disk.confirm(&disk.content).await?;
+            match self.entry(&point.id, &disk.key)?.disk.confirm(&disk.content).await {
+                // That one was written is worth more than that another one could not be asked.
+                Err(error) if error.kind() == ErrorKind::Conflict => return Err(error),
+                asked => confirmed = confirmed.and(asked),
+            }
         }
-        Ok(())
+        confirmed
     }
 
     async fn release(&self, _point: &PointId) -> Result<()> {

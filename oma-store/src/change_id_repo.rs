@@ -8,7 +8,7 @@ use oma_core::record::{
 };
 use oma_core::state::{ContextEvent, DiskEvent, JobEvent, JobKind};
 use oma_core::traits::ChangeIdRepo;
-use oma_core::{DiskKey, DiskRef, Endpoint, Fence, Generation, Timestamp};
+use oma_core::{DiskRef, Endpoint, Fence, Generation, Timestamp};
 
 use crate::db::{Row, Tx, vals};
 use crate::error::{Result, StoreError};
@@ -32,14 +32,6 @@ impl SqlStore {
             let values = vals![lease.job, disk.context, disk.key, change_id, previous, sync_type, now];
             tx.execute(changes::INSERT, values).await?;
         }
-        tx.commit().await
-    }
-
-    async fn distrust(&self, lease: &Lease, key: &DiskKey) -> Result<()> {
-        let mut tx = self.begin().await?;
-        let disk = guard_disk(&mut tx, lease, key).await?;
-        let now = tx.now().await?;
-        tx.execute(vms::DISTRUST_ZEROES, vals![now, disk.row]).await?;
         tx.commit().await
     }
 
@@ -187,11 +179,6 @@ impl ChangeIdRepo for SqlStore {
     async fn begin(&self, lease: &Lease, attempt: &DiskAttempt) -> oma_core::Result<()> {
         let begun = self.settled(|| self.begin_disk(lease, attempt)).await;
         begun.map_err(|error| error.at("begin disk", &attempt.key))
-    }
-
-    async fn distrust_zeroes(&self, lease: &Lease, key: &DiskKey) -> oma_core::Result<()> {
-        let noted = self.settled(|| self.distrust(lease, key)).await;
-        noted.map_err(|error| error.at("distrust zeroes of disk", key))
     }
 
     async fn commit_epoch(&self, lease: &Lease, commit: &EpochCommit) -> oma_core::Result<()> {

@@ -229,6 +229,12 @@ impl Comparison<'_> {
         }
     }
 
+    /// Until a comparison that was stopped is not waited for any more.
+    async fn given_up(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(self.config.drain).await;
+    }
+
     /// Works on an extent in a task of its own, once it may, and gives the right back.
     async fn admitted<T: Send + 'static>(
         &self,
@@ -244,11 +250,16 @@ impl Comparison<'_> {
             ticket = right => ticket,
         };
         let admitted = Instant::now();
-        let done = on_a_task(extent, async move {
+        let mut working = std::pin::pin!(on_a_task(extent, async move {
             let _ticket = ticket;
             work.await
-        })
-        .await;
+        }));
+        let done = tokio::select! {
+            biased;
+            done = &mut working => done,
+            // A device that does not answer keeps neither the run nor the rights of others.
+            () = self.given_up() => Err(stopped(extent)),
+        };
         hashed.waited += admitted - begun;
         hashed.time += admitted.elapsed();
         done

@@ -81,7 +81,7 @@ struct Plan {
     short: Option<Extent>,
     hidden: Option<Extent>,
     flush_stalls: bool,
-    cached: bool,
+    hashed: Option<ReadManner>,
     far: Option<Extent>,
     told: Option<Vec<BlockStatus>>,
     stalled: Option<Extent>,
@@ -114,7 +114,7 @@ impl Faults {
             short: None,
             hidden: None,
             flush_stalls: false,
-            cached: false,
+            hashed: None,
             far: None,
             told: None,
             stalled: None,
@@ -181,9 +181,9 @@ impl Faults {
         self.plan().flush_stalls = true;
     }
 
-    /// Hashes as a device does that can only be read through a cache.
-    pub fn hash_through_cache(&self) {
-        self.plan().cached = true;
+    /// Hashes as a device does that is read like that.
+    pub fn hash_as(&self, manner: ReadManner) {
+        self.plan().hashed = Some(manner);
     }
 
     /// Tells whoever reads in place that the content of an extent is not near.
@@ -216,7 +216,7 @@ impl Faults {
         let mut plan = self.plan();
         plan.nth.clear();
         (plan.from, plan.reads, plan.all) = (None, None, false);
-        (plan.flush_stalls, plan.cached) = (false, false);
+        (plan.flush_stalls, plan.hashed) = (false, None);
         (plan.stalls, plan.short, plan.hidden, plan.far) = (None, None, None, None);
         plan.told = None;
         drop(plan);
@@ -466,9 +466,7 @@ impl LeafHasher for FaultyDevice {
     async fn leaf_hashes(&self, extent: Extent, from: ReadFrom) -> Result<HashedLeaves> {
         self.faults.check(DeviceCall::Read, Some(extent), self.info())?;
         let mut found = leaf_hashes(&*self.inner, extent, from).await?;
-        if self.faults.plan().cached {
-            found.manner = ReadManner::ThroughCache;
-        }
+        found.manner = self.faults.plan().hashed.unwrap_or(found.manner);
         Ok(found)
     }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use crate::record::{CbtRecord, CommittedChange, DiskAttempt, EpochCommit, Lease};
-use crate::{DiskKey, DiskRef, Endpoint, Generation, Result};
+use crate::{DiskRef, Endpoint, Generation, Result};
 
 /// Change ids: advanced for all disks of a job at once, or not at all (L08).
 #[async_trait]
@@ -23,13 +23,6 @@ pub trait ChangeIdRepo: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `Fenced`; `NotFound` when the disk is not the job's.
     async fn begin(&self, lease: &Lease, attempt: &DiskAttempt) -> Result<()>;
-
-    /// Notes that the source of a disk promised zeroes where it held data: no such promise of it is believed any more, by
-    /// whatever job (L10). Idempotent.
-    ///
-    /// # Errors
-    /// `Fenced`; `NotFound` when the disk is not the job's.
-    async fn distrust_zeroes(&self, lease: &Lease, key: &DiskKey) -> Result<()>;
 
     /// Makes an epoch the last one, in one transaction: change ids of all its disks, history, content and stamp of all
     /// volumes, disks `completed`, journals removed, the job's `taken` recovery point `ready`, VM `ready_for_failover`, job

@@ -92,6 +92,13 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     /// `Fenced`; `NotFound` when no disk of the job has this volume.
     async fn advance_generation(&self, lease: &Lease, id: &VolumeId) -> Result<Generation>;
 
+    /// As [`VolumeRegistry::advance_generation`], of a volume whose disk's source promised zeroes where it held data. In the same
+    /// transaction that is noted of the disk: no such promise of it is believed any more, by whatever job (L10).
+    ///
+    /// # Errors
+    /// `Fenced`; `NotFound` when no disk of the job has this volume.
+    async fn distrust_zeroes(&self, lease: &Lease, id: &VolumeId) -> Result<Generation>;
+
     /// Takes a volume that the backend no longer has out of the records: its mapping, exports and link go, a later
     /// volume of the disk gets a larger generation. Idempotent; an unknown one is `Ok`.
     ///

@@ -95,6 +95,11 @@ impl VolumeRegistry for SqlStore {
         advanced.map_err(|error| error.at("advance the generation of volume", id))
     }
 
+    async fn distrust_zeroes(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<Generation> {
+        let advanced = self.settled(|| self.distrust(lease, id)).await;
+        advanced.map_err(|error| error.at("distrust zeroes of the disk of volume", id))
+    }
+
     async fn forget(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<()> {
         let forgotten = self.settled(|| self.forget_volume(lease, id)).await;
         forgotten.map_err(|error| error.at("forget volume", id))

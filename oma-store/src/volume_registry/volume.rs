@@ -45,6 +45,16 @@ impl SqlStore {
         Ok(generation)
     }
 
+    pub(super) async fn distrust(&self, lease: &Lease, id: &VolumeId) -> Result<Generation> {
+        let mut tx = self.begin().await?;
+        let (disk, _) = guard_volume(&mut tx, lease, id).await?;
+        let now = tx.now().await?;
+        tx.execute(vms::DISTRUST_ZEROES, vals![now, disk.row]).await?;
+        let generation = next_generation(&mut tx, &disk, id, now).await?;
+        tx.commit().await?;
+        Ok(generation)
+    }
+
     pub(super) async fn forget_volume(&self, lease: &Lease, id: &VolumeId) -> Result<()> {
         let mut tx = self.begin().await?;
         let job = guard(&mut tx, lease).await?;

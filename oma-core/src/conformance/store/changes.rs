@@ -8,7 +8,6 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         before_the_first_epoch_there_is_no_change_id,
         l09_a_change_id_is_bound_to_generation_and_endpoint,
         l08_a_failed_job_moves_no_change_id,
-        l10_a_disk_whose_zeroes_are_distrusted_stays_so,
         the_history_has_attempts_and_successes_newest_first,
         a_success_leaves_the_attempts_that_failed_as_they_were,
         a_new_attempt_of_the_same_job_replaces_the_last,
@@ -55,28 +54,6 @@ async fn l08_a_failed_job_moves_no_change_id(store: StoreSubject) {
         assert_eq!((&now.change_id, now.epoch), (&before.change_id, before.epoch));
         assert_eq!(now.volume, before.volume);
     }
-}
-
-async fn l10_a_disk_whose_zeroes_are_distrusted_stays_so(store: StoreSubject) {
-    let vm = store.replicated().await;
-    let broken = async || {
-        let disks = store.inventory.disks(&vm.id).await.unwrap();
-        disks.iter().map(|disk| disk.zeroes_broken).collect::<Vec<_>>()
-    };
-    assert!(broken().await.iter().all(|broken| !broken));
-    let lease = store.second_job(&vm).await;
-    for _ in 0..2 {
-        store.change_ids.distrust_zeroes(&lease, &key(KEYS[0])).await.unwrap();
-        assert_eq!(broken().await.iter().filter(|broken| **broken).count(), 1);
-    }
-    let unknown = store.change_ids.distrust_zeroes(&lease, &key("disk-9")).await.unwrap_err();
-    assert_eq!(unknown.kind(), ErrorKind::NotFound);
-    let commit = store.ready_to_commit(&vm, &lease, "second").await;
-    store.change_ids.commit_epoch(&lease, &commit).await.unwrap();
-    assert!(store.inventory.disk(&store.disk(&vm, KEYS[0])).await.unwrap().unwrap().zeroes_broken);
-    let late = store.change_ids.distrust_zeroes(&lease, &key(KEYS[1])).await.unwrap_err();
-    assert_eq!(late.kind(), ErrorKind::Fenced);
-    assert_eq!(broken().await.iter().filter(|broken| **broken).count(), 1);
 }
 
 async fn the_history_has_attempts_and_successes_newest_first(store: StoreSubject) {

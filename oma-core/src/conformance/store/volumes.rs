@@ -11,6 +11,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         a_stamp_is_kept_until_the_volume_is_written_again,
         the_stamp_of_an_epoch_stays_that_of_its_commit,
         l09_each_advance_of_the_generation_is_another_one,
+        l10_a_disk_whose_zeroes_are_distrusted_stays_so_and_begins_a_generation,
         l03_a_new_volume_of_a_disk_takes_the_link_and_a_larger_generation,
         a_forgotten_volume_is_gone_and_its_successor_has_a_larger_generation,
         forgetting_an_unknown_volume_is_fine,
@@ -102,6 +103,29 @@ async fn l09_each_advance_of_the_generation_is_another_one(store: StoreSubject) 
     let now = store.volumes.volume(&volume.id).await.unwrap().unwrap();
     assert_eq!((now.generation, now.content), (next.next(), VolumeContent::Inconsistent));
     assert_eq!(store.change_ids.current(&disk, now.generation, endpoint).await.unwrap(), None);
+}
+
+async fn l10_a_disk_whose_zeroes_are_distrusted_stays_so_and_begins_a_generation(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let broken = async || {
+        let disks = store.inventory.disks(&vm.id).await.unwrap();
+        disks.iter().filter(|disk| disk.zeroes_broken).map(|disk| disk.disk.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(broken().await, []);
+    let lease = store.second_job(&vm).await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let volume = store.volumes.volume_of(&disk).await.unwrap().unwrap();
+    let next = store.volumes.distrust_zeroes(&lease, &volume.id).await.unwrap();
+    assert_eq!(store.volumes.distrust_zeroes(&lease, &volume.id).await.unwrap(), next.next());
+    let now = store.volumes.volume(&volume.id).await.unwrap().unwrap();
+    assert_eq!((now.generation, now.content, now.stamp), (next.next(), VolumeContent::Inconsistent, None));
+    let endpoint = &vm.identity.endpoint;
+    assert_eq!(store.change_ids.current(&disk, now.generation, endpoint).await.unwrap(), None);
+    let commit = store.ready_to_commit(&vm, &lease, "second").await;
+    store.change_ids.commit_epoch(&lease, &commit).await.unwrap();
+    assert_eq!(broken().await, [disk], "whatever is committed later");
+    let other = store.job_of_another_vm().await;
+    assert_kind(store.volumes.distrust_zeroes(&other, &volume.id).await, ErrorKind::NotFound);
 }
 
 async fn l03_a_new_volume_of_a_disk_takes_the_link_and_a_larger_generation(store: StoreSubject) {

@@ -178,6 +178,9 @@ async fn compare(
     let mut differences = comparison.run(&whole).await?.differences;
     differences.extend(Extent::between(capacity, end));
     for behind in Extent::between(end, capacity).into_iter().flat_map(|rest| rest.pieces(STRETCH)) {
+        if stop.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "compare", behind));
+        }
         let (runs, _) = hash_all(&*target, behind, Some(ReadFrom::Device), &config.retry, stop).await?;
         let is_zero = |run: &LeafRun| {
             run.extent.pieces(LEAF).all(|leaf| run.hash == LeafHash::of_zeroes(leaf.length()))

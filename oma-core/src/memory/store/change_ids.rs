@@ -44,15 +44,6 @@ impl ChangeIdRepo for MemoryStore {
         })
     }
 
-    async fn distrust_zeroes(&self, lease: &Lease, key: &DiskKey) -> Result<()> {
-        self.change("distrust zeroes", key, |state, now| {
-            let disk = state.guard_disk(lease, key)?;
-            let record = &mut state.disk_mut(&disk).record;
-            (record.zeroes_broken, record.updated_at) = (true, now);
-            Ok(())
-        })
-    }
-
     async fn commit_epoch(&self, lease: &Lease, commit: &EpochCommit) -> Result<()> {
         self.change("commit epoch", &lease.job, |state, now| state.commit_epoch(lease, commit, now))
     }

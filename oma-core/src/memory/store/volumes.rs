@@ -91,6 +91,15 @@ impl VolumeRegistry for MemoryStore {
         })
     }
 
+    async fn distrust_zeroes(&self, lease: &Lease, id: &VolumeId) -> Result<Generation> {
+        self.change("distrust zeroes", id, |state, now| {
+            let disk = state.linked_volume(lease, id)?.disk.clone();
+            let record = &mut state.disk_mut(&disk).record;
+            (record.zeroes_broken, record.updated_at) = (true, now);
+            Ok(state.next_generation(&disk, id, now)?.generation)
+        })
+    }
+
     async fn forget(&self, lease: &Lease, id: &VolumeId) -> Result<()> {
         self.change("forget volume", id, |state, now| {
             state.guard(lease)?;

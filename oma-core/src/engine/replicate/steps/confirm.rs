@@ -9,9 +9,11 @@ pub(super) async fn confirm(run: &mut Run<'_>) -> Result<()> {
     let Some(point) = &run.point else { return Ok(()) };
     let confirmed = retry(&run.config.retry, run.stop, || run.services.source.confirm(point)).await;
     if confirmed.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
+        let mut disowned = Ok(());
         for disk in &mut run.disks {
-            disown(run.services, run.config, &run.lease, disk).await?;
+            disowned = disowned.and(disown(run.services, run.config, &run.lease, disk).await);
         }
+        disowned?;
     }
     confirmed
 }

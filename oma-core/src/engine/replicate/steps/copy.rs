@@ -5,11 +5,12 @@ use async_trait::async_trait;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::config::RetryConfig;
 use crate::engine::copier::{Copier, Recorder};
 use crate::engine::replicate::disk::RunDisk;
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
-use crate::engine::zeroes::status;
+use crate::engine::zeroes::{WINDOW, status};
 use crate::record::Lease;
 use crate::traits::{BlockDevice, Durability, ExtentJournal, Provisioning, Zeroing};
 use crate::{ByteSize, DiskKey, Error, ErrorKind, Extent, PointId, Result};
@@ -78,7 +79,8 @@ async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationTok
         Provisioning::Thick => Zeroing::Allocate,
     };
     if !plan.ends_zeroed {
-        zero_behind(&*disk.target_device(), disk.point.capacity, zeroing, stop).await?;
+        let target = disk.target_device();
+        zero_behind(&*target, disk.point.capacity, zeroing, &run.config.retry, stop).await?;
     }
     let copier = Copier {
         key: &disk.point.key,
@@ -105,18 +107,20 @@ async fn zero_behind(
     target: &dyn BlockDevice,
     capacity: ByteSize,
     zeroing: Zeroing,
+    patience: &RetryConfig,
     stop: &CancellationToken,
 ) -> Result<()> {
     let (unit, end) = (u64::from(target.info().block_sizes.minimum.max(1)), target.info().capacity.bytes());
     let mut at = capacity.bytes().next_multiple_of(unit);
-    while let Some(left) = Extent::between(at, end) {
-        if stop.is_cancelled() {
-            return Err(Error::new(ErrorKind::Cancelled, "zero the end of", &target.info().identity));
-        }
-        for status in status(target, left).await? {
+    while let Some(left) = Extent::between(at, end.min(at.saturating_add(WINDOW))) {
+        for status in retry(patience, stop, || status(target, left)).await? {
+            if stop.is_cancelled() {
+                return Err(Error::new(ErrorKind::Cancelled, "zero the end of", &target.info().identity));
+            }
             at = status.extent.end();
             if !status.kind.reads_zero() {
-                target.write_zeroes(status.extent, zeroing, Durability::Cached).await?;
+                let zero = || target.write_zeroes(status.extent, zeroing, Durability::Cached);
+                retry(patience, stop, zero).await?;
             }
         }
     }

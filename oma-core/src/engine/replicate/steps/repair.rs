@@ -16,6 +16,7 @@ use crate::engine::tally::Tally;
 use crate::engine::verify::{fresh_seed, leaves};
 use crate::record::{SampleSize, VolumeTag};
 use crate::traits::{BlockDevice, ReadManner};
+use crate::tree::LEAF;
 use crate::{Epoch, Error, Extent, ExtentSet, Generation, Result};
 
 /// What is found equal is recorded each time so much of a disk is compared.
@@ -138,7 +139,15 @@ impl Listener for Settling<'_, '_> {
         if leg.manner == ReadManner::ThroughCache && !self.untouched {
             return Ok(());
         }
-        let equal = self.asked.intersection(&[leg.span].into_iter().collect()).difference(&leg.differences);
+        // What differs was looked at through the page cache: what else its leaf has is not known to be on the device.
+        let whole_leaves = |extent: Extent| {
+            Extent::between(extent.offset() / LEAF * LEAF, extent.end().next_multiple_of(LEAF))
+        };
+        let differences = match self.untouched || leg.manner != ReadManner::PastCache {
+            true => leg.differences.clone(),
+            false => leg.differences.iter().filter_map(whole_leaves).collect(),
+        };
+        let equal = self.asked.intersection(&[leg.span].into_iter().collect()).difference(&differences);
         if equal.is_empty() {
             return Ok(());
         }

@@ -29,10 +29,12 @@ pub(super) async fn end_generation(
 /// Durably notes that the source of a disk broke a promise of zeroes: no later run believes one, or builds on what was copied
 /// believing (L10).
 pub(super) async fn distrust(run: &Run<'_>, disk: &RunDisk) -> Result<()> {
-    let (services, lease) = (run.services, &run.lease);
-    let note = || services.change_ids.distrust_zeroes(lease, &disk.point.key);
-    retry(&run.config.retry, &CancellationToken::new(), note).await?;
-    end_generation(services, run.config, lease, disk.ready_volume()).await.map(drop)
+    let (services, volume) = (run.services, disk.ready_volume());
+    let (id, never) = (&volume.record.id, CancellationToken::new());
+    let note = || services.volumes.distrust_zeroes(&run.lease, id);
+    let generation = retry(&run.config.retry, &never, note).await?;
+    let tag = VolumeTag { generation, ..volume.tag.clone() };
+    retry(&run.config.retry, &never, || services.backend.retag(id, &tag)).await
 }
 
 /// Asks once more whether somebody wrote, now that nobody else can open the volume; then its generation has ended, and what

@@ -382,10 +382,6 @@ impl ChangeIdRepo for LostAnswer {
         ChangeIdRepo::begin(&*self.0, lease, attempt).await
     }
 
-    async fn distrust_zeroes(&self, lease: &Lease, key: &DiskKey) -> Result<()> {
-        self.0.distrust_zeroes(lease, key).await
-    }
-
     async fn commit_epoch(&self, lease: &Lease, commit: &EpochCommit) -> Result<()> {
         self.0.commit_epoch(lease, commit).await?;
         Err(Error::new(self.1, "commit epoch", &lease.job))
