@@ -24,7 +24,7 @@ pub(crate) enum StoreError {
     )]
     Damaged { path: PathBuf, detail: String },
     #[error(
-        "a row of the database {} is none that its schema allows ({detail}); set it to what the table's CHECKs allow, or restore \
+        "a row of the database {} is none that its schema allows ({detail}); set it to what the table's CHECK rules allow, or restore \
          a backup; volumes are not touched",
         path.display()
     )]
