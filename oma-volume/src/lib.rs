@@ -2,6 +2,8 @@
 
 #[cfg(feature = "file")]
 pub mod device;
+#[cfg(feature = "discovery")]
+pub mod discovery;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(feature = "file")]

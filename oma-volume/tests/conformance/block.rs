@@ -11,13 +11,18 @@ use oma_volume::device::FileDevice;
 use tempfile::TempDir;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let found = TempDir::new().is_ok_and(|folder| Loop::new(folder).is_some());
-    let needs = [Requirement::Program("losetup"), Requirement::Feature("loop device", found)];
+    let needs = needs();
     let one = |case: &conformance::Case<DeviceSubject>| {
         let (name, run) = (format!("file_device_on_a_block_device::{}", case.name), case.run);
         conformance::trial(&name, &needs, move || async move { run(subject().await).await })
     };
     conformance::block_device_cases().iter().map(one).collect()
+}
+
+/// What it takes to have a loop device.
+pub(crate) fn needs() -> [Requirement; 2] {
+    let found = TempDir::new().is_ok_and(|folder| Loop::new(folder).is_some());
+    [Requirement::Program("losetup"), Requirement::Feature("loop device", found)]
 }
 
 async fn subject() -> DeviceSubject {
@@ -28,13 +33,13 @@ async fn subject() -> DeviceSubject {
 }
 
 /// A loop device over a file of its own.
-struct Loop {
-    path: PathBuf,
+pub(crate) struct Loop {
+    pub(crate) path: PathBuf,
     _folder: TempDir,
 }
 
 impl Loop {
-    fn new(folder: TempDir) -> Option<Self> {
+    pub(crate) fn new(folder: TempDir) -> Option<Self> {
         let file = folder.path().join("disk.raw");
         File::create(&file).and_then(|made| made.set_len(DEVICE_CAPACITY.bytes())).ok()?;
         let done = Command::new("losetup").args(["--find", "--show"]).arg(&file).output().ok()?;

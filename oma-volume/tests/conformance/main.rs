@@ -5,6 +5,8 @@ mod backend;
 mod block;
 mod crash;
 mod device;
+#[cfg(feature = "discovery")]
+mod discovery;
 mod journal;
 mod process;
 mod qemu;
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
     trials.extend(snapshots::trials());
     trials.extend(journal::trials());
     trials.extend(source::trials());
+    #[cfg(feature = "discovery")]
+    trials.extend(discovery::trials());
     #[cfg(feature = "uring")]
     trials.extend(uring::trials());
     conformance::run(trials)
