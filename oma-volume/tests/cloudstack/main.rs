@@ -5,6 +5,7 @@ mod caller;
 mod devices;
 mod fake;
 mod faults;
+mod foreign;
 mod jobs;
 mod protocol;
 mod serve;
@@ -29,5 +30,7 @@ fn main() -> ExitCode {
     trials.extend(jobs::trials());
     trials.extend(devices::trials());
     trials.extend(faults::trials());
+    trials.extend(serve::trials());
+    trials.extend(foreign::trials());
     conformance::run(trials)
 }
