@@ -5,7 +5,6 @@ mod caller;
 mod devices;
 mod fake;
 mod faults;
-mod foreign;
 mod jobs;
 mod protocol;
 mod serve;
@@ -30,7 +29,5 @@ fn main() -> ExitCode {
     trials.extend(jobs::trials());
     trials.extend(devices::trials());
     trials.extend(faults::trials());
-    trials.extend(serve::trials());
-    trials.extend(foreign::trials());
     conformance::run(trials)
 }

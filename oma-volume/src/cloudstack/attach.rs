@@ -1,0 +1,126 @@
+//! Attached, open, detached: what the cloud says and what this machine sees must agree.
+
+use oma_core::record::VolumeTag;
+use oma_core::traits::{Access, Volume};
+use oma_core::{ByteSize, ErrorKind, VolumeId};
+
+use super::api::CloudVolume;
+use super::error::CloudError;
+use super::jobs::JobName;
+use super::request::Request;
+use super::tries::Tries;
+use super::volumes::{Cloud, Result, serial};
+use crate::device::FileDevice;
+use crate::discovery::FoundDevice;
+
+impl Cloud {
+    /// By state: what is attached is not attached again, whoever did it.
+    pub(super) async fn attach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
+        let mut tries = Tries::new(self.jobs.pauses());
+        loop {
+            let volume = self.prove(id, tag).await?;
+            if self.is_here_or_nowhere(&volume)? {
+                let device = self.appeared(&volume).await?;
+                return Ok(self.with_device(&volume, Some(&device)));
+            }
+            tries.begin()?;
+            // A guest may have kept the disk of an earlier attach (a detach that came late): it would be taken for the new one.
+            self.vanished(&volume).await?;
+            let request = Request::new("attachVolume")
+                .with("id", &volume.id)
+                .with("virtualmachineid", &self.config.appliance_vm_id);
+            tries.ended(self.jobs.run(request, JobName::Fresh).await).await?;
+        }
+    }
+
+    /// Until the cloud says so and the disk has left this machine: only then may it be attached elsewhere. A guest that was slow
+    /// makes the cloud fail the job and believe that the volume is attached; asked again, it finds the disk gone.
+    pub(super) async fn detach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
+        let mut tries = Tries::new(self.jobs.pauses());
+        loop {
+            let volume = self.prove(id, tag).await?;
+            if !self.is_here_or_nowhere(&volume)? {
+                self.vanished(&volume).await?;
+                return Ok(self.with_device(&volume, None));
+            }
+            tries.begin()?;
+            let _nobody_else = self.closed(&volume).await?;
+            let request = Request::new("detachVolume").with("id", &volume.id);
+            tries.ended(self.jobs.run(request, JobName::Fresh).await).await?;
+        }
+    }
+
+    pub(super) async fn open(&self, id: &VolumeId, tag: &VolumeTag, access: Access) -> Result<FileDevice> {
+        let volume = self.prove(id, tag).await?;
+        if !self.is_here_or_nowhere(&volume)? {
+            return Err(CloudError::NotAttached);
+        }
+        let found = self.tree.find(&serial(&volume)?).await?.ok_or(CloudError::NoDevice)?;
+        Ok(self.tree.open(&found, volume.capacity(), access).await?)
+    }
+
+    /// By whole GiB, and never less than it has.
+    pub(super) async fn resize(&self, id: &VolumeId, tag: &VolumeTag, capacity: ByteSize) -> Result<Volume> {
+        let mut tries = Tries::new(self.jobs.pauses());
+        loop {
+            let volume = self.prove(id, tag).await?;
+            if !self.config.new_space_reads_as_zero {
+                return Err(CloudError::NoGrowth);
+            }
+            let nobody_else = self.closed(&volume).await?;
+            if volume.capacity() >= capacity {
+                drop(nobody_else);
+                return self.shown(&volume).await;
+            }
+            tries.begin()?;
+            let request =
+                Request::new("resizeVolume").with("id", &volume.id).with("size", capacity.gib_ceiling());
+            tries.ended(self.jobs.run(request, JobName::Fresh).await).await?;
+        }
+    }
+
+    /// Detaches it first, where it is attached.
+    pub(super) async fn delete(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
+        let mut tries = Tries::new(self.jobs.pauses());
+        loop {
+            let volume = match self.prove(id, tag).await {
+                Err(CloudError::Unknown) => return Ok(()),
+                volume => volume?,
+            };
+            if self.is_here_or_nowhere(&volume)? {
+                self.detach(id, tag).await?;
+            }
+            tries.begin()?;
+            let request = Request::new("deleteVolume").with("id", &volume.id);
+            let outcome = self.client.call(&request).await;
+            if outcome.is_ok() {
+                return Ok(());
+            }
+            tries.ended(outcome).await?;
+        }
+    }
+
+    /// An attached volume with its disk, as large as the cloud says.
+    async fn shown(&self, volume: &CloudVolume) -> Result<Volume> {
+        let device = if self.is_here(volume) { Some(self.appeared(volume).await?) } else { None };
+        Ok(self.with_device(volume, device.as_ref()))
+    }
+
+    /// The disk of a volume that the cloud says is attached here, proven (L05).
+    async fn appeared(&self, volume: &CloudVolume) -> Result<FoundDevice> {
+        let (serial, limit) = (serial(volume)?, self.config.device_limit);
+        match self.tree.appears(&serial, volume.capacity(), limit).await {
+            Ok(device) => Ok(device),
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                tracing::debug!(volume = %volume.id, error = %error.chain(), "no disk appeared");
+                Err(CloudError::NotSeen(error))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn vanished(&self, volume: &CloudVolume) -> Result<()> {
+        let (serial, limit) = (serial(volume)?, self.config.device_limit);
+        self.tree.vanishes(&serial, limit).await.map_err(CloudError::StillHere)
+    }
+}

@@ -1,0 +1,240 @@
+//! Signed requests to one endpoint, as many at once as configured, slower where the server asks for it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use oma_core::Clock;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
+
+use super::config::CloudStackConfig;
+use super::envelope::{self, Answer};
+use super::error::CloudError;
+use super::keys::Keys;
+use super::pauses::Pauses;
+use super::request::Request;
+use super::signature::signed_form;
+use super::transport::{NoReply, Transport};
+
+/// Longest pause before a request that was refused for now is sent again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+type Result<T, E = CloudError> = std::result::Result<T, E>;
+
+/// Signs, sends and reads.
+#[derive(Debug)]
+pub(super) struct Client {
+    transport: Arc<dyn Transport>,
+    keys: Keys,
+    clock: Arc<dyn Clock>,
+    permits: Semaphore,
+    patience: Duration,
+    first_pause: Duration,
+    /// Nobody sends before: one that was refused speaks for all.
+    resumes: Mutex<Option<Instant>>,
+}
+
+/// Why one try failed, and what the server said of when to come again.
+struct Failed {
+    error: CloudError,
+    retry_after: Option<Duration>,
+}
+
+impl Client {
+    pub(super) fn new(
+        transport: Arc<dyn Transport>,
+        keys: Keys,
+        clock: Arc<dyn Clock>,
+        config: &CloudStackConfig,
+    ) -> Self {
+        Self {
+            transport,
+            keys,
+            clock,
+            permits: Semaphore::new(config.in_flight.max(1)),
+            patience: config.patience,
+            first_pause: config.first_pause,
+            resumes: Mutex::new(None),
+        }
+    }
+
+    /// What the server answers. A request that it has no time for (429, 503) is sent again until the patience ends; no other one
+    /// is, because it may have been done.
+    pub(super) async fn call(&self, request: &Request) -> Result<Value> {
+        let ends = Instant::now() + self.patience;
+        let mut pauses = Pauses::new(self.first_pause, LONGEST_PAUSE);
+        loop {
+            let failed = match self.once(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            let pause = pauses.next_pause().max(failed.retry_after.unwrap_or_default());
+            let resumes = Instant::now() + pause;
+            if !failed.error.is_not_now(request.only_asks()) || resumes > ends {
+                return Err(failed.error);
+            }
+            tracing::debug!(command = request.command(), ?pause, error = %failed.error, "asked to wait");
+            self.hold_until(resumes);
+        }
+    }
+
+    /// The same, read as what it should be.
+    pub(super) async fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T> {
+        read(request.command(), self.call(request).await?)
+    }
+
+    async fn once(&self, request: &Request) -> Result<Value, Failed> {
+        self.wait().await;
+        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let form = signed_form(&self.keys, self.clock.now(), request.parameters());
+        let command = request.command();
+        let plain = |error| Failed { error, retry_after: None };
+        let reply = self.transport.post(form).await.map_err(|error| {
+            plain(match error {
+                NoReply::NotSent(problem) => CloudError::NotSent { command, problem },
+                NoReply::Lost(problem) => CloudError::Lost { command, problem },
+            })
+        })?;
+        let error = match envelope::read(reply.status, &reply.body) {
+            Answer::Result(value) => return Ok(value),
+            Answer::Refused(mut refusal) => {
+                refusal.text = refusal.text.replace(self.keys.api(), "(API key)");
+                CloudError::Refused { command, refusal }
+            }
+            Answer::Foreign { status, problem } => CloudError::Foreign { command, status, problem },
+        };
+        Err(Failed { error, retry_after: reply.retry_after })
+    }
+
+    fn hold_until(&self, resumes: Instant) {
+        let mut held = self.resumes.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Some(held.map_or(resumes, |held| held.max(resumes)));
+    }
+
+    async fn wait(&self) {
+        let held = *self.resumes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(resumes) = held {
+            sleep_until(resumes).await;
+        }
+    }
+}
+
+/// Reads a part of an answer.
+pub(super) fn read<T: DeserializeOwned>(command: &'static str, value: Value) -> Result<T> {
+    serde_json::from_value(value).map_err(|source| CloudError::Unreadable { command, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use oma_core::ErrorKind;
+    use serde_json::json;
+
+    use super::super::script::{Script, client};
+    use super::*;
+
+    fn list_zones() -> Request {
+        Request::list_all("listZones")
+    }
+
+    fn create() -> Request {
+        Request::new("createVolume").with("name", "n")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_signed_and_its_answer_is_opened() {
+        let script = Script::new().answers("listZones", json!({"count": 0}));
+        assert_eq!(client(&script).call(&list_zones()).await.unwrap(), json!({"count": 0}));
+        let sent = script.sent();
+        assert_eq!(sent.len(), 1);
+        for part in [
+            "command=listZones",
+            "listall=true",
+            "apikey=api",
+            "signatureversion=3",
+            "expires=",
+            "signature=",
+        ] {
+            assert!(sent[0].form.contains(part), "{part}: {}", sent[0].form);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_requests_are_tried_again_when_the_server_says() {
+        let script = Script::new()
+            .busy("createVolume", 429, Some(7))
+            .busy("createVolume", 503, None)
+            .answers("createVolume", json!({"id": "v"}));
+        let begun = Instant::now();
+        client(&script).call(&create()).await.unwrap();
+        assert!(begun.elapsed() >= Duration::from_millis(7500), "{:?}", begun.elapsed());
+        assert_eq!(script.sent().len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_told_to_wait_holds_the_others_back() {
+        let script = Script::new()
+            .busy("createVolume", 429, Some(20))
+            .answers("listZones", json!({}))
+            .answers("createVolume", json!({}));
+        let client = client(&script);
+        let begun = Instant::now();
+        let (first, other) = (create(), list_zones());
+        let second = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            client.call(&other).await.map(|_| begun.elapsed())
+        };
+        let (first, second) = tokio::join!(client.call(&first), second);
+        first.unwrap();
+        assert!(second.unwrap() >= Duration::from_secs(20));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_has_an_end() {
+        let mut script = Script::new();
+        for _ in 0..100 {
+            script = script.busy("listZones", 429, None);
+        }
+        let begun = Instant::now();
+        let error = client(&script).call(&list_zones()).await.unwrap_err().about("ask", "cloud");
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Unavailable, oma_core::Retry::Later));
+        assert!(begun.elapsed() <= Duration::from_mins(2), "{:?}", begun.elapsed());
+        let impatient = Script::new().busy("listZones", 429, Some(3600));
+        client(&impatient).call(&list_zones()).await.unwrap_err();
+        assert_eq!(impatient.sent().len(), 1, "an hour is not waited for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_has_no_server_is_asked_again_only_what_changes_nothing() {
+        let page = || Script::new().raw("createVolume", 503, "<html>").raw("listZones", 503, "<html>");
+        let script = page().answers("listZones", json!({}));
+        client(&script).call(&list_zones()).await.unwrap();
+        let error = client(&script).call(&create()).await.unwrap_err();
+        assert!(error.is_uncertain(), "the server behind it may have begun: {error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_never_repeats_the_key() {
+        let text = "unable to find user with apikey api";
+        let script = Script::new().refuses("listZones", 401, None, text);
+        let error = client(&script).call(&list_zones()).await.unwrap_err().about("ask", "cloud");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert!(error.chain().contains("(API key)"), "{}", error.chain());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_make_no_sense_are_told_apart_from_lost_ones() {
+        let script = Script::new().raw("listZones", 200, "[]").answers("listZones", json!({"count": "many"}));
+        let client = client(&script);
+        let foreign = client.call(&list_zones()).await.unwrap_err().about("ask", "cloud");
+        assert_eq!(foreign.kind(), ErrorKind::Unavailable);
+        #[derive(Debug, serde::Deserialize)]
+        struct Counted {
+            #[expect(dead_code, reason = "it is not read")]
+            count: u64,
+        }
+        let unreadable = client.ask::<Counted>(&list_zones()).await.unwrap_err().about("ask", "cloud");
+        assert_eq!(unreadable.kind(), ErrorKind::Corrupt);
+    }
+}

@@ -1,0 +1,192 @@
+//! One operation makes one volume, whatever is lost on the way.
+//!
+//! ```text
+//!  root administrator  look for customid ─▶ createVolume customid ─▶ refused as known? ─▶ look ─▶ mark
+//!  any other           look for name     ─▶ createVolume name     ─▶ job's id taken? ask that job whose volume won
+//!                                           ─▶ look: take the others away that nobody marked ─▶ mark
+//! ```
+//!
+//! Custom id, name and the id of the job follow from the operation. An unmarked volume with them is one whose maker was killed, or
+//! whose answer was lost; one with marks of somebody else is never taken.
+
+use oma_core::OperationId;
+use oma_core::traits::{Volume, VolumeSpec};
+use uuid::Uuid;
+
+use super::api::{self, CloudVolume, State, create_tags};
+use super::config::Account;
+use super::error::CloudError;
+use super::jobs::JobName;
+use super::marks::{self, Marks};
+use super::request::Request;
+use super::tries::Tries;
+use super::volumes::{Cloud, Result};
+
+/// What an operation's volume and its job are known by.
+#[derive(Clone, Copy, Debug)]
+struct Known(Uuid);
+
+impl Known {
+    fn by(operation: &OperationId) -> Self {
+        Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, operation.as_str().as_bytes()))
+    }
+
+    /// A version 5 UUID: the digits that become the serial of the disk are those of a hash.
+    fn custom_id(self) -> String {
+        self.0.to_string()
+    }
+
+    fn name(self) -> String {
+        format!("oma-{}", self.0)
+    }
+
+    /// A job that failed keeps its id, so each try has one.
+    fn job(self, attempt: usize) -> Uuid {
+        Uuid::new_v5(&self.0, format!("createVolume {attempt}").as_bytes())
+    }
+}
+
+impl Cloud {
+    pub(super) async fn create(&self, spec: &VolumeSpec) -> Result<Volume> {
+        let (known, mut tries) = (Known::by(&spec.operation), Tries::new(self.jobs.pauses()));
+        let gib = whole_gib(spec)?;
+        let (mut attempt, mut winner) = (0, None);
+        loop {
+            if let Some(volume) = self.made(known, spec, winner.as_deref()).await? {
+                return self.claim(volume, spec).await;
+            }
+            tries.begin()?;
+            let outcome =
+                self.jobs.run(self.create_command(known, gib), JobName::Derived(known.job(attempt))).await;
+            if let Ok(result) = &outcome {
+                winner = result.pointer("/volume/id").and_then(|id| id.as_str()).map(str::to_owned);
+            } else if let Err(CloudError::JobFailed { .. } | CloudError::JobCut { .. }) = &outcome {
+                attempt += 1;
+            }
+            tries.ended(outcome).await?;
+        }
+    }
+
+    fn create_command(&self, known: Known, gib: u64) -> Request {
+        let request = Request::new("createVolume")
+            .with("name", known.name())
+            .with("zoneid", &self.config.zone_id)
+            .with("diskofferingid", &self.config.disk_offering_id)
+            .with("size", gib);
+        match self.config.account {
+            Account::RootAdmin => request.with("customid", known.custom_id()),
+            Account::Ordinary => request,
+        }
+    }
+
+    /// The volume that an operation made before, marked or not.
+    async fn made(
+        &self,
+        known: Known,
+        spec: &VolumeSpec,
+        winner: Option<&str>,
+    ) -> Result<Option<CloudVolume>> {
+        match self.config.account {
+            Account::RootAdmin => match self.look_also_gone(&known.custom_id()).await? {
+                Some(volume) if volume.state == State::Gone => {
+                    Err(CloudError::Destroyed(spec.operation.clone()))
+                }
+                found => Ok(found),
+            },
+            Account::Ordinary => self.named(known, spec, winner).await,
+        }
+    }
+
+    async fn named(
+        &self,
+        known: Known,
+        spec: &VolumeSpec,
+        winner: Option<&str>,
+    ) -> Result<Option<CloudVolume>> {
+        let request = Request::list_all("listVolumes").with("name", known.name());
+        let mut found: Vec<CloudVolume> = api::one_page(&self.client, &request, "volume").await?;
+        found.retain(|volume| volume.name == known.name() && volume.state != State::Gone);
+        if found.len() < 2 {
+            return Ok(found.pop());
+        }
+        let asked = match winner {
+            Some(id) => Some(id.to_owned()),
+            None => self.maker(known).await?,
+        };
+        let rank = |volume: &CloudVolume| {
+            let is_marked = Marks::read(&volume.tags).is_some_and(|marks| marks.operation == spec.operation);
+            let has_won = asked.as_ref() == Some(&volume.id);
+            (!is_marked, !has_won, volume.created.clone(), volume.id.clone())
+        };
+        found.sort_by_key(rank);
+        let surplus = found.split_off(1);
+        for volume in &surplus {
+            self.remove_surplus(volume).await?;
+        }
+        Ok(found.pop())
+    }
+
+    /// The volume that the operation's job made: of rivals that all made one, the one whose job was accepted.
+    async fn maker(&self, known: Known) -> Result<Option<String>> {
+        let job = known.job(0).to_string();
+        if self.jobs.find(&job).await?.is_none() {
+            return Ok(None);
+        }
+        match self.jobs.follow("createVolume", &job).await {
+            Ok(result) => Ok(result.pointer("/volume/id").and_then(|id| id.as_str()).map(str::to_owned)),
+            Err(
+                CloudError::JobFailed { .. } | CloudError::JobCut { .. } | CloudError::JobForgotten { .. },
+            ) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A row of this operation's name that no job works for: nobody has marked, attached or filled it.
+    async fn remove_surplus(&self, volume: &CloudVolume) -> Result<()> {
+        if volume.state != State::Allocated || volume.machine.is_some() || marks::are_any(&volume.tags) {
+            return Ok(());
+        }
+        match self.client.call(&Request::new("deleteVolume").with("id", &volume.id)).await {
+            Ok(_) => Ok(()),
+            // Whoever else makes the same volume may have taken it away.
+            Err(error) if error.is_uncertain() || error.is_refused_with(&[431, 530]) => {
+                tracing::debug!(volume = %volume.id, %error, "a surplus volume may be left");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Marks a volume that the operation made, or finds it marked.
+    async fn claim(&self, mut volume: CloudVolume, spec: &VolumeSpec) -> Result<Volume> {
+        let mut tries = Tries::new(self.jobs.pauses());
+        loop {
+            if volume.capacity() < spec.capacity {
+                return Err(CloudError::MadeOtherwise(spec.operation.clone()));
+            }
+            match Marks::read(&volume.tags) {
+                Some(marks) if marks.is_made_by(spec) => return self.describe(&volume).await,
+                None if !marks::are_any(&volume.tags) => {}
+                _ => return Err(CloudError::MadeOtherwise(spec.operation.clone())),
+            }
+            tries.begin()?;
+            let tags = Marks::of(spec).tags();
+            let outcome = self.jobs.run(create_tags(&volume.id, &tags), JobName::Fresh).await;
+            if outcome.is_ok() {
+                volume.tags = tags.into_iter().map(|(key, value)| api::Tag { key, value }).collect();
+                continue;
+            }
+            tries.ended(outcome).await?;
+            volume = self.look(&volume.id).await?.ok_or(CloudError::Unknown)?;
+        }
+    }
+}
+
+/// The size to ask for: whole GiB, rounded up (L13).
+fn whole_gib(spec: &VolumeSpec) -> Result<u64> {
+    match spec.capacity.bytes() {
+        0 => Err(CloudError::NoBytes),
+        bytes if bytes > i64::MAX.unsigned_abs() => Err(CloudError::TooLarge(bytes)),
+        _ => Ok(spec.capacity.gib_ceiling()),
+    }
+}

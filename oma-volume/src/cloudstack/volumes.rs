@@ -1,0 +1,193 @@
+//! Volumes as the cloud and this machine tell of them: found, proven to be ours, marked.
+
+use std::sync::Arc;
+
+use oma_core::record::VolumeTag;
+use oma_core::traits::{Access, Volume};
+use oma_core::{ErrorKind, InstanceId, VolumeId};
+use tokio::time::sleep;
+
+use super::api::{self, CloudVolume, State, create_tags, delete_tags};
+use super::client::Client;
+use super::config::CloudStackConfig;
+use super::error::CloudError;
+use super::jobs::{JobName, Jobs};
+use super::marks::{self, Marks};
+use super::request::Request;
+use crate::device::FileDevice;
+use crate::discovery::{DeviceTree, FoundDevice, Serial};
+
+pub(super) type Result<T, E = CloudError> = std::result::Result<T, E>;
+
+/// The cloud and the machine that its volumes are attached to.
+#[derive(Debug)]
+pub(super) struct Cloud {
+    pub(super) client: Arc<Client>,
+    pub(super) jobs: Jobs,
+    pub(super) tree: DeviceTree,
+    pub(super) config: CloudStackConfig,
+}
+
+impl Cloud {
+    pub(super) fn new(client: Client, config: CloudStackConfig) -> Self {
+        let client = Arc::new(client);
+        let jobs = Jobs::new(client.clone(), &config);
+        let tree = DeviceTree::new(config.device_root.clone()).with_rescan();
+        Self { client, jobs, tree, config }
+    }
+
+    pub(super) async fn get(&self, id: &VolumeId) -> Result<Option<Volume>> {
+        match self.look(id.as_str()).await? {
+            Some(volume) => self.describe(&volume).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What bears the instance's tag. The filter folds cases, so each one is looked at again.
+    pub(super) async fn list(&self, instance: &InstanceId) -> Result<Vec<CloudVolume>> {
+        let value = marks::of_instance(instance);
+        let request = Request::list_all("listVolumes").with_tags([(marks::INSTANCE, value.as_str())]);
+        let mut all: Vec<CloudVolume> = api::all(&self.client, &request, "volume").await?;
+        let is_ours = |volume: &CloudVolume| {
+            volume.tags.iter().any(|tag| tag.key == marks::INSTANCE && tag.value == value)
+        };
+        all.retain(|volume| is_ours(volume) && volume.state != State::Gone);
+        Ok(all)
+    }
+
+    pub(super) async fn describe(&self, volume: &CloudVolume) -> Result<Volume> {
+        let device = if self.is_here(volume) { self.tree.find(&serial(volume)?).await? } else { None };
+        Ok(self.with_device(volume, device.as_ref()))
+    }
+
+    pub(super) fn with_device(&self, volume: &CloudVolume, device: Option<&FoundDevice>) -> Volume {
+        let marks = Marks::read(&volume.tags);
+        Volume {
+            id: VolumeId::parse(&volume.id).expect("it was found by this id, or is a UUID of the cloud"),
+            name: marks.as_ref().map_or_else(|| volume.name.clone(), |marks| marks.name.clone()),
+            capacity: volume.capacity(),
+            tag: marks.map(|marks| marks.tag),
+            device_path: device.map(|device| device.path.display().to_string()),
+        }
+    }
+
+    /// A volume as the cloud tells of it; `None` when it says that there is none, or that it was destroyed.
+    pub(super) async fn look(&self, id: &str) -> Result<Option<CloudVolume>> {
+        Ok(self.look_also_gone(id).await?.filter(|volume| volume.state != State::Gone))
+    }
+
+    pub(super) async fn look_also_gone(&self, id: &str) -> Result<Option<CloudVolume>> {
+        let request = Request::list_all("listVolumes").with("id", id);
+        match api::one_page::<CloudVolume>(&self.client, &request, "volume").await {
+            Ok(rows) => Ok(rows.into_iter().find(|volume| volume.id.eq_ignore_ascii_case(id))),
+            Err(CloudError::Refused { refusal, .. }) if refusal.is_unknown_id() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The volume, once its tags proved whose it is (L02), and no job of the cloud is at work on it.
+    pub(super) async fn prove(&self, id: &VolumeId, tag: &VolumeTag) -> Result<CloudVolume> {
+        let mut pauses = self.jobs.pauses();
+        let ends = tokio::time::Instant::now() + self.config.job_limit;
+        loop {
+            let volume = self.look(id.as_str()).await?.ok_or(CloudError::Unknown)?;
+            let found = Marks::read(&volume.tags).map(|marks| marks.tag);
+            if found.as_ref() != Some(tag) {
+                let (found, given) = (found.map(Box::new), tag.clone().into());
+                return Err(CloudError::Tag { found, given });
+            }
+            match &volume.state {
+                State::Moving if tokio::time::Instant::now() >= ends => {
+                    return Err(CloudError::Moving(self.config.job_limit));
+                }
+                State::Moving => sleep(pauses.next_pause()).await,
+                State::Other(state) => return Err(CloudError::State(state.clone())),
+                State::Allocated | State::Ready | State::Gone => return Ok(volume),
+            }
+        }
+    }
+
+    pub(super) async fn retag(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
+        let mut last = None;
+        for _ in 0..2 {
+            let volume = self.look(id.as_str()).await?.ok_or(CloudError::Unknown)?;
+            let now = Marks::read(&volume.tags).map(|marks| marks.tag);
+            let follows = |now: &VolumeTag| {
+                (&now.instance, &now.disk) == (&tag.instance, &tag.disk) && now.generation <= tag.generation
+            };
+            match now {
+                Some(now) if now == *tag => return self.tidy(&volume, tag).await,
+                Some(now) if follows(&now) => {}
+                now => {
+                    let (found, given) = (now.map(Box::new), tag.clone().into());
+                    return Err(CloudError::Retag { found, given });
+                }
+            }
+            match self
+                .jobs
+                .run(create_tags(&volume.id, &[marks::reached(tag.generation)]), JobName::Fresh)
+                .await
+            {
+                Ok(_) => return self.tidy(&volume, tag).await,
+                // It may bear the tag by now: somebody else set it, or it was done and its job is gone.
+                Err(error) => last = Some(last_look(error)?),
+            }
+        }
+        Err(last.unwrap_or(CloudError::NoEffect(2)))
+    }
+
+    /// Takes marks of smaller generations away. They mislead nobody: the largest counts.
+    async fn tidy(&self, volume: &CloudVolume, tag: &VolumeTag) -> Result<()> {
+        let outdated = marks::outdated(&volume.tags, tag.generation);
+        if !outdated.is_empty()
+            && let Err(error) = self.jobs.run(delete_tags(&volume.id, &outdated), JobName::Fresh).await
+        {
+            tracing::debug!(volume = %volume.id, %error, "marks of earlier generations stay");
+        }
+        Ok(())
+    }
+
+    /// Whether it is attached to the machine that this process runs in.
+    pub(super) fn is_here(&self, volume: &CloudVolume) -> bool {
+        volume
+            .machine
+            .as_ref()
+            .is_some_and(|machine| machine.eq_ignore_ascii_case(&self.config.appliance_vm_id))
+    }
+
+    /// The same, where it is attached to another one: that one's owner decides.
+    pub(super) fn is_here_or_nowhere(&self, volume: &CloudVolume) -> Result<bool> {
+        match &volume.machine {
+            Some(machine) if !self.is_here(volume) => Err(CloudError::AttachedElsewhere(machine.clone())),
+            machine => Ok(machine.is_some()),
+        }
+    }
+
+    /// The disk of an attached volume, for nobody else as long as it is kept; `None` when there is no disk to keep.
+    ///
+    /// # Errors
+    /// `Busy` while it is open.
+    pub(super) async fn closed(&self, volume: &CloudVolume) -> Result<Option<FileDevice>> {
+        if !self.is_here(volume) {
+            return Ok(None);
+        }
+        let Some(device) = self.tree.find(&serial(volume)?).await? else { return Ok(None) };
+        match FileDevice::open(&device.path, Access::ReadWrite).await {
+            Ok(device) => Ok(Some(device)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Whether a command that was refused may be done all the same, by a rival or by itself: then it is worth a look.
+fn last_look(error: CloudError) -> Result<CloudError> {
+    match error.is_told_by_the_thing() || error.is_refused_with(&[431, 530]) {
+        true => Ok(error),
+        false => Err(error),
+    }
+}
+
+pub(super) fn serial(volume: &CloudVolume) -> Result<Serial> {
+    Ok(Serial::of_volume(&volume.id)?)
+}

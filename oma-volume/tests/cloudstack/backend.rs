@@ -1,0 +1,130 @@
+//! `CloudStackBackend` over the fake: what every backend promises, and what only a cloud can do to one.
+
+mod devices;
+mod found;
+mod lost;
+mod owners;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use oma_core::conformance::{self, BackendSubject, Trial};
+use oma_core::record::VolumeTag;
+use oma_core::traits::{Provisioning, Volume, VolumeBackend, VolumeSpec};
+use oma_core::{ByteSize, DiskRef, Generation, InstanceId, OperationId, Result, Retry};
+use oma_volume::cloudstack::{Account, CloudStackBackend, CloudStackConfig, Keys};
+
+use super::fake::{Fake, Options};
+
+const ACCOUNTS: [Account; 2] = [Account::RootAdmin, Account::Ordinary];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials =
+        conformance::cases("cloudstack_root", &conformance::volume_backend_cases(), || async {
+            subject(Account::RootAdmin).await
+        });
+    trials.extend(conformance::cases("cloudstack_user", &conformance::volume_backend_cases(), || async {
+        subject(Account::Ordinary).await
+    }));
+    trials.extend(conformance::cases("cloudstack", &conformance::unreachable_backend_cases(), || async {
+        let mut config = CloudStackConfig::new("http://127.0.0.1:1/client/api", "zone", "offering", "vm");
+        config.device_root = "/nonexistent".into();
+        let backend = Arc::new(CloudStackBackend::new(config, Keys::new("api", "secret").unwrap()).unwrap());
+        BackendSubject { second: backend.clone(), backend, guard: Box::new(()) }
+    }));
+    trials.extend(lost::trials());
+    trials.extend(devices::trials());
+    trials.extend(owners::trials());
+    trials.extend(found::trials());
+    trials
+}
+
+async fn subject(account: Account) -> BackendSubject {
+    let bench = Bench::start(account, Options::default()).await;
+    let (backend, second) = (Arc::new(bench.backend), Arc::new(bench.second));
+    BackendSubject { backend, second, guard: Box::new(bench.fake) }
+}
+
+/// A cloud, the backend twice, and a deployment.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) fake: Fake,
+    pub(crate) backend: CloudStackBackend,
+    pub(crate) second: CloudStackBackend,
+    pub(crate) instance: InstanceId,
+}
+
+impl Bench {
+    pub(crate) async fn new(account: Account) -> Self {
+        Self::start(account, Options::default()).await
+    }
+
+    pub(crate) async fn start(account: Account, options: Options) -> Self {
+        let fake = Fake::start(options).await;
+        let (backend, second) = (connect(&fake, account, |_| ()), connect(&fake, account, |_| ()));
+        Self { fake, backend, second, instance: InstanceId::mint() }
+    }
+
+    pub(crate) fn spec(&self) -> VolumeSpec {
+        let disk = DiskRef { context: "ctx-1".parse().unwrap(), key: "disk-2000".parse().unwrap() };
+        VolumeSpec {
+            operation: OperationId::mint(),
+            tag: VolumeTag { instance: self.instance.clone(), disk, generation: Generation::FIRST },
+            name: "web 01/disk-2000".to_owned(),
+            capacity: ByteSize::mib(1),
+            provisioning: Provisioning::Thin,
+        }
+    }
+
+    pub(crate) async fn created(&self) -> (Volume, VolumeTag) {
+        let spec = self.spec();
+        (self.backend.create(&spec).await.unwrap(), spec.tag)
+    }
+
+    pub(crate) async fn attached(&self) -> (Volume, VolumeTag) {
+        let (volume, tag) = self.created().await;
+        (self.backend.attach(&volume.id, &tag).await.unwrap(), tag)
+    }
+
+    /// Nothing of ours is left in the cloud or on this machine.
+    pub(crate) fn assert_clean(&self) {
+        assert!(self.fake.data_volumes().is_empty(), "{:?}", self.fake.data_volumes());
+        assert_eq!(self.fake.attached(self.fake.appliance).len(), 1, "its own disk");
+    }
+}
+
+/// The backend as a process of the appliance has it, quick to ask again.
+pub(crate) fn connect(
+    fake: &Fake,
+    account: Account,
+    change: impl FnOnce(&mut CloudStackConfig),
+) -> CloudStackBackend {
+    let ids = [fake.zone, fake.offering, fake.appliance].map(|id| id.to_string());
+    let [zone, offering, appliance] = ids;
+    let mut config = CloudStackConfig::new(fake.url.clone(), zone, offering, appliance);
+    config.account = account;
+    config.device_root.clone_from(&fake.devices);
+    config.new_space_reads_as_zero = true;
+    config.first_pause = Duration::from_millis(1);
+    config.longest_pause = Duration::from_millis(20);
+    config.device_limit = Duration::from_millis(500);
+    change(&mut config);
+    let keys = match account {
+        Account::RootAdmin => &fake.admin,
+        Account::Ordinary => &fake.user,
+    };
+    CloudStackBackend::new(config, Keys::new(&keys.key, &keys.secret).unwrap()).unwrap()
+}
+
+/// Calls as the engine does: again, as long as that is said to help.
+pub(crate) async fn insist<T>(mut call: impl AsyncFnMut() -> Result<T>) -> T {
+    let mut last = None;
+    for _ in 0..40 {
+        match call().await {
+            Ok(value) => return value,
+            Err(error) if error.retry() == Retry::Later => last = Some(error),
+            Err(error) => panic!("{}", error.chain()),
+        }
+    }
+    panic!("it never worked: {}", last.unwrap().chain())
+}

@@ -1,0 +1,180 @@
+//! Requests and answers that get lost, come twice, are put off; jobs that end badly (L15, L19).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use oma_core::conformance::{self, Trial};
+use oma_core::traits::VolumeBackend;
+use oma_core::{ByteSize, ErrorKind};
+use oma_volume::cloudstack::Account;
+
+use super::super::fake::{Options, What};
+use super::{ACCOUNTS, Bench, connect, insist};
+
+/// Commands that change something in the life of a volume.
+const CHANGES: [&str; 7] = [
+    "createVolume",
+    "createTags",
+    "attachVolume",
+    "resizeVolume",
+    "detachVolume",
+    "deleteTags",
+    "deleteVolume",
+];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        conformance::trial("cloudstack::l19_a_lost_answer_to_a_change_changes_nothing", &[], || async {
+            each_change(What::LoseResponse).await;
+        }),
+        conformance::trial("cloudstack::l19_a_lost_request_is_sent_again", &[], || async {
+            each_change(What::LoseRequest).await;
+        }),
+        conformance::trial("cloudstack::a_request_that_arrives_twice_is_done_once", &[], || async {
+            each_change(What::Twice).await;
+        }),
+        conformance::trial("cloudstack::too_many_requests_are_waited_out", &[], || async {
+            each_change(What::Throttle(None)).await;
+        }),
+        conformance::trial("cloudstack::a_server_under_maintenance_is_waited_out", &[], || async {
+            each_change(What::Unavailable).await;
+        }),
+        conformance::trial("cloudstack::a_restart_that_cut_an_attach_is_resolved_by_the_volume", &[], cut),
+        conformance::trial("cloudstack::a_job_whose_record_expired_is_resolved_by_the_volume", &[], expired),
+        conformance::trial("cloudstack::l15_a_create_that_was_killed_is_finished_by_the_next_one", &[], killed),
+        conformance::trial("cloudstack::with_every_tenth_answer_lost_nothing_is_left_over", &[], lossy),
+        conformance::trial("cloudstack::who_is_refused_for_good_is_told_and_nothing_is_left", &[], quota),
+    ]
+}
+
+/// The life of a volume, in which the first of each change goes wrong.
+async fn each_change(what: What) {
+    for account in ACCOUNTS {
+        for command in CHANGES {
+            let bench = Bench::new(account).await;
+            let skip = u32::from(command == "createTags" && what == What::Twice);
+            bench.fake.fault(command, skip, 1, what);
+            live(&bench).await;
+            assert!(bench.fake.calls(command) > 0, "{command} was tried");
+            bench.assert_clean();
+        }
+    }
+}
+
+async fn live(bench: &Bench) {
+    let spec = bench.spec();
+    let (backend, mut tag) = (&bench.backend, spec.tag.clone());
+    let volume = insist(async || backend.create(&spec).await).await;
+    assert_eq!(bench.fake.data_volumes().len(), 1, "one operation makes one volume");
+    for _ in 0..2 {
+        tag.generation = tag.generation.next();
+        insist(async || backend.retag(&volume.id, &tag).await).await;
+    }
+    let attached = insist(async || backend.attach(&volume.id, &tag).await).await;
+    assert_eq!((&attached.id, attached.tag.as_ref()), (&volume.id, Some(&tag)));
+    let grown = insist(async || backend.resize(&volume.id, &tag, ByteSize::gib(2)).await).await;
+    assert_eq!(grown.capacity, ByteSize::gib(2));
+    assert_eq!(bench.second.get(&volume.id).await.unwrap(), Some(grown));
+    let detached = insist(async || backend.detach(&volume.id, &tag).await).await;
+    assert_eq!(detached.device_path, None);
+    insist(async || backend.delete(&volume.id, &tag).await).await;
+    assert_eq!(bench.second.get(&volume.id).await.unwrap(), None);
+}
+
+async fn cut() {
+    for done in [true, false] {
+        let bench = Arc::new(Bench::new(Account::Ordinary).await);
+        let (volume, tag) = bench.created().await;
+        bench.fake.fault("attachVolume", 0, 1, What::Slow(u32::MAX));
+        bench.fake.take_calls();
+        let (at, id, proof) = (bench.clone(), volume.id.clone(), tag.clone());
+        let attach = tokio::spawn(async move { at.backend.attach(&id, &proof).await });
+        while bench.fake.calls("queryAsyncJobResult") == 0 {
+            tokio::task::yield_now().await;
+        }
+        bench.fake.restart(done);
+        attach.await.unwrap().unwrap();
+        assert_eq!(bench.fake.calls("attachVolume"), if done { 1 } else { 2 });
+        assert_eq!(bench.fake.attached(bench.fake.appliance).len(), 2);
+    }
+}
+
+async fn expired() {
+    let bench = Arc::new(Bench::new(Account::Ordinary).await);
+    let (volume, tag) = bench.created().await;
+    bench.fake.fault("attachVolume", 0, 1, What::LoseResponse);
+    // The answer is lost, nobody can be asked for the job, and when somebody can its record is gone.
+    bench.fake.fault("queryAsyncJobResult", 0, 3, What::LoseRequest);
+    let error = bench.backend.attach(&volume.id, &tag).await;
+    bench.fake.step();
+    bench.fake.expire_jobs();
+    if let Err(error) = error {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+        bench.backend.attach(&volume.id, &tag).await.unwrap();
+    }
+    assert_eq!(bench.fake.attached(bench.fake.appliance).len(), 2);
+    assert_eq!(bench.fake.calls("attachVolume"), 1, "what is attached is not attached again");
+}
+
+/// Killed after the volume was made and before it was marked; and the record of its job is gone too.
+async fn killed() {
+    for account in ACCOUNTS {
+        for is_expired in [false, true] {
+            let bench = Bench::new(account).await;
+            let spec = bench.spec();
+            bench.fake.fault("createTags", 0, 3, What::Unavailable);
+            let hasty = connect(&bench.fake, account, |config| config.patience = Duration::ZERO);
+            hasty.create(&spec).await.unwrap_err();
+            let made = bench.fake.data_volumes();
+            assert_eq!(made.len(), 1);
+            if is_expired {
+                bench.fake.expire_jobs();
+            }
+            let volume = bench.second.create(&spec).await.unwrap();
+            assert_eq!(volume.id.as_str(), made[0].id.to_string());
+            assert_eq!(bench.fake.data_volumes().len(), 1);
+        }
+    }
+}
+
+async fn lossy() {
+    for (account, seed) in ACCOUNTS.into_iter().flat_map(|account| [1, 2, 3].map(|seed| (account, seed))) {
+        let bench = Bench::new(account).await;
+        let (foreign, theirs) = bench.created().await;
+        bench.fake.lose_per_mille(100, seed);
+        let mut lives = Vec::new();
+        for _ in 0..8 {
+            lives.push(live_lossy(&bench));
+        }
+        futures_util::future::join_all(lives).await;
+        bench.fake.lose_per_mille(0, 0);
+        let left = bench.fake.data_volumes();
+        assert_eq!(left.len(), 1, "only the one that nobody asked to delete: {left:?}");
+        assert_eq!(bench.backend.get(&foreign.id).await.unwrap().unwrap().tag, Some(theirs));
+    }
+}
+
+async fn live_lossy(bench: &Bench) {
+    let spec = bench.spec();
+    let (backend, tag) = (&bench.backend, &spec.tag);
+    let volume = insist(async || backend.create(&spec).await).await;
+    insist(async || backend.attach(&volume.id, tag).await).await;
+    insist(async || backend.detach(&volume.id, tag).await).await;
+    insist(async || backend.delete(&volume.id, tag).await).await;
+}
+
+async fn quota() {
+    let options = Options { max_volumes: Some(1), ..Options::default() };
+    let bench = Bench::start(Account::Ordinary, options).await;
+    let error = loop {
+        match bench.backend.create(&bench.spec()).await {
+            Ok(_) => assert!(bench.fake.data_volumes().len() < 5, "the limit counts"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{}", error.chain());
+    assert!(error.chain().contains("raise the limits"), "{}", error.chain());
+    let before = bench.fake.data_volumes().len();
+    bench.backend.create(&bench.spec()).await.unwrap_err();
+    assert_eq!(bench.fake.data_volumes().len(), before);
+}

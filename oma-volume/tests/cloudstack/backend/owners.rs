@@ -1,0 +1,165 @@
+//! Volumes of others: never taken, never touched (L02, L03).
+
+use futures_util::TryStreamExt;
+use oma_core::conformance::{self, Trial};
+use oma_core::record::VolumeTag;
+use oma_core::traits::VolumeBackend;
+use oma_core::{ErrorKind, Generation, InstanceId, VolumeId};
+use oma_volume::cloudstack::Account;
+
+use super::super::fake::What;
+use super::{ACCOUNTS, Bench};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        conformance::trial("cloudstack::l03_a_volume_of_the_right_name_that_others_marked_is_not_taken", &[], named),
+        conformance::trial("cloudstack::l02_without_all_its_marks_a_volume_is_nobodys", &[], unmarked),
+        conformance::trial("cloudstack::l07_what_somebody_attached_elsewhere_is_left_alone", &[], elsewhere),
+        conformance::trial("cloudstack::surplus_volumes_of_rivals_go_and_others_stay", &[], surplus),
+        conformance::trial("cloudstack::a_retag_that_was_cut_leaves_the_larger_generation", &[], retagged),
+        conformance::trial("cloudstack::what_an_administrator_destroyed_is_gone", &[], destroyed),
+        conformance::trial("cloudstack::copied_marks_do_not_make_two_volumes_one", &[], copied),
+    ]
+}
+
+/// Tags of a volume, put there by an administrator.
+fn mark(bench: &Bench, volume: &str, tags: &[(&str, &str)]) {
+    for (key, value) in tags {
+        let pairs = [
+            ("resourcetype", "Volume"),
+            ("resourceids", volume),
+            ("tags[0].key", key),
+            ("tags[0].value", value),
+        ];
+        bench.fake.operate("createTags", &pairs).unwrap();
+    }
+}
+
+/// Takes a tag of a volume away.
+fn unmark(bench: &Bench, volume: &str, key: &str) {
+    let pairs = [("resourcetype", "Volume"), ("resourceids", volume), ("tags[0].key", key)];
+    bench.fake.operate("deleteTags", &pairs).unwrap();
+}
+
+/// A volume that a create left unmarked, which then is somebody else's.
+async fn named() {
+    for account in ACCOUNTS {
+        let bench = Bench::new(account).await;
+        let spec = bench.spec();
+        bench.fake.fault("createTags", 0, 1, What::LoseRequest);
+        bench.fake.fault("queryAsyncJobResult", 1, 3, What::LoseRequest);
+        bench.backend.create(&spec).await.unwrap_err();
+        let made = bench.fake.data_volumes();
+        assert_eq!(made.len(), 1);
+        let id = made[0].id.to_string();
+        mark(&bench, &id, &[("oma.instance", "another")]);
+        let error = bench.second.create(&spec).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{}", error.chain());
+        let left: Vec<_> = bench.fake.data_volumes().iter().map(|volume| volume.id.to_string()).collect();
+        assert_eq!(left, [id]);
+    }
+}
+
+async fn unmarked() {
+    for key in ["oma.instance", "oma.context", "oma.disk", "oma.operation", "oma.made"] {
+        let bench = Bench::new(Account::Ordinary).await;
+        let (volume, tag) = bench.created().await;
+        unmark(&bench, volume.id.as_str(), key);
+        assert_eq!(bench.backend.get(&volume.id).await.unwrap().unwrap().tag, None, "{key}");
+        for call in [
+            bench.backend.attach(&volume.id, &tag).await.map(drop),
+            bench.backend.delete(&volume.id, &tag).await,
+            bench.backend.retag(&volume.id, &tag).await,
+        ] {
+            assert_eq!(call.unwrap_err().kind(), ErrorKind::PermissionDenied, "{key}");
+        }
+        assert_eq!(bench.fake.data_volumes().len(), 1);
+    }
+}
+
+/// Failed over by hand: the volume runs a machine now.
+async fn elsewhere() {
+    let bench = Bench::new(Account::Ordinary).await;
+    let (volume, tag) = bench.created().await;
+    let machine = bench.fake.machine_of("web01");
+    let pairs = [("id", volume.id.as_str()), ("virtualmachineid", &machine.to_string())];
+    bench.fake.operate("attachVolume", &pairs).unwrap();
+    for call in [
+        bench.backend.attach(&volume.id, &tag).await.map(drop),
+        bench.backend.detach(&volume.id, &tag).await.map(drop),
+        bench.backend.delete(&volume.id, &tag).await,
+    ] {
+        let error = call.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.chain());
+        assert!(error.chain().contains(&machine.to_string()), "{}", error.chain());
+    }
+    assert_eq!(bench.fake.attached(machine).len(), 2);
+    assert_eq!(bench.fake.calls("detachVolume") + bench.fake.calls("deleteVolume"), 0);
+}
+
+/// Two rows of one operation, one of them with data of somebody.
+async fn surplus() {
+    let bench = Bench::new(Account::Ordinary).await;
+    let (foreign, _) = bench.created().await;
+    let spec = bench.spec();
+    bench.fake.fault("createVolume", 0, 1, What::Twice);
+    let volume = bench.backend.create(&spec).await.unwrap();
+    let left: Vec<_> = bench.fake.data_volumes().iter().map(|volume| volume.id.to_string()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    for id in [&foreign.id, &volume.id] {
+        assert!(left.contains(&id.to_string()));
+    }
+}
+
+async fn retagged() {
+    let bench = Bench::new(Account::Ordinary).await;
+    let (volume, mut tag) = bench.created().await;
+    for generation in [2, 10] {
+        tag.generation = Generation(generation);
+        bench.fake.fault("deleteTags", 0, 9, What::LoseRequest);
+        bench.backend.retag(&volume.id, &tag).await.unwrap();
+        assert_eq!(bench.backend.get(&volume.id).await.unwrap().unwrap().tag, Some(tag.clone()));
+    }
+    let smaller = VolumeTag { generation: Generation(9), ..tag.clone() };
+    let error = bench.backend.retag(&volume.id, &smaller).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+}
+
+async fn destroyed() {
+    for account in ACCOUNTS {
+        let bench = Bench::new(account).await;
+        let spec = bench.spec();
+        let volume = bench.backend.create(&spec).await.unwrap();
+        bench.fake.operate("deleteVolume", &[("id", volume.id.as_str())]).unwrap();
+        assert_eq!(bench.backend.get(&volume.id).await.unwrap(), None);
+        bench.backend.delete(&volume.id, &spec.tag).await.unwrap();
+        let listed: Vec<_> = bench.backend.list(&bench.instance).try_collect().await.unwrap();
+        assert!(listed.is_empty(), "{listed:?}");
+    }
+}
+
+/// An administrator copied the tags of one volume to another one.
+async fn copied() {
+    let bench = Bench::new(Account::Ordinary).await;
+    let (volume, _) = bench.created().await;
+    let pairs = [
+        ("zoneid", bench.fake.zone.to_string()),
+        ("diskofferingid", bench.fake.offering.to_string()),
+        ("size", "1".to_owned()),
+        ("name", "copy".to_owned()),
+    ];
+    let pairs: Vec<_> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let made = bench.fake.operate("createVolume", &pairs).unwrap();
+    let copy = made["volume"]["id"].as_str().unwrap().to_owned();
+    let id: uuid::Uuid = volume.id.as_str().parse().unwrap();
+    let tags: Vec<_> = bench.fake.tags().into_iter().filter(|tag| tag.resource == id).collect();
+    let tags: Vec<_> = tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_str())).collect();
+    mark(&bench, &copy, &tags);
+    let listed: Vec<_> = bench.backend.list(&bench.instance).try_collect().await.unwrap();
+    assert_eq!(listed.len(), 2, "both are told, under their own ids");
+    let copy = VolumeId::parse(copy).unwrap();
+    assert_ne!(bench.backend.get(&copy).await.unwrap().unwrap().id, volume.id);
+    let nobody = InstanceId::mint();
+    let none: Vec<_> = bench.backend.list(&nobody).try_collect().await.unwrap();
+    assert!(none.is_empty());
+}
