@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "cloudstack")]
+pub mod cloudstack;
 #[cfg(feature = "file")]
 pub mod device;
 #[cfg(feature = "discovery")]

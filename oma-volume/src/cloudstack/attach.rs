@@ -74,7 +74,7 @@ impl Cloud {
             }
             tries.begin()?;
             let request =
-                Request::new("resizeVolume").with("id", &volume.id).with("size", capacity.gib_ceiling());
+                Request::new("resizeVolume").with("id", &volume.id).with("size", &capacity.gib_ceiling());
             tries.ended(self.jobs.run(request, JobName::Fresh).await).await?;
         }
     }

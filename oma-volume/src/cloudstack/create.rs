@@ -69,12 +69,12 @@ impl Cloud {
 
     fn create_command(&self, known: Known, gib: u64) -> Request {
         let request = Request::new("createVolume")
-            .with("name", known.name())
+            .with("name", &known.name())
             .with("zoneid", &self.config.zone_id)
             .with("diskofferingid", &self.config.disk_offering_id)
-            .with("size", gib);
+            .with("size", &gib);
         match self.config.account {
-            Account::RootAdmin => request.with("customid", known.custom_id()),
+            Account::RootAdmin => request.with("customid", &known.custom_id()),
             Account::Ordinary => request,
         }
     }
@@ -103,7 +103,7 @@ impl Cloud {
         spec: &VolumeSpec,
         winner: Option<&str>,
     ) -> Result<Option<CloudVolume>> {
-        let request = Request::list_all("listVolumes").with("name", known.name());
+        let request = Request::list_all("listVolumes").with("name", &known.name());
         let mut found: Vec<CloudVolume> = api::one_page(&self.client, &request, "volume").await?;
         found.retain(|volume| volume.name == known.name() && volume.state != State::Gone);
         if found.len() < 2 {

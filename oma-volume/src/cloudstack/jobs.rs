@@ -83,7 +83,7 @@ impl Jobs {
             JobName::Fresh => (Uuid::new_v4(), SENDS),
             JobName::Derived(id) => (id, 1),
         };
-        let request = request.with("customjobid", id);
+        let request = request.with("customjobid", &id);
         let mut last = CloudError::NeverAccepted { command };
         for send in 0..sends {
             let may_be_there = send > 0 || matches!(name, JobName::Derived(_));
@@ -144,10 +144,11 @@ impl Jobs {
         let mut pauses = self.pauses();
         loop {
             match self.find(id).await {
-                Ok(Some(job)) => match job.end(command) {
-                    Some(end) => return end,
-                    None => {}
-                },
+                Ok(Some(job)) => {
+                    if let Some(end) = job.end(command) {
+                        return end;
+                    }
+                }
                 Ok(None) => return Err(CloudError::JobForgotten { command }),
                 Err(error) if error.is_passing() => {}
                 Err(error) => return Err(error),

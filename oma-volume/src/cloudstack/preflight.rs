@@ -137,7 +137,7 @@ impl Cloud {
             (Check::Offering, self.offering().await),
             (Check::Appliance, self.appliance().await),
             (Check::VmSnapshots, self.vm_snapshots().await),
-            (Check::Slots, Ok(disks.map_or_else(|error| not_asked(error), |disks| slots(disks)))),
+            (Check::Slots, Ok(disks.map_or_else(not_asked, |disks| slots(disks)))),
             (
                 Check::ThisMachine,
                 Ok(match disks {

@@ -17,7 +17,7 @@ impl Request {
         Self::new(command).with("listall", "true")
     }
 
-    pub(super) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub(super) fn with(mut self, name: &'static str, value: &(impl ToString + ?Sized)) -> Self {
         self.parameters.push((name.to_owned(), value.to_string()));
         self
     }
@@ -44,10 +44,5 @@ impl Request {
         let mut all = vec![("command".to_owned(), self.command.to_owned())];
         all.extend(self.parameters.iter().cloned());
         all
-    }
-
-    #[cfg(test)]
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }

@@ -45,6 +45,7 @@ impl Script {
         Self::default()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "answers are written where they are given")]
     pub(super) fn answers(self, command: &str, result: Value) -> Self {
         let key = format!("{}response", command.to_lowercase());
         self.raw(command, 200, &json!({ key: result }).to_string())

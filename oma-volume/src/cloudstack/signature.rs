@@ -68,6 +68,9 @@ fn expiry(now: Timestamp) -> String {
 mod tests {
     use super::*;
 
+    /// A command, its further parameters, the signature.
+    type Vector = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
     fn signature(key: (&str, &str), parameters: &[(&str, &str)]) -> String {
         let keys = Keys::new(key.0, key.1).unwrap();
         sign(&keys, &parameters.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect::<Vec<_>>())
@@ -86,7 +89,7 @@ mod tests {
     /// From outside: the tests of the client `cs` of Exoscale, with its key `foo` and its secret `bar`.
     #[test]
     fn the_vectors_of_exoscales_client_are_reproduced() {
-        let vectors: [(&str, &[(&str, &str)], &str); 6] = [
+        let vectors: [Vector; 6] = [
             ("listVirtualMachines", &[("listall", "true")], "B0d6hBsZTcFVCiioSxzwKA9Pke8="),
             (
                 "listVirtualMachines",
@@ -122,7 +125,7 @@ mod tests {
     /// Our own requests; the signatures were computed with Java's `URLEncoder` and `Mac`, and a second time with Python.
     #[test]
     fn what_java_computes_is_reproduced() {
-        let vectors: [(&str, &[(&str, &str)], &str); 11] = [
+        let vectors: [Vector; 11] = [
             ("listZones", &[], "+N/t/kr5J3uMAOJZsuBoxZwvF/w="),
             ("createVolume", &[("name", "a b+c")], "516jN1KKDw+kOeRK4f+JGPuS7f4="),
             ("createVolume", &[("name", "a*b")], "48qgwMpGkhZATMPtsg8TWWLWqSE="),

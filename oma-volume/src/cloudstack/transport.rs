@@ -189,3 +189,6 @@ fn named(path: &Path) -> Result<RootCertStore, CloudError> {
     }
     if store.is_empty() { Err(damaged("it has no certificate")) } else { Ok(store) }
 }
+
+#[cfg(test)]
+mod tests;

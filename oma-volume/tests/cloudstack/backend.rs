@@ -14,15 +14,14 @@ use oma_core::traits::{Provisioning, Volume, VolumeBackend, VolumeSpec};
 use oma_core::{ByteSize, DiskRef, Generation, InstanceId, OperationId, Result, Retry};
 use oma_volume::cloudstack::{Account, CloudStackBackend, CloudStackConfig, Keys};
 
-use super::fake::{Fake, Options};
+use super::fake::{Fake, Options, What};
 
 const ACCOUNTS: [Account; 2] = [Account::RootAdmin, Account::Ordinary];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials =
-        conformance::cases("cloudstack_root", &conformance::volume_backend_cases(), || async {
-            subject(Account::RootAdmin).await
-        });
+    let mut trials = conformance::cases("cloudstack_root", &conformance::volume_backend_cases(), || async {
+        subject(Account::RootAdmin).await
+    });
     trials.extend(conformance::cases("cloudstack_user", &conformance::volume_backend_cases(), || async {
         subject(Account::Ordinary).await
     }));
@@ -86,6 +85,16 @@ impl Bench {
         (self.backend.attach(&volume.id, &tag).await.unwrap(), tag)
     }
 
+    /// The volume of a create that ended before it marked what it made.
+    pub(crate) async fn left_unmarked(&self, account: Account, spec: &VolumeSpec) -> String {
+        self.fake.fault("createTags", 0, 3, What::Unavailable);
+        let hasty = connect(&self.fake, account, |config| config.patience = Duration::ZERO);
+        hasty.create(spec).await.unwrap_err();
+        let made = self.fake.data_volumes();
+        assert_eq!(made.len(), 1);
+        made[0].id.to_string()
+    }
+
     /// Nothing of ours is left in the cloud or on this machine.
     pub(crate) fn assert_clean(&self) {
         assert!(self.fake.data_volumes().is_empty(), "{:?}", self.fake.data_volumes());
@@ -117,7 +126,7 @@ pub(crate) fn connect(
 }
 
 /// Calls as the engine does: again, as long as that is said to help.
-pub(crate) async fn insist<T>(mut call: impl AsyncFnMut() -> Result<T>) -> T {
+pub(crate) async fn insist<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F) -> T {
     let mut last = None;
     for _ in 0..40 {
         match call().await {

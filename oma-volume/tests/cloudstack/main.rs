@@ -1,6 +1,7 @@
 //! A strict fake CloudStack, what it does by itself, and foreign clients that find it real enough.
 #![allow(clippy::unwrap_used, reason = "a subject that cannot be made is a failed test")]
 
+mod backend;
 mod caller;
 mod devices;
 mod fake;
@@ -29,5 +30,6 @@ fn main() -> ExitCode {
     trials.extend(jobs::trials());
     trials.extend(devices::trials());
     trials.extend(faults::trials());
+    trials.extend(backend::trials());
     conformance::run(trials)
 }

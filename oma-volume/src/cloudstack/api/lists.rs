@@ -46,7 +46,7 @@ pub(in super::super) async fn all<T: Row>(client: &Client, request: &Request, ke
 async fn once<T: Row>(client: &Client, request: &Request, key: &str) -> Result<Option<Vec<T>>> {
     let (mut all, mut ids, mut expected) = (Vec::new(), BTreeSet::new(), None);
     for page in 1usize.. {
-        let request = request.clone().with("page", page).with("pagesize", PAGE);
+        let request = request.clone().with("page", &page).with("pagesize", &PAGE);
         let answer = client.call(&request).await?;
         let (rows, count) = rows::<T>(request.command(), answer, key)?;
         let is_empty = rows.is_empty();

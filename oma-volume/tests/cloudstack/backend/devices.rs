@@ -88,7 +88,9 @@ async fn open() {
     let (volume, tag) = bench.attached().await;
     let device = bench.backend.open(&volume.id, &tag, Access::ReadWrite).await.unwrap();
     bench.fake.take_calls();
-    for call in [bench.second.detach(&volume.id, &tag).await.map(drop), bench.second.delete(&volume.id, &tag).await] {
+    for call in
+        [bench.second.detach(&volume.id, &tag).await.map(drop), bench.second.delete(&volume.id, &tag).await]
+    {
         assert_eq!(call.unwrap_err().kind(), ErrorKind::Busy);
     }
     assert_eq!(bench.fake.calls("detachVolume") + bench.fake.calls("deleteVolume"), 0, "nobody asked for it");
