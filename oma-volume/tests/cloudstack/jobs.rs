@@ -1,9 +1,11 @@
 //! Asynchronous jobs, whoever starts them and whatever becomes of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use oma_core::conformance::{self, Trial};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::caller::Caller;
@@ -19,6 +21,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         conformance::trial("jobs::a_job_id_of_the_callers_is_taken_once", &[], custom_ids),
         conformance::trial("jobs::a_create_has_its_row_before_its_job_id_is_refused", &[], leak),
         conformance::trial("jobs::a_record_expires", &[], expired),
+        conformance::trial("jobs::a_record_is_kept_for_a_day_and_a_job_lives_for_an_hour", &[], aged),
+        conformance::trial("jobs::hundreds_of_volumes_at_a_time_are_served", &[], many),
         conformance::trial("jobs::a_restart_fails_them_without_a_result", &[], restarted),
         conformance::trial("jobs::they_are_their_accounts", &[], accounts),
         conformance::trial("jobs::one_that_is_slow_takes_its_polls", &[], slow),
@@ -188,6 +192,51 @@ async fn expired() {
     assert_eq!(user.refused("queryAsyncJobResult", &[("jobid", &job)]).await.0, 431);
     assert_eq!(user.done("listAsyncJobs", &[]).await, json!({}));
     assert!(fake.volume(volume).unwrap().attached.is_some(), "the truth is the volume's state");
+}
+
+async fn aged() {
+    let (fake, _) = subject(Pace::Steps).await;
+    let admin = Caller::admin(&fake);
+    let (first, second) = (volume(&fake, "a"), volume(&fake, "b"));
+    let stuck = start(&admin, &fake, first, "attachVolume").await;
+    fake.advance(Duration::from_mins(59));
+    let next = start(&admin, &fake, second, "attachVolume").await;
+    let row = admin.done("listVolumes", &[("id", &first.to_string())]).await["volume"][0].clone();
+    assert_eq!((&row["jobid"], &row["jobstatus"]), (&json!(stuck), &json!(0)));
+    fake.advance(Duration::from_mins(2));
+    let cancelled = state(&admin, &stuck).await;
+    assert_eq!((&cancelled["jobstatus"], &cancelled["jobresultcode"]), (&json!(2), &json!(530)));
+    assert_eq!(fake.volume(first).unwrap().state, VolumeState::Allocated);
+    assert_eq!(fake.step().unwrap().to_string(), next);
+    fake.advance(Duration::from_hours(24));
+    assert_eq!(state(&admin, &next).await["jobstatus"], 1);
+    fake.advance(Duration::from_secs(1));
+    assert_eq!(admin.refused("queryAsyncJobResult", &[("jobid", &next)]).await.0, 431);
+}
+
+/// With as few calls as there can be: two for each job, one for a delete.
+async fn many() {
+    let (fake, user) = subject(Pace::Polls(1)).await;
+    let fake = Arc::new(fake);
+    let mut tasks = JoinSet::new();
+    for worker in 0..30 {
+        let (fake, user) = (fake.clone(), user.clone());
+        tasks.spawn(async move {
+            for number in 0..10 {
+                let volume = user.create(&fake, &format!("v-{worker}-{number}"), "1").await;
+                user.attach(&fake, volume).await.unwrap();
+                user.detach(volume).await.unwrap();
+                user.done("deleteVolume", &[("id", &volume.to_string())]).await;
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert!(fake.data_volumes().is_empty());
+    let polls = fake.calls("queryAsyncJobResult");
+    assert!((900..1800).contains(&polls), "a question moves its queue on, not always its own job: {polls}");
+    assert_eq!(fake.take_calls() - polls, 1200);
 }
 
 async fn restarted() {

@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         conformance::trial("protocol::a_request_that_expired_is_refused", &[], expired),
         conformance::trial("protocol::where_it_is_enforced_changes_come_by_post_with_a_time", &[], enforced),
         conformance::trial("protocol::parameters_are_checked_before_the_command_runs", &[], parameters),
+        conformance::trial("protocol::whatever_a_parameter_says_there_is_an_answer", &[], strange),
         conformance::trial("protocol::pages_are_given_whole_or_refused", &[], pages),
         conformance::trial("protocol::without_response_json_the_answer_is_xml", &[], xml),
         conformance::trial("protocol::another_path_or_method_is_no_api", &[], no_api),
@@ -154,6 +155,57 @@ async fn parameters() {
     let no_number = user.refused("listVolumes", &[("page", "one"), ("pagesize", "1")]).await;
     assert_eq!((no_number.0, no_number.1), (431, 9999));
     assert_eq!(user.refused("listVolumes", &[("tags", "a=b")]).await.0, 430);
+}
+
+/// Each parameter of each command in turn, the others as they should be.
+async fn strange() {
+    let fake = fake().await;
+    let admin = Caller::admin(&fake);
+    let volume = admin.create(&fake, "v", "1").await;
+    let (id, machine) = (volume.to_string(), fake.appliance.to_string());
+    let (zone, offering) = (fake.zone.to_string(), fake.offering.to_string());
+    let good = |name: &str| match name {
+        "zoneid" => zone.clone(),
+        "diskofferingid" => offering.clone(),
+        "virtualmachineid" => machine.clone(),
+        "size" => "1".to_owned(),
+        "resourcetype" => "Volume".to_owned(),
+        _ => id.clone(),
+    };
+    let mut refusals = 0;
+    for command in admin.done("listApis", &[]).await["api"].as_array().unwrap() {
+        let names: Vec<_> = command["params"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|param| param["name"].as_str().unwrap())
+            .collect();
+        let required = |name: &str| {
+            command["params"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|param| param["name"] == name && param["required"] == true)
+        };
+        for name in &names {
+            for value in
+                ["", " ", "ä,~", "-1", "99999999999999999999", &id, "00000000-0000-0000-0000-000000000000"]
+            {
+                let others = names.iter().filter(|other| **other != *name && required(other));
+                let mut pairs: Vec<_> = others.map(|name| (*name, good(name))).collect();
+                pairs.push((name, value.to_owned()));
+                let pairs: Vec<_> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                let answer = admin.call(command["name"].as_str().unwrap(), &pairs).await;
+                let (key, body) = answer.envelope();
+                assert!(key.ends_with("response"), "{key}");
+                if let Some(job) = body["jobid"].as_str() {
+                    let _ = admin.result(job).await;
+                }
+                refusals += u32::from(answer.status != 200);
+            }
+        }
+    }
+    assert!(refusals > 200, "{refusals}");
 }
 
 async fn pages() {

@@ -6,12 +6,13 @@ use oma_core::conformance::{self, Trial};
 use serde_json::json;
 
 use super::caller::{Caller, id};
-use super::fake::{Fake, Options};
+use super::fake::{Fake, Options, Pace, VolumeState};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         conformance::trial("snapshots::a_snapshot_brings_back_what_a_volume_was", &[], reverted),
         conformance::trial("snapshots::a_volume_without_content_has_none", &[], refused),
+        conformance::trial("snapshots::a_volume_waits_for_its_snapshot", &[], waits),
         conformance::trial(
             "snapshots::a_snapshot_of_a_machine_keeps_volumes_where_they_are",
             &[],
@@ -82,6 +83,24 @@ async fn refused() {
     assert!(code == 431 && text.contains("kvm.snapshot.enabled"), "{text}");
     user.detach(volume).await.unwrap();
     user.job("createSnapshot", &[("volumeid", &on)]).await.unwrap();
+}
+
+async fn waits() {
+    let (fake, user, volume) = subject(Options { pace: Pace::Polls(2), ..Options::default() }).await;
+    user.attach(&fake, volume).await.unwrap();
+    user.detach(volume).await.unwrap();
+    let on = volume.to_string();
+    let snapshot = user.done("createSnapshot", &[("volumeid", &on)]).await;
+    assert_eq!(fake.volume(volume).unwrap().state, VolumeState::Snapshotting);
+    let (code, _, text) = user.refused("deleteVolume", &[("id", &on)]).await;
+    assert!(code == 431 && text.contains("There are snapshot operations in progress"), "{text}");
+    let (code, _, text) = user.refused("createSnapshot", &[("volumeid", &on)]).await;
+    assert!(code == 431 && text.contains("is not in Ready state but Snapshotting"), "{text}");
+    let (code, _) = user.job("resizeVolume", &[("id", &on), ("size", "2")]).await.unwrap_err();
+    assert_eq!(code, 530);
+    user.result(snapshot["jobid"].as_str().unwrap()).await.unwrap();
+    assert_eq!(fake.volume(volume).unwrap().state, VolumeState::Ready);
+    user.done("deleteVolume", &[("id", &on)]).await;
 }
 
 async fn of_machine() {

@@ -5,19 +5,26 @@
 //!                                                       asked often enough, time, step
 //! ```
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use serde_json::{Value, json};
 
 use super::clock;
-use super::commands::{Body, Call, Command};
+use super::commands::{Body, Call, Command, Target};
 use super::error::ApiError;
 use super::faults::What;
 use super::model::VolumeState;
 use super::options::Pace;
 use super::params::parse_custom;
 use super::world::World;
+
+/// `job.expire.minutes`
+const EXPIRE: Duration = Duration::from_hours(24);
+/// `job.cancel.threshold.minutes`
+const CANCEL: Duration = Duration::from_hours(1);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
@@ -28,6 +35,8 @@ pub(crate) struct Job {
     pub(crate) instance: Option<(&'static str, Uuid)>,
     /// The machine in whose queue it stands.
     queue: Option<Uuid>,
+    /// The volume whose state shows that it is at work.
+    volume: Option<Uuid>,
     /// What the first look at the command's conditions found wrong.
     refused: Option<ApiError>,
     /// So many polls, if not as many as others.
@@ -49,7 +58,7 @@ impl Job {
         self.ended.is_none()
     }
 
-    fn is_about(&self, id: Uuid) -> bool {
+    pub(crate) fn is_about(&self, id: Uuid) -> bool {
         self.instance.is_some_and(|(_, instance)| instance == id)
     }
 
@@ -79,15 +88,15 @@ impl Job {
 pub(crate) struct Submission {
     pub(crate) command: &'static Command,
     pub(crate) call: Call,
-    pub(crate) instance: Option<(&'static str, Uuid)>,
-    pub(crate) queue: Option<Uuid>,
+    /// What it is about; nothing, when that was refused.
+    pub(crate) target: Option<Target>,
     pub(crate) refused: Option<ApiError>,
 }
 
 impl World {
     /// Records a job. A `customjobid` is checked here, which is after a create command has made its row.
     pub(crate) fn submit(&mut self, submission: Submission) -> Result<Uuid, ApiError> {
-        let Submission { command, call, instance, queue, refused } = submission;
+        let Submission { command, call, target, refused } = submission;
         let id = self.job_id(call.params.text("customjobid"))?;
         let slow = self.faults.take(command.name, |what| match what {
             What::Slow(polls) => Some(polls),
@@ -98,8 +107,9 @@ impl World {
             id,
             command,
             call,
-            instance,
-            queue,
+            instance: target.map(|target| (target.kind, target.id)),
+            queue: target.and_then(|target| target.queue),
+            volume: target.and_then(|target| target.volume),
             refused,
             slow,
             asked: 0,
@@ -135,18 +145,10 @@ impl World {
             if !job.is_live() || job.begun.is_some() || self.first_before(index) != index {
                 continue;
             }
-            let (transition, about) = (job.command.transition, job.instance);
-            let quiet = job.refused.is_some();
-            let before = match (transition, about) {
-                (Some(state), Some((_, id)))
-                    if !quiet && self.volumes.iter().any(|volume| volume.id == id) =>
-                {
-                    let volume = self.volume_mut(id);
-                    Some(std::mem::replace(&mut volume.state, state))
-                }
-                _ => None,
-            };
-            self.jobs[index].before = before;
+            if let (Some(id), Some(state)) = (job.volume, job.command.transition) {
+                let before = std::mem::replace(&mut self.volume_mut(id).state, state);
+                self.jobs[index].before = Some(before);
+            }
             self.jobs[index].begun = Some(now);
         }
     }
@@ -174,6 +176,21 @@ impl World {
         let live = self.jobs.iter().filter(|job| job.is_live() && ids.iter().any(|id| job.is_about(*id)));
         let jobs: Vec<_> = live.map(|job| job.id).collect();
         jobs.into_iter().for_each(|job| self.ask(job));
+    }
+
+    /// Records of jobs that ended long ago expire; jobs that are at work for too long are cancelled.
+    pub(crate) fn clean_up(&mut self) {
+        let now = self.clock.now();
+        for index in 0..self.jobs.len() {
+            let job = &mut self.jobs[index];
+            job.purged |= job.ended.as_ref().is_some_and(|(moment, _)| *moment + EXPIRE < now);
+            if job.is_live() && job.created + CANCEL < now {
+                self.restore(index);
+                let error = ApiError::runtime("Job is cancelled as it has been blocking others for too long");
+                self.jobs[index].ended = Some((now, Some(Err(error))));
+            }
+        }
+        self.begin_first();
     }
 
     /// Jobs whose time has come.
@@ -217,7 +234,7 @@ impl World {
     }
 
     fn restore(&mut self, index: usize) {
-        if let (Some(before), Some((_, id))) = (self.jobs[index].before.take(), self.jobs[index].instance) {
+        if let (Some(before), Some(id)) = (self.jobs[index].before.take(), self.jobs[index].volume) {
             self.volume_mut(id).state = before;
         }
     }

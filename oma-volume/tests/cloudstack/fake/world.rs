@@ -176,5 +176,6 @@ impl World {
     pub(crate) fn advance(&mut self, by: Duration) {
         self.clock.advance(by);
         self.finish_due();
+        self.clean_up();
     }
 }

@@ -46,7 +46,7 @@ fn to_attach(world: &World, call: &Call) -> Result<Target, ApiError> {
     check_states(volume, machine)?;
     check_machine(world, machine)?;
     device_id(world, call, machine)?;
-    Ok(Target { kind: "Volume", id: volume.id, queue: Some(machine.id) })
+    Ok(Target::new("Volume", volume.id, Some(machine.id)).showing(volume.id))
 }
 
 fn check_states(volume: &Volume, machine: &Machine) -> Result<(), ApiError> {
@@ -160,7 +160,7 @@ fn to_detach(world: &World, call: &Call) -> Result<Target, ApiError> {
         let text = "Unable to detach volume, the specified volume is attached to a VM that has VM snapshots.";
         return Err(ApiError::parameter(text));
     }
-    Ok(Target { kind: "Volume", id, queue: Some(machine.id) })
+    Ok(Target::new("Volume", id, Some(machine.id)))
 }
 
 fn not_attached() -> ApiError {

@@ -98,7 +98,7 @@ fn make(world: &mut World, call: &Call) -> Result<Target, ApiError> {
         created,
         removed: false,
     });
-    Ok(Target { kind: "VMSnapshot", id, queue: Some(machine) })
+    Ok(Target::new("VMSnapshot", id, Some(machine)))
 }
 
 fn take(world: &mut World, _: &Call, id: Uuid) -> Outcome {
@@ -109,7 +109,7 @@ fn take(world: &mut World, _: &Call, id: Uuid) -> Outcome {
 
 fn target(world: &World, call: &Call) -> Result<Target, ApiError> {
     let row = world.machine_snapshot(&call.caller, call.params.id("vmsnapshotid"))?;
-    Ok(Target { kind: "VMSnapshot", id: row.id, queue: Some(row.machine) })
+    Ok(Target::new("VMSnapshot", row.id, Some(row.machine)))
 }
 
 fn delete(world: &mut World, call: &Call) -> Outcome {

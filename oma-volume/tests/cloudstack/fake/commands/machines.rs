@@ -72,7 +72,7 @@ fn list(world: &mut World, call: &Call) -> Answered {
 
 fn target(world: &World, call: &Call) -> Result<Target, ApiError> {
     let row = world.machine(&call.caller, call.params.id("id"))?;
-    Ok(Target { kind: "VirtualMachine", id: row.id, queue: Some(row.id) })
+    Ok(Target::new("VirtualMachine", row.id, Some(row.id)))
 }
 
 fn to_start(world: &World, call: &Call) -> Result<Target, ApiError> {

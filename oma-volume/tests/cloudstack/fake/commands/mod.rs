@@ -56,6 +56,18 @@ pub(crate) struct Target {
     pub(crate) kind: &'static str,
     pub(crate) id: Uuid,
     pub(crate) queue: Option<Uuid>,
+    /// The volume whose state shows that the job is at work.
+    pub(crate) volume: Option<Uuid>,
+}
+
+impl Target {
+    fn new(kind: &'static str, id: Uuid, queue: Option<Uuid>) -> Self {
+        Self { kind, id, queue, volume: None }
+    }
+
+    fn showing(self, volume: Uuid) -> Self {
+        Self { volume: Some(volume), ..self }
+    }
 }
 
 /// Type of a parameter.
@@ -101,7 +113,7 @@ impl Param {
     }
 }
 
-/// Every list has them.
+/// Every list that comes in pages has them.
 const PAGING: &[Param] = &[text("keyword"), param("page", Type::Long), param("pagesize", Type::Long)];
 
 #[derive(Clone, Copy, Debug)]
@@ -124,13 +136,13 @@ impl Command {
         format!("org.apache.cloudstack.api.command.{}", self.class)
     }
 
-    fn is_list(&self) -> bool {
-        self.name.starts_with("list")
+    fn is_paged(&self) -> bool {
+        self.name.starts_with("list") && !["listApis", "listCapabilities"].contains(&self.name)
     }
 
     /// The parameters that listApis tells.
     pub(crate) fn all_params(&self) -> impl Iterator<Item = &'static Param> {
-        self.params.iter().chain(if self.is_list() { PAGING } else { &[] })
+        self.params.iter().chain(if self.is_paged() { PAGING } else { &[] })
     }
 
     /// The key of its answers.
@@ -200,9 +212,7 @@ fn submit(
     target: Option<Target>,
     refused: Option<ApiError>,
 ) -> Result<Uuid, ApiError> {
-    let instance = target.map(|target| (target.kind, target.id));
-    let queue = target.and_then(|target| target.queue);
-    world.submit(Submission { command, call, instance, queue, refused })
+    world.submit(Submission { command, call, target, refused })
 }
 
 fn check(world: &World, command: &Command, params: &Params) -> Result<(), ApiError> {
@@ -244,7 +254,10 @@ fn check_param(world: &World, command: &Command, param: &Param, params: &Params)
         Type::Long if value.parse::<i64>().is_err() => {
             Err(invalid(format!("Invalid parameter {name} value={value}, it has to be a number")))
         }
-        Type::Uuid(kind) if !value.is_empty() && !exists(kind, value) => Err(unknown(value)),
+        // One that is empty counts as not given.
+        Type::Uuid(kind) if (param.required || !value.is_empty()) && !exists(kind, value) => {
+            Err(unknown(value))
+        }
         Type::Uuids(kind) => {
             let list = params.list(name).unwrap_or_default();
             list.into_iter().find(|id| !exists(kind, id)).map_or(Ok(()), |id| Err(unknown(id)))

@@ -62,7 +62,7 @@ fn delete(world: &mut World, call: &Call) -> Answered {
 }
 
 fn to_destroy(world: &World, call: &Call) -> Result<Target, ApiError> {
-    let target = target_volume(world, call, "id")?;
+    let target = target_volume(world, call)?;
     let volume = world.volume(&call.caller, target.id)?;
     check(volume)?;
     if volume.state == VolumeState::Allocated && !call.params.flag("expunge") {

@@ -25,7 +25,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
 /// What is wrong with a parameter is told as 432 by this command.
 fn target(world: &World, call: &Call) -> Result<Target, ApiError> {
     plan(world, call).map(|_| ()).map_err(parameter_is_unsupported)?;
-    target_volume(world, call, "id").map_err(parameter_is_unsupported)
+    let target = target_volume(world, call).map_err(parameter_is_unsupported)?;
+    Ok(target.showing(target.id))
 }
 
 fn parameter_is_unsupported(error: ApiError) -> ApiError {

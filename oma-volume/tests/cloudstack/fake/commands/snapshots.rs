@@ -27,18 +27,21 @@ pub(super) const COMMANDS: &[Command] = &[
             param("listall", Type::Boolean),
         ],
     ),
-    Command::new(
-        "createSnapshot",
-        "user.snapshot.CreateSnapshotCmd",
-        Body::Create { make, run: take },
-        &[
-            uuid("volumeid", Kind::Volume).required(),
-            text("name"),
-            param("quiescevm", Type::Boolean),
-            param("asyncbackup", Type::Boolean),
-            param("tags", Type::Map),
-        ],
-    ),
+    Command {
+        transition: Some(VolumeState::Snapshotting),
+        ..Command::new(
+            "createSnapshot",
+            "user.snapshot.CreateSnapshotCmd",
+            Body::Create { make, run: take },
+            &[
+                uuid("volumeid", Kind::Volume).required(),
+                text("name"),
+                param("quiescevm", Type::Boolean),
+                param("asyncbackup", Type::Boolean),
+                param("tags", Type::Map),
+            ],
+        )
+    },
     Command::new(
         "deleteSnapshot",
         "user.snapshot.DeleteSnapshotCmd",
@@ -117,7 +120,7 @@ fn make(world: &mut World, call: &Call) -> Result<Target, ApiError> {
         removed: false,
     });
     world.add_tags("Snapshot", &[id], call);
-    Ok(Target { kind: "Snapshot", id, queue: volume.attached.map(|attached| attached.machine) })
+    Ok(Target::new("Snapshot", id, volume.attached.map(|attached| attached.machine)).showing(volume.id))
 }
 
 fn take(world: &mut World, call: &Call, id: Uuid) -> Outcome {
@@ -130,7 +133,7 @@ fn take(world: &mut World, call: &Call, id: Uuid) -> Outcome {
 
 fn target(world: &World, call: &Call) -> Result<Target, ApiError> {
     let row = world.snapshot(&call.caller, call.params.id("id"))?;
-    Ok(Target { kind: "Snapshot", id: row.id, queue: None })
+    Ok(Target::new("Snapshot", row.id, None))
 }
 
 fn delete(world: &mut World, call: &Call) -> Outcome {
@@ -159,7 +162,7 @@ fn to_revert(world: &World, call: &Call) -> Result<Target, ApiError> {
             return Err(ApiError::parameter("Unable to revert: the VM has VM snapshots"));
         }
     }
-    Ok(Target { kind: "Snapshot", id: row.id, queue: volume.attached.map(|attached| attached.machine) })
+    Ok(Target::new("Snapshot", row.id, volume.attached.map(|attached| attached.machine)))
 }
 
 /// The device of an attached volume keeps its file.

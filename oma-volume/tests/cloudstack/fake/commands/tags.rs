@@ -102,7 +102,7 @@ fn owner(world: &World, kind: &str, id: Uuid) -> Option<Uuid> {
 fn target(world: &World, call: &Call) -> Result<Target, ApiError> {
     let first = resources(world, call)?.first().copied();
     let id = first.ok_or_else(|| ApiError::parameter("Please specify resource ids"))?;
-    Ok(Target { kind: "None", id, queue: None })
+    Ok(Target::new("None", id, None))
 }
 
 /// All of them or, when one key is there already, none.

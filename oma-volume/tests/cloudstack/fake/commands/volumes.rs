@@ -50,17 +50,17 @@ pub(super) const COMMANDS: &[Command] = &[
         "user.volume.UpdateVolumeCmd",
         Body::Async { target: to_update, run: update },
         &[
-            uuid("id", Kind::Volume).required(),
+            uuid("id", Kind::Volume),
             text("name").since("4.16"),
             param("deleteprotection", Type::Boolean).since("4.20.0"),
         ],
     ),
 ];
 
-/// The volume of a parameter `id`, in the queue of the machine that it is attached to.
-pub(super) fn target_volume(world: &World, call: &Call, name: &str) -> Result<Target, ApiError> {
-    let volume = world.volume(&call.caller, call.params.id(name))?;
-    Ok(Target { kind: "Volume", id: volume.id, queue: volume.attached.map(|attached| attached.machine) })
+/// The volume of the parameter `id`, in the queue of the machine that it is attached to.
+pub(super) fn target_volume(world: &World, call: &Call) -> Result<Target, ApiError> {
+    let volume = world.volume(&call.caller, call.params.id("id"))?;
+    Ok(Target::new("Volume", volume.id, volume.attached.map(|attached| attached.machine)))
 }
 
 /// A volume as answers show it.
@@ -68,14 +68,16 @@ pub(super) fn view(world: &World, volume: &Volume) -> Value {
     let machine =
         volume.attached.and_then(|at| world.machines.iter().find(|machine| machine.id == at.machine));
     let zone = world.zones.iter().find(|zone| zone.id == volume.zone).map(|zone| zone.name);
+    let job = world.jobs.iter().rev().find(|job| job.is_live() && job.is_about(volume.id)).map(|job| job.id);
     json!({
+        "jobid": job, "jobstatus": job.map(|_| 0),
         "id": volume.id, "name": volume.name, "type": if volume.root { "ROOT" } else { "DATADISK" },
         "state": format!("{:?}", volume.state), "size": volume.bytes, "zoneid": volume.zone, "zonename": zone,
         "diskofferingid": volume.offering, "account": world.account(volume.account).name,
         "domainid": world.domain, "domain": "ROOT", "provisioningtype": "thin", "isextractable": true,
         "hypervisor": if volume.pooled { "KVM" } else { "None" },
         "storage": volume.pooled.then_some("primary"), "storagetype": "shared",
-        "path": volume.pooled.then_some(volume.id), "snapshotid": volume.snapshot,
+        "snapshotid": volume.snapshot,
         "created": clock::text(volume.created), "deleteprotection": volume.protected,
         "virtualmachineid": machine.map(|machine| machine.id), "vmname": machine.map(|machine| &machine.name),
         "vmstate": machine.map(|machine| format!("{:?}", machine.state)),
@@ -152,7 +154,7 @@ fn make(world: &mut World, call: &Call) -> Result<Target, ApiError> {
         removed: false,
     };
     world.volumes.push(volume);
-    Ok(Target { kind: "Volume", id, queue: None })
+    Ok(Target::new("Volume", id, None))
 }
 
 /// The job of a creation: the content of the snapshot, if it is made of one.
@@ -245,11 +247,12 @@ fn custom_id(world: &World, call: &Call) -> Result<Uuid, ApiError> {
 }
 
 fn to_update(world: &World, call: &Call) -> Result<Target, ApiError> {
-    target_volume(world, call, "id").map(|target| Target { queue: None, ..target })
+    let id = call.params.uuid("id").ok_or_else(|| ApiError::parameter("The volume id doesn't exist"))?;
+    Ok(Target::new("Volume", world.volume(&call.caller, id)?.id, None))
 }
 
 fn update(world: &mut World, call: &Call) -> Outcome {
-    let id = world.volume(&call.caller, call.params.id("id"))?.id;
+    let id = to_update(world, call)?.id;
     let volume = world.volume_mut(id);
     if let Some(name) = call.params.text("name") {
         volume.name = name.to_owned();
