@@ -9,7 +9,7 @@ use super::error::CloudError;
 use super::jobs::JobName;
 use super::request::Request;
 use super::tries::Tries;
-use super::volumes::{Cloud, Result, serial};
+use super::volumes::{Cloud, Result, serial, with_device};
 use crate::device::FileDevice;
 use crate::discovery::FoundDevice;
 
@@ -21,7 +21,7 @@ impl Cloud {
             let volume = self.prove(id, tag).await?;
             if self.is_here_or_nowhere(&volume)? {
                 let device = self.appeared(&volume).await?;
-                return Ok(self.with_device(&volume, Some(&device)));
+                return with_device(&volume, Some(&device));
             }
             tries.begin()?;
             // A guest may have kept the disk of an earlier attach (a detach that came late): it would be taken for the new one.
@@ -41,7 +41,7 @@ impl Cloud {
             let volume = self.prove(id, tag).await?;
             if !self.is_here_or_nowhere(&volume)? {
                 self.vanished(&volume).await?;
-                return Ok(self.with_device(&volume, None));
+                return with_device(&volume, None);
             }
             tries.begin()?;
             let _nobody_else = self.closed(&volume).await?;
@@ -103,7 +103,7 @@ impl Cloud {
     /// An attached volume with its disk, as large as the cloud says.
     async fn shown(&self, volume: &CloudVolume) -> Result<Volume> {
         let device = if self.is_here(volume) { Some(self.appeared(volume).await?) } else { None };
-        Ok(self.with_device(volume, device.as_ref()))
+        with_device(volume, device.as_ref())
     }
 
     /// The disk of a volume that the cloud says is attached here, proven (L05).

@@ -20,6 +20,7 @@ use super::transport::{NoReply, Transport};
 
 /// Longest pause before a request that was refused for now is sent again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MOST_IN_FLIGHT: usize = 1024;
 
 type Result<T, E = CloudError> = std::result::Result<T, E>;
 
@@ -53,28 +54,33 @@ impl Client {
             transport,
             keys,
             clock,
-            permits: Semaphore::new(config.in_flight.max(1)),
+            permits: Semaphore::new(config.in_flight.clamp(1, MOST_IN_FLIGHT)),
             patience: config.patience,
             first_pause: config.first_pause,
             resumes: Mutex::new(None),
         }
     }
 
-    /// What the server answers. A request that it has no time for (429, 503) is sent again until the patience ends; no other one
-    /// is, because it may have been done.
+    /// What the server answers. A request that it has no time for (429, 503) is sent again until the patience ends. One whose
+    /// answer was lost may have been done, so it is sent again only if it asks, and once: connections break while they rest.
     pub(super) async fn call(&self, request: &Request) -> Result<Value> {
         let ends = Instant::now() + self.patience;
+        let mut may_be_lost = request.only_asks();
         let mut pauses = Pauses::new(self.first_pause, LONGEST_PAUSE);
         loop {
             let failed = match self.once(request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            let pause = pauses.next_pause().max(failed.retry_after.unwrap_or_default());
-            let resumes = Instant::now() + pause;
-            if !failed.error.is_not_now(request.only_asks()) || resumes > ends {
-                return Err(failed.error);
+            if may_be_lost && matches!(failed.error, CloudError::Lost { .. }) {
+                may_be_lost = false;
+                continue;
             }
+            let pause = pauses.next_pause().max(failed.retry_after.unwrap_or_default());
+            let resumes = Instant::now().checked_add(pause).filter(|resumes| *resumes <= ends);
+            let (Some(resumes), true) = (resumes, failed.error.is_not_now(request.only_asks())) else {
+                return Err(failed.error);
+            };
             tracing::debug!(command = request.command(), ?pause, error = %failed.error, "asked to wait");
             self.hold_until(resumes);
         }
@@ -200,9 +206,22 @@ mod tests {
         let error = client(&script).call(&list_zones()).await.unwrap_err().about("ask", "cloud");
         assert_eq!((error.kind(), error.retry()), (ErrorKind::Unavailable, oma_core::Retry::Later));
         assert!(begun.elapsed() <= Duration::from_mins(2), "{:?}", begun.elapsed());
-        let impatient = Script::new().busy("listZones", 429, Some(3600));
-        client(&impatient).call(&list_zones()).await.unwrap_err();
-        assert_eq!(impatient.sent().len(), 1, "an hour is not waited for");
+        for long in [3600, u64::MAX] {
+            let impatient = Script::new().busy("listZones", 429, Some(long));
+            client(&impatient).call(&list_zones()).await.unwrap_err();
+            assert_eq!(impatient.sent().len(), 1, "an hour is not waited for");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_answer_is_asked_for_once_more_where_that_changes_nothing() {
+        let script = Script::new().loses("listZones").answers("listZones", json!({})).loses("createVolume");
+        client(&script).call(&list_zones()).await.unwrap();
+        assert!(client(&script).call(&create()).await.unwrap_err().is_uncertain());
+        assert_eq!((script.count("listZones"), script.count("createVolume")), (2, 1));
+        let broken = Script::new().loses("listZones");
+        client(&broken).call(&list_zones()).await.unwrap_err();
+        assert_eq!(broken.sent().len(), 2);
     }
 
     #[tokio::test(start_paused = true)]

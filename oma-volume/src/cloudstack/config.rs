@@ -74,6 +74,9 @@ pub enum Account {
     Ordinary,
 }
 
+/// Nobody waits longer for anything.
+const LONGEST: Duration = Duration::from_hours(24 * 7);
+
 impl CloudStackConfig {
     /// With defaults for whatever has one.
     #[must_use]
@@ -112,8 +115,20 @@ impl CloudStackConfig {
         ];
         let is_good =
             |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        match ids.iter().find(|(_, id)| !is_good(id)) {
-            Some((name, _)) => Err(CloudError::NoId(name)),
+        if let Some((name, _)) = ids.iter().find(|(_, id)| !is_good(id)) {
+            return Err(CloudError::NoId(name));
+        }
+        let limits = [
+            ("connect_limit", self.connect_limit),
+            ("request_limit", self.request_limit),
+            ("patience", self.patience),
+            ("job_limit", self.job_limit),
+            ("first_pause", self.first_pause),
+            ("longest_pause", self.longest_pause),
+            ("device_limit", self.device_limit),
+        ];
+        match limits.iter().find(|(_, limit)| *limit > LONGEST) {
+            Some((name, _)) => Err(CloudError::Endless(name)),
             None => Ok(()),
         }
     }
@@ -170,5 +185,19 @@ mod tests {
         assert_eq!(serde_json::from_str::<CloudStackConfig>(&account).unwrap().account, Account::RootAdmin);
         let unknown = text.replace('}', r#", "secret_key": "s"}"#);
         serde_json::from_str::<CloudStackConfig>(&unknown).unwrap_err();
+    }
+
+    #[test]
+    fn what_can_never_work_is_refused_at_once() {
+        let good = CloudStackConfig::new("https://c/client/api", "z", "o", "a");
+        good.check().unwrap();
+        let no_id = CloudStackConfig { zone_id: String::new(), ..good.clone() };
+        let odd = CloudStackConfig { appliance_vm_id: "a b".to_owned(), ..good.clone() };
+        let endless = CloudStackConfig { patience: Duration::MAX, ..good };
+        for (config, name) in [(no_id, "zone_id"), (odd, "appliance_vm_id"), (endless, "patience")] {
+            let error = config.check().unwrap_err().about("set up", "cloud");
+            assert_eq!(error.kind(), oma_core::ErrorKind::Invalid);
+            assert!(error.chain().contains(name), "{}", error.chain());
+        }
     }
 }

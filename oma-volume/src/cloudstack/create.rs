@@ -143,7 +143,11 @@ impl Cloud {
 
     /// A row of this operation's name that no job works for: nobody has marked, attached or filled it.
     async fn remove_surplus(&self, volume: &CloudVolume) -> Result<()> {
-        if volume.state != State::Allocated || volume.machine.is_some() || marks::are_any(&volume.tags) {
+        let is_nobodys = |volume: &CloudVolume| {
+            volume.state == State::Allocated && volume.machine.is_none() && !marks::are_any(&volume.tags)
+        };
+        // Looked at again, for a rival may mark it just now. Should it go all the same, nothing is lost: it has no space yet.
+        if !is_nobodys(volume) || !self.look(&volume.id).await?.is_some_and(|volume| is_nobodys(&volume)) {
             return Ok(());
         }
         match self.client.call(&Request::new("deleteVolume").with("id", &volume.id)).await {

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use oma_core::record::VolumeTag;
-use oma_core::{Error, ErrorKind, OperationId, Retry};
+use oma_core::{Error, ErrorKind, IdError, OperationId, Retry};
 
 use super::refusal::Refusal;
 
@@ -14,6 +14,10 @@ pub(super) enum CloudError {
     Endpoint { problem: &'static str },
     #[error("its {0} is not the id of anything; copy it from CloudStack")]
     NoId(&'static str),
+    #[error("{0} is longer than a week; nobody waits that long")]
+    Endless(&'static str),
+    #[error("the cloud answers a volume with an id that cannot be one")]
+    OddId(#[source] IdError),
     #[error("the authorities in {} cannot be used; name a PEM file of certificates", .path.display())]
     Authorities { path: PathBuf, source: io::Error },
     #[error("this build's TLS is not usable")]
@@ -162,13 +166,20 @@ impl CloudError {
 
     fn judgement(&self) -> (ErrorKind, Retry) {
         match self {
-            Self::Endpoint { .. } | Self::NoId(_) | Self::Authorities { .. } => {
+            Self::Endpoint { .. } | Self::NoId(_) | Self::Endless(_) | Self::Authorities { .. } => {
                 (ErrorKind::Invalid, Retry::Never)
             }
             Self::NoBytes | Self::TooLarge(_) => (ErrorKind::Invalid, Retry::Never),
             Self::Tls => (ErrorKind::Internal, Retry::Never),
+            // Their parameters are right: the volume or the appliance is not as it should be.
+            Self::Refused { command: "attachVolume" | "detachVolume" | "deleteVolume", refusal }
+            | Self::JobFailed { command: "attachVolume" | "detachVolume" | "deleteVolume", refusal }
+                if refusal.code == 431 =>
+            {
+                (ErrorKind::Conflict, Retry::Never)
+            }
             Self::Refused { refusal, .. } | Self::JobFailed { refusal, .. } => refusal.judgement(),
-            Self::Unreadable { .. } => (ErrorKind::Corrupt, Retry::Never),
+            Self::Unreadable { .. } | Self::OddId(_) => (ErrorKind::Corrupt, Retry::Never),
             Self::NotSent { .. } | Self::Lost { .. } | Self::Foreign { .. } | Self::Restless { .. } => {
                 (ErrorKind::Unavailable, Retry::Later)
             }

@@ -151,7 +151,8 @@ impl VolumeBackend for CloudStackBackend {
             }
         };
         let described = async move |found: Result<api::CloudVolume>| {
-            self.cloud.describe(&found?).await.map_err(|error| error.about("list volumes", "its device"))
+            let found = found?;
+            self.cloud.describe(&found).await.map_err(|error| error.about("list volumes", &found.id))
         };
         stream::once(found).flat_map(stream::iter).then(described).boxed()
     }

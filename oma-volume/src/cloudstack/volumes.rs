@@ -57,18 +57,7 @@ impl Cloud {
 
     pub(super) async fn describe(&self, volume: &CloudVolume) -> Result<Volume> {
         let device = if self.is_here(volume) { self.tree.find(&serial(volume)?).await? } else { None };
-        Ok(self.with_device(volume, device.as_ref()))
-    }
-
-    pub(super) fn with_device(&self, volume: &CloudVolume, device: Option<&FoundDevice>) -> Volume {
-        let marks = Marks::read(&volume.tags);
-        Volume {
-            id: VolumeId::parse(&volume.id).expect("it was found by this id, or is a UUID of the cloud"),
-            name: marks.as_ref().map_or_else(|| volume.name.clone(), |marks| marks.name.clone()),
-            capacity: volume.capacity(),
-            tag: marks.map(|marks| marks.tag),
-            device_path: device.map(|device| device.path.display().to_string()),
-        }
+        with_device(volume, device.as_ref())
     }
 
     /// A volume as the cloud tells of it; `None` when it says that there is none, or that it was destroyed.
@@ -186,6 +175,18 @@ fn last_look(error: CloudError) -> Result<CloudError> {
         true => Ok(error),
         false => Err(error),
     }
+}
+
+/// A volume as callers know it, with its disk where it has one.
+pub(super) fn with_device(volume: &CloudVolume, device: Option<&FoundDevice>) -> Result<Volume> {
+    let marks = Marks::read(&volume.tags);
+    Ok(Volume {
+        id: VolumeId::parse(&volume.id).map_err(CloudError::OddId)?,
+        name: marks.as_ref().map_or_else(|| volume.name.clone(), |marks| marks.name.clone()),
+        capacity: volume.capacity(),
+        tag: marks.map(|marks| marks.tag),
+        device_path: device.map(|device| device.path.display().to_string()),
+    })
 }
 
 pub(super) fn serial(volume: &CloudVolume) -> Result<Serial> {

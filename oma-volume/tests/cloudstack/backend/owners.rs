@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         conformance::trial("cloudstack::l02_without_all_its_marks_a_volume_is_nobodys", &[], unmarked),
         conformance::trial("cloudstack::l07_what_somebody_attached_elsewhere_is_left_alone", &[], elsewhere),
+        conformance::trial("cloudstack::an_appliance_with_snapshots_is_a_conflict", &[], refused),
         conformance::trial("cloudstack::surplus_volumes_of_rivals_go_and_others_stay", &[], surplus),
         conformance::trial("cloudstack::a_retag_that_was_cut_leaves_the_larger_generation", &[], retagged),
         conformance::trial("cloudstack::what_an_administrator_destroyed_is_gone", &[], destroyed),
@@ -94,6 +95,19 @@ async fn elsewhere() {
     }
     assert_eq!(bench.fake.attached(machine).len(), 2);
     assert_eq!(bench.fake.calls("detachVolume") + bench.fake.calls("deleteVolume"), 0);
+}
+
+/// What the cloud refuses for the state of a thing is no bad input.
+async fn refused() {
+    let bench = Bench::new(Account::Ordinary).await;
+    let (volume, tag) = bench.created().await;
+    let appliance = bench.fake.appliance.to_string();
+    bench.fake.operate("createVMSnapshot", &[("virtualmachineid", &appliance)]).unwrap();
+    let error = bench.backend.attach(&volume.id, &tag).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.chain());
+    assert!(error.chain().contains("Instance Snapshots"), "{}", error.chain());
+    let report = bench.backend.preflight().await.unwrap();
+    assert!(!report.is_ready(), "it was told before: {report:#?}");
 }
 
 /// Two rows of one operation, one of them with data of somebody.
