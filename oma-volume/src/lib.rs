@@ -10,5 +10,9 @@ pub mod discovery;
 pub mod file;
 #[cfg(feature = "file")]
 pub mod journal;
+#[cfg(feature = "loopdev")]
+pub mod loopdev;
 #[cfg(feature = "file")]
 pub mod source;
+#[cfg(any(feature = "discovery", feature = "loopdev"))]
+mod uevents;

@@ -33,7 +33,7 @@ pub(crate) fn lock(file: &File, access: Access) -> Result<(), DeviceError> {
 }
 
 /// Gives up all locks of an open file.
-pub(super) fn unlock(file: &File) {
+pub(crate) fn unlock(file: &File) {
     // Where nobody can lock, nothing is to be unlocked.
     let _ = fcntl(file, FcntlArg::F_OFD_SETLK(&bytes(F_UNLCK, 0, 0)));
     let _ = flock(file, FlockOperation::Unlock);

@@ -37,6 +37,8 @@ type Result<T, E = DeviceError> = std::result::Result<T, E>;
 pub(super) struct Medium {
     pub(super) file: File,
     pub(super) path: PathBuf,
+    /// What the kernel made the block device of, when it did.
+    pub(super) image: Option<File>,
     /// Who it is, however it was reached.
     pub(super) identity: String,
     pub(super) capacity: u64,
@@ -120,6 +122,7 @@ impl Medium {
         Ok(Self {
             file,
             path,
+            image: None,
             identity,
             capacity,
             sort,
@@ -314,26 +317,26 @@ impl Medium {
         self.check_end()?;
         let changed = self.changed.swap(false, Ordering::AcqRel);
         self.durable.note_flush();
-        let synced = if changed && self.sort == Sort::Regular {
-            self.touch()?;
-            // Not fdatasync: a power cut would bring an older modification time back, and with it another content stamp.
-            self.file.sync_all()
-        } else {
-            self.file.sync_data()
+        let synced = match (changed, self.sort, &self.image) {
+            (true, Sort::Regular, _) => self.stamp(&self.file),
+            // What is written to the image meanwhile gives it its time: ours comes last.
+            (true, Sort::BlockDevice, Some(image)) => self.file.sync_data().and_then(|()| self.stamp(image)),
+            (true, Sort::BlockDevice, None) | (false, ..) => self.file.sync_data(),
         };
         synced.map_err(|error| self.lose(error))
     }
 
-    /// Moves the modification time on. The kernel's own has the grain of its timer, 4 ms, before Linux 6.13: two writes in
+    /// Moves the modification time on, durably. The kernel's own has the grain of its timer, 4 ms, before Linux 6.13: two writes in
     /// one tick would leave one content stamp.
-    fn touch(&self) -> Result<()> {
-        let last = self.file.metadata()?.modified()?;
+    fn stamp(&self, file: &File) -> io::Result<()> {
+        let last = file.metadata()?.modified()?;
         let now = SystemTime::now().max(last + Duration::from_micros(1));
-        if let Err(error) = self.file.set_times(FileTimes::new().set_modified(now)) {
+        if let Err(error) = file.set_times(FileTimes::new().set_modified(now)) {
             // Only the owner may; for others the kernel's own time has to do.
             tracing::debug!(path = %self.path.display(), %error, "the modification time stays the kernel's");
         }
-        Ok(())
+        // Not fdatasync: a power cut would bring an older modification time back, and with it another content stamp.
+        file.sync_all()
     }
 
     fn settle(&self, durability: Durability) -> Result<()> {

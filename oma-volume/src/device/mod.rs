@@ -50,7 +50,7 @@ use rustix::fs::{Mode, OFlags, open};
 
 pub(crate) use blocking::blocking;
 pub(crate) use error::DeviceError;
-pub(crate) use locks::lock;
+pub(crate) use locks::{lock, unlock};
 pub(crate) use make::{is_at, sync_folder};
 use medium::{Home, Medium, Ready, Sort};
 pub(crate) use share::cannot_share;
@@ -113,6 +113,21 @@ impl FileDevice {
     ) -> Result<Self, DeviceError> {
         let mut medium = Medium::new(file, path, access)?;
         medium.capacity = medium.capacity.min(capacity.bytes());
+        Ok(Self::over(medium, access))
+    }
+
+    /// The same for a block device that the kernel made of an image, whose time of change tells of what is written through it.
+    #[cfg(feature = "loopdev")]
+    pub(crate) fn of_image(
+        file: File,
+        path: PathBuf,
+        access: Access,
+        capacity: ByteSize,
+        image: File,
+    ) -> Result<Self, DeviceError> {
+        let mut medium = Medium::new(file, path, access)?;
+        medium.capacity = medium.capacity.min(capacity.bytes());
+        medium.image = Some(image);
         Ok(Self::over(medium, access))
     }
 

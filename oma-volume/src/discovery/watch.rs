@@ -9,16 +9,13 @@ use std::pin::pin;
 use futures_util::future::select;
 use rustix::fs::inotify;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, netlink, recv, socket_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// The group to which the kernel itself tells what happens; udev's is another.
-const KERNEL: u32 = 1;
-/// More than a uevent has (`UEVENT_BUFFER_SIZE` is 2048).
-const MESSAGE: usize = 8 << 10;
-/// What a uevent of a block device says.
-const BLOCK: &[u8] = b"SUBSYSTEM=block\0";
+use crate::uevents;
+
+/// Room for many events of a folder.
+const EVENTS: usize = 8 << 10;
 
 /// What it hears from its begin on is kept until it is asked for.
 #[derive(Debug)]
@@ -31,7 +28,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(root: &Path) -> io::Result<Self> {
         let folders = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-        let uevents = uevents().and_then(register);
+        let uevents = uevents::listen().and_then(register);
         let uevents = uevents.inspect_err(
             |error| tracing::debug!(%error, "no uevents here: only nodes and links are watched"),
         );
@@ -66,23 +63,11 @@ impl Watch {
 
     /// Something may have happened to a disk since the last call.
     pub(super) async fn changed(&self) -> io::Result<()> {
-        let folders = wait(&self.folders, |fd| rustix::io::read(fd, &mut [0; MESSAGE]).map(|_| true));
+        let folders = wait(&self.folders, |fd| rustix::io::read(fd, &mut [0; EVENTS]).map(|_| true));
         let Some(uevents) = &self.uevents else { return folders.await };
-        let uevents = wait(uevents, |fd| {
-            let mut message = [0; MESSAGE];
-            let (length, _) = recv(fd, &mut message, RecvFlags::DONTWAIT)?;
-            Ok(message[..length].windows(BLOCK.len()).any(|part| part == BLOCK))
-        });
+        let uevents = wait(uevents, |fd| uevents::take(fd));
         select(pin!(folders), pin!(uevents)).await.factor_first().0
     }
-}
-
-fn uevents() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let protocol = Some(netlink::KOBJECT_UEVENT);
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
-    bind(&socket, &netlink::SocketAddrNetlink::new(0, KERNEL))?;
-    Ok(socket)
 }
 
 fn register(source: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {

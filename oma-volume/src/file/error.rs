@@ -4,11 +4,12 @@ use oma_core::record::VolumeTag;
 use oma_core::traits::SnapshotSpec;
 use oma_core::{Error, ErrorKind, OperationId, Retry, VolumeId};
 
+use super::door::DoorError;
 use crate::device::DeviceError;
 
 /// Why the file backend did not do what was asked.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FileError {
+pub(crate) enum FileError {
     #[error("there is no such volume in {}", .0.display())]
     Unknown(PathBuf),
     #[error("it bears the tag {found}, not {given}")]
@@ -49,6 +50,12 @@ pub(super) enum FileError {
     Directory(PathBuf),
     #[error("{}", .path.display())]
     File { path: PathBuf, source: DeviceError },
+    #[error(transparent)]
+    #[cfg_attr(
+        not(feature = "loopdev"),
+        allow(dead_code, reason = "the door to the images themselves has no errors of its own")
+    )]
+    Door(DoorError),
 }
 
 /// What helps when an image is gone.
@@ -92,7 +99,7 @@ fn is_snapshot(image: &Path) -> bool {
 
 impl FileError {
     /// Any failure on a file of the backend.
-    pub(super) fn on<E: Into<DeviceError>>(path: &Path) -> impl FnOnce(E) -> Self + '_ {
+    pub(crate) fn on<E: Into<DeviceError>>(path: &Path) -> impl FnOnce(E) -> Self + '_ {
         move |error| Self::File { path: path.to_owned(), source: error.into() }
     }
 
@@ -102,7 +109,7 @@ impl FileError {
     }
 
     /// The public error: the only place that says what a caller can act on.
-    pub(super) fn about(self, operation: &'static str, resource: &str) -> Error {
+    pub(crate) fn about(self, operation: &'static str, resource: &str) -> Error {
         let kind = match &self {
             Self::Unknown(_) | Self::UnknownSnapshot(_) => ErrorKind::NotFound,
             Self::Tag { .. } | Self::Retag { .. } | Self::SnapshotMarks(_) => ErrorKind::PermissionDenied,
@@ -113,6 +120,9 @@ impl FileError {
             Self::Record { .. } | Self::Misnamed { .. } | Self::ImageGone(_) => ErrorKind::Corrupt,
             Self::NotAnImage(_) | Self::Truncated { .. } => ErrorKind::Corrupt,
             Self::Directory(_) => ErrorKind::Unavailable,
+            Self::Door(DoorError { kind, retry, .. }) => {
+                return Error::new(*kind, operation, resource).with_retry(*retry).with_source(self);
+            }
             Self::File { source, .. } => {
                 let (kind, retry) = source.judgement();
                 // A file of ours that is missing is not an absent volume (L21).

@@ -11,20 +11,27 @@ use rustix::fs::{FallocateFlags, fallocate, ftruncate};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::directory::{Directory, Locked};
+use super::door::{Door, Held, Image, Places};
 use super::error::FileError;
 use super::record::{Record, Stage};
-use crate::device::{FileDevice, lock};
+use crate::device::FileDevice;
 
 type Result<T, E = FileError> = std::result::Result<T, E>;
 
 #[derive(Debug)]
 pub(super) struct Images {
     pub(super) directory: Directory,
+    pub(super) door: Box<dyn Door>,
 }
 
 impl Images {
+    #[cfg(test)]
     pub(super) fn new(directory: Directory) -> Self {
-        Self { directory }
+        Self::through(directory, Box::new(super::door::Plain))
+    }
+
+    pub(super) fn through(directory: Directory, door: Box<dyn Door>) -> Self {
+        Self { directory, door }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -39,13 +46,14 @@ impl Images {
         }
         let locked = self.directory.lock(Access::ReadWrite)?;
         let mut record = Record::intent(spec);
+        record.capacity = self.fitting(&record.id, spec.capacity)?;
         let otherwise = || FileError::MadeOtherwise(spec.operation.clone());
         match locked.read(&record.id)? {
             Some(found) if found.operation != spec.operation || found.made != spec.tag => {
                 return Err(otherwise());
             }
             Some(found) if found.stage == Stage::Partial => {}
-            Some(found) if found.capacity >= spec.capacity => return Ok(self.describe(&found)),
+            Some(found) if found.capacity >= record.capacity => return self.describe(&found),
             Some(_) => return Err(otherwise()),
             None if locked.is_taken(&self.directory.image(&record.id)) => {
                 return Err(FileError::Foreign(self.directory.image(&record.id)));
@@ -64,7 +72,7 @@ impl Images {
             }
             return Err(error);
         }
-        Ok(self.describe(&record))
+        self.describe(&record)
     }
 
     pub(super) fn get(&self, id: &VolumeId) -> Result<Option<Volume>> {
@@ -72,7 +80,7 @@ impl Images {
         match locked.read(id)? {
             Some(record) if record.stage != Stage::Partial => {
                 self.check(&record, &locked.open_image(id, Access::ReadOnly)?)?;
-                Ok(Some(self.describe(&record)))
+                self.describe(&record).map(Some)
             }
             _ => Ok(None),
         }
@@ -82,15 +90,16 @@ impl Images {
     pub(super) fn list(&self, instance: &InstanceId) -> Vec<oma_core::Result<Volume>> {
         let refused = |error: FileError, about: &str| Err(error.about("list volumes", about));
         let directory = self.path().display().to_string();
-        let listed = self.directory.lock(Access::ReadOnly).and_then(|locked| Ok((locked.ids()?, locked)));
-        let (ids, locked) = match listed {
+        let listed = self.directory.lock(Access::ReadOnly);
+        let listed = listed.and_then(|locked| Ok((locked.ids()?, self.door.places()?, locked)));
+        let (ids, places, locked) = match listed {
             Ok(listed) => listed,
             Err(error) => return vec![refused(error, &directory)],
         };
         let one = |id: VolumeId| match locked.read(&id) {
             Err(error) => Some(refused(error, id.as_str())),
             Ok(Some(record)) if record.stage != Stage::Partial && record.tag.instance == *instance => {
-                Some(Ok(self.describe(&record)))
+                Some(Ok(self.describe_at(&record, &places)))
             }
             Ok(_) => None,
         };
@@ -113,15 +122,23 @@ impl Images {
 
     pub(super) fn attach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
         let locked = self.directory.lock(Access::ReadWrite)?;
-        let record = self.prove(&locked, id, tag)?;
+        let mut record = self.prove(&locked, id, tag)?;
         self.check(&record, &locked.open_image(id, Access::ReadOnly)?)?;
+        let fitting = self.fitting(id, record.capacity)?;
+        // Made for another door.
+        if fitting != record.capacity {
+            self.grow(&locked, &mut record, &self.closed(&locked, id)?, fitting)?;
+        }
+        let path = self.directory.image(id);
+        self.door.attach(Image { id, path: &path }, &locked.open_image(id, Access::ReadOnly)?)?;
         self.advance(&locked, record, Stage::Attached)
     }
 
     pub(super) fn detach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
         let locked = self.directory.lock(Access::ReadWrite)?;
         let record = self.prove(&locked, id, tag)?;
-        let _image = self.closed(&locked, id)?;
+        let held = self.closed(&locked, id)?;
+        let _held = self.door.detach(Image { id, path: &self.directory.image(id) }, held)?;
         self.advance(&locked, record, Stage::Detached)
     }
 
@@ -134,8 +151,8 @@ impl Images {
         let path = self.directory.image(id);
         let image = locked.open_image(id, access)?;
         self.check(&record, &image)?;
-        let device =
-            FileDevice::within(image, path.clone(), access, record.capacity).map_err(FileError::on(&path))?;
+        let opened = self.door.open(Image { id, path: &path }, image, access, record.capacity)?;
+        let device = opened.ok_or(FileError::NotAttached)?;
         // Who reverts has the image locked as this one has it now: what was to take its place is left of one that was killed.
         if access == Access::ReadWrite
             && let Err(left) = locked.remove_replacement(id)
@@ -148,19 +165,13 @@ impl Images {
     pub(super) fn resize(&self, id: &VolumeId, tag: &VolumeTag, capacity: ByteSize) -> Result<Volume> {
         let locked = self.directory.lock(Access::ReadWrite)?;
         let mut record = self.prove(&locked, id, tag)?;
-        let image = self.closed(&locked, id)?;
-        self.check(&record, &image)?;
-        if capacity <= record.capacity {
-            return Ok(self.describe(&record));
+        let held = self.closed(&locked, id)?;
+        self.check(&record, &held.file)?;
+        let capacity = self.fitting(id, capacity)?;
+        if capacity > record.capacity {
+            self.grow(&locked, &mut record, &held, capacity)?;
         }
-        let old = std::mem::replace(&mut record.capacity, capacity);
-        let path = self.directory.image(id);
-        if let Err(error) = self.reserve(&record, &image) {
-            ftruncate(&image, old.bytes()).map_err(FileError::on(&path))?;
-            return Err(error);
-        }
-        locked.write(&record)?;
-        Ok(self.describe(&record))
+        self.describe(&record)
     }
 
     pub(super) fn content_stamp(&self, id: &VolumeId) -> Result<ContentStamp> {
@@ -173,22 +184,38 @@ impl Images {
         Ok(ContentStamp(stamp))
     }
 
-    /// Marks it partial before anything is removed, so that a crash leaves no volume without its image.
+    /// Marks it partial before any file is removed, so that a crash leaves no volume without its image.
     pub(super) fn delete(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
         let locked = self.directory.lock(Access::ReadWrite)?;
         let Some(mut record) = locked.read(id)? else { return Ok(()) };
         prove(&record, tag)?;
-        let _image = match self.closed(&locked, id) {
+        let held = match self.closed(&locked, id) {
             Err(FileError::ImageGone(_)) => None,
-            image => Some(image?),
+            held => Some(held?),
+        };
+        let path = self.directory.image(id);
+        let image = Image { id, path: &path };
+        // First, for somebody may have it open whom no lock tells.
+        let _held = match held {
+            Some(held) => Some(self.door.detach(image, held)?),
+            None => self.door.detach_lost(image).map(|()| None)?,
         };
         record.stage = Stage::Partial;
         locked.write(&record)?;
         locked.remove(id)
     }
 
-    pub(super) fn describe(&self, record: &Record) -> Volume {
-        record.describe(&self.directory.image(&record.id).display().to_string())
+    pub(super) fn describe(&self, record: &Record) -> Result<Volume> {
+        Ok(self.describe_at(record, &self.door.places()?))
+    }
+
+    fn describe_at(&self, record: &Record, places: &Places) -> Volume {
+        record.describe(|| places.of(&self.directory.image(&record.id)))
+    }
+
+    fn fitting(&self, id: &VolumeId, capacity: ByteSize) -> Result<ByteSize> {
+        let too_large = || FileError::TooLarge { path: self.directory.image(id), capacity: capacity.bytes() };
+        self.door.fitting(capacity).ok_or_else(too_large)
     }
 
     fn find(&self, locked: &Locked<'_>, id: &VolumeId) -> Result<Record> {
@@ -210,14 +237,29 @@ impl Images {
             record.stage = stage;
             locked.write(&record)?;
         }
-        Ok(self.describe(&record))
+        self.describe(&record)
     }
 
-    /// The image, locked, so that nobody opens it meanwhile.
-    pub(super) fn closed(&self, locked: &Locked<'_>, id: &VolumeId) -> Result<File> {
-        let image = locked.open_image(id, Access::ReadWrite)?;
-        lock(&image, Access::ReadWrite).map_err(FileError::on(&self.directory.image(id)))?;
-        Ok(image)
+    /// Makes a volume larger: image, device, record. A crash in between leaves an image that is larger than its record.
+    fn grow(&self, locked: &Locked<'_>, record: &mut Record, held: &Held, capacity: ByteSize) -> Result<()> {
+        let path = self.directory.image(&record.id);
+        let id = record.id.clone();
+        let image = Image { id: &id, path: &path };
+        let old = std::mem::replace(&mut record.capacity, capacity);
+        let grown = self.reserve(record, &held.file).and_then(|()| self.door.resized(image, held));
+        if let Err(error) = grown {
+            record.capacity = old;
+            ftruncate(&held.file, old.bytes()).map_err(FileError::on(&path))?;
+            self.door.resized(image, held)?;
+            return Err(error);
+        }
+        locked.write(record)
+    }
+
+    /// The image, held, so that nobody opens it meanwhile.
+    pub(super) fn closed(&self, locked: &Locked<'_>, id: &VolumeId) -> Result<Held> {
+        let file = locked.open_image(id, Access::ReadWrite)?;
+        self.door.hold(Image { id, path: &self.directory.image(id) }, file, Access::ReadWrite)
     }
 
     /// An image larger than its record is one whose resize was interrupted; what is beyond was never written.

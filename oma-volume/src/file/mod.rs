@@ -15,6 +15,7 @@
 mod clone;
 mod config;
 mod directory;
+mod door;
 mod error;
 mod images;
 mod record;
@@ -36,7 +37,11 @@ use self::clone::Caller;
 use crate::device::blocking;
 pub use config::FileConfig;
 use directory::Directory;
-use error::FileError;
+pub(crate) use door::Door;
+use door::Plain;
+#[cfg(feature = "loopdev")]
+pub(crate) use door::{DoorError, Held, Image, Places, identity};
+pub(crate) use error::FileError;
 use images::Images;
 
 /// Volumes as raw images in a directory, for one or many processes.
@@ -53,9 +58,14 @@ impl FileBackend {
     /// # Errors
     /// `PermissionDenied`, `NoSpace`, `Unavailable` when the directory cannot be made or opened.
     pub fn open(config: &FileConfig) -> Result<Self> {
+        Self::through(config, Box::new(Plain))
+    }
+
+    /// The same volumes, reached in another way.
+    pub(crate) fn through(config: &FileConfig, door: Box<dyn Door>) -> Result<Self> {
         let directory = Directory::open(&config.directory)
             .map_err(|error| error.about("open volume directory", &config.directory.display().to_string()))?;
-        let images = Images::new(directory);
+        let images = Images::through(directory, door);
         if let Err(left) = images.sweep() {
             tracing::warn!(directory = %images.path().display(), %left, "what killed processes left of snapshots stays");
         }

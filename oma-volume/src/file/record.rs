@@ -50,13 +50,14 @@ impl Record {
         }
     }
 
-    pub(super) fn describe(&self, image: &str) -> Volume {
+    /// It as it is now, with the place where it is reached when it is attached.
+    pub(super) fn describe(&self, place: impl FnOnce() -> Option<String>) -> Volume {
         Volume {
             id: self.id.clone(),
             name: self.name.clone(),
             capacity: self.capacity,
             tag: Some(self.tag.clone()),
-            device_path: (self.stage == Stage::Attached).then(|| image.to_owned()),
+            device_path: if self.stage == Stage::Attached { place() } else { None },
         }
     }
 }

@@ -11,6 +11,7 @@ use oma_core::{SnapshotId, VolumeId};
 
 use super::clone::{Waiting, clone_into};
 use super::directory::Locked;
+use super::door::Image;
 use super::error::FileError;
 use super::images::Images;
 use super::record::{SnapshotRecord, SnapshotStage};
@@ -41,14 +42,15 @@ impl Images {
         }
         let volume = self.prove(&locked, &spec.volume, &spec.tag)?;
         let image = locked.open_image(&spec.volume, Access::ReadOnly)?;
-        lock(&image, Access::ReadOnly).map_err(FileError::on(&self.directory.image(&spec.volume)))?;
-        self.check(&volume, &image)?;
+        let path = self.directory.image(&spec.volume);
+        let image = self.door.hold(Image { id: &spec.volume, path: &path }, image, Access::ReadOnly)?;
+        self.check(&volume, &image.file)?;
         let mut record = SnapshotRecord::intent(spec, volume.capacity);
         locked.write_snapshot(&record)?;
         let content = locked.make_snapshot(&spec.id)?;
         self.lock_snapshot(spec, &content, Access::ReadWrite)?;
         drop(locked);
-        let made = self.fill_snapshot(&record, &image, &content, waiting).and_then(|()| {
+        let made = self.fill_snapshot(&record, &image.file, &content, waiting).and_then(|()| {
             let locked = self.directory.lock(Access::ReadWrite)?;
             // From here on it is there.
             waiting.check().map_err(FileError::on(self.path()))?;
@@ -126,7 +128,7 @@ impl Images {
         let locked = self.directory.lock(Access::ReadWrite)?;
         waiting.check().map_err(FileError::on(self.path()))?;
         let volume = self.prove(&locked, id, tag)?;
-        let _old = self.closed(&locked, id)?;
+        let old = self.closed(&locked, id)?;
         let record = self.prove_snapshot(&locked, spec)?;
         if spec.volume != *id {
             return Err(FileError::OtherVolume(spec.volume.clone()));
@@ -146,15 +148,18 @@ impl Images {
             // It may bear another tag by now.
             self.prove(&locked, id, tag)
         });
-        // Not once it is in its place: the next one may have made its own by then.
-        let placed = proven.and_then(|volume| locked.rename_replacement(id).map(|()| volume));
+        let placed = proven.and_then(|volume| {
+            let image = Image { id, path: &path };
+            self.door.replace(image, old, &new, &mut || locked.rename_replacement(id)).map(|()| volume)
+        });
+        // Not once it is in its place and this call is over: the next one may have made its own by then.
         let volume = placed.inspect_err(|_| {
             if let Err(left) = locked.remove_replacement(id) {
                 tracing::warn!(volume = %id, %left, "the image that was to take its place was left behind");
             }
         })?;
         locked.sync()?;
-        Ok(self.describe(&volume))
+        self.describe(&volume)
     }
 
     /// Marks it partial before anything is removed, so that a crash leaves no snapshot without its content.

@@ -42,6 +42,9 @@ impl Loop {
     pub(crate) fn new(folder: TempDir) -> Option<Self> {
         let file = folder.path().join("disk.raw");
         File::create(&file).and_then(|made| made.set_len(DEVICE_CAPACITY.bytes())).ok()?;
+        // Tests of loop devices take none that is free for a moment.
+        let control = File::open("/dev/loop-control").ok()?;
+        control.lock().ok()?;
         let done = Command::new("losetup").args(["--find", "--show"]).arg(&file).output().ok()?;
         let path = Path::new(String::from_utf8(done.stdout).ok()?.trim()).to_owned();
         done.status.success().then_some(Self { path, _folder: folder })

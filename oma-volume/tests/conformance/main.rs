@@ -8,6 +8,8 @@ mod device;
 #[cfg(feature = "discovery")]
 mod discovery;
 mod journal;
+#[cfg(feature = "loopdev")]
+mod loopdev;
 mod process;
 mod qemu;
 mod reflink;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
     trials.extend(source::trials());
     #[cfg(feature = "discovery")]
     trials.extend(discovery::trials());
+    #[cfg(feature = "loopdev")]
+    trials.extend(loopdev::trials());
     #[cfg(feature = "uring")]
     trials.extend(uring::trials());
     conformance::run(trials)

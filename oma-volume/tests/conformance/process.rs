@@ -76,6 +76,8 @@ pub(crate) fn child() -> Option<ExitCode> {
         "live" => Some(one_thread().block_on(life(Path::new(&path)))),
         "full" => Some(full_suite(path)),
         "shared" => Some(shared_suite(path)),
+        #[cfg(feature = "loopdev")]
+        "loop" => Some(one_thread().block_on(super::loopdev::life(Path::new(&path)))),
         _ => None,
     }
 }
@@ -164,8 +166,12 @@ async fn killed() {
 
 /// Whether a child came to its end.
 fn lives(place: &Path, inject: &str) -> bool {
+    lives_as("live", place, inject)
+}
+
+pub(crate) fn lives_as(role: &str, place: &Path, inject: &str) -> bool {
     let shell = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", inject, "sh"];
-    spawn("live", place.to_str().unwrap(), &shell, "exec \"$0\"").wait().unwrap().success()
+    spawn(role, place.to_str().unwrap(), &shell, "exec \"$0\"").wait().unwrap().success()
 }
 
 async fn nothing_lost_nothing_left(place: &Path, moment: &str) {
@@ -269,7 +275,7 @@ async fn shares_blocks(place: &Path) {
 }
 
 /// The same in parent and child.
-fn snapshot(of: &VolumeSpec, number: u32) -> SnapshotSpec {
+pub(crate) fn snapshot(of: &VolumeSpec, number: u32) -> SnapshotSpec {
     SnapshotSpec {
         id: format!("snap-job-1-{number}").parse().unwrap(),
         volume: VolumeId::of_operation(&of.operation),

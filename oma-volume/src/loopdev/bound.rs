@@ -1,0 +1,185 @@
+//! Devices that are made of something. All calls block.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use oma_core::traits::Access;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, inotify, open};
+use rustix::io::Errno;
+
+use super::control::{self, Status};
+use super::error::LoopError;
+use crate::device::lock;
+use crate::file::Image;
+use crate::uevents;
+
+type Result<T, E = LoopError> = std::result::Result<T, E>;
+
+/// How the names of our devices in the kernel begin.
+const MARK: &str = "oma:";
+/// So long somebody without a lock may still have a device open that is taken away or opened: udev, which looks at each device that was
+/// written, or a program that is just being started and has a copy of every open file until it is loaded.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// A device is released right after it is told that it was closed.
+const RELEASE: Duration = Duration::from_millis(10);
+
+/// A device that is made of something.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) path: PathBuf,
+    pub(super) status: Status,
+    /// The path of what it is made of, as the kernel knows it.
+    pub(super) backing: String,
+}
+
+/// All of them, whoever made them. They are only asked.
+pub(super) fn all() -> Result<Vec<Bound>> {
+    let folder = Path::new("/sys/block");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(LoopError::on(folder))? {
+        let entry = entry.map_err(LoopError::on(folder))?;
+        let Some(name) =
+            entry.file_name().to_str().filter(|name| name.starts_with("loop")).map(str::to_owned)
+        else {
+            continue;
+        };
+        // It is there as long as the device is made of something.
+        let Ok(backing) = fs::read_to_string(entry.path().join("loop/backing_file")) else { continue };
+        let path = Path::new("/dev").join(name);
+        let backing = backing.trim_end_matches('\n').to_owned();
+        if let Some((_, status)) = ask(&path)? {
+            found.push(Bound { path, status, backing });
+        }
+    }
+    Ok(found)
+}
+
+/// The name in the kernel of the device of an image.
+pub(super) fn mark(image: Image<'_>) -> String {
+    format!("{MARK}{}", image.id)
+}
+
+pub(super) fn node(path: &Path, flags: OFlags) -> Result<File, Errno> {
+    open(path, flags | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()).map(File::from)
+}
+
+/// What a device is made of, if it is of anything.
+fn ask(path: &Path) -> Result<Option<(File, Status)>> {
+    let device = match node(path, OFlags::RDONLY) {
+        Err(Errno::NOENT | Errno::NXIO | Errno::NODEV) => return Ok(None),
+        device => device.map_err(LoopError::on(path))?,
+    };
+    Ok(control::status(&device).map_err(LoopError::on(path))?.map(|status| (device, status)))
+}
+
+impl Bound {
+    /// Whether we made it of the image of this volume.
+    pub(super) fn is_ours(&self, image: Image<'_>) -> bool {
+        self.status.mark() == control::fitted(&mark(image))
+    }
+
+    /// Whether we made it.
+    pub(super) fn is_marked(&self) -> bool {
+        self.status.mark().starts_with(MARK.as_bytes())
+    }
+
+    /// Opens it; for writing alone, so that nobody else mounts it or takes it.
+    pub(super) fn open(&self, access: Access) -> Result<File> {
+        let device = match access {
+            Access::ReadOnly => node(&self.path, OFlags::RDONLY).map_err(LoopError::on(&self.path))?,
+            Access::ReadWrite => self.open_alone()?,
+        };
+        // Its number may be another device's by now.
+        let is = control::status(&device).map_err(LoopError::on(&self.path))?;
+        if is.is_some_and(|is| is.image() == self.status.image() && is.mark() == self.status.mark()) {
+            Ok(device)
+        } else {
+            Err(LoopError::Gone(self.path.clone()))
+        }
+    }
+
+    fn open_alone(&self) -> Result<File> {
+        let open = || match node(&self.path, OFlags::RDWR | OFlags::EXCL) {
+            Err(Errno::BUSY) => Ok(None),
+            device => device.map(Some).map_err(LoopError::on(&self.path)),
+        };
+        if let Some(device) = open()? {
+            return Ok(device);
+        }
+        // One of us who has it open says so by a lock, and gives that up before the device is closed.
+        let device = node(&self.path, OFlags::RDONLY).map_err(LoopError::on(&self.path))?;
+        lock(&device, Access::ReadWrite).map_err(LoopError::on(&self.path))?;
+        drop(device);
+        let closes = closes(&self.path).map_err(LoopError::on(&self.path))?;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(device) = open()? {
+                return Ok(device);
+            }
+            if Instant::now() >= until {
+                return Err(LoopError::InUse(self.path.clone()));
+            }
+            wait(&closes, until.min(Instant::now() + RELEASE));
+            // Only that there was one matters.
+            let _ = rustix::io::read(&closes, &mut [0; 4096]);
+        }
+    }
+
+    /// Takes it apart, which is when nobody has it open any more. Who has it open for long, and without a lock, keeps it.
+    pub(super) fn clear(&self, device: File) -> Result<()> {
+        let (uevents, until) = (uevents::listen(), Instant::now() + PATIENCE);
+        control::clear(&device).map_err(LoopError::on(&self.path))?;
+        drop(device);
+        loop {
+            // Asking opens it, and may be what closes it last.
+            if self.ask()?.is_none() {
+                return Ok(());
+            }
+            if !uevents.as_ref().is_ok_and(|uevents| hears(uevents, until)) {
+                break;
+            }
+        }
+        let Some((device, status)) = self.ask()? else { return Ok(()) };
+        control::keep(&device, &status).map_err(LoopError::on(&self.path))?;
+        Err(LoopError::InUse(self.path.clone()))
+    }
+
+    /// [`ask`], while it is of the same image.
+    fn ask(&self) -> Result<Option<(File, Status)>> {
+        Ok(ask(&self.path)?.filter(|(_, status)| status.image() == self.status.image()))
+    }
+}
+
+/// Hears whenever the node at a path is closed.
+fn closes(path: &Path) -> Result<OwnedFd, Errno> {
+    let heard = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
+    inotify::add_watch(&heard, path, inotify::WatchFlags::CLOSE)?;
+    Ok(heard)
+}
+
+/// Whether the kernel tells of a block device before the time is over.
+fn hears(uevents: &OwnedFd, until: Instant) -> bool {
+    while wait(uevents, until) {
+        match uevents::take(uevents) {
+            Ok(true) | Err(Errno::NOBUFS) => return true,
+            Ok(false) | Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+/// Whether there is something to read before the time is over.
+fn wait(source: impl AsFd, until: Instant) -> bool {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).expect("it is less than a second");
+        match poll(&mut [PollFd::new(&source, PollFlags::IN)], Some(&left)) {
+            Err(Errno::INTR) => {}
+            answer => return answer.is_ok_and(|ready| ready > 0),
+        }
+    }
+}
