@@ -57,7 +57,11 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) fn new(fake: &Fake, keys: &Keys) -> Self {
-        let address = fake.url.strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
+        Self::at(&fake.url, keys)
+    }
+
+    pub(crate) fn at(url: &str, keys: &Keys) -> Self {
+        let address = url.strip_prefix("http://").unwrap().split('/').next().unwrap().to_owned();
         Self { address, keys: keys.clone() }
     }
 

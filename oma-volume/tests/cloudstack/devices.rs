@@ -1,11 +1,17 @@
 //! The devices that an appliance sees.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use bytes::Bytes;
+use oma_core::ByteSize;
 use oma_core::conformance::{self, Requirement, Trial};
+use oma_core::traits::{Access, BlockDevice, Durability};
+use oma_volume::discovery::{Bus, DeviceTree, Serial};
 use uuid::Uuid;
 
 use super::caller::Caller;
@@ -24,6 +30,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         conformance::trial("devices::each_appliance_sees_its_own", &[], own),
         conformance::trial("devices::a_device_is_wrong_when_it_is_to_be", &[], wrong),
+        conformance::trial("devices::discovery_proves_a_file_to_be_the_volume", &[], || found(Backing::File)),
+        conformance::trial("devices::discovery_proves_a_loop_device_to_be_the_volume", &loops, || {
+            found(Backing::Loop)
+        }),
         conformance::trial("devices::they_are_loop_devices_where_that_is_asked_for", &loops, looped),
     ]
 }
@@ -130,6 +140,33 @@ async fn wrong() {
     let volume = user.create(&fake, "v", "1").await;
     assert_eq!(user.attach(&fake, volume).await.unwrap()["volume"]["deviceid"], 2);
     assert_eq!(fake.attached(fake.appliance).last(), Some(&(volume, 1)), "the answer was wrong");
+}
+
+/// Our own look at devices, which was written without this fake.
+async fn found(backing: Backing) {
+    let (fake, user) = subject(backing).await;
+    let volume = user.create(&fake, "v", "1").await;
+    let tree = DeviceTree::new(&fake.devices);
+    let wanted = Serial::of_volume(&volume.to_string()).unwrap();
+    assert_eq!(tree.find(&wanted).await.unwrap(), None);
+    let (appears, attached) = tokio::join!(
+        tree.appears(&wanted, ByteSize::gib(1), Duration::from_secs(60)),
+        user.attach(&fake, volume)
+    );
+    attached.unwrap();
+    let device = appears.unwrap();
+    assert_eq!((device.name.as_str(), device.bus), ("vdb", Bus::Virtio));
+    let opened = tree.open(&device, ByteSize::gib(1), Access::ReadWrite).await.unwrap();
+    opened.write_at(0, Bytes::from_static(&[7; 512]), Durability::Durable).await.unwrap();
+    drop(opened);
+    assert!(tree.check(&device, ByteSize::gib(2)).await.is_err());
+    let gone = tree.vanishes(&wanted, Duration::from_secs(60));
+    let (gone, detached) = tokio::join!(gone, user.detach(volume));
+    detached.unwrap();
+    gone.unwrap();
+    let mut content = [0; 512];
+    fs::File::open(fake.content(volume)).unwrap().read_exact(&mut content).unwrap();
+    assert_eq!(content, [7; 512]);
 }
 
 async fn looped() {

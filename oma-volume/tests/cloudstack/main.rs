@@ -6,6 +6,7 @@ mod caller;
 mod devices;
 mod fake;
 mod faults;
+mod foreign;
 mod jobs;
 mod protocol;
 mod serve;
@@ -31,5 +32,7 @@ fn main() -> ExitCode {
     trials.extend(devices::trials());
     trials.extend(faults::trials());
     trials.extend(backend::trials());
+    trials.extend(serve::trials());
+    trials.extend(foreign::trials());
     conformance::run(trials)
 }

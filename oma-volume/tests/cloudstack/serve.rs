@@ -1,15 +1,42 @@
 //! The fake as a program, for foreign clients and for use by hand.
 
+use std::collections::BTreeMap;
 use std::env;
-use std::io::{Read, Write};
-use std::process::ExitCode;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, ExitCode, Stdio};
 
-use super::fake::{Fake, Options};
+use oma_core::conformance::{self, Trial};
+
+use super::caller::Caller;
+use super::fake::{Fake, Keys, Options};
 
 /// `serve` for a child that is only a fake.
 pub(crate) const ROLE: &str = "OMA_TEST_CHILD";
 /// The port that it listens at; any, unless it is set.
 const PORT: &str = "OMA_FAKE_PORT";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![conformance::trial("serve::a_process_of_its_own_serves_until_its_input_ends", &[], served)]
+}
+
+async fn served() {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.env(ROLE, "serve").env_remove(PORT).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut told = BTreeMap::new();
+    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    while !told.contains_key("OMA_FAKE_DEVICES") {
+        let line = lines.next().unwrap().unwrap();
+        let (name, value) = line.strip_prefix("export ").unwrap().split_once('=').unwrap();
+        told.insert(name.to_owned(), value.to_owned());
+    }
+    let keys = Keys { key: told["CLOUDSTACK_KEY"].clone(), secret: told["CLOUDSTACK_SECRET"].clone() };
+    let zones = Caller::at(&told["CLOUDSTACK_ENDPOINT"], &keys).done("listZones", &[]).await;
+    assert_eq!(zones["zone"][0]["id"], told["OMA_FAKE_ZONE"]);
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    assert!(!std::path::Path::new(&told["OMA_FAKE_DEVICES"]).exists(), "it left nothing");
+}
 
 /// Runs as a child, when it is one.
 pub(crate) fn child() -> Option<ExitCode> {
