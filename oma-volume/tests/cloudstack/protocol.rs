@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         conformance::trial("protocol::pages_are_given_whole_or_refused", &[], pages),
         conformance::trial("protocol::without_response_json_the_answer_is_xml", &[], xml),
         conformance::trial("protocol::another_path_or_method_is_no_api", &[], no_api),
+        conformance::trial("protocol::an_older_version_ignores_what_came_later", &[], older),
         conformance::trial("protocol::the_endpoint_tells_what_it_knows", &[], discovery),
     ]
 }
@@ -79,6 +80,9 @@ async fn unauthorized() {
     assert_eq!((unknown.status, unknown.envelope().0.as_str()), (401, "errorresponse"));
     let nothing = user.send("GET", "response=json", "").await.unwrap();
     assert_eq!(nothing.status, 401);
+    fake.set_enabled(false);
+    assert_eq!(user.call("listZones", &[]).await.status, 401, "a disabled account");
+    fake.set_enabled(true);
     let form = user.signed("listZones", &[]);
     let unsigned = user.send("GET", &form[..form.rfind("&signature").unwrap()], "").await.unwrap();
     assert_eq!(unsigned.status, 401);
@@ -261,6 +265,19 @@ async fn no_api() {
     let user = Caller::user(&fake);
     assert_eq!(user.send("DELETE", &user.signed("listZones", &[]), "").await.unwrap().status, 405);
     assert_eq!(fake.take_calls(), 0);
+}
+
+async fn older() {
+    let fake = Fake::start(Options { version: "4.9.3.0", ..Options::default() }).await;
+    let user = Caller::user(&fake);
+    let told = user.done("listApis", &[("name", "updateVolume")]).await;
+    let params = told["api"][0]["params"].as_array().unwrap();
+    assert_eq!(params.iter().map(|param| param["name"].as_str().unwrap()).collect::<Vec<_>>(), ["id"]);
+    let volume = user.create(&fake, "v", "1").await.to_string();
+    user.job("updateVolume", &[("id", &volume), ("DeleteProtection", "true"), ("name", "w")]).await.unwrap();
+    assert_eq!(fake.data_volumes()[0].name, "v");
+    user.done("deleteVolume", &[("id", &volume)]).await;
+    assert!(user.done("listVolumes", &[("ids", &volume)]).await.get("volume").is_none(), "known since 4.9");
 }
 
 async fn discovery() {

@@ -32,7 +32,7 @@ async fn served() {
     }
     let keys = Keys { key: told["CLOUDSTACK_KEY"].clone(), secret: told["CLOUDSTACK_SECRET"].clone() };
     let zones = Caller::at(&told["CLOUDSTACK_ENDPOINT"], &keys).done("listZones", &[]).await;
-    assert_eq!(zones["zone"][0]["id"], told["OMA_FAKE_ZONE"]);
+    assert_eq!(zones["zone"][0]["id"], told["OMA_CLOUD_ZONE"]);
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
     assert!(!std::path::Path::new(&told["OMA_FAKE_DEVICES"]).exists(), "it left nothing");
@@ -65,11 +65,13 @@ pub(crate) fn environment(fake: &Fake) -> Vec<(&'static str, String)> {
         ("CLOUDSTACK_ENDPOINT", fake.url.clone()),
         ("CLOUDSTACK_KEY", fake.user.key.clone()),
         ("CLOUDSTACK_SECRET", fake.user.secret.clone()),
-        ("OMA_FAKE_ADMIN_KEY", fake.admin.key.clone()),
-        ("OMA_FAKE_ADMIN_SECRET", fake.admin.secret.clone()),
-        ("OMA_FAKE_ZONE", fake.zone.to_string()),
-        ("OMA_FAKE_OFFERING", fake.offering.to_string()),
-        ("OMA_FAKE_APPLIANCE", fake.appliance.to_string()),
+        ("OMA_CLOUD_ADMIN_KEY", fake.admin.key.clone()),
+        ("OMA_CLOUD_ADMIN_SECRET", fake.admin.secret.clone()),
+        ("OMA_CLOUD_ZONE", fake.zone.to_string()),
+        ("OMA_CLOUD_OFFERING", fake.offering.to_string()),
+        ("OMA_CLOUD_APPLIANCE", fake.appliance.to_string()),
+        // Its jobs are done when they are asked about.
+        ("OMA_CLOUD_POLL_INTERVAL", "0.01".to_owned()),
         ("OMA_FAKE_DEVICES", fake.devices.display().to_string()),
     ]
 }

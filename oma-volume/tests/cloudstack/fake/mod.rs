@@ -96,6 +96,11 @@ impl Fake {
         (world.add_machine(name, user, self.zone, Some(&root)), root)
     }
 
+    /// The ordinary account is disabled, or enabled again.
+    pub(crate) fn set_enabled(&self, enabled: bool) {
+        self.world().accounts[1].enabled = enabled;
+    }
+
     /// Volumes that are not removed, the oldest first, those of machines' systems among them.
     pub(crate) fn volumes(&self) -> Vec<Volume> {
         self.world().volumes.iter().filter(|volume| !volume.removed).cloned().collect()

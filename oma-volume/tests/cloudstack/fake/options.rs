@@ -19,7 +19,7 @@ pub(crate) struct Options {
     pub(crate) max_gib: Option<u64>,
     pub(crate) kvm_snapshots: bool,
     pub(crate) backing: Backing,
-    /// `cloudstackversion`.
+    /// `cloudstackversion`. Parameters that came later are ignored, and not told of.
     pub(crate) version: &'static str,
     /// The port to listen at; 0 is any.
     pub(crate) port: u16,

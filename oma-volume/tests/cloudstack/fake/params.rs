@@ -35,6 +35,11 @@ impl Params {
         }
     }
 
+    /// Ignores the parameters of these names.
+    pub(crate) fn forget(&mut self, names: impl Fn(&str) -> bool) {
+        self.0.retain(|(name, _)| !names(name));
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }

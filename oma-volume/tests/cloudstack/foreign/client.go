@@ -9,7 +9,7 @@ import (
 	"github.com/xanzy/go-cloudstack/cloudstack"
 )
 
-var zone, offering, appliance = os.Getenv("OMA_FAKE_ZONE"), os.Getenv("OMA_FAKE_OFFERING"), os.Getenv("OMA_FAKE_APPLIANCE")
+var zone, offering, appliance = os.Getenv("OMA_CLOUD_ZONE"), os.Getenv("OMA_CLOUD_OFFERING"), os.Getenv("OMA_CLOUD_APPLIANCE")
 
 func must(err error) {
 	if err != nil {

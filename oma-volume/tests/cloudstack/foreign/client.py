@@ -1,4 +1,5 @@
-"""What `cs` (PyPI) makes of the fake. Usage: client.py get|post, with the environment of serve.rs."""
+"""What `cs` (PyPI) makes of a cloud, the fake or a real one. Usage: client.py get|post, with the environment that serve.rs
+prints. It makes volumes of 1 GiB, attaches one to the appliance, and deletes what it made and nothing else."""
 
 import os
 import sys
@@ -7,13 +8,16 @@ import uuid
 from cs import CloudStack, CloudStackApiException
 
 ENDPOINT = os.environ["CLOUDSTACK_ENDPOINT"]
-ZONE = os.environ["OMA_FAKE_ZONE"]
-OFFERING = os.environ["OMA_FAKE_OFFERING"]
-APPLIANCE = os.environ["OMA_FAKE_APPLIANCE"]
+ZONE = os.environ["OMA_CLOUD_ZONE"]
+OFFERING = os.environ["OMA_CLOUD_OFFERING"]
+APPLIANCE = os.environ["OMA_CLOUD_APPLIANCE"]
+POLL_INTERVAL = float(os.environ.get("OMA_CLOUD_POLL_INTERVAL", "2"))
+# In each name, so that nothing else is found.
+RUN = f"oma-{uuid.uuid4().hex[:8]}"
 
 
 def client(key="CLOUDSTACK_KEY", secret="CLOUDSTACK_SECRET", **settings):
-    settings = {"method": sys.argv[1], "poll_interval": 0.01, "fetch_result": True, **settings}
+    settings = {"method": sys.argv[1], "poll_interval": POLL_INTERVAL, "fetch_result": True, **settings}
     return CloudStack(ENDPOINT, os.environ[key], os.environ[secret], **settings)
 
 
@@ -32,20 +36,21 @@ def create(api, name, **more):
 
 
 def life(api):
-    volume = create(api, "web01-disk-2000")
+    volume = create(api, f"{RUN} web01-disk-2000")
     [row] = api.listVolumes(id=volume)["volume"]
     assert (row["state"], row["size"]) == ("Allocated", 1 << 30), row
     attached = api.attachVolume(id=volume, virtualmachineid=APPLIANCE)["volume"]
-    assert (attached["deviceid"], attached["state"]) == (1, "Ready"), attached
+    assert (attached["virtualmachineid"], attached["state"]) == (APPLIANCE, "Ready"), attached
+    assert attached["deviceid"] not in (0, 3), attached
     code, error = refused(api.attachVolume, id=volume, virtualmachineid=APPLIANCE)
     assert code == 431 and "Job failure" in str(error), error
     code, error = refused(api.deleteVolume, id=volume)
     assert code == 431 and error.error["cserrorcode"] == 4350 and error.error["uuidList"], error
     assert error.response.headers["X-Description"] == error.error["errortext"]
 
-    tags = [{"key": "oma.owner", "value": "site A/1"}, {"key": "oma.disk", "value": "disk-2000"}]
+    tags = [{"key": "oma.owner", "value": RUN}, {"key": "oma.disk", "value": "site A/1"}]
     assert api.createTags(resourcetype="Volume", resourceids=[volume], tags=tags) == {"success": True}
-    assert api.listVolumes(tags={"key": "oma.owner", "value": "site A/1"})["count"] == 1
+    assert api.listVolumes(tags={"key": "oma.owner", "value": RUN})["count"] == 1
     [row] = api.listVolumes(id=volume)["volume"]
     assert sorted(tag["key"] for tag in row["tags"]) == ["oma.disk", "oma.owner"], row
 
@@ -55,11 +60,11 @@ def life(api):
 
 
 def lists(api):
-    volumes = {create(api, f"v{number}") for number in range(5)}
+    volumes = {create(api, f"{RUN} v{number}") for number in range(5)}
     for size in (2, 5, 500):
-        rows = api.listVolumes(type="DATADISK", fetch_list=True, pagesize=size)
+        rows = api.listVolumes(keyword=f"{RUN} v", fetch_list=True, pagesize=size)
         assert {row["id"] for row in rows} == volumes and len(rows) == 5, rows
-    assert api.listSnapshots(fetch_list=True) == []
+    assert api.listVolumes(name=f"{RUN} none", fetch_list=True) == []
     assert refused(api.listVolumes, page=1, pagesize=501)[0] == 431
     for volume in volumes:
         api.deleteVolume(id=volume)
@@ -67,6 +72,7 @@ def lists(api):
 
 def names(api):
     for name in ("a b+c", "a*b", "a/b=c&d:e@f,g;h", "Größe-日本", "!'()$"):
+        name = f"{RUN} {name}"
         volume = create(api, name)
         [row] = api.listVolumes(name=name)["volume"]
         assert (row["id"], row["name"]) == (volume, name), row
@@ -78,22 +84,27 @@ def names(api):
 
 def rights(api):
     job = str(uuid.uuid4())
-    create(api, "known by our own id", customjobid=job)
+    volume = create(api, f"{RUN} known by our own id", customjobid=job)
     assert api.queryAsyncJobResult(jobid=job, fetch_result=False)["jobstatus"] == 1
+    api.deleteVolume(id=volume)
     wanted = str(uuid.uuid4())
-    assert refused(create, api=api, name="mine", customid=wanted)[0] == 531
-    admin = client("OMA_FAKE_ADMIN_KEY", "OMA_FAKE_ADMIN_SECRET")
-    assert create(admin, "mine", customid=wanted) == wanted
-    code, error = refused(create, api=admin, name="mine", customid=wanted)
-    assert code == 431 and "already exists" in error.error["errortext"], error
-    for volume in admin.listVolumes(type="DATADISK", listall=True)["volume"]:
-        admin.deleteVolume(id=volume["id"])
-    assert refused(client(secret="OMA_FAKE_ADMIN_SECRET").listZones)[0] == 401
+    assert refused(create, api=api, name=f"{RUN} mine", customid=wanted)[0] == 531
+    assert refused(client(secret="CLOUDSTACK_KEY").listZones)[0] == 401
     assert refused(api.listEverything)[0] == 401
 
 
+def chosen_ids():
+    """Of a root administrator."""
+    admin = client("OMA_CLOUD_ADMIN_KEY", "OMA_CLOUD_ADMIN_SECRET")
+    wanted = str(uuid.uuid4())
+    assert create(admin, f"{RUN} mine", customid=wanted) == wanted
+    code, error = refused(create, api=admin, name=f"{RUN} mine", customid=wanted)
+    assert code == 431 and "already exists" in error.error["errortext"], error
+    admin.deleteVolume(id=wanted)
+
+
 def enforced(api):
-    """The fake takes changes by POST and with a time only."""
+    """The cloud takes changes by POST and with a time only."""
     assert refused(client(expiration=-1).listZones)[0] == 401
     assert refused(client(expiration=3600).listZones)[0] == 401
     if sys.argv[1] == "get":
@@ -102,10 +113,12 @@ def enforced(api):
         api.deleteVolume(id=create(api, "by POST"))
 
 
-if os.environ.get("OMA_FAKE_ENFORCED"):
+if os.environ.get("OMA_CLOUD_ENFORCED"):
     enforced(client())
 else:
     for part in (life, lists, names, rights):
         part(client())
+    if "OMA_CLOUD_ADMIN_KEY" in os.environ:
+        chosen_ids()
     # Signed in the first version, which has no time.
     life(client(expiration=-1))

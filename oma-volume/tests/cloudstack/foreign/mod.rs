@@ -58,7 +58,7 @@ async fn cs(method: &str, enforced: bool) {
     let mut command = Command::new("python3");
     command.arg(source("client.py")).arg(method);
     if enforced {
-        command.env("OMA_FAKE_ENFORCED", "1");
+        command.env("OMA_CLOUD_ENFORCED", "1");
     }
     run(command, &fake).await;
     assert!(fake.calls("listZones") > 0);

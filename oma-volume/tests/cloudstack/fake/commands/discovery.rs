@@ -11,20 +11,21 @@ pub(super) const COMMANDS: &[Command] =
     &[Command::new("listApis", "user.discovery.ListApisCmd", Body::Sync(apis), &[text("name")])];
 
 /// Not in pages. Parameters that belong to every asynchronous command (`customjobid`) are not told.
-fn apis(_: &mut World, call: &Call) -> Answered {
+fn apis(world: &mut World, call: &Call) -> Answered {
+    let version = world.options.version;
     let rows: Vec<_> = match call.params.text("name") {
-        None => all().map(api).collect(),
+        None => all().map(|command| api(command, version)).collect(),
         Some(name) => {
             let missing = "Api Discovery plugin was unable to find an api by that name or process any apis";
-            vec![api(find(name).ok_or_else(|| ApiError::internal(missing))?)]
+            vec![api(find(name).ok_or_else(|| ApiError::internal(missing))?, version)]
         }
     };
     Ok(Reply::List { key: "api", total: rows.len(), rows })
 }
 
-fn api(command: &'static Command) -> Value {
+fn api(command: &'static Command, version: &'static str) -> Value {
     let params: Vec<_> = command
-        .all_params()
+        .known_params(version)
         .map(|param| {
             json!({
                 "name": param.name, "description": "", "type": type_name(param.of), "length": 255,

@@ -140,9 +140,10 @@ impl Command {
         self.name.starts_with("list") && !["listApis", "listCapabilities"].contains(&self.name)
     }
 
-    /// The parameters that listApis tells.
-    pub(crate) fn all_params(&self) -> impl Iterator<Item = &'static Param> {
-        self.params.iter().chain(if self.is_paged() { PAGING } else { &[] })
+    /// The parameters that a version of the server knows.
+    pub(crate) fn known_params(&self, version: &'static str) -> impl Iterator<Item = &'static Param> {
+        let all = self.params.iter().chain(if self.is_paged() { PAGING } else { &[] });
+        all.filter(move |param| param.since.is_none_or(|since| numbers(since) <= numbers(version)))
     }
 
     /// The key of its answers.
@@ -181,8 +182,20 @@ pub(crate) fn find(name: &str) -> Option<&'static Command> {
     all().find(|command| command.name == name)
 }
 
+/// The numbers of a version, so that 4.9 is before 4.20.
+fn numbers(version: &str) -> Vec<u32> {
+    version.split('.').filter_map(|number| number.parse().ok()).collect()
+}
+
 /// Checks the parameters, then runs the command or records its job.
-pub(crate) fn dispatch(world: &mut World, command: &'static Command, call: Call) -> Answered {
+pub(crate) fn dispatch(world: &mut World, command: &'static Command, mut call: Call) -> Answered {
+    let version = world.options.version;
+    let later = |name: &str| {
+        let is_this = |param: &&Param| param.name.eq_ignore_ascii_case(name);
+        command.params.iter().any(|param| is_this(&param))
+            && !command.known_params(version).any(|param| is_this(&param))
+    };
+    call.params.forget(later);
     check(world, command, &call.params)?;
     match command.body {
         Body::Sync(run) => run(world, &call),
@@ -224,7 +237,7 @@ fn check(world: &World, command: &Command, params: &Params) -> Result<(), ApiErr
             return Err(ApiError::malformed(text));
         }
     }
-    for param in command.all_params() {
+    for param in command.known_params(world.options.version) {
         check_param(world, command, param, params)?;
     }
     Ok(())
