@@ -11,11 +11,11 @@ use bytes::Bytes;
 use oma_core::ByteSize;
 use oma_core::conformance::{self, Requirement, Trial};
 use oma_core::traits::{Access, BlockDevice, Durability};
-use oma_volume::discovery::{Bus, DeviceTree, Serial};
+use oma_volume::discovery::{self, DeviceTree, Serial};
 use uuid::Uuid;
 
 use super::caller::Caller;
-use super::fake::{Backing, Fake, Options, What, Wrong, serial};
+use super::fake::{Backing, Bus, Fake, Options, What, Wrong, serial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let free = Command::new("losetup").arg("--find").output().is_ok_and(|done| done.status.success());
@@ -30,9 +30,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         conformance::trial("devices::each_appliance_sees_its_own", &[], own),
         conformance::trial("devices::a_device_is_wrong_when_it_is_to_be", &[], wrong),
-        conformance::trial("devices::discovery_proves_a_file_to_be_the_volume", &[], || found(Backing::File)),
+        conformance::trial("devices::discovery_proves_a_file_to_be_the_volume", &[], || {
+            found(Backing::File, Bus::Virtio)
+        }),
+        conformance::trial("devices::discovery_proves_a_scsi_disk_to_be_the_volume", &[], || {
+            found(Backing::File, Bus::Scsi)
+        }),
         conformance::trial("devices::discovery_proves_a_loop_device_to_be_the_volume", &loops, || {
-            found(Backing::Loop)
+            found(Backing::Loop, Bus::Virtio)
         }),
         conformance::trial("devices::they_are_loop_devices_where_that_is_asked_for", &loops, looped),
     ]
@@ -143,8 +148,9 @@ async fn wrong() {
 }
 
 /// Our own look at devices, which was written without this fake.
-async fn found(backing: Backing) {
-    let (fake, user) = subject(backing).await;
+async fn found(backing: Backing, bus: Bus) {
+    let fake = Fake::start(Options { backing, bus, ..Options::default() }).await;
+    let user = Caller::user(&fake);
     let volume = user.create(&fake, "v", "1").await;
     let tree = DeviceTree::new(&fake.devices);
     let wanted = Serial::of_volume(&volume.to_string()).unwrap();
@@ -155,7 +161,11 @@ async fn found(backing: Backing) {
     );
     attached.unwrap();
     let device = appears.unwrap();
-    assert_eq!((device.name.as_str(), device.bus), ("vdb", Bus::Virtio));
+    let (name, found) = match bus {
+        Bus::Virtio => ("vdb", discovery::Bus::Virtio),
+        Bus::Scsi => ("sdb", discovery::Bus::Scsi),
+    };
+    assert_eq!((device.name.as_str(), device.bus), (name, found));
     let opened = tree.open(&device, ByteSize::gib(1), Access::ReadWrite).await.unwrap();
     opened.write_at(0, Bytes::from_static(&[7; 512]), Durability::Durable).await.unwrap();
     drop(opened);

@@ -14,6 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         conformance::trial("faults::the_same_seed_loses_the_same_answers", &[], seeded),
         conformance::trial("faults::a_request_that_arrives_twice_is_carried_out_twice", &[], twice),
         conformance::trial("faults::a_detach_can_be_late", &[], late),
+        conformance::trial("faults::a_late_detach_can_forget_the_next_attachment", &[], forgotten),
         conformance::trial("faults::limits_and_maintenance_are_told_with_429_and_503", &[], refused),
     ]
 }
@@ -92,6 +93,21 @@ async fn late() {
         assert_eq!(user.detach(volume).await.is_ok(), stays, "repeated");
         assert!(fake.volume(volume).unwrap().attached.is_none());
     }
+}
+
+async fn forgotten() {
+    let (fake, user) = subject().await;
+    let (second, root) = fake.add_appliance("second");
+    let volume = user.create(&fake, "a", "1").await;
+    user.attach(&fake, volume).await.unwrap();
+    fake.fault("detachVolume", 0, 1, What::LateDetach(Late::ForgetsNext));
+    assert_eq!(user.detach(volume).await.unwrap_err().0, 530);
+    user.detach(volume).await.unwrap();
+    let (id, machine) = (volume.to_string(), second.to_string());
+    user.job("attachVolume", &[("id", &id), ("virtualmachineid", &machine)]).await.unwrap();
+    let row = user.done("listVolumes", &[("id", &id)]).await["volume"][0].clone();
+    assert!(row.get("virtualmachineid").is_none(), "{row}");
+    assert!(root.join("sys/block/vdb").exists(), "the machine has it all the same");
 }
 
 async fn refused() {

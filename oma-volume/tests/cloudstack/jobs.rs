@@ -137,6 +137,14 @@ async fn race() {
     assert!(code == 431 && text.contains("Volume state must be"), "it is being attached: {text}");
     admin.result(&first).await.unwrap();
     admin.detach(volume).await.unwrap();
+
+    let before = start(&admin, &fake, self::volume(&fake, "w"), "attachVolume").await;
+    let waiting = start(&admin, &fake, volume, "attachVolume").await;
+    admin.job("attachVolume", &pairs).await.unwrap();
+    admin.result(&before).await.unwrap();
+    let (code, text) = admin.result(&waiting).await.unwrap_err();
+    assert!(code == 530 && text.contains("This volume is already attached to a VM"), "{text}");
+    admin.detach(volume).await.unwrap();
     fake.operate("destroyVolume", &[("id", &id)]).unwrap();
     assert_eq!(admin.job("attachVolume", &pairs).await.unwrap_err().0, 431);
 }

@@ -17,6 +17,46 @@ pub(crate) enum Backing {
     Loop,
 }
 
+/// What disks of the appliance are attached by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bus {
+    /// virtio-blk.
+    Virtio,
+    /// virtio-scsi.
+    Scsi,
+}
+
+impl Bus {
+    /// How names of disks begin, their major number, the subsystem, and how links begin.
+    fn words(self) -> (&'static str, u32, &'static str, &'static str) {
+        match self {
+            Self::Virtio => ("vd", 253, "virtio", "virtio-"),
+            Self::Scsi => ("sd", 8, "scsi", "scsi-0QEMU_QEMU_HARDDISK_"),
+        }
+    }
+
+    /// `vda` to `vdz`, then `vdaa`.
+    fn name(self, slot: u32) -> String {
+        let letter = |number: u32| char::from_u32(u32::from('a') + number % 26).expect("a letter");
+        let (begin, ..) = self.words();
+        match slot / 26 {
+            0 => format!("{begin}{}", letter(slot)),
+            tens => format!("{begin}{}{}", letter(tens - 1), letter(slot)),
+        }
+    }
+
+    /// The file below the disk's folder that has the serial: of SCSI disks it is page 0x80 of their vital product data.
+    fn told(self, serial: &str) -> (&'static str, Vec<u8>) {
+        match self {
+            Self::Virtio => ("serial", serial.as_bytes().to_vec()),
+            Self::Scsi => {
+                let length = u8::try_from(serial.len()).expect("20 digits");
+                ("device/vpd_pg80", [&[0, 0x80, 0, length], serial.as_bytes()].concat())
+            }
+        }
+    }
+}
+
 /// What is wrong with a device that appears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrong {
@@ -30,14 +70,12 @@ pub(crate) enum Wrong {
     ReadOnly,
 }
 
-/// The machine runs from its first disk.
-const MOUNTS: &str = "22 1 253:0 / / rw,relatime - ext4 /dev/vda rw\n";
-
 /// `root/sys`, `root/dev` and `root/proc` of one machine. The content of volumes is in a folder beside it and survives a detach.
 #[derive(Debug)]
 pub(crate) struct Devices {
     pub(crate) root: PathBuf,
     backing: Backing,
+    bus: Bus,
     seen: BTreeMap<Uuid, Device>,
     /// How many have appeared so far.
     appeared: u32,
@@ -55,28 +93,22 @@ pub(crate) fn serial(volume: Uuid) -> String {
     volume.simple().to_string()[..20].to_owned()
 }
 
-/// `vda` to `vdz`, then `vdaa`.
-fn name(slot: u32) -> String {
-    let letter = |number: u32| char::from_u32(u32::from('a') + number % 26).expect("a letter");
-    match slot / 26 {
-        0 => format!("vd{}", letter(slot)),
-        tens => format!("vd{}{}", letter(tens - 1), letter(slot)),
-    }
-}
-
 impl Devices {
-    pub(crate) fn new(root: PathBuf, backing: Backing) -> Self {
+    pub(crate) fn new(root: PathBuf, backing: Backing, bus: Bus) -> Self {
         for folder in ["sys/block", "dev/disk/by-id", "proc/self"] {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
-        fs::write(root.join("proc/self/mountinfo"), MOUNTS).unwrap();
+        // The machine runs from its first disk.
+        let ((_, major, ..), first) = (bus.words(), bus.name(0));
+        let mounts = format!("22 1 {major}:0 / / rw,relatime - ext4 /dev/{first} rw\n");
+        fs::write(root.join("proc/self/mountinfo"), mounts).unwrap();
         fs::write(root.join("proc/swaps"), "Filename Type Size Used Priority\n").unwrap();
-        Self { root, backing, seen: BTreeMap::new(), appeared: 0 }
+        Self { root, backing, bus, seen: BTreeMap::new(), appeared: 0 }
     }
 
     /// The name of a volume's device, such as `vdb`.
     pub(crate) fn name(&self, volume: Uuid) -> Option<String> {
-        self.seen.get(&volume).map(|device| name(device.slot))
+        self.seen.get(&volume).map(|device| self.bus.name(device.slot))
     }
 
     /// A volume appears under the lowest free letter, whatever number the cloud gave it, as a kernel that probes does it. The link
@@ -87,7 +119,7 @@ impl Devices {
         }
         let taken = |slot: &u32| self.seen.values().any(|device| device.slot == *slot);
         let slot = (0..).find(|slot| !taken(slot)).expect("numbers do not end");
-        let name = name(slot);
+        let name = self.bus.name(slot);
         let looped = self.place(&name, image);
         let serial = match wrong {
             Some(Wrong::Serial) => serial(Uuid::new_v4()),
@@ -95,23 +127,24 @@ impl Devices {
         };
         let bytes = if wrong == Some(Wrong::Size) { bytes / 2 } else { bytes };
         self.appeared += 1;
-        let number = looped.as_deref().map_or_else(|| format!("253:{}\n", slot * 16), number);
+        let (_, major, subsystem, link) = self.bus.words();
+        let number = looped.as_deref().map_or_else(|| format!("{major}:{}\n", slot * 16), number);
         let facts = [
-            ("serial", serial.clone()),
-            ("size", format!("{}\n", bytes / 512)),
-            ("dev", number),
-            ("diskseq", format!("{}\n", self.appeared)),
-            ("ro", format!("{}\n", u8::from(wrong == Some(Wrong::ReadOnly)))),
+            self.bus.told(&serial),
+            ("size", format!("{}\n", bytes / 512).into()),
+            ("dev", number.into()),
+            ("diskseq", format!("{}\n", self.appeared).into()),
+            ("ro", format!("{}\n", u8::from(wrong == Some(Wrong::ReadOnly))).into()),
         ];
         // It appears at once, as in sysfs, not file by file.
         let made = self.root.join("made");
         fs::create_dir_all(made.join("device")).unwrap();
-        symlink("../../../../bus/virtio", made.join("device/subsystem")).unwrap();
+        symlink(format!("../../../../bus/{subsystem}"), made.join("device/subsystem")).unwrap();
         for (file, content) in facts {
             fs::write(made.join(file), content).unwrap();
         }
         fs::rename(made, self.root.join("sys/block").join(&name)).unwrap();
-        let link = self.root.join("dev/disk/by-id").join(format!("virtio-{serial}"));
+        let link = self.root.join("dev/disk/by-id").join(format!("{link}{serial}"));
         // Two volumes may share a serial: the last one has the link.
         let _ = fs::remove_file(&link);
         symlink(format!("../../{name}"), &link).unwrap();
@@ -134,7 +167,7 @@ impl Devices {
     /// A volume's device has another size.
     pub(crate) fn resized(&mut self, volume: Uuid, bytes: u64) {
         let Some(device) = self.seen.get(&volume) else { return };
-        let size = self.root.join("sys/block").join(name(device.slot)).join("size");
+        let size = self.root.join("sys/block").join(self.bus.name(device.slot)).join("size");
         fs::write(size, format!("{}\n", bytes / 512)).unwrap();
         if let Some(looped) = &device.looped {
             let done = Command::new("losetup").args(["--set-capacity", looped]).status().unwrap();
@@ -145,7 +178,7 @@ impl Devices {
     /// A volume's device goes away, the link first.
     pub(crate) fn remove(&mut self, volume: Uuid) {
         let Some(device) = self.seen.remove(&volume) else { return };
-        let name = name(device.slot);
+        let name = self.bus.name(device.slot);
         let gone = self.root.join("gone");
         let _ = fs::remove_file(&device.link);
         let _ = fs::rename(self.root.join("sys/block").join(&name), &gone);

@@ -32,6 +32,9 @@ pub(crate) enum Late {
     StillAttached,
     /// Detached.
     Detached,
+    /// Still attached; and once the volume is attached to another machine, that attachment is forgotten while the disk stays there
+    /// (apache/cloudstack#14214).
+    ForgetsNext,
 }
 
 #[derive(Debug)]

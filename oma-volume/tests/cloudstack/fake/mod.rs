@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 use answer::Reply;
 use commands::{Call, dispatch, find, root};
-pub(crate) use devices::{Backing, Wrong, serial};
+pub(crate) use devices::{Backing, Bus, Wrong, serial};
 pub(crate) use error::ApiError;
 pub(crate) use faults::{Late, What};
 pub(crate) use model::{Keys, Tag, Volume, VolumeState};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::devices::Backing;
+use super::devices::{Backing, Bus};
 
 /// Defaults are a cloud as it is installed, whose jobs take one poll.
 #[derive(Clone, Debug)]
@@ -19,6 +19,7 @@ pub(crate) struct Options {
     pub(crate) max_gib: Option<u64>,
     pub(crate) kvm_snapshots: bool,
     pub(crate) backing: Backing,
+    pub(crate) bus: Bus,
     /// `cloudstackversion`. Parameters that came later are ignored, and not told of.
     pub(crate) version: &'static str,
     /// The port to listen at; 0 is any.
@@ -50,6 +51,7 @@ impl Default for Options {
             max_gib: None,
             kvm_snapshots: true,
             backing: Backing::File,
+            bus: Bus::Virtio,
             version: "4.22.0.0",
             port: 0,
             running_clock: false,

@@ -81,7 +81,7 @@ impl World {
         let state = MachineState::Running;
         self.machines.push(Machine { id, account, zone, name: name.to_owned(), state, created });
         if let Some(root) = tree {
-            self.devices.insert(id, Devices::new(root.to_owned(), self.options.backing));
+            self.devices.insert(id, Devices::new(root.to_owned(), self.options.backing, self.options.bus));
         }
         let root = Volume {
             id: Uuid::new_v4(),

@@ -36,9 +36,19 @@ pub(crate) struct World {
     pub(crate) devices: BTreeMap<Uuid, Devices>,
     pub(crate) faults: Faults,
     /// Devices that a guest is about to let go of.
-    pub(crate) late: Vec<(Uuid, Late)>,
+    pub(crate) late: Vec<LateDetach>,
     /// Requests that arrived, by command.
     pub(crate) calls: BTreeMap<String, u64>,
+}
+
+/// A guest that lets go of a device after the detach has failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LateDetach {
+    pub(crate) volume: Uuid,
+    pub(crate) machine: Uuid,
+    pub(crate) leaves: Late,
+    /// The device is gone, the rest is to come.
+    pub(crate) is_gone: bool,
 }
 
 /// Who calls.
@@ -162,12 +172,19 @@ impl World {
 
     /// What was only late happens.
     pub(crate) fn let_go(&mut self) {
-        for (id, late) in std::mem::take(&mut self.late) {
-            for devices in self.devices.values_mut() {
-                devices.remove(id);
+        for late in std::mem::take(&mut self.late) {
+            if let Some(devices) = self.devices.get_mut(&late.machine).filter(|_| !late.is_gone) {
+                devices.remove(late.volume);
             }
-            if late == Late::Detached {
-                self.volume_mut(id).attached = None;
+            let volume = self.volume_mut(late.volume);
+            let at = volume.attached.map(|attached| attached.machine);
+            match late.leaves {
+                Late::StillAttached => {}
+                Late::Detached => volume.attached = volume.attached.filter(|_| at != Some(late.machine)),
+                Late::ForgetsNext if at.is_some_and(|machine| machine != late.machine) => {
+                    volume.attached = None
+                }
+                Late::ForgetsNext => self.late.push(LateDetach { is_gone: true, ..late }),
             }
         }
     }

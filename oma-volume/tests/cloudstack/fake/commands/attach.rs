@@ -7,7 +7,7 @@ use super::super::devices;
 use super::super::error::ApiError;
 use super::super::faults::What;
 use super::super::model::{Attachment, Kind, Machine, MachineState, Volume, VolumeState};
-use super::super::world::World;
+use super::super::world::{LateDetach, World};
 use super::volumes::shown;
 use super::{Body, Call, Command, Outcome, Target, Type, param, uuid};
 
@@ -168,13 +168,14 @@ fn not_attached() -> ApiError {
 }
 
 fn detach(world: &mut World, call: &Call) -> Outcome {
-    let id = to_detach(world, call)?.id;
+    let target = to_detach(world, call)?;
+    let (id, machine) = (target.id, target.queue.expect("the machine that it is attached to"));
     let late = world.faults.take("detachVolume", |what| match what {
         What::LateDetach(late) => Some(late),
         _ => None,
     });
-    if let Some(late) = late {
-        world.late.push((id, late));
+    if let Some(leaves) = late {
+        world.late.push(LateDetach { volume: id, machine, leaves, is_gone: false });
         let text = "Could not detach volume after sending the command and waiting for 10000 milliseconds";
         return Err(ApiError::runtime(format!("Failed to detach volume; {text}")));
     }
