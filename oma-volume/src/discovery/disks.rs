@@ -151,7 +151,7 @@ impl Disk {
             serial: serial(folder),
             partitions: Vec::new(),
             holders: inside(&folder.join("holders")).map_err(file)?,
-            slaves: inside(&folder.join("slaves")).map_err(file)?,
+            slaves: slaves(folder).map_err(file)?,
             name,
         };
         for part in inside(folder).map_err(file)? {
@@ -199,6 +199,14 @@ fn serial(folder: &Path) -> io::Result<Option<String>> {
     let length = usize::from(u16::from_be_bytes([*high, *low]));
     let told = told.get(..length).and_then(|told| std::str::from_utf8(told).ok()).ok_or_else(garbled_page)?;
     Ok(Some(trimmed(told)).filter(|told| !told.is_empty()))
+}
+
+/// A loop device may be made of another device, and then tells only its path.
+fn slaves(folder: &Path) -> io::Result<BTreeSet<String>> {
+    let mut slaves = inside(&folder.join("slaves"))?;
+    let backing = text(&folder.join("loop/backing_file"))?;
+    slaves.extend(backing.and_then(|path| path.strip_prefix("/dev/").map(str::to_owned)));
+    Ok(slaves)
 }
 
 fn garbled_page() -> io::Error {

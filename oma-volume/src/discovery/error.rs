@@ -51,7 +51,7 @@ pub(super) enum DiscoveryError {
     #[error("this machine swaps to {0}; `swapoff` it, and look whose it is first")]
     Swap(String),
     #[error(
-        "{name} is in use by {by}; take that apart (`dmsetup`, `vgchange -an`, `mdadm --stop`), and keep this machine from putting it together again"
+        "{name} is in use by {by}; take that apart (`dmsetup`, `vgchange -an`, `mdadm --stop`, `losetup -d`), and keep this machine from putting it together again"
     )]
     Held { name: String, by: String },
     #[error("{} is read-only; attach the volume for writing", .0.display())]

@@ -34,11 +34,10 @@ enum Device {
 impl Usage {
     pub(super) fn look(root: &Path) -> Result<Self> {
         let path = root.join("proc/self/mountinfo");
-        let table = fs::read_to_string(&path)
-            .map_err(|source| DiscoveryError::File { path: path.clone(), source })?;
+        let table = table_at(&path).map_err(|source| DiscoveryError::File { path, source })?;
         let mounts = table.lines().flat_map(|line| mounts(root, line)).collect();
         let path = root.join("proc/swaps");
-        let table = match fs::read_to_string(&path) {
+        let table = match table_at(&path) {
             // A kernel without swap has no table of it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             table => table.map_err(|source| DiscoveryError::File { path, source })?,
@@ -88,6 +87,11 @@ impl Device {
             Self::Name(own) => own == name,
         }
     }
+}
+
+/// Places may be of any bytes; numbers and names of devices are ASCII.
+fn table_at(path: &Path) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
 /// The devices of a line of mountinfo (proc_pid_mountinfo(5)). Btrfs and others have numbers of their own, which start with 0, and tell

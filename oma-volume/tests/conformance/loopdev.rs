@@ -1,6 +1,7 @@
 //! `LoopBackend`, where this machine lets us have loop devices.
 
 mod foreign;
+mod replicated;
 mod sizes;
 
 use std::fs;
@@ -28,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(conformance::cases_needing("loop_backend", &needs, &lost, || async { unreachable() }));
     trials.extend(foreign::trials(&needs));
     trials.extend(sizes::trials(&needs));
+    trials.extend(replicated::trials(&needs));
     let traced = [needs[0], Requirement::Program("strace")];
     let name = "loop_backend::l15_killed_before_any_of_its_calls_it_loses_nothing_and_leaves_nothing";
     trials.push(conformance::trial(name, &traced, killed));

@@ -6,7 +6,7 @@ use oma_core::traits::Access;
 /// What was done to a machine whose volume is `vdb` with the partition `vdb1`, and what it is refused as.
 type Refusal<'a> = (&'a str, fn(&Machine), ErrorKind, &'a [&'a str]);
 
-const REFUSALS: [Refusal<'_>; 17] = [
+const REFUSALS: [Refusal<'_>; 18] = [
     (
         "smaller",
         |m| m.write("sys/block/vdb/size", "2047"),
@@ -52,6 +52,7 @@ const REFUSALS: [Refusal<'_>; 17] = [
         ErrorKind::Busy,
         &["dm-0", "/srv"],
     ),
+    ("a loop device on a part", looped, ErrorKind::Busy, &["loop0", "losetup"]),
     ("no node", |m| fs::remove_file(m.at("dev/vdb")).unwrap(), ErrorKind::Unavailable, &["dev/vdb", "udev"]),
 ];
 
@@ -81,6 +82,13 @@ fn high(machine: &Machine) {
 fn below(machine: &Machine) {
     machine.plug("md0", 8, None);
     machine.write("sys/block/md0/slaves/vdb1", "");
+}
+
+fn looped(machine: &Machine) {
+    machine.plug("loop0", 8, None);
+    machine.write("sys/block/loop0/loop/backing_file", "/dev/vdb1\n");
+    machine.plug("loop1", 9, None);
+    machine.write("sys/block/loop1/loop/backing_file", "/srv/dev/vdb1\n");
 }
 
 fn machine() -> Machine {
@@ -114,6 +122,9 @@ async fn what_others_use_keeps_no_volume_from_being_used() {
     above(&machine, "vdc");
     mount(&machine, "253:0", "/srv", "/dev/mapper/x");
     mount(&machine, "0:21", "/proc", "proc");
+    let place = machine.at("proc/self/mountinfo");
+    let odd = [&fs::read(&place).unwrap()[..], b"41 27 0:50 / /mnt/\xff rw - tmpfs none rw\n"].concat();
+    fs::write(place, odd).unwrap();
     machine.add("proc/swaps", "/dev/vdc partition 9 0 -2");
     machine.tree().check(&machine.found().await, SIZE).await.unwrap();
     fs::remove_file(machine.at("proc/swaps")).unwrap();

@@ -16,7 +16,7 @@ use oma_volume::device::FileDevice;
 use super::{Place, attached, device_of, snapshot, spec, thin};
 
 /// No multiple of a GiB, nor of 4096, nor of 512.
-const ODD: [u64; 3] = [(64 << 20) + (1 << 20), (64 << 20) + 512, (64 << 20) + 513];
+pub(super) const ODD: [u64; 3] = [(64 << 20) + (1 << 20), (64 << 20) + 512, (64 << 20) + 513];
 
 pub(super) fn trials(needs: &[Requirement]) -> Vec<Trial> {
     let tools = [needs, &["mke2fs", "e2fsck"].map(Requirement::Program)].concat();
@@ -114,7 +114,7 @@ async fn reverted() {
 }
 
 /// What a tool says of a device.
-fn run(program: &str, args: &[&str], path: &Path) {
+pub(super) fn run(program: &str, args: &[&str], path: &Path) {
     let done = Command::new(program).args(args).arg(path).output().unwrap();
     let said = [done.stdout, done.stderr].concat();
     assert!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&said));
