@@ -182,7 +182,7 @@ impl World {
                 Late::StillAttached => {}
                 Late::Detached => volume.attached = volume.attached.filter(|_| at != Some(late.machine)),
                 Late::ForgetsNext if at.is_some_and(|machine| machine != late.machine) => {
-                    volume.attached = None
+                    volume.attached = None;
                 }
                 Late::ForgetsNext => self.late.push(LateDetach { is_gone: true, ..late }),
             }
