@@ -1,29 +1,31 @@
 //! `CloudStackBackend` over the fake: what every backend promises, and what only a cloud can do to one.
 
+mod crash;
 mod devices;
 mod found;
 mod lost;
 mod owners;
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oma_core::conformance::{self, BackendSubject, Trial};
+use oma_core::conformance::{self, BackendSubject, Requirement, Trial};
 use oma_core::record::VolumeTag;
 use oma_core::traits::{Provisioning, Volume, VolumeBackend, VolumeSpec};
 use oma_core::{ByteSize, DiskRef, Generation, InstanceId, OperationId, Result, Retry};
 use oma_volume::cloudstack::{Account, CloudStackBackend, CloudStackConfig, Keys};
 
-use super::fake::{Fake, Options, What};
+use super::fake::{Backing, Bus, Fake, Options, What};
 
 const ACCOUNTS: [Account; 2] = [Account::RootAdmin, Account::Ordinary];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = conformance::cases("cloudstack_root", &conformance::volume_backend_cases(), || async {
-        subject(Account::RootAdmin).await
+        subject(Account::RootAdmin, Options::default()).await
     });
     trials.extend(conformance::cases("cloudstack_user", &conformance::volume_backend_cases(), || async {
-        subject(Account::Ordinary).await
+        subject(Account::Ordinary, Options::default()).await
     }));
     trials.extend(conformance::cases("cloudstack", &conformance::unreachable_backend_cases(), || async {
         let mut config = CloudStackConfig::new("http://127.0.0.1:1/client/api", "zone", "offering", "vm");
@@ -31,15 +33,31 @@ pub(crate) fn trials() -> Vec<Trial> {
         let backend = Arc::new(CloudStackBackend::new(config, Keys::new("api", "secret").unwrap()).unwrap());
         BackendSubject { second: backend.clone(), backend, guard: Box::new(()) }
     }));
+    trials.extend(over_disks());
     trials.extend(lost::trials());
+    trials.extend(crash::trials());
     trials.extend(devices::trials());
     trials.extend(owners::trials());
     trials.extend(found::trials());
     trials
 }
 
-async fn subject(account: Account) -> BackendSubject {
-    let bench = Bench::start(account, Options::default()).await;
+/// The same over block devices, and over disks that tell their serial as SCSI does.
+fn over_disks() -> Vec<Trial> {
+    let free = Command::new("losetup").arg("--find").output().is_ok_and(|done| done.status.success());
+    let loops = [Requirement::Program("losetup"), Requirement::Feature("a loop device", free)];
+    let all = conformance::volume_backend_cases();
+    let mut trials = conformance::cases_needing("cloudstack_loop", &loops, &all, || async {
+        subject(Account::Ordinary, Options { backing: Backing::Loop, ..Options::default() }).await
+    });
+    trials.extend(conformance::cases("cloudstack_scsi", &all, || async {
+        subject(Account::Ordinary, Options { bus: Bus::Scsi, ..Options::default() }).await
+    }));
+    trials
+}
+
+async fn subject(account: Account, options: Options) -> BackendSubject {
+    let bench = Bench::start(account, options).await;
     let (backend, second) = (Arc::new(bench.backend), Arc::new(bench.second));
     BackendSubject { backend, second, guard: Box::new(bench.fake) }
 }

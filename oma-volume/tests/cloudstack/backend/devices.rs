@@ -38,7 +38,7 @@ async fn wrong() {
 }
 
 async fn late() {
-    for late in [Late::StillAttached, Late::Detached] {
+    for late in [Late::StillAttached, Late::Detached, Late::ForgetsNext] {
         let bench = Bench::new(Account::Ordinary).await;
         let (volume, tag) = bench.attached().await;
         bench.fake.fault("detachVolume", 0, 1, What::LateDetach(late));

@@ -150,6 +150,11 @@ impl Fake {
         self.world().calls.get(command).copied().unwrap_or_default()
     }
 
+    /// All requests since the counts were last taken.
+    pub(crate) fn all_calls(&self) -> u64 {
+        self.world().calls.values().sum()
+    }
+
     /// All requests since the counts were last taken, which starts them anew.
     pub(crate) fn take_calls(&self) -> u64 {
         std::mem::take(&mut self.world().calls).into_values().sum()
