@@ -7,13 +7,13 @@ use futures_util::stream::BoxStream;
 use oma_core::record::{
     ClaimRequest, JobEnd, JobFilter, JobSpec, Lease, ReplicationJob, RetryPolicy, VmContext,
 };
-use oma_core::state::{ContextEvent, DiskEvent, DiskStatus, JobEvent, JobStatus};
+use oma_core::state::{ContextEvent, DiskEvent, DiskStatus, JobEvent, JobKind, JobStatus};
 use oma_core::traits::JobStore;
 use oma_core::{ContextId, DiskKey, JobId, Timestamp, WorkerId};
 
 use crate::db::{Row, Tx, vals};
 use crate::error::{Result, StoreError};
-use crate::lease::{OwnDisk, guard};
+use crate::lease::{OwnDisk, check_kind, guard};
 use crate::page::{PAGE, pages};
 use crate::record::{context, job};
 use crate::sql::{jobs, vms};
@@ -44,9 +44,16 @@ impl SqlStore {
         if let Some(live) = tx.find(jobs::LIVE, vals![spec.context], job).await? {
             return Err(StoreError::LiveJob(live.id));
         }
+        // One that operates changes nothing of its VM, and is forbidden where replication is (L07).
         let status = vm.status.next(ContextEvent::Replicate)?;
         let now = tx.now().await?;
         insert_row(&mut tx, spec, &vm, &disks, now).await?;
+        if spec.kind == JobKind::Operate {
+            tx.execute(vms::OPERATION_BEGINS, vals![spec.id, now, vm.id]).await?;
+            let inserted = must_find(&mut tx, &spec.id).await?;
+            tx.commit().await?;
+            return Ok(inserted);
+        }
         for disk in rows {
             let status = disk.record.status.next(DiskEvent::Assign)?;
             tx.execute(vms::ASSIGN_DISK, vals![spec.id, status, now, disk.row]).await?;
@@ -147,13 +154,20 @@ impl SqlStore {
 /// Ends a job without its epoch; its row is locked already.
 pub(crate) async fn close(tx: &mut Tx, known: &ReplicationJob, lease: &Lease, end: &JobEnd) -> Result<()> {
     let (event, reason) = match end {
-        JobEnd::Failed(reason) => (JobEvent::Fail, reason),
-        JobEnd::Cancelled(reason) => (JobEvent::Cancel, reason),
+        JobEnd::Failed(reason) => (JobEvent::Fail, Some(reason)),
+        JobEnd::Cancelled(reason) => (JobEvent::Cancel, Some(reason)),
+        JobEnd::Done => (JobEvent::Operated, None),
     };
+    if event == JobEvent::Operated {
+        check_kind(known, JobKind::Operate)?;
+    }
     let status = known.status.next(event)?;
     let now = tx.now().await?;
     let values = vals![status, reason, now, now, lease.job, lease.fence, lease.worker];
     tx.execute(jobs::END, values).await?;
+    if known.kind == JobKind::Operate {
+        return tx.execute(vms::OPERATION_ENDS, vals![now, known.context]).await.map(|_| ());
+    }
     tx.execute(vms::FAIL_DISKS, vals![DiskStatus::Failed, now, lease.job]).await?;
     let vm = find_context(tx, &known.context).await?;
     let vm_status = vm.status.next(ContextEvent::Fail)?;

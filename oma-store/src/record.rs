@@ -6,6 +6,7 @@ use oma_core::record::{
     CbtRecord, CommittedChange, ContentStamp, DiskRecord, ExportRecord, JobLine, LogEvent, Operation,
     OperationSpec, ReplicationJob, SourceIdentity, VmContext, VolumeContent, VolumeRecord,
 };
+use oma_core::traits::Provisioning;
 use oma_core::{ByteSize, DiskRef, Epoch, Fence, Generation, LogId};
 
 use crate::db::{Fields, Row};
@@ -113,6 +114,7 @@ pub(crate) fn volume(row: &Row) -> Result<VolumeRecord> {
         capacity: fields.size("capacity_bytes")?,
         generation: Generation(fields.count("generation")?),
         content,
+        held_epoch: fields.flag("held_epoch")?,
         stamp: fields.opt_text("content_stamp")?.map(|stamp| ContentStamp(stamp.to_owned())),
         status: fields.parse("status")?,
         device_path: fields.opt_text("device_path")?.map(str::to_owned),
@@ -134,6 +136,15 @@ pub(crate) fn content_columns(content: VolumeContent) -> (&'static str, Option<E
     }
 }
 
+/// `volume_operations.provisioning`.
+pub(crate) const fn provisioning_column(provisioning: Option<Provisioning>) -> Option<&'static str> {
+    match provisioning {
+        None => None,
+        Some(Provisioning::Thin) => Some("thin"),
+        Some(Provisioning::Thick) => Some("thick"),
+    }
+}
+
 pub(crate) fn operation(row: &Row) -> Result<Operation> {
     let fields = row.fields("volume_operations", "id");
     let capacity = fields.opt_int("capacity_bytes")?.map(u64::try_from).transpose();
@@ -145,9 +156,20 @@ pub(crate) fn operation(row: &Row) -> Result<Operation> {
             volume: fields.opt_parse("volume_id")?,
             job: fields.parse("job_id")?,
             capacity: capacity.map_err(|error| fields.damaged("capacity_bytes", error))?.map(ByteSize::new),
+            name: fields.opt_text("volume_name")?.map(str::to_owned),
+            provisioning: match fields.opt_text("provisioning")? {
+                None => None,
+                Some("thin") => Some(Provisioning::Thin),
+                Some("thick") => Some(Provisioning::Thick),
+                Some(other) => {
+                    return Err(fields.damaged("provisioning", format!("{other:?} is no provisioning")));
+                }
+            },
+            snapshot: fields.opt_parse("snapshot_id")?,
         },
         status: fields.parse("status")?,
         error: fields.opt_text("error")?.map(str::to_owned),
+        due_at: fields.opt_time("due_at")?,
         created_at: fields.time("created_at")?,
         updated_at: fields.time("updated_at")?,
     })

@@ -5,6 +5,7 @@ mod attempts;
 mod bounds;
 mod changes;
 mod commits;
+mod deletes;
 mod exports;
 mod fences;
 mod inventory;
@@ -13,6 +14,7 @@ mod journal;
 mod leases;
 mod lines;
 mod logs;
+mod operates;
 mod operations;
 mod overview;
 mod points;
@@ -44,8 +46,8 @@ use crate::traits::{
 };
 use crate::{
     AutomationJobId, ByteSize, ChangeId, Clock, ContextId, DiskKey, DiskRef, Endpoint, ErrorKind, ExportName,
-    Extent, ExtentSet, Generation, InstanceUuid, JobId, OperationId, PointId, Result, VmPath, VolumeId,
-    WorkerId,
+    Extent, ExtentSet, Generation, InstanceUuid, JobId, OperationId, PointId, Result, SnapshotId, VmPath,
+    VolumeId, WorkerId,
 };
 
 /// Makes an automation job known to a store, beside all traits: its own trait does not exist yet.
@@ -123,6 +125,8 @@ pub fn store_cases() -> Vec<Case<StoreSubject>> {
     all.extend(attempts::cases());
     all.extend(fences::cases());
     all.extend(operations::cases());
+    all.extend(operates::cases());
+    all.extend(deletes::cases());
     all.extend(results::cases());
     all.extend(volumes::cases());
     all.extend(exports::cases());
@@ -234,6 +238,10 @@ impl StoreSubject {
         JobSpec::revert(id, context, disks)
     }
 
+    fn operate_spec(&self, vm: &VmContext) -> JobSpec {
+        JobSpec::operate(JobId::mint(self.clock.now()), self.disk(vm, KEYS[0]))
+    }
+
     /// The waiting job of another VM; `shape` says what is special about it.
     async fn queued(&self, number: usize, shape: impl FnOnce(&mut SourceVm, &mut JobSpec)) -> JobId {
         let mut source = source_vm(&format!("uuid-queued-{number}"));
@@ -285,12 +293,10 @@ impl StoreSubject {
         volume: Option<&VolumeId>,
     ) -> OperationSpec {
         OperationSpec {
-            id: OperationId::mint(),
-            kind,
-            disk: disk.clone(),
             volume: volume.cloned(),
-            job: lease.job.clone(),
             capacity: Some(ByteSize::mib(8)),
+            snapshot: kind.is_of_snapshot().then(|| SnapshotId::mint(&lease.job)),
+            ..OperationSpec::new(OperationId::mint(), kind, disk.clone(), lease.job.clone())
         }
     }
 

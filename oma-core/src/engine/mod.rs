@@ -68,3 +68,4 @@ pub use report::{DiskReport, Outcome, Report};
 pub use services::Services;
 pub use tokio_util::sync::CancellationToken;
 pub use verify::{VerifyRequest, tree_root, verify};
+pub use volumes::{Recovered, VolumeChange, VolumeRequest, VolumeService, VolumeServices, VolumesConfig};

@@ -1,5 +1,5 @@
 use crate::state::{JobKind, JobStatus, ReplicationType};
-use crate::{ContextId, DiskKey, Epoch, Fence, JobId, TargetName, Timestamp, WorkerId};
+use crate::{ContextId, DiskKey, DiskRef, Epoch, Fence, JobId, TargetName, Timestamp, WorkerId};
 
 /// A job to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,14 @@ impl JobSpec {
         Self { id, context, kind, replication_type, disks, priority: 0, target: None }
     }
 
+    /// A job that changes the volume of one disk for an operator.
+    #[must_use]
+    pub fn operate(id: JobId, disk: DiskRef) -> Self {
+        let (kind, replication_type) = (JobKind::Operate, ReplicationType::Initial);
+        let DiskRef { context, key } = disk;
+        Self { id, context, kind, replication_type, disks: vec![key], priority: 0, target: None }
+    }
+
     /// A job that brings the volumes of these disks back to a recovery point.
     #[must_use]
     pub const fn revert(id: JobId, context: ContextId, disks: Vec<DiskKey>) -> Self {
@@ -54,7 +62,7 @@ pub struct ReplicationJob {
     pub replication_type: ReplicationType,
     /// How it stands.
     pub status: JobStatus,
-    /// The epoch that it produces, unless it reverts.
+    /// The epoch that it produces, if it replicates.
     pub epoch: Epoch,
     /// Its disks, by key.
     pub disks: Vec<DiskKey>,
@@ -88,6 +96,8 @@ pub enum JobEnd {
     Failed(String),
     /// An operator ended it; the text says why.
     Cancelled(String),
+    /// What an operator asked for is done, of a job that operates.
+    Done,
 }
 
 impl JobEnd {

@@ -1,5 +1,6 @@
 use crate::state::{OperationKind, OperationStatus};
-use crate::{ByteSize, DiskRef, JobId, OperationId, Timestamp, VolumeId};
+use crate::traits::Provisioning;
+use crate::{ByteSize, ContextId, DiskRef, JobId, OperationId, SnapshotId, Timestamp, VolumeId};
 
 /// An intent to change a volume, to be recorded before the backend is called (L15).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,27 @@ pub struct OperationSpec {
     pub job: JobId,
     /// The size wanted, of a create or resize.
     pub capacity: Option<ByteSize>,
+    /// The name wanted, of a create.
+    pub name: Option<String>,
+    /// When the space of a volume to be created is allocated; as it is written, when it is not said.
+    pub provisioning: Option<Provisioning>,
+    /// The snapshot to be made, gone back to or destroyed.
+    pub snapshot: Option<SnapshotId>,
+}
+
+impl OperationSpec {
+    /// An intent of this kind, of which nothing else is said.
+    #[must_use]
+    pub const fn new(id: OperationId, kind: OperationKind, disk: DiskRef, job: JobId) -> Self {
+        let (volume, capacity, name, provisioning, snapshot) = (None, None, None, None, None);
+        Self { id, kind, disk, volume, job, capacity, name, provisioning, snapshot }
+    }
+
+    /// Whether both want the same, for whichever job.
+    #[must_use]
+    pub fn wants_as(&self, other: &Self) -> bool {
+        Self { job: other.job.clone(), ..self.clone() } == *other
+    }
 }
 
 /// A recorded intent (`volume_operations`).
@@ -25,10 +47,25 @@ pub struct Operation {
     pub spec: OperationSpec,
     /// How it stands.
     pub status: OperationStatus,
-    /// Why it failed.
+    /// Why it failed or was cancelled. While it is executing: why nobody knows yet what the backend did.
     pub error: Option<String>,
+    /// Not before then it is executed, while it is pending.
+    pub due_at: Option<Timestamp>,
     /// When it was recorded.
     pub created_at: Timestamp,
     /// When the record last changed.
     pub updated_at: Timestamp,
+}
+
+/// Which operations to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OperationFilter {
+    /// Only those on disks of this VM.
+    pub context: Option<ContextId>,
+    /// Only those that were asked for or made this volume.
+    pub volume: Option<VolumeId>,
+    /// Only those of this kind.
+    pub kind: Option<OperationKind>,
+    /// Only those that stand so.
+    pub status: Option<OperationStatus>,
 }

@@ -56,6 +56,8 @@ pub struct VolumeRecord {
     pub generation: Generation,
     /// What it holds.
     pub content: VolumeContent,
+    /// Whether it ever held an epoch. One that did is deleted in two steps.
+    pub held_epoch: bool,
     /// The stamp of its content when its last writer left it; none while a run writes, and after one that could take none.
     pub stamp: Option<ContentStamp>,
     /// How it stands.

@@ -13,7 +13,7 @@ labelled! {
         Replicating = "replicating",
         /// Flushed, verified, committed.
         Finalizing = "finalizing",
-        /// Every disk has the epoch.
+        /// Every disk has the epoch, or what an operator asked for is done.
         Completed = "completed",
         /// Ended without the epoch; the next job continues from its journal.
         Failed = "failed",
@@ -35,6 +35,8 @@ labelled! {
         Copied = "copied",
         /// The epoch is committed.
         Committed = "committed",
+        /// What an operator asked for is done.
+        Operated = "operated",
         /// It cannot go on.
         Fail = "fail",
         /// An operator ends it.
@@ -59,6 +61,9 @@ labelled! {
         Replicate = "replicate",
         /// It brings them back to a recovery point. No epoch comes of it, and nobody who replicates drives it.
         Revert = "revert",
+        /// It changes a single one for an operator. VM and disks stay as they are, no epoch comes of it, and nobody who replicates
+        /// drives it.
+        Operate = "operate",
     }
 }
 
@@ -71,6 +76,7 @@ transitions! { JobStatus, JobEvent, "replication job" {
     S::Ready, E::Copy => S::Replicating,
     S::Replicating, E::Copied => S::Finalizing,
     S::Finalizing, E::Committed => S::Completed,
+    S::Initializing, E::Operated => S::Completed,
     S::Initializing | S::Provisioning | S::Ready | S::Replicating | S::Finalizing, E::Fail => S::Failed,
     S::Initializing | S::Provisioning | S::Ready | S::Replicating | S::Finalizing, E::Cancel => S::Cancelled,
 }}

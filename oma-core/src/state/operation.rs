@@ -17,13 +17,15 @@ labelled! {
         Snapshot = "snapshot",
         /// Go back to a snapshot.
         Revert = "revert",
+        /// Destroy a snapshot of it.
+        DeleteSnapshot = "delete_snapshot",
     }
 }
 
 labelled! {
     /// How an operation stands.
     OperationStatus, "operation status" {
-        /// The intent is durable; the backend was not called.
+        /// The intent is durable; the backend was not called. So is a delete of a volume that held an epoch, until it is due.
         Pending = "pending",
         /// The backend may have been called.
         Executing = "executing",
@@ -47,6 +49,14 @@ labelled! {
         Fail = "fail",
         /// It is not wanted any more.
         Cancel = "cancel",
+    }
+}
+
+impl OperationKind {
+    /// Whether it is about a snapshot of the volume that its intent names.
+    #[must_use]
+    pub const fn is_of_snapshot(self) -> bool {
+        matches!(self, Self::Snapshot | Self::Revert | Self::DeleteSnapshot)
     }
 }
 

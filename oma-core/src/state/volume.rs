@@ -37,6 +37,8 @@ labelled! {
         Delete = "delete",
         /// The backend confirms that it is gone.
         Deleted = "deleted",
+        /// The backend did not destroy it.
+        Keep = "keep",
     }
 }
 
@@ -49,6 +51,7 @@ transitions! { VolumeStatus, VolumeEvent, "volume" {
     S::Attached, E::Detach => S::Detached,
     S::Created | S::Detached, E::Condemn => S::Condemned,
     S::Condemned, E::Pardon => S::Detached,
-    S::Condemned, E::Delete => S::Deleting,
+    S::Created | S::Detached | S::Condemned, E::Delete => S::Deleting,
+    S::Deleting, E::Keep => S::Detached,
     S::Deleting, E::Deleted => S::Deleted,
 }}

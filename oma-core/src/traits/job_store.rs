@@ -12,7 +12,8 @@ use crate::{ContextId, JobId, Result, WorkerId};
 #[async_trait]
 pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// Records a job in `initializing` with the VM's next epoch, gives it its disks (`pending`, no byte synced) and moves
-    /// the VM to `replicating`.
+    /// the VM to `replicating`. One that operates leaves VM and disks as they are; the VM's state must allow replication all the
+    /// same (L07).
     ///
     /// Idempotent by id: the same spec again (its disks in any order) answers the job as it is now.
     ///
@@ -41,7 +42,7 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     async fn claim(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> Result<Lease>;
 
     /// Takes the right to drive the job that is to be driven next, with a token larger than every one before of that job;
-    /// `None` when there is none. One that reverts is never given out: only who names it drives it.
+    /// `None` when there is none. One that reverts or operates is never given out: only who names it drives it.
     ///
     /// Of the jobs that are due, the one with the largest priority, then the oldest, that no bound of
     /// [`ClaimLimits`](crate::record::ClaimLimits) forbids. Two claimers never get one job, and bounds hold however many
@@ -81,9 +82,10 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     async fn advance(&self, lease: &Lease, from: JobStatus, event: JobEvent) -> Result<ReplicationJob>;
 
     /// Ends a job without its epoch: job `failed` or `cancelled`, its disks `failed`, its VM `failed`, the lease given
-    /// back, in one transaction. No change id moves; journals stay for the next job. Any live state will do.
+    /// back, in one transaction. No change id moves; journals stay for the next job. Any live state will do. One that operates ends
+    /// `completed` as well, and leaves VM and disks as they are.
     ///
     /// # Errors
-    /// `Fenced`, also when the job has ended already.
+    /// `Fenced`, also when the job has ended already; `Conflict` when it is said to be done and does not operate.
     async fn end(&self, lease: &Lease, end: JobEnd) -> Result<ReplicationJob>;
 }

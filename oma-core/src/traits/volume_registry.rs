@@ -1,9 +1,10 @@
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
-use crate::record::{ContentStamp, Lease, Operation, OperationSpec, VolumeRecord};
+use crate::record::{ContentStamp, Lease, Operation, OperationFilter, OperationSpec, VolumeRecord};
 use crate::traits::Volume;
 use crate::{DiskRef, Generation, InstanceId, OperationId, Result, VolumeId};
 
@@ -14,16 +15,49 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     async fn instance(&self) -> Result<InstanceId>;
 
     /// Records an intent as `executing`; the backend may be called once this returned. Idempotent by id: the same spec
-    /// again answers the operation as it is now.
+    /// again answers the operation as it is now. A volume to be deleted is `deleting` from now on.
     ///
     /// # Errors
     /// `Fenced`; `AlreadyExists` when the id has another spec; `Conflict`, naming it, when the disk has another operation
     /// that has not ended; `NotFound` when the disk is not the job's, or the volume never was the disk's; `Invalid` when
-    /// the spec names another job than the lease, or no volume and is no `create`.
+    /// the spec names another job than the lease, no volume and is no `create`, or no snapshot and is about one. Of a
+    /// delete, `Conflict` when the volume is attached or held an epoch ([`condemn`]), or the job does not operate.
+    ///
+    /// [`condemn`]: VolumeRegistry::condemn
     async fn begin(&self, lease: &Lease, spec: &OperationSpec) -> Result<Operation>;
+
+    /// Records a delete as `pending`, due after `grace`, and the volume as `condemned`: until then it can be called off, and
+    /// nothing else is begun on its disk. Idempotent by id.
+    ///
+    /// # Errors
+    /// As [`VolumeRegistry::begin`], but a volume that held an epoch will do; `Invalid` for no delete.
+    async fn condemn(&self, lease: &Lease, spec: &OperationSpec, grace: Duration) -> Result<Operation>;
+
+    /// A pending delete is due: it becomes `executing`, its volume `deleting`. Idempotent: one that is executing is answered as
+    /// it is.
+    ///
+    /// # Errors
+    /// `Fenced`; `Conflict` before it is due, when it has ended, and when the job does not operate; `NotFound` for an operation of
+    /// no disk of the job.
+    async fn execute(&self, lease: &Lease, id: &OperationId) -> Result<Operation>;
+
+    /// Calls a pending delete off: it is `cancelled` with this reason, its volume `detached`. Idempotent: the first reason stays.
+    ///
+    /// # Errors
+    /// As [`VolumeRegistry::execute`], but for when it is due.
+    async fn pardon(&self, lease: &Lease, id: &OperationId, reason: &str) -> Result<Operation>;
+
+    /// Keeps why nobody knows yet what the backend did ([`Operation::error`]). The operation goes on.
+    ///
+    /// # Errors
+    /// `Fenced`; `Conflict` when it is not executing; `NotFound` for an operation of no disk of the job.
+    async fn doubt(&self, lease: &Lease, id: &OperationId, why: &str) -> Result<()>;
 
     /// The operation with this id.
     async fn operation(&self, id: &OperationId) -> Result<Option<Operation>>;
+
+    /// Operations, newest first.
+    fn operations(&self, filter: OperationFilter) -> BoxStream<'_, Result<Operation>>;
 
     /// The operation of a disk that has not ended, if there is one.
     async fn unfinished(&self, disk: &DiskRef) -> Result<Option<Operation>>;
@@ -35,8 +69,8 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     /// `Inconsistent`) and its link from the disk; its generation is the first, or the next after the disk's volume
     /// before, which keeps its record and loses its link. After `attach`: the device mapping, a new one in place of an old
     /// one. After `detach`: its removal, and that of the volume's exports. After `resize`: the new capacity. After
-    /// `revert`: as [`advance_generation`]. After `snapshot`: nothing else. After `delete`: as [`forget`]; the answer is
-    /// the last record, `deleted`.
+    /// `revert`: as [`advance_generation`]. After `snapshot` and `delete_snapshot`: nothing else. After `delete`: as [`forget`];
+    /// the answer is the last record, `deleted`. What was kept of a doubt is forgotten.
     ///
     /// # Errors
     /// `Fenced`; `Conflict` when the operation has failed or was cancelled, the volume's state does not allow it, the
@@ -54,10 +88,10 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
         zeroed: bool,
     ) -> Result<VolumeRecord>;
 
-    /// Records that the backend did not do it. Idempotent: the first error stays.
+    /// Records that the backend did not do it. A volume that was to be deleted is `detached`. Idempotent: the first error stays.
     ///
     /// # Errors
-    /// `Fenced`; `Conflict` when it was completed; `NotFound` for an operation of no disk of the job.
+    /// `Fenced`; `Conflict` when it was completed or cancelled, or is pending; `NotFound` for an operation of no disk of the job.
     async fn fail(&self, lease: &Lease, id: &OperationId, error: &str) -> Result<()>;
 
     /// The volume with this id.

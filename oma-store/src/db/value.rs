@@ -6,8 +6,8 @@ use oma_core::state::{
 };
 use oma_core::{
     AutomationJobId, ByteSize, ChangeId, ContextId, DiskKey, Endpoint, Epoch, ExportName, Fence, Generation,
-    InstanceId, InstanceUuid, JobId, LogId, OperationId, RecoveryPointId, TargetName, Timestamp, VmPath,
-    VolumeId, WorkerId,
+    InstanceId, InstanceUuid, JobId, LogId, OperationId, RecoveryPointId, SnapshotId, TargetName, Timestamp,
+    VmPath, VolumeId, WorkerId,
 };
 
 use crate::error::StoreError;
@@ -154,7 +154,7 @@ text_val! {
     AutomationJobId, ChangeId, ContextId, DiskKey, Endpoint, ExportName, InstanceId, InstanceUuid, JobId, OperationId, VmPath, VolumeId,
     TargetName, WorkerId, ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus, LineStream, LogLevel, OperationKind, OperationStatus,
     PointStatus,
-    RecoveryPointId, ReplicationType,
+    RecoveryPointId, ReplicationType, SnapshotId,
     VolumeStatus,
 }
 

@@ -16,7 +16,8 @@ statements! {
     /// Completed jobs and how many of their disks have a history, by the order of insertion.
     OF_COMPLETED = "SELECT j.seq, j.id, j.disk_ids, \
                     (SELECT COUNT(*) FROM cbt_history h WHERE h.job_id = j.id) AS disks_with_history \
-                    FROM replication_jobs j WHERE j.status = 'completed' AND j.seq > ? ORDER BY j.seq LIMIT ?";
+                    FROM replication_jobs j \
+                    WHERE j.kind <> 'operate' AND j.status = 'completed' AND j.seq > ? ORDER BY j.seq LIMIT ?";
     OF_JOB = concat!(record!(), " WHERE job_id = ? ORDER BY disk_id");
     INSERT = "INSERT INTO cbt_history (job_id, vm_context_id, disk_id, change_id, previous_change_id, sync_type, \
               created_at) VALUES (?, ?, ?, ?, ?, ?, ?)";

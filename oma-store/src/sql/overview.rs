@@ -41,7 +41,7 @@ statements! {
     LIVE = live_jobs!("initializing" "provisioning" "ready" "replicating" "finalizing");
     ENDED = ended_jobs!("BIGINT": "completed" "failed" "cancelled"),
         mysql: ended_jobs!("SIGNED": "completed" "failed" "cancelled");
-    /// Without those that revert: whoever asked for one drives it.
+    /// Without those that revert or operate: whoever asked for one drives it.
     WAITING = "SELECT COUNT(*) AS waiting, MIN(due_at) AS oldest_due FROM replication_jobs \
                WHERE due_at <= ? AND kind = 'replicate'";
 }

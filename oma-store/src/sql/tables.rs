@@ -147,7 +147,7 @@ tables! {
     }
     "ossea_volumes" numbered by "id" {
         "id": Int, "volume_id": Text, "volume_name": Text, "vm_context_id": Text, "disk_id": Text, "capacity_bytes": Int,
-        "generation": Int, "content": Text, "content_epoch": Int, "content_stamp": Text, "status": Text,
+        "generation": Int, "content": Text, "content_epoch": Int, "held_epoch": Int, "content_stamp": Text, "status": Text,
         "device_path": Text, "mount_point": Text, "volume_type": Text, "ossea_config_id": Int, "created_at": Time,
         "updated_at": Time,
     }
@@ -157,8 +157,8 @@ tables! {
     }
     "volume_operations" named by "id" {
         "id": Text, "type": Text, "status": Text, "vm_context_id": Text, "disk_id": Text, "job_id": Text,
-        "ossea_volume_id": Int, "made_volume_id": Int, "capacity_bytes": Int, "error": Text, "created_at": Time,
-        "updated_at": Time, "completed_at": Time,
+        "ossea_volume_id": Int, "made_volume_id": Int, "capacity_bytes": Int, "volume_name": Text, "provisioning": Text,
+        "snapshot_id": Text, "error": Text, "due_at": Time, "created_at": Time, "updated_at": Time, "completed_at": Time,
     }
     "nbd_exports" numbered by "id" {
         "id": Int, "job_id": Text, "vm_disk_id": Int, "device_mapping_uuid": Text, "export_name": Text, "port": Int,

@@ -32,6 +32,8 @@ statements! {
                 WHERE context_id = ?";
     JOB_BEGINS = "UPDATE vm_replication_contexts SET current_status = ?, current_job_id = ?, \
                   total_jobs_run = total_jobs_run + 1, updated_at = ?, last_status_change = ? WHERE context_id = ?";
+    OPERATION_BEGINS = "UPDATE vm_replication_contexts SET current_job_id = ?, updated_at = ? WHERE context_id = ?";
+    OPERATION_ENDS = "UPDATE vm_replication_contexts SET current_job_id = NULL, updated_at = ? WHERE context_id = ?";
     JOB_FAILS = "UPDATE vm_replication_contexts SET current_status = ?, current_job_id = NULL, \
                  failed_jobs = failed_jobs + 1, updated_at = ?, last_status_change = ? WHERE context_id = ?";
     JOB_COMMITS = "UPDATE vm_replication_contexts SET current_status = ?, current_job_id = NULL, epoch = ?, \

@@ -5,7 +5,7 @@ use super::statements;
 macro_rules! volume {
     () => {
         "SELECT v.volume_id, v.volume_name, v.vm_context_id, v.disk_id, v.capacity_bytes, v.generation, \
-         v.content, v.content_epoch, v.content_stamp, v.status, m.device_path, m.vm_id, v.updated_at FROM ossea_volumes v \
+         v.content, v.content_epoch, v.held_epoch, v.content_stamp, v.status, m.device_path, m.vm_id, v.updated_at FROM ossea_volumes v \
          LEFT JOIN device_mappings m ON m.volume_uuid = v.volume_id"
     };
 }
@@ -26,13 +26,13 @@ statements! {
               content, status, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     /// A backend that gives an id again after the volume was gone.
     REVIVE = "UPDATE ossea_volumes SET volume_name = ?, capacity_bytes = ?, generation = ?, content = ?, \
-              content_epoch = NULL, content_stamp = NULL, status = ?, updated_at = ? WHERE volume_id = ?";
+              content_epoch = NULL, held_epoch = 0, content_stamp = NULL, status = ?, updated_at = ? WHERE volume_id = ?";
     SET_STATUS = "UPDATE ossea_volumes SET status = ?, device_path = ?, updated_at = ? WHERE volume_id = ?";
     SET_CAPACITY = "UPDATE ossea_volumes SET capacity_bytes = ?, updated_at = ? WHERE volume_id = ?";
     SET_CONTENT = "UPDATE ossea_volumes SET content = ?, content_epoch = ?, content_stamp = NULL, updated_at = ? WHERE volume_id = ?";
     KEEP_STAMP = "UPDATE ossea_volumes SET content_stamp = ?, updated_at = ? WHERE volume_id = ?";
     SET_GENERATION = "UPDATE ossea_volumes SET generation = ?, content = ?, content_epoch = NULL, content_stamp = NULL, updated_at = ? WHERE volume_id = ?";
-    COMMIT = "UPDATE ossea_volumes SET content = ?, content_epoch = ?, content_stamp = ?, updated_at = ? \
+    COMMIT = "UPDATE ossea_volumes SET content = ?, content_epoch = ?, held_epoch = 1, content_stamp = ?, updated_at = ? \
               WHERE volume_id = ?";
 
     BY_DEVICE = "SELECT volume_uuid FROM device_mappings WHERE vm_id = ? AND device_path = ?";

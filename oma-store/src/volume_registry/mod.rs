@@ -1,9 +1,15 @@
+mod deletion;
+mod list;
 mod operation;
 mod volume;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use oma_core::record::{ContentStamp, Lease, Operation, OperationSpec, VolumeContent, VolumeRecord};
+use oma_core::record::{
+    ContentStamp, Lease, Operation, OperationFilter, OperationSpec, VolumeContent, VolumeRecord,
+};
 use oma_core::traits::{Volume, VolumeRegistry};
 use oma_core::{DiskRef, Generation, InstanceId, OperationId, VolumeId};
 
@@ -39,9 +45,38 @@ impl VolumeRegistry for SqlStore {
         begun.map_err(|error| error.at("record operation", &spec.id))
     }
 
+    async fn condemn(
+        &self,
+        lease: &Lease,
+        spec: &OperationSpec,
+        grace: Duration,
+    ) -> oma_core::Result<Operation> {
+        let condemned = self.settled(|| self.condemn_volume(lease, spec, grace)).await;
+        condemned.map_err(|error| error.at("condemn volume by operation", &spec.id))
+    }
+
+    async fn execute(&self, lease: &Lease, id: &OperationId) -> oma_core::Result<Operation> {
+        let executing = self.settled(|| self.execute_operation(lease, id)).await;
+        executing.map_err(|error| error.at("execute operation", id))
+    }
+
+    async fn pardon(&self, lease: &Lease, id: &OperationId, reason: &str) -> oma_core::Result<Operation> {
+        let pardoned = self.settled(|| self.pardon_volume(lease, id, reason)).await;
+        pardoned.map_err(|error| error.at("call off operation", id))
+    }
+
+    async fn doubt(&self, lease: &Lease, id: &OperationId, why: &str) -> oma_core::Result<()> {
+        let kept = self.settled(|| self.doubt_operation(lease, id, why)).await;
+        kept.map_err(|error| error.at("keep a doubt about operation", id))
+    }
+
     async fn operation(&self, id: &OperationId) -> oma_core::Result<Option<Operation>> {
         let found = self.db.find(operations::BY_ID, vals![id], operation_of).await;
         found.map_err(|error| error.at("read operation", id))
+    }
+
+    fn operations(&self, filter: OperationFilter) -> BoxStream<'_, oma_core::Result<Operation>> {
+        self.list_operations(filter)
     }
 
     async fn unfinished(&self, disk: &DiskRef) -> oma_core::Result<Option<Operation>> {

@@ -1,15 +1,18 @@
 //! Intents and how they end.
 
+use std::time::Duration;
+
 use oma_core::record::{Lease, Operation, OperationSpec, ReplicationJob, VolumeContent, VolumeRecord};
-use oma_core::state::{OperationEvent, OperationKind, OperationStatus};
+use oma_core::state::{OperationEvent, OperationKind, OperationStatus, VolumeEvent};
 use oma_core::traits::Volume;
 use oma_core::{OperationId, VolumeId};
 
+use super::deletion::{deleting, move_condemned};
 use super::volume::{attached, created, deleted, detached, find_volume, next_generation, resized};
 use crate::db::{Tx, vals};
 use crate::error::{Result, StoreError};
 use crate::lease::{find_disk, guard, is_of};
-use crate::record::{operation, volume};
+use crate::record::{operation, provisioning_column, volume};
 use crate::sql::{operations, volumes};
 use crate::store::SqlStore;
 
@@ -17,18 +20,16 @@ impl SqlStore {
     pub(super) async fn begin_operation(&self, lease: &Lease, spec: &OperationSpec) -> Result<Operation> {
         let mut tx = self.begin().await?;
         let job = guard(&mut tx, lease).await?;
-        if let Some(known) = find(&mut tx, &spec.id).await? {
-            let same = known.spec == *spec;
-            return if same { Ok(known) } else { Err(StoreError::exists("operation", &spec.id)) };
+        if let Some(known) = known(&mut tx, spec).await? {
+            return Ok(known);
         }
         check(&mut tx, &job, spec).await?;
-        let now = tx.now().await?;
-        let OperationSpec { id, kind, disk, volume, job, capacity } = spec;
-        let status = OperationStatus::Executing;
-        let values = vals![id, kind, status, disk.context, disk.key, job, capacity, volume, now, now];
-        tx.execute(operations::INSERT, values).await?;
+        if let (OperationKind::Delete, Some(id)) = (spec.kind, &spec.volume) {
+            deleting(&mut tx, &job, id).await?;
+        }
+        let begun = insert(&mut tx, spec, OperationStatus::Executing, None).await?;
         tx.commit().await?;
-        Ok(Operation { spec: spec.clone(), status, error: None, created_at: now, updated_at: now })
+        Ok(begun)
     }
 
     pub(super) async fn complete_operation(
@@ -54,7 +55,9 @@ impl SqlStore {
             OperationKind::Attach => attached(&mut tx, &lease.worker, done, now).await?,
             OperationKind::Detach => detached(&mut tx, &done.id, now).await?,
             OperationKind::Resize => resized(&mut tx, done, now).await?,
-            OperationKind::Snapshot => find_volume(&mut tx, &done.id).await.map(|_| ())?,
+            OperationKind::Snapshot | OperationKind::DeleteSnapshot => {
+                find_volume(&mut tx, &done.id).await.map(|_| ())?;
+            }
             OperationKind::Revert => next_generation(&mut tx, &disk, &done.id, now).await.map(|_| ())?,
             OperationKind::Delete => {
                 find_volume(&mut tx, &done.id).await?;
@@ -73,25 +76,80 @@ impl SqlStore {
         if known.status == OperationStatus::Failed {
             return Ok(());
         }
+        only_executing(&known)?;
         let status = known.status.next(OperationEvent::Fail)?;
         let now = tx.now().await?;
-        tx.execute(operations::FAIL, vals![status, error, now, now, id]).await?;
+        if let (OperationKind::Delete, Some(id)) = (known.spec.kind, &known.spec.volume) {
+            move_condemned(&mut tx, id, VolumeEvent::Keep).await?;
+        }
+        tx.execute(operations::END, vals![status, error, now, now, id]).await?;
+        tx.commit().await
+    }
+
+    pub(super) async fn doubt_operation(&self, lease: &Lease, id: &OperationId, why: &str) -> Result<()> {
+        let mut tx = self.begin().await?;
+        only_executing(&own(&mut tx, lease, id).await?)?;
+        let now = tx.now().await?;
+        tx.execute(operations::DOUBT, vals![why, now, id]).await?;
         tx.commit().await
     }
 }
 
-async fn find(tx: &mut Tx, id: &OperationId) -> Result<Option<Operation>> {
+fn only_executing(known: &Operation) -> Result<()> {
+    match known.status {
+        OperationStatus::Executing => Ok(()),
+        other => Err(StoreError::Conflict(format!("it is {other}, not executing"))),
+    }
+}
+
+/// The operation of this id, when it wants the same.
+pub(super) async fn known(tx: &mut Tx, spec: &OperationSpec) -> Result<Option<Operation>> {
+    let Some(known) = find(tx, &spec.id).await? else { return Ok(None) };
+    if known.spec == *spec { Ok(Some(known)) } else { Err(StoreError::exists("operation", &spec.id)) }
+}
+
+pub(super) async fn insert(
+    tx: &mut Tx,
+    spec: &OperationSpec,
+    status: OperationStatus,
+    grace: Option<Duration>,
+) -> Result<Operation> {
+    let now = tx.now().await?;
+    let due_at = grace.map(|grace| now.after(grace));
+    let OperationSpec { id, kind, disk, volume, job, capacity, name, provisioning, snapshot } = spec;
+    let provisioning = provisioning_column(*provisioning);
+    let values = vals![
+        id,
+        kind,
+        status,
+        disk.context,
+        disk.key,
+        job,
+        capacity,
+        name,
+        provisioning,
+        snapshot,
+        volume,
+        due_at,
+        now,
+        now,
+    ];
+    tx.execute(operations::INSERT, values).await?;
+    Ok(Operation { spec: spec.clone(), status, error: None, due_at, created_at: now, updated_at: now })
+}
+
+pub(super) async fn find(tx: &mut Tx, id: &OperationId) -> Result<Option<Operation>> {
     tx.find(operations::BY_ID, vals![id], operation).await
 }
 
 /// The operation, when it is on a disk of the lease's job: a later job may finish what an earlier one began.
-async fn own(tx: &mut Tx, lease: &Lease, id: &OperationId) -> Result<Operation> {
+pub(super) async fn own(tx: &mut Tx, lease: &Lease, id: &OperationId) -> Result<Operation> {
     let job = guard(tx, lease).await?;
     let known = find(tx, id).await?.filter(|known| is_of(&job, &known.spec.disk));
     known.ok_or_else(|| StoreError::missing("operation on a disk of this job", id))
 }
 
-async fn check(tx: &mut Tx, job: &ReplicationJob, spec: &OperationSpec) -> Result<()> {
+pub(super) async fn check(tx: &mut Tx, job: &ReplicationJob, spec: &OperationSpec) -> Result<()> {
     if spec.job != job.id {
         return Err(StoreError::Invalid(format!("it names job {}, the lease is on {}", spec.job, job.id)));
     }
@@ -106,6 +164,9 @@ async fn check(tx: &mut Tx, job: &ReplicationJob, spec: &OperationSpec) -> Resul
             return Err(StoreError::missing("volume of this disk", id));
         }
         _ => {}
+    }
+    if spec.kind.is_of_snapshot() && spec.snapshot.is_none() {
+        return Err(StoreError::Invalid("it is about a snapshot and names none".to_owned()));
     }
     let live = tx.find(operations::UNFINISHED, vals![spec.disk.context, spec.disk.key], operation).await?;
     live.map_or(Ok(()), |live| Err(StoreError::Unfinished(live.spec.id)))

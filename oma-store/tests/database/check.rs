@@ -66,10 +66,12 @@ async fn healthy(engine: Engine) {
     fine(&store, "next generation").await;
     vm.operate(OperationKind::Detach).await;
     fine(&store, "detached").await;
-    vm.operate(OperationKind::Delete).await;
-    fine(&store, "deleted").await;
     vm.fail().await;
-    fine(&store, "failed without a volume").await;
+    fine(&store, "failed").await;
+    vm.condemn().await;
+    fine(&store, "condemned").await;
+    vm.delete().await;
+    fine(&store, "deleted").await;
     store.close().await;
 }
 

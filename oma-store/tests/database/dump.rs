@@ -161,7 +161,7 @@ async fn refused(engine: Engine) {
     refuses(&store, sealed(&rows.join("\n")).as_bytes(), &corrupt, &["order of the keys"]).await;
     for (from, to, words) in [
         ("\"format\":1", "\"format\":2", "the file has format 2, this program reads 1"),
-        ("\"schema\":6", "\"schema\":5", "the file has schema 5, this program reads 6"),
+        ("\"schema\":7", "\"schema\":6", "the file has schema 6, this program reads 7"),
     ] {
         let changed = sealed(&bytes.replacen(from, to, 1));
         refuses(&store, changed.as_bytes(), &[ErrorKind::Unsupported], &[words]).await;

@@ -80,12 +80,9 @@ impl<'s> Vm<'s> {
 
     pub(crate) async fn operate(&self, kind: OperationKind) {
         let spec = OperationSpec {
-            id: OperationId::mint(),
-            kind,
-            disk: self.disk(),
             volume: (kind != OperationKind::Create).then(|| self.volume.clone()),
-            job: self.lease.job.clone(),
             capacity: Some(ByteSize::gib(40)),
+            ..OperationSpec::new(OperationId::mint(), kind, self.disk(), self.lease.job.clone())
         };
         VolumeRegistry::begin(self.store, &self.lease, &spec).await.unwrap();
         let done = Volume {
@@ -96,6 +93,27 @@ impl<'s> Vm<'s> {
             device_path: Some(format!("/dev/{}", self.volume)),
         };
         self.store.complete(&self.lease, &spec.id, &done, true).await.unwrap();
+    }
+
+    /// An operator wants its volume gone.
+    pub(crate) async fn condemn(&mut self) {
+        self.lease = hold(self.store, JobSpec::operate(minted(), self.disk())).await;
+        let (id, job) = (OperationId::mint(), self.lease.job.clone());
+        let spec = OperationSpec::new(id, OperationKind::Delete, self.disk(), job);
+        let spec = OperationSpec { volume: Some(self.volume.clone()), ..spec };
+        self.store.condemn(&self.lease, &spec, Duration::ZERO).await.unwrap();
+        self.store.end(&self.lease, JobEnd::Done).await.unwrap();
+    }
+
+    /// It is due.
+    pub(crate) async fn delete(&mut self) {
+        self.lease = hold(self.store, JobSpec::operate(minted(), self.disk())).await;
+        let condemned = self.store.unfinished(&self.disk()).await.unwrap().unwrap();
+        self.store.execute(&self.lease, &condemned.spec.id).await.unwrap();
+        let (capacity, tag, device_path) = (ByteSize::gib(40), None, None);
+        let gone = Volume { id: self.volume.clone(), name: String::new(), capacity, tag, device_path };
+        self.store.complete(&self.lease, &condemned.spec.id, &gone, false).await.unwrap();
+        self.store.end(&self.lease, JobEnd::Done).await.unwrap();
     }
 
     pub(crate) async fn publish(&self) {
@@ -178,8 +196,14 @@ impl<'s> Vm<'s> {
 }
 
 async fn begin(store: &SqlStore, vm: &VmContext, kind: ReplicationType) -> Lease {
-    let id = JobId::mint(Timestamp::from_millis(1_755_770_000_000));
-    let spec = JobSpec::new(id, vm.id.clone(), kind, vec![key()]);
+    hold(store, JobSpec::new(minted(), vm.id.clone(), kind, vec![key()])).await
+}
+
+fn minted() -> JobId {
+    JobId::mint(Timestamp::from_millis(1_755_770_000_000))
+}
+
+async fn hold(store: &SqlStore, spec: JobSpec) -> Lease {
     let job = JobStore::insert(store, spec).await.unwrap();
     let worker = WorkerId::parse("appliance-1").unwrap();
     store.claim(&job.id, &worker, Duration::from_secs(600)).await.unwrap()

@@ -48,7 +48,7 @@ pub(crate) enum Step {
     },
     End {
         lease: usize,
-        failed: bool,
+        end: usize,
     },
     Attempt {
         lease: usize,
@@ -85,6 +85,24 @@ pub(crate) enum Step {
         path: Option<usize>,
     },
     Fail {
+        lease: usize,
+        operation: usize,
+    },
+    Condemn {
+        lease: usize,
+        operation: usize,
+        disk: usize,
+        volume: usize,
+    },
+    Execute {
+        lease: usize,
+        operation: usize,
+    },
+    Pardon {
+        lease: usize,
+        operation: usize,
+    },
+    Doubt {
         lease: usize,
         operation: usize,
     },
@@ -175,7 +193,7 @@ fn jobs() -> impl Strategy<Value = Step> {
         lease.clone().prop_map(Step::Release),
         (lease.clone(), select(JobStatus::ALL), select(JobEvent::ALL))
             .prop_map(|(lease, from, event)| Step::Advance { lease, from, event }),
-        (lease, any::<bool>()).prop_map(|(lease, failed)| Step::End { lease, failed }),
+        (lease, 0..3_usize).prop_map(|(lease, end)| Step::End { lease, end }),
     ]
 }
 
@@ -225,6 +243,17 @@ fn points() -> impl Strategy<Value = Point> {
     ]
 }
 
+fn deletions() -> impl Strategy<Value = Step> {
+    let (lease, operation) = (leases(), 0..6_usize);
+    prop_oneof![
+        (lease.clone(), operation.clone(), 0..2_usize, 0..4_usize)
+            .prop_map(|(lease, operation, disk, volume)| Step::Condemn { lease, operation, disk, volume }),
+        (lease.clone(), operation.clone()).prop_map(|(lease, operation)| Step::Execute { lease, operation }),
+        (lease.clone(), operation.clone()).prop_map(|(lease, operation)| Step::Pardon { lease, operation }),
+        (lease, operation).prop_map(|(lease, operation)| Step::Doubt { lease, operation }),
+    ]
+}
+
 fn volumes() -> impl Strategy<Value = Step> {
     let (lease, disk, volume) = (leases(), 0..2_usize, 0..4_usize);
     prop_oneof![
@@ -241,6 +270,7 @@ fn volumes() -> impl Strategy<Value = Step> {
         (lease.clone(), 0..6_usize, volume.clone(), proptest::option::of(0..3_usize))
             .prop_map(|(lease, operation, volume, path)| Step::Complete { lease, operation, volume, path }),
         (lease.clone(), 0..6_usize).prop_map(|(lease, operation)| Step::Fail { lease, operation }),
+        deletions(),
         (lease.clone(), volume.clone()).prop_map(|(lease, volume)| Step::Mark { lease, volume }),
         (lease.clone(), volume.clone()).prop_map(|(lease, volume)| Step::KeepStamp { lease, volume }),
         (lease.clone(), volume.clone()).prop_map(|(lease, volume)| Step::AdvanceGeneration { lease, volume }),

@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use oma_core::record::{
     ClaimLimits, ClaimRequest, ContentStamp, DiskAttempt, DiskCommit, EpochCommit, JobEnd, JobFilter,
-    JobSpec, JournalBasis, JournalEntry, Lease, OperationSpec, ReplicationJob, RetryPolicy, SourceDisk,
-    SourceIdentity, SourceVm,
+    JobSpec, JournalBasis, JournalEntry, Lease, OperationFilter, OperationSpec, ReplicationJob, RetryPolicy,
+    SourceDisk, SourceIdentity, SourceVm,
 };
 use oma_core::state::{JobEvent, JobKind, JobStatus, OperationKind, ReplicationType};
 use oma_core::traits::{
-    ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, RecoveryPoints, Volume, VolumeRegistry,
+    ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, Provisioning, RecoveryPoints, Volume,
+    VolumeRegistry,
 };
 use oma_core::{
     ByteSize, ChangeId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, Error, ExportName, Extent, Fence,
@@ -129,7 +130,11 @@ impl<S: Stores> World<S> {
         let spec = JobSpec::new(named("job", job), context, replication_type, disks);
         let priority = i32::try_from(job % 3).unwrap() - 1;
         let target = job.is_multiple_of(2).then(|| named("cloud", job % 4));
-        let kind = if job == 2 { JobKind::Revert } else { JobKind::Replicate };
+        let kind = match job {
+            1 => JobKind::Operate,
+            2 => JobKind::Revert,
+            _ => JobKind::Replicate,
+        };
         told(self.store.insert(JobSpec { kind, priority, target, ..spec }).await)
     }
 
@@ -160,9 +165,14 @@ impl<S: Stores> World<S> {
             Step::Advance { lease, from, event } => {
                 told(JobStore::advance(&self.store, &self.lease(lease), from, event).await)
             }
-            Step::End { lease, failed } => {
-                let end = if failed { JobEnd::Failed } else { JobEnd::Cancelled };
-                told(self.store.end(&self.lease(lease), end("because".to_owned())).await)
+            Step::End { lease, end } => {
+                let because = || "because".to_owned();
+                let end = match end {
+                    0 => JobEnd::Failed(because()),
+                    1 => JobEnd::Cancelled(because()),
+                    _ => JobEnd::Done,
+                };
+                told(self.store.end(&self.lease(lease), end).await)
             }
             Step::Attempt { lease, disk, change } => self.attempt(&self.lease(lease), disk, change).await,
             Step::Commit { lease, change, generation } => {
@@ -195,6 +205,20 @@ impl<S: Stores> World<S> {
             }
             Step::Fail { lease, operation } => {
                 told(self.store.fail(&self.lease(lease), &named("op", operation), "no answer").await)
+            }
+            Step::Condemn { lease, operation, disk, volume } => {
+                let lease = self.lease(lease);
+                let spec = self.intent(&lease, operation, OperationKind::Delete, disk, Some(volume)).await;
+                told(self.store.condemn(&lease, &spec, Duration::from_secs(30)).await)
+            }
+            Step::Execute { lease, operation } => {
+                told(self.store.execute(&self.lease(lease), &named("op", operation)).await)
+            }
+            Step::Pardon { lease, operation } => {
+                told(self.store.pardon(&self.lease(lease), &named("op", operation), "wanted").await)
+            }
+            Step::Doubt { lease, operation } => {
+                told(self.store.doubt(&self.lease(lease), &named("op", operation), "no answer").await)
             }
             Step::Mark { lease, volume } => {
                 told(self.store.mark_inconsistent(&self.lease(lease), &named("volume", volume)).await)
@@ -269,16 +293,28 @@ impl<S: Stores> World<S> {
         disk: usize,
         volume: Option<usize>,
     ) -> String {
-        let job = self.store.get(&lease.job).await.unwrap();
-        let spec = OperationSpec {
-            id: named("op", number),
-            kind,
-            disk: self.disk(lease, disk, job.as_ref()),
-            volume: volume.map(|number| named("volume", number)),
-            job: lease.job.clone(),
-            capacity: Some(ByteSize::mib(64)),
-        };
+        let spec = self.intent(lease, number, kind, disk, volume).await;
         told(VolumeRegistry::begin(&self.store, lease, &spec).await)
+    }
+
+    async fn intent(
+        &self,
+        lease: &Lease,
+        number: usize,
+        kind: OperationKind,
+        disk: usize,
+        volume: Option<usize>,
+    ) -> OperationSpec {
+        let job = self.store.get(&lease.job).await.unwrap();
+        let disk = self.disk(lease, disk, job.as_ref());
+        OperationSpec {
+            volume: volume.map(|number| named("volume", number)),
+            capacity: Some(ByteSize::mib(64)),
+            name: number.is_multiple_of(2).then(|| "web".to_owned()),
+            provisioning: number.is_multiple_of(3).then_some(Provisioning::Thick),
+            snapshot: (number != 4).then(|| named("snap", number)),
+            ..OperationSpec::new(named("op", number), kind, disk, lease.job.clone())
+        }
     }
 
     async fn complete(&self, lease: &Lease, number: usize, on: usize, path: Option<usize>) -> String {
@@ -388,7 +424,9 @@ impl<S: Stores> World<S> {
         }
         let volumes: Vec<_> = self.store.volumes().try_collect().await.unwrap();
         let exports: Vec<_> = self.store.exports().try_collect().await.unwrap();
-        lines.push(format!("{volumes:?} {exports:?}"));
+        let operations: Vec<_> =
+            self.store.operations(OperationFilter::default()).try_collect().await.unwrap();
+        lines.push(format!("{volumes:?} {exports:?} {operations:?}"));
         self.normal(lines.join("\n"))
     }
 

@@ -81,7 +81,7 @@ async fn reader(kind: Kind) {
     let place = Place::empty(kind).await;
     let error = SqlStore::open_read_only(&place.config()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{}", told(&error));
-    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: None, needed: 6 });
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: None, needed: 7 });
     place.open().await.unwrap().close().await;
     let store = SqlStore::open_read_only(&place.config()).await.unwrap();
     let error = store.record(&vm("web", "")).await.unwrap_err();
@@ -89,17 +89,47 @@ async fn reader(kind: Kind) {
     store.close().await;
 }
 
-/// Takes the newest step back.
+/// Takes step 7 back.
+pub(crate) const fn to_version_6(kind: Kind) -> &'static str {
+    match kind {
+        // Its text makes the table anew, whatever columns that has.
+        Kind::Sqlite => {
+            "ALTER TABLE ossea_volumes DROP COLUMN held_epoch; DELETE FROM oma_migrations WHERE version = 7"
+        }
+        Kind::Server(ServerEngine::MariaDb) => {
+            "ALTER TABLE ossea_volumes DROP COLUMN held_epoch; ALTER TABLE volume_operations \
+             DROP FOREIGN KEY fk_volume_operations_volume, DROP FOREIGN KEY fk_volume_operations_made, \
+             DROP FOREIGN KEY fk_volume_operations_disk, DROP COLUMN due_at; DELETE FROM oma_migrations WHERE version = 7"
+        }
+        Kind::Server(ServerEngine::Postgres) => {
+            "ALTER TABLE ossea_volumes DROP COLUMN held_epoch; ALTER TABLE volume_operations DROP COLUMN unfinished, \
+             DROP COLUMN due_at, DROP COLUMN snapshot_id, DROP COLUMN provisioning, DROP COLUMN volume_name; \
+             DROP INDEX ix_operations_created; CREATE UNIQUE INDEX ux_operations_unfinished \
+             ON volume_operations (vm_context_id, disk_id) WHERE status IN ('pending', 'executing'); \
+             DELETE FROM oma_migrations WHERE version = 7"
+        }
+    }
+}
+
+/// Takes step 6 back.
 pub(crate) const TO_VERSION_5: &str = "ALTER TABLE replication_jobs DROP COLUMN kind; \
      ALTER TABLE vm_disks DROP COLUMN committed_bytes; ALTER TABLE vm_disks DROP COLUMN zeroes_broken; \
      DELETE FROM oma_migrations WHERE version = 6";
-/// As a crash in its middle leaves it where each definition is kept: some of its columns are there, or all.
-const HALF_WAY: [&str; 4] = [
+/// As a crash in the middle of step 6 leaves it where each definition is kept: some of its columns are there, or all.
+const HALF_WAY_TO_6: [&str; 4] = [
     "ALTER TABLE replication_jobs DROP COLUMN kind; DELETE FROM oma_migrations WHERE version = 6",
     "ALTER TABLE vm_disks DROP COLUMN committed_bytes; ALTER TABLE vm_disks DROP COLUMN zeroes_broken; \
      DELETE FROM oma_migrations WHERE version = 6",
     "ALTER TABLE vm_disks DROP COLUMN zeroes_broken; DELETE FROM oma_migrations WHERE version = 6",
     "DELETE FROM oma_migrations WHERE version = 6",
+];
+/// As one in the middle of step 7 does: a new table half filled, or the old one not yet gone.
+const HALF_WAY_TO_7: [&str; 3] = [
+    "CREATE TABLE volume_operations_2 (id INT); ALTER TABLE volume_operations \
+     DROP FOREIGN KEY fk_volume_operations_volume, DROP FOREIGN KEY fk_volume_operations_made, \
+     DROP FOREIGN KEY fk_volume_operations_disk, DROP COLUMN due_at; DELETE FROM oma_migrations WHERE version = 7",
+    "CREATE TABLE volume_operations_1 (id INT); DELETE FROM oma_migrations WHERE version = 7",
+    "DELETE FROM oma_migrations WHERE version = 7",
 ];
 
 async fn upgraded(kind: Kind) {
@@ -113,14 +143,18 @@ async fn upgraded(kind: Kind) {
     // Version 5 knew none.
     hand.execute("UPDATE vm_disks SET committed_bytes = NULL").await.unwrap();
     let before = exported(&place).await;
-    let half_way: &[&str] = match kind {
-        Kind::Server(ServerEngine::MariaDb) => &HALF_WAY,
-        _ => &[],
-    };
-    for earlier in [&[TO_VERSION_5], half_way].concat() {
-        hand.execute(earlier).await.unwrap();
+    let to_6 = to_version_6(kind);
+    let mut earlier = vec![(6, to_6.to_owned()), (5, format!("{to_6}; {TO_VERSION_5}"))];
+    if let Kind::Server(ServerEngine::MariaDb) = kind {
+        earlier.extend(HALF_WAY_TO_6.map(|half_way| (5, format!("{to_6}; {half_way}"))));
+        earlier.extend(HALF_WAY_TO_7.map(|half_way| (6, half_way.to_owned())));
+    }
+    for (version, earlier) in earlier {
+        // A connection of SQLite learns only so that another one changed the schema.
+        hand.number("SELECT COUNT(*) FROM oma_migrations").await;
+        hand.execute(&earlier).await.unwrap();
         let found = SqlStore::schema(&place.config()).await.unwrap();
-        assert_eq!(found, Schema { found: Some(5), needed: 6 });
+        assert_eq!(found, Schema { found: Some(version), needed: 7 });
         assert!(exported(&place).await == before, "{earlier}");
     }
 }
@@ -223,6 +257,6 @@ async fn half_migrated(kind: Kind) {
     let store = place.open().await.unwrap();
     store.instance().await.unwrap();
     place.hand().await.execute("DELETE FROM tickets").await.unwrap();
-    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: Some(6), needed: 6 });
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: Some(7), needed: 7 });
     store.close().await;
 }

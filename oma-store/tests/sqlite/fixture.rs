@@ -94,12 +94,14 @@ pub(crate) async fn operate(
     volume: &VolumeId,
 ) {
     let spec = OperationSpec {
-        id: OperationId::mint(),
-        kind,
-        disk: DiskRef { context: vm.id.clone(), key: key() },
         volume: (kind != OperationKind::Create).then(|| volume.clone()),
-        job: lease.job.clone(),
         capacity: Some(ByteSize::gib(40)),
+        ..OperationSpec::new(
+            OperationId::mint(),
+            kind,
+            DiskRef { context: vm.id.clone(), key: key() },
+            lease.job.clone(),
+        )
     };
     VolumeRegistry::begin(store, lease, &spec).await.unwrap();
     let done = Volume {

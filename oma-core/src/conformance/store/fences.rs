@@ -81,6 +81,11 @@ async fn no_volume_moves(store: &StoreSubject, busy: &Busy, fenced: ErrorKind) {
     let answer = store.backend_volume(volume.as_str(), None);
     assert_kind(store.volumes.complete(lease, &busy.detach.id, &answer, true).await, fenced);
     assert_kind(store.volumes.fail(lease, &busy.detach.id, "no").await, fenced);
+    assert_kind(store.volumes.doubt(lease, &busy.detach.id, "no").await, fenced);
+    let delete = store.operation(lease, &busy.disk, OperationKind::Delete, Some(volume));
+    assert_kind(store.volumes.condemn(lease, &delete, TTL).await, fenced);
+    assert_kind(store.volumes.execute(lease, &busy.detach.id).await, fenced);
+    assert_kind(store.volumes.pardon(lease, &busy.detach.id, "no").await, fenced);
     assert_kind(store.volumes.mark_inconsistent(lease, volume).await, fenced);
     let stamp = ContentStamp("stale".to_owned());
     assert_kind(store.volumes.keep_stamp(lease, volume, &stamp).await, fenced);

@@ -1,7 +1,8 @@
 use super::super::runner::table;
 use super::*;
-use crate::record::VolumeContent;
+use crate::record::{OperationFilter, VolumeContent};
 use crate::state::{OperationStatus, VolumeStatus};
+use crate::traits::Provisioning;
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
     table![
@@ -19,7 +20,10 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         failing_a_completed_operation_is_a_conflict,
         attaching_maps_the_device_and_detaching_unmaps_it,
         a_resize_records_the_new_capacity,
-        a_delete_removes_the_volume_and_its_link,
+        an_operation_about_a_snapshot_names_it,
+        all_that_is_wanted_is_kept_and_found_again,
+        a_doubt_is_kept_until_it_is_known_what_the_backend_did,
+        operations_are_listed_newest_first_and_by_filter,
         an_operation_left_over_by_an_earlier_job_is_finished_by_the_next,
     ]
 }
@@ -202,17 +206,84 @@ async fn a_resize_records_the_new_capacity(store: StoreSubject) {
     assert_eq!((resized.capacity, resized.generation), (ByteSize::mib(16), volume.generation));
 }
 
-async fn a_delete_removes_the_volume_and_its_link(store: StoreSubject) {
+async fn an_operation_about_a_snapshot_names_it(store: StoreSubject) {
     let (vm, lease) = store.claimed().await;
     let disk = store.disk(&vm, KEYS[0]);
-    let create = store.operation(&lease, &disk, OperationKind::Create, None);
-    let answer = store.backend_volume("vol-1", None);
-    let made = store.carry_out(&lease, &create, &answer).await.unwrap();
-    let delete = store.operation(&lease, &disk, OperationKind::Delete, Some(&made.id));
-    store.carry_out(&lease, &delete, &answer).await.unwrap();
-    assert_eq!(store.volumes.volume(&made.id).await.unwrap(), None);
-    assert_eq!(store.volumes.volume_of(&disk).await.unwrap(), None);
-    assert_eq!(store.inventory.disk(&disk).await.unwrap().unwrap().volume, None);
+    let volume = store.provision(&lease, &disk, "vol-1").await;
+    for kind in OperationKind::ALL.iter().filter(|kind| kind.is_of_snapshot()) {
+        let named = store.operation(&lease, &disk, *kind, Some(&volume.id));
+        let unnamed = OperationSpec { snapshot: None, ..named.clone() };
+        assert_kind(store.volumes.begin(&lease, &unnamed).await, ErrorKind::Invalid);
+        let answer = store.backend_volume("vol-1", volume.device_path.as_deref());
+        store.carry_out(&lease, &named, &answer).await.unwrap();
+        let known = store.volumes.operation(&named.id).await.unwrap().unwrap();
+        assert_eq!((known.spec, known.status), (named, OperationStatus::Completed));
+    }
+}
+
+async fn all_that_is_wanted_is_kept_and_found_again(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    for provisioning in [None, Some(Provisioning::Thin), Some(Provisioning::Thick)] {
+        let spec = OperationSpec {
+            name: provisioning.map(|_| "Größe \u{1f4be}".to_owned()),
+            provisioning,
+            ..store.operation(&lease, &disk, OperationKind::Create, None)
+        };
+        store.volumes.begin(&lease, &spec).await.unwrap();
+        assert_eq!(store.volumes.operation(&spec.id).await.unwrap().unwrap().spec, spec);
+        store.volumes.fail(&lease, &spec.id, "no").await.unwrap();
+    }
+}
+
+async fn a_doubt_is_kept_until_it_is_known_what_the_backend_did(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let spec = store.operation(&lease, &store.disk(&vm, KEYS[0]), OperationKind::Create, None);
+    store.volumes.begin(&lease, &spec).await.unwrap();
+    store.clock.advance(Duration::from_secs(1));
+    for why in ["no answer after 1 s", "no answer after 2 s"] {
+        store.volumes.doubt(&lease, &spec.id, why).await.unwrap();
+        let now = store.volumes.operation(&spec.id).await.unwrap().unwrap();
+        assert_eq!((now.status, now.error.as_deref()), (OperationStatus::Executing, Some(why)));
+        assert_eq!(now.updated_at, store.clock.now());
+    }
+    let other = store.job_of_another_vm().await;
+    assert_kind(store.volumes.doubt(&other, &spec.id, "why").await, ErrorKind::NotFound);
+    store.volumes.complete(&lease, &spec.id, &store.backend_volume("vol-1", None), true).await.unwrap();
+    let done = store.volumes.operation(&spec.id).await.unwrap().unwrap();
+    assert_eq!((done.status, done.error), (OperationStatus::Completed, None));
+    assert_kind(store.volumes.doubt(&lease, &spec.id, "why").await, ErrorKind::Conflict);
+}
+
+async fn operations_are_listed_newest_first_and_by_filter(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let (first, second) = (store.disk(&vm, KEYS[0]), store.disk(&vm, KEYS[1]));
+    let create = store.operation(&lease, &first, OperationKind::Create, None);
+    let made = store.carry_out(&lease, &create, &store.backend_volume("vol-1", None)).await.unwrap();
+    store.clock.advance(Duration::from_secs(1));
+    let refused = store.operation(&lease, &second, OperationKind::Create, None);
+    store.volumes.begin(&lease, &refused).await.unwrap();
+    store.volumes.fail(&lease, &refused.id, "no room").await.unwrap();
+    store.clock.advance(Duration::from_secs(1));
+    let attach = store.operation(&lease, &first, OperationKind::Attach, Some(&made.id));
+    store.volumes.begin(&lease, &attach).await.unwrap();
+    let other = store.job_of_another_vm().await;
+    let listed = async |filter: OperationFilter| {
+        let all: Vec<_> = store.volumes.operations(filter).try_collect().await.unwrap();
+        all.into_iter().map(|operation| operation.spec).collect::<Vec<_>>()
+    };
+    let all = || OperationFilter::default();
+    assert_eq!(listed(all()).await, [attach.clone(), refused.clone(), create.clone()]);
+    let of_volume = OperationFilter { volume: Some(made.id), ..all() };
+    assert_eq!(listed(of_volume).await, [attach.clone(), create.clone()]);
+    let creates = OperationFilter { kind: Some(OperationKind::Create), ..all() };
+    assert_eq!(listed(creates).await, [refused.clone(), create.clone()]);
+    let failed = OperationFilter { status: Some(OperationStatus::Failed), ..all() };
+    assert_eq!(listed(failed).await, [refused]);
+    let of_vm = OperationFilter { context: Some(vm.id), status: Some(OperationStatus::Executing), ..all() };
+    assert_eq!(listed(of_vm).await, [attach]);
+    let context = store.jobs.get(&other.job).await.unwrap().map(|job| job.context);
+    assert_eq!(listed(OperationFilter { context, ..all() }).await, []);
 }
 
 async fn an_operation_left_over_by_an_earlier_job_is_finished_by_the_next(store: StoreSubject) {

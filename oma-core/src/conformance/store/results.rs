@@ -1,6 +1,6 @@
 use super::super::runner::table;
 use super::*;
-use crate::record::VolumeContent;
+use crate::record::{JobEnd, VolumeContent};
 use crate::state::{OperationStatus, VolumeStatus};
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
@@ -164,17 +164,19 @@ async fn a_deleted_volume_is_answered_once_more_as_deleted(store: StoreSubject) 
     let (vm, lease) = store.claimed().await;
     let disk = store.disk(&vm, KEYS[0]);
     let volume = store.provision(&lease, &disk, "vol-1").await;
-    store.exports.begin(&lease, &name("x"), &disk.key, &volume.id).await.unwrap();
+    store.jobs.end(&lease, JobEnd::Cancelled("why".to_owned())).await.unwrap();
+    let lease = store.job_of(store.operate_spec(&vm)).await;
+    let answer = store.backend_volume("vol-1", None);
+    let detach = store.operation(&lease, &disk, OperationKind::Detach, Some(&volume.id));
+    store.carry_out(&lease, &detach, &answer).await.unwrap();
     let delete = store.operation(&lease, &disk, OperationKind::Delete, Some(&volume.id));
     store.volumes.begin(&lease, &delete).await.unwrap();
-    let answer = store.backend_volume("vol-1", None);
     for _ in 0..2 {
         let last = store.volumes.complete(&lease, &delete.id, &answer, true).await.unwrap();
         assert_eq!((&last.id, &last.disk, last.status), (&volume.id, &disk, VolumeStatus::Deleted));
         assert_eq!(last.device_path, None);
         assert_eq!(store.volumes.volume(&volume.id).await.unwrap(), None);
     }
-    assert_eq!(store.exports.export(&name("x")).await.unwrap(), None);
     let next = store.provision(&lease, &disk, "vol-2").await;
     assert!(next.generation > volume.generation);
 }

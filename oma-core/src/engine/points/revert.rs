@@ -11,7 +11,7 @@ use crate::engine::guard::GuardedDevice;
 use crate::engine::keeper::LeaseKeeper;
 use crate::engine::services::Services;
 use crate::engine::verify::mismatch;
-use crate::engine::volumes::VolumeService;
+use crate::engine::volumes::LeasedVolumes;
 use crate::record::{DiskRecord, JobEnd, JobSpec, Lease, RecoveryPoint};
 use crate::state::{JobKind, PointStatus};
 use crate::traits::{Access, BlockDevice, ReadFrom, Snapshots};
@@ -136,7 +136,7 @@ async fn revert_all(
     stop: &CancellationToken,
 ) -> Result<()> {
     let kept = check_possible(services, point).await?;
-    let service = VolumeService::new(services, lease);
+    let service = LeasedVolumes::new(services, lease);
     for volume in &point.volumes {
         service.end_content(&volume.snapshot).await?;
     }

@@ -23,7 +23,7 @@ use super::services::Services;
 use crate::Clock as _;
 use crate::record::{JobEnd, JobSpec, Lease, ReplicationJob, VmContext};
 use crate::state::{JobEvent, JobKind, ReplicationType};
-use crate::{DiskKey, DiskRef, Error, ErrorKind, JobId, Result, SystemClock, WorkerId};
+use crate::{DiskKey, DiskRef, Error, ErrorKind, JobId, Result, Retry, SystemClock, WorkerId};
 
 /// Replicates VMs, one job at a time per VM.
 #[derive(Clone, Debug)]
@@ -142,6 +142,11 @@ impl Replicator {
                  revert again, to that point or another one, or cancel it first",
                 job.id
             )));
+        }
+        if job.kind == JobKind::Operate {
+            let reason = format!("its job {} changes a volume; replicate once it has ended", job.id);
+            let error = Error::new(ErrorKind::Conflict, "replicate", &context.path).because(reason);
+            return Err(error.with_retry(Retry::Later));
         }
         let has = sorted(job.disks.clone());
         if has == keys {

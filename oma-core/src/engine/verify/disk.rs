@@ -106,6 +106,7 @@ mod tests {
             capacity: small,
             generation: Generation::FIRST,
             content: VolumeContent::Inconsistent,
+            held_epoch: false,
             stamp: None,
             status: VolumeStatus::Attached,
             device_path: None,

@@ -66,7 +66,7 @@ impl State {
         Refusal::unless_same(&job.kind, &JobKind::Replicate)?;
         let next = job.status.next(JobEvent::Committed)?;
         self.check_commit(&job, commit)?;
-        self.close_vm(lease, ContextEvent::Committed, now)?;
+        self.close_vm(lease, Some(ContextEvent::Committed), now)?;
         let context = self.contexts.get_mut(&job.context).expect("the commit names it");
         context.epoch = commit.epoch;
         let endpoint = context.identity.endpoint.clone();
@@ -131,6 +131,7 @@ impl State {
         });
         if let Some(volume) = self.volumes.get_mut(&part.volume) {
             volume.content = VolumeContent::Epoch(job.epoch);
+            volume.held_epoch = true;
             volume.stamp.clone_from(&part.stamp);
             volume.updated_at = now;
         }

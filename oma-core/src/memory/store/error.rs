@@ -1,7 +1,7 @@
 use std::fmt;
 
 use crate::state::Refused;
-use crate::{DiskKey, Error, ErrorKind, Fence, JobId, OperationId, Retry, VolumeId, WorkerId};
+use crate::{DiskKey, Error, ErrorKind, Fence, JobId, OperationId, Retry, Timestamp, VolumeId, WorkerId};
 
 /// Why the store refused; nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,10 @@ pub(super) enum Refusal {
         "it may be the only consistent one while volume {0} holds no epoch; replicate, or revert to it first"
     )]
     LastConsistent(VolumeId),
+    #[error("it held an epoch, so it is condemned before it is deleted")]
+    HeldEpoch,
+    #[error("it is not due before {0}; wait until then, or call it off")]
+    NotDue(Timestamp),
     #[error("worker {0} holds the lease; wait until it gives it back or it expires")]
     Held(WorkerId),
     #[error(transparent)]
@@ -69,6 +73,8 @@ impl Refusal {
             Self::LiveJob(_)
             | Self::LiveOperation(_)
             | Self::LastConsistent(_)
+            | Self::HeldEpoch
+            | Self::NotDue(_)
             | Self::State(_)
             | Self::Differs { .. }
             | Self::OtherLine(_)

@@ -7,7 +7,7 @@ use futures_util::stream::BoxStream;
 use super::error::Refusal;
 use super::{Job, MemoryStore, State, listed};
 use crate::record::{ClaimRequest, JobEnd, JobFilter, JobSpec, Lease, ReplicationJob, RetryPolicy};
-use crate::state::{ContextEvent, DiskStatus, JobEvent, JobStatus};
+use crate::state::{ContextEvent, DiskStatus, JobEvent, JobKind, JobStatus};
 use crate::traits::JobStore;
 use crate::{ByteSize, ContextId, DiskRef, Fence, JobId, Result, Timestamp, WorkerId};
 
@@ -111,11 +111,15 @@ impl State {
         if let Some(live) = &context.current_job {
             return Err(Refusal::LiveJob(live.clone()));
         }
-        context.status = context.status.next(ContextEvent::Replicate)?;
+        let replicating = context.status.next(ContextEvent::Replicate)?;
+        let operates = spec.kind == JobKind::Operate;
+        if !operates {
+            context.status = replicating;
+        }
         context.current_job = Some(spec.id.clone());
         context.updated_at = now;
         let epoch = context.epoch.next();
-        for disk in spec.disks.iter().map(|key| disk(key.clone())) {
+        for disk in spec.disks.iter().filter(|_| !operates).map(|key| disk(key.clone())) {
             let record = &mut self.disk_mut(&disk).record;
             record.job = Some(spec.id.clone());
             record.status = DiskStatus::Pending;
@@ -178,33 +182,43 @@ impl State {
     ) -> Result<ReplicationJob, Refusal> {
         let job = &self.guard(lease)?.record;
         let (event, reason) = match end {
-            JobEnd::Failed(reason) => (JobEvent::Fail, reason),
-            JobEnd::Cancelled(reason) => (JobEvent::Cancel, reason),
+            JobEnd::Failed(reason) => (JobEvent::Fail, Some(reason)),
+            JobEnd::Cancelled(reason) => (JobEvent::Cancel, Some(reason)),
+            JobEnd::Done => (JobEvent::Operated, None),
         };
         let next = job.status.next(event)?;
-        let disks: Vec<_> = job.disk_refs().collect();
-        self.close_vm(lease, ContextEvent::Fail, now)?;
-        for disk in disks {
-            let record = &mut self.disk_mut(&disk).record;
-            record.status = DiskStatus::Failed;
-            record.updated_at = now;
+        if job.kind == JobKind::Operate {
+            self.close_vm(lease, None, now)?;
+        } else {
+            if event == JobEvent::Operated {
+                return Err(Refusal::differs(job.kind, JobKind::Operate));
+            }
+            let disks: Vec<_> = job.disk_refs().collect();
+            self.close_vm(lease, Some(ContextEvent::Fail), now)?;
+            for disk in disks {
+                let record = &mut self.disk_mut(&disk).record;
+                record.status = DiskStatus::Failed;
+                record.updated_at = now;
+            }
         }
         let job = &mut self.guard_mut(lease)?.record;
-        job.error = Some(reason);
+        job.error = reason;
         job.close(next, now);
         Ok(job.clone())
     }
 
-    /// Takes the job of a lease away from its VM.
+    /// Takes the job of a lease away from its VM; without an event the VM stays as it is.
     pub(super) fn close_vm(
         &mut self,
         lease: &Lease,
-        event: ContextEvent,
+        event: Option<ContextEvent>,
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let id = self.guard(lease)?.record.context.clone();
         let context = self.contexts.get_mut(&id).expect("a job's VM is recorded and never removed");
-        context.status = context.status.next(event)?;
+        if let Some(event) = event {
+            context.status = context.status.next(event)?;
+        }
         context.current_job = None;
         context.updated_at = now;
         Ok(())

@@ -10,6 +10,7 @@ mod inventory;
 mod jobs;
 mod journal;
 mod logs;
+mod operations;
 mod overview;
 mod points;
 mod reports;

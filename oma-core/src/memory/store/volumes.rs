@@ -1,10 +1,14 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::error::Refusal;
-use super::{Intent, MemoryStore, State, listed};
-use crate::record::{ContentStamp, Lease, Operation, OperationSpec, VolumeContent, VolumeRecord};
-use crate::state::{OperationEvent, OperationKind, OperationStatus, VolumeEvent, VolumeStatus};
+use super::{MemoryStore, State, listed};
+use crate::record::{
+    ContentStamp, Lease, Operation, OperationFilter, OperationSpec, VolumeContent, VolumeRecord,
+};
+use crate::state::{OperationStatus, VolumeEvent, VolumeStatus};
 use crate::traits::{Volume, VolumeRegistry};
 use crate::{DiskRef, Generation, InstanceId, OperationId, Result, Timestamp, VolumeId, WorkerId};
 
@@ -18,8 +22,36 @@ impl VolumeRegistry for MemoryStore {
         self.change("record operation", &spec.id, |state, now| state.begin_operation(lease, spec, now))
     }
 
+    async fn condemn(&self, lease: &Lease, spec: &OperationSpec, grace: Duration) -> Result<Operation> {
+        self.change("condemn volume by operation", &spec.id, |state, now| {
+            state.condemn_volume(lease, spec, grace, now)
+        })
+    }
+
+    async fn execute(&self, lease: &Lease, id: &OperationId) -> Result<Operation> {
+        self.change("execute operation", id, |state, now| state.execute(lease, id, now))
+    }
+
+    async fn pardon(&self, lease: &Lease, id: &OperationId, reason: &str) -> Result<Operation> {
+        self.change("call off operation", id, |state, now| state.pardon(lease, id, reason, now))
+    }
+
+    async fn doubt(&self, lease: &Lease, id: &OperationId, why: &str) -> Result<()> {
+        self.change("keep a doubt about operation", id, |state, now| {
+            let operation = &mut state.intent(lease, id)?.record;
+            Refusal::unless_same(&operation.status, &OperationStatus::Executing)?;
+            operation.error = Some(why.to_owned());
+            operation.updated_at = now;
+            Ok(())
+        })
+    }
+
     async fn operation(&self, id: &OperationId) -> Result<Option<Operation>> {
         Ok(self.state().operations.get(id).map(|intent| intent.record.clone()))
+    }
+
+    fn operations(&self, filter: OperationFilter) -> BoxStream<'_, Result<Operation>> {
+        listed(self.state().operations_of(&filter))
     }
 
     async fn unfinished(&self, disk: &DiskRef) -> Result<Option<Operation>> {
@@ -38,15 +70,7 @@ impl VolumeRegistry for MemoryStore {
     }
 
     async fn fail(&self, lease: &Lease, id: &OperationId, error: &str) -> Result<()> {
-        self.change("fail operation", id, |state, now| {
-            let operation = &mut state.intent(lease, id)?.record;
-            if operation.status != OperationStatus::Failed {
-                operation.status = operation.status.next(OperationEvent::Fail)?;
-                operation.error = Some(error.to_owned());
-                operation.updated_at = now;
-            }
-            Ok(())
-        })
+        self.change("fail operation", id, |state, now| state.fail_operation(lease, id, error, now))
     }
 
     async fn volume(&self, id: &VolumeId) -> Result<Option<VolumeRecord>> {
@@ -119,107 +143,7 @@ impl State {
         self.volumes.get(link)
     }
 
-    fn unfinished(&self, disk: &DiskRef) -> Option<&Operation> {
-        let mut operations = self.operations.values().map(|intent| &intent.record);
-        operations.find(|operation| operation.spec.disk == *disk && !operation.status.is_terminal())
-    }
-
-    fn begin_operation(
-        &mut self,
-        lease: &Lease,
-        spec: &OperationSpec,
-        now: Timestamp,
-    ) -> Result<Operation, Refusal> {
-        self.guard(lease)?;
-        if let Some(known) = self.operations.get(&spec.id) {
-            let same = known.record.spec == *spec;
-            return same.then(|| known.record.clone()).ok_or(Refusal::OtherSpec);
-        }
-        self.check_operation(lease, spec)?;
-        let record = Operation {
-            spec: spec.clone(),
-            status: OperationStatus::Executing,
-            error: None,
-            created_at: now,
-            updated_at: now,
-        };
-        self.operations.insert(spec.id.clone(), Intent { record: record.clone(), answer: None });
-        Ok(record)
-    }
-
-    fn check_operation(&self, lease: &Lease, spec: &OperationSpec) -> Result<(), Refusal> {
-        if spec.job != lease.job {
-            return Err(Refusal::Input("the operation names another job than the lease"));
-        }
-        if !self.is_of(lease, &spec.disk) {
-            return Err(Refusal::unknown("disk of this job", &spec.disk));
-        }
-        let made_for = |id| self.volumes.get(id).is_some_and(|volume| volume.disk == spec.disk);
-        match &spec.volume {
-            None if spec.kind != OperationKind::Create => {
-                return Err(Refusal::Input("the operation names no volume; only a create may"));
-            }
-            Some(id) if !made_for(id) => return Err(Refusal::unknown("volume of this disk", id)),
-            _ => {}
-        }
-        let live = self.unfinished(&spec.disk);
-        live.map_or(Ok(()), |live| Err(Refusal::LiveOperation(live.spec.id.clone())))
-    }
-
-    /// An operation on a disk of the lease's job.
-    fn intent(&mut self, lease: &Lease, id: &OperationId) -> Result<&mut Intent, Refusal> {
-        self.guard(lease)?;
-        let disk = self.operations.get(id).map(|intent| &intent.record.spec.disk);
-        if !disk.is_some_and(|disk| self.is_of(lease, disk)) {
-            return Err(Refusal::unknown("operation of this job", id));
-        }
-        self.operations.get_mut(id).ok_or_else(|| Refusal::unknown("operation", id))
-    }
-
-    fn complete(
-        &mut self,
-        lease: &Lease,
-        id: &OperationId,
-        volume: &Volume,
-        content: VolumeContent,
-        now: Timestamp,
-    ) -> Result<VolumeRecord, Refusal> {
-        let intent = self.intent(lease, id)?;
-        if let Some(answer) = &intent.answer {
-            return Ok(answer.clone());
-        }
-        let spec = intent.record.spec.clone();
-        let status = intent.record.status.next(OperationEvent::Complete)?;
-        if spec.volume.as_ref().is_some_and(|named| *named != volume.id) {
-            return Err(Refusal::Input("the operation names another volume"));
-        }
-        let answer = match spec.kind {
-            OperationKind::Create => self.created(&spec.disk, volume, content, now)?,
-            OperationKind::Attach => self.attached(&lease.worker, volume, now)?,
-            OperationKind::Detach => self.detached(&volume.id, now)?,
-            OperationKind::Resize => {
-                let record = self.volume_mut(&volume.id)?;
-                record.capacity = volume.capacity;
-                record.updated_at = now;
-                record.clone()
-            }
-            OperationKind::Snapshot => self.volume_mut(&volume.id)?.clone(),
-            OperationKind::Revert => self.next_generation(&spec.disk, &volume.id, now)?,
-            OperationKind::Delete => {
-                let last = self.volume_mut(&volume.id)?.clone();
-                self.remove_volume(&volume.id, now);
-                let status = VolumeStatus::Deleted;
-                VolumeRecord { status, device_path: None, attached_to: None, updated_at: now, ..last }
-            }
-        };
-        let intent = self.intent(lease, id)?;
-        intent.record.status = status;
-        intent.record.updated_at = now;
-        intent.answer = Some(answer.clone());
-        Ok(answer)
-    }
-
-    fn created(
+    pub(super) fn created(
         &mut self,
         disk: &DiskRef,
         volume: &Volume,
@@ -242,6 +166,7 @@ impl State {
             capacity: volume.capacity,
             generation,
             content,
+            held_epoch: false,
             stamp: None,
             status: VolumeStatus::Created,
             device_path: None,
@@ -254,7 +179,7 @@ impl State {
         Ok(record)
     }
 
-    fn attached(
+    pub(super) fn attached(
         &mut self,
         worker: &WorkerId,
         volume: &Volume,
@@ -282,7 +207,7 @@ impl State {
         Ok(record.clone())
     }
 
-    fn detached(&mut self, id: &VolumeId, now: Timestamp) -> Result<VolumeRecord, Refusal> {
+    pub(super) fn detached(&mut self, id: &VolumeId, now: Timestamp) -> Result<VolumeRecord, Refusal> {
         let record = self.volume_mut(id)?;
         if record.status != VolumeStatus::Detached {
             record.status = record.status.next(VolumeEvent::Detach)?;
@@ -296,7 +221,7 @@ impl State {
     }
 
     /// What the content was is not what it is any more (L09).
-    fn next_generation(
+    pub(super) fn next_generation(
         &mut self,
         disk: &DiskRef,
         id: &VolumeId,
@@ -313,7 +238,7 @@ impl State {
         Ok(record)
     }
 
-    fn remove_volume(&mut self, id: &VolumeId, now: Timestamp) {
+    pub(super) fn remove_volume(&mut self, id: &VolumeId, now: Timestamp) {
         let Some(volume) = self.volumes.remove(id) else { return };
         self.gone.insert(id.clone(), volume.disk.clone());
         self.exports.retain(|_, export| export.volume != *id);
@@ -324,7 +249,7 @@ impl State {
         }
     }
 
-    fn volume_mut(&mut self, id: &VolumeId) -> Result<&mut VolumeRecord, Refusal> {
+    pub(super) fn volume_mut(&mut self, id: &VolumeId) -> Result<&mut VolumeRecord, Refusal> {
         self.volumes.get_mut(id).ok_or_else(|| Refusal::unknown("volume", id))
     }
 

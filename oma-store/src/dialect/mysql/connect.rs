@@ -29,6 +29,7 @@ impl Served for MySql {
         Step::new(4, "reports", include_str!("../../../migrations/mysql/0004_reports.sql")),
         Step::new(5, "points", include_str!("../../../migrations/mysql/0005_points.sql")),
         Step::new(6, "reverts", include_str!("../../../migrations/mysql/0006_reverts.sql")),
+        Step::new(7, "operations", include_str!("../../../migrations/mysql/0007_operations.sql")),
     ];
     const TABLES: Sql = sql!(
         "SELECT COUNT(*) AS tables, COUNT(CASE WHEN table_name = 'oma_migrations' THEN 1 END) AS ours \

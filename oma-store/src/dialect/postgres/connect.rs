@@ -28,6 +28,7 @@ impl Served for Postgres {
         Step::new(4, "reports", include_str!("../../../migrations/postgres/0004_reports.sql")),
         Step::new(5, "points", include_str!("../../../migrations/postgres/0005_points.sql")),
         Step::new(6, "reverts", include_str!("../../../migrations/postgres/0006_reverts.sql")),
+        Step::new(7, "operations", include_str!("../../../migrations/postgres/0007_operations.sql")),
     ];
     const TABLES: Sql = sql!(
         "SELECT COUNT(*) AS tables, COUNT(CASE WHEN table_name = 'oma_migrations' THEN 1 END) AS ours \

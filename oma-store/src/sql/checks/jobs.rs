@@ -13,7 +13,7 @@ super::rules! {
             concat!(
                 "SELECT j.id AS row_key, c.current_status AS found FROM replication_jobs j \
                  JOIN vm_replication_contexts c ON c.context_id = j.vm_context_id \
-                 WHERE ", super::live!("j.status"), " AND c.current_status IN ('discovered', 'ready_for_failover', \
+                 WHERE j.kind <> 'operate' AND ", super::live!("j.status"), " AND c.current_status IN ('discovered', 'ready_for_failover', \
                  'failed_over_test', 'failed_over_live', 'completed', 'failed', 'cleanup_required')"
             );
         "jobs-at-once", "another job of VM {} has not ended either" =>
@@ -25,15 +25,15 @@ super::rules! {
             concat!(
                 "SELECT j.id AS row_key, j.epoch AS found FROM replication_jobs j \
                  JOIN vm_replication_contexts c ON c.context_id = j.vm_context_id \
-                 WHERE ", super::live!("j.status"), " AND j.epoch <> c.epoch + 1"
+                 WHERE j.kind <> 'operate' AND ", super::live!("j.status"), " AND j.epoch <> c.epoch + 1"
             );
         "epoch-of-completed-job", "it completed epoch {}, later than that of its VM" =>
             "SELECT j.id AS row_key, j.epoch AS found FROM replication_jobs j \
              JOIN vm_replication_contexts c ON c.context_id = j.vm_context_id \
-             WHERE j.status = 'completed' AND j.epoch > c.epoch";
+             WHERE j.kind <> 'operate' AND j.status = 'completed' AND j.epoch > c.epoch";
         "epoch-twice", "another job of its VM completed epoch {} too" =>
-            "SELECT MAX(id) AS row_key, epoch AS found FROM replication_jobs WHERE status = 'completed' \
-             GROUP BY vm_context_id, epoch HAVING COUNT(*) > 1";
+            "SELECT MAX(id) AS row_key, epoch AS found FROM replication_jobs \
+             WHERE kind <> 'operate' AND status = 'completed' GROUP BY vm_context_id, epoch HAVING COUNT(*) > 1";
         "owner-of-ended-job", "it has ended, and {} still owns it" =>
             concat!(
                 "SELECT id AS row_key, owner AS found FROM replication_jobs WHERE owner IS NOT NULL AND ",

@@ -38,7 +38,7 @@ super::rules! {
             "SELECT id AS row_key, change_generation AS found FROM vm_disks WHERE change_generation > generation";
         "change-id-of-other-epoch", "the job of its epoch brought it to change id {}, not to the one that it has" =>
             "SELECT d.id AS row_key, h.change_id AS found FROM vm_disks d \
-             JOIN replication_jobs j ON j.vm_context_id = d.vm_context_id AND j.epoch = d.epoch AND j.status = 'completed' \
+             JOIN replication_jobs j ON j.vm_context_id = d.vm_context_id AND j.epoch = d.epoch AND j.status = 'completed' AND j.kind <> 'operate' \
              JOIN cbt_history h ON h.job_id = j.id AND h.disk_id = d.disk_id \
              WHERE h.sync_success = 1 AND h.change_id <> d.disk_change_id";
         "change-id-incomplete", "its change id {} lacks its generation, source or epoch, or is lacking" =>

@@ -22,6 +22,13 @@ super::rules! {
              LEFT JOIN device_mappings m ON m.volume_uuid = v.volume_id \
              WHERE COALESCE(v.device_path, '') <> COALESCE(m.device_path, '') \
              AND (m.id IS NOT NULL OR v.status IN ('creating', 'created', 'detached', 'condemned', 'deleted'))";
+        "condemned-without-delete", "it is {}, and no operation that is to delete it says so" =>
+            "SELECT v.volume_id AS row_key, v.status AS found FROM ossea_volumes v \
+             LEFT JOIN volume_operations o ON o.ossea_volume_id = v.id AND o.type = 'delete' \
+             AND o.status = CASE v.status WHEN 'condemned' THEN 'pending' ELSE 'executing' END \
+             WHERE v.status IN ('condemned', 'deleting') AND o.id IS NULL";
+        "epoch-never-held", "it holds epoch {}, and is recorded as one that never held any" =>
+            "SELECT volume_id AS row_key, content_epoch AS found FROM ossea_volumes WHERE content = 'epoch' AND held_epoch = 0";
         "generation-ahead", "its generation {} is later than any that its disk gave out" =>
             "SELECT v.volume_id AS row_key, v.generation AS found FROM ossea_volumes v \
              JOIN vm_disks d ON d.vm_context_id = v.vm_context_id AND d.disk_id = v.disk_id WHERE v.generation > d.generation";
@@ -51,6 +58,12 @@ super::rules! {
             "SELECT id AS row_key, status AS found FROM volume_operations \
              WHERE (status IN ('pending', 'executing') AND completed_at IS NOT NULL) \
              OR (status IN ('completed', 'failed', 'cancelled') AND completed_at IS NULL)";
+        "operation-due", "it is {}, and when it is due says otherwise" =>
+            "SELECT id AS row_key, status AS found FROM volume_operations \
+             WHERE (status = 'pending' AND type = 'delete' AND due_at IS NULL) OR (status <> 'pending' AND due_at IS NOT NULL)";
+        "operation-on-no-snapshot", "it is a {}, and names no snapshot" =>
+            "SELECT id AS row_key, type AS found FROM volume_operations \
+             WHERE type IN ('snapshot', 'revert', 'delete_snapshot') AND snapshot_id IS NULL";
         "operations-at-once", "another operation of disk {} has not ended either" =>
             "SELECT MAX(id) AS row_key, disk_id AS found FROM volume_operations \
              WHERE status IN ('pending', 'executing') GROUP BY vm_context_id, disk_id HAVING COUNT(*) > 1";

@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context, args: &CancelArgs) -> Result<()> {
     let (kind, known) = known(context, &args.job).await?;
     let source = match (kind, &args.qmp, &known) {
         // It works on volumes alone.
-        (JobKind::Revert, ..) => Source::nothing()?,
+        (JobKind::Revert | JobKind::Operate, ..) => Source::nothing()?,
         (JobKind::Replicate, Some(qmp), Some(vm)) => {
             Source::machine(&vm.path, qmp, args.guest_agent.as_deref())
         }
@@ -45,6 +45,7 @@ pub(super) async fn run(context: &Context, args: &CancelArgs) -> Result<()> {
         JobKind::Revert => {
             "the volumes are as it left them: go back again, or replicate, which compares them and copies what differs"
         }
+        JobKind::Operate => "whoever uses the volume next asks the backend what became of the operation",
     };
     output::line(format_args!("{} is cancelled; {then}", job.id))
 }

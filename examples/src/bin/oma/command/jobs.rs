@@ -39,7 +39,7 @@ fn table(rows: Vec<JobRow>) -> Table {
     for row in rows {
         let (what, epoch) = match row.kind {
             JobKind::Replicate => (row.replication_type.to_string(), row.epoch.to_string()),
-            JobKind::Revert => (row.kind.to_string(), String::new()),
+            JobKind::Revert | JobKind::Operate => (row.kind.to_string(), String::new()),
         };
         table.row([
             row.job_id.to_string(),

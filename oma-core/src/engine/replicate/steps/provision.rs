@@ -1,12 +1,12 @@
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
-use crate::engine::volumes::{VolumeNeed, VolumeService};
+use crate::engine::volumes::{LeasedVolumes, VolumeNeed};
 use crate::{DiskRef, Result};
 
 /// Gives every disk its volume: of its own, large enough, attached.
 pub(super) async fn provision(run: &mut Run<'_>) -> Result<()> {
     super::snapshot::make_room(run).await;
-    let service = VolumeService::new(run.services, &run.lease);
+    let service = LeasedVolumes::new(run.services, &run.lease);
     let mut notes = Vec::new();
     for disk in &mut run.disks {
         let need = VolumeNeed {

@@ -1,56 +1,56 @@
-//! The only caller of a volume backend's methods that change a volume: intent recorded, backend called, result recorded (L15).
+//! What a job that replicates or reverts does with the volumes of its disks, under its lease.
 
 use std::sync::Arc;
 
 use crate::record::{Lease, Operation, OperationSpec, VolumeContent, VolumeRecord, VolumeTag};
-use crate::state::{OperationKind, VolumeStatus};
+use crate::state::{OperationKind, OperationStatus, VolumeStatus};
 use crate::traits::{Access, BlockDevice, Provisioning, SnapshotSpec, Volume, VolumeSpec};
 use crate::{ByteSize, DiskRef, Error, ErrorKind, Extent, Generation, OperationId, Result, Retry, VolumeId};
 
-use super::services::Services;
+use crate::engine::services::Services;
 
 /// A volume that a disk needs.
 #[derive(Clone, Debug)]
-pub(super) struct VolumeNeed {
+pub(in crate::engine) struct VolumeNeed {
     /// The disk.
-    pub(super) disk: DiskRef,
+    pub(in crate::engine) disk: DiskRef,
     /// A name for readers.
-    pub(super) name: String,
+    pub(in crate::engine) name: String,
     /// Its size at the source (L13).
-    pub(super) capacity: ByteSize,
+    pub(in crate::engine) capacity: ByteSize,
     /// When its space is allocated.
-    pub(super) provisioning: Provisioning,
+    pub(in crate::engine) provisioning: Provisioning,
 }
 
 /// A volume that a disk has: of its own, large enough, attached.
 #[derive(Clone, Debug)]
-pub(super) struct ReadyVolume {
+pub(in crate::engine) struct ReadyVolume {
     /// Its record.
-    pub(super) record: VolumeRecord,
+    pub(in crate::engine) record: VolumeRecord,
     /// Its mark of ownership.
-    pub(super) tag: VolumeTag,
+    pub(in crate::engine) tag: VolumeTag,
     /// Whether it is known to be as the last writer of ours left it, flushed.
-    pub(super) untouched: bool,
+    pub(in crate::engine) untouched: bool,
     /// What it was made larger by just now, while it held an epoch: no change id tells of that part.
-    pub(super) grown: Option<Extent>,
+    pub(in crate::engine) grown: Option<Extent>,
     /// Why its generation was advanced just now.
-    pub(super) note: Option<String>,
+    pub(in crate::engine) note: Option<String>,
 }
 
 /// Provisions volumes under one lease.
 #[derive(Debug)]
-pub(super) struct VolumeService<'a> {
+pub(in crate::engine) struct LeasedVolumes<'a> {
     services: &'a Services,
     lease: &'a Lease,
 }
 
-impl<'a> VolumeService<'a> {
-    pub(super) const fn new(services: &'a Services, lease: &'a Lease) -> Self {
+impl<'a> LeasedVolumes<'a> {
+    pub(in crate::engine) const fn new(services: &'a Services, lease: &'a Lease) -> Self {
         Self { services, lease }
     }
 
     /// The volume of a disk: found by its recorded link (L03) or made, resized and attached as needed. Idempotent.
-    pub(super) async fn ensure(&self, need: &VolumeNeed) -> Result<ReadyVolume> {
+    pub(in crate::engine) async fn ensure(&self, need: &VolumeNeed) -> Result<ReadyVolume> {
         self.finish_left_over(need).await?;
         let mut note = None;
         let mut untouched = true;
@@ -86,27 +86,34 @@ impl<'a> VolumeService<'a> {
 
     /// Ends the generation of a volume that is to be reverted, in the records and on the volume: nothing that was recorded of
     /// its content holds any more, and nobody who knows the old mark changes it.
-    pub(super) async fn end_content(&self, snapshot: &SnapshotSpec) -> Result<()> {
+    pub(in crate::engine) async fn end_content(&self, snapshot: &SnapshotSpec) -> Result<()> {
         let generation = self.services.volumes.advance_generation(self.lease, &snapshot.volume).await?;
         let tag = self.tag(&snapshot.tag.disk, generation).await?;
         self.services.backend.retag(&snapshot.volume, &tag).await
     }
 
-    /// Reverts a volume whose generation was ended ([`VolumeService::end_content`]), which ends that one too.
-    pub(super) async fn revert(&self, snapshot: &SnapshotSpec) -> Result<VolumeRecord> {
+    /// Reverts a volume whose generation was ended ([`LeasedVolumes::end_content`]), which ends that one too.
+    pub(in crate::engine) async fn revert(&self, snapshot: &SnapshotSpec) -> Result<VolumeRecord> {
         let (disk, id) = (&snapshot.tag.disk, &snapshot.volume);
         let record = self.services.volumes.volume(id).await?;
         let record = record.ok_or_else(|| Error::new(ErrorKind::NotFound, "revert volume", id))?;
         let tag = self.tag(disk, record.generation).await?;
         self.fail_left_over(disk).await?;
-        let spec = self.intent(OperationKind::Revert, disk, Some(id), None);
+        let spec = OperationSpec {
+            snapshot: Some(snapshot.id.clone()),
+            ..self.intent(OperationKind::Revert, disk, Some(id), None)
+        };
         let record = self.call(&spec, || self.services.backend.revert(id, &tag, snapshot)).await?;
         self.services.backend.retag(id, &self.tag(disk, record.generation).await?).await?;
         Ok(record)
     }
 
     /// Opens a volume of a disk for reading, marked as its record says and attached if it was not.
-    pub(super) async fn open(&self, record: VolumeRecord, disk: &DiskRef) -> Result<Arc<dyn BlockDevice>> {
+    pub(in crate::engine) async fn open(
+        &self,
+        record: VolumeRecord,
+        disk: &DiskRef,
+    ) -> Result<Arc<dyn BlockDevice>> {
         let tag = self.tag(disk, record.generation).await?;
         self.services.backend.retag(&record.id, &tag).await?;
         let record = self.attach(record, &tag).await?;
@@ -122,6 +129,8 @@ impl<'a> VolumeService<'a> {
                 let reason = format!("operation {} makes another volume; replicate first", left.spec.id);
                 Err(Error::new(ErrorKind::Conflict, "revert the volume of", disk).because(reason))
             }
+            Some(left) if left.status == OperationStatus::Pending => Err(condemned(&left.spec)),
+            Some(left) if left.spec.kind == OperationKind::Delete => self.delete(&left.spec).await,
             Some(left) => {
                 let reason = "interrupted, and reverted since";
                 self.services.volumes.fail(self.lease, &left.spec.id, reason).await
@@ -171,7 +180,11 @@ impl<'a> VolumeService<'a> {
     }
 
     async fn create(&self, need: &VolumeNeed) -> Result<VolumeRecord> {
-        let spec = self.intent(OperationKind::Create, &need.disk, None, Some(need.capacity));
+        let spec = OperationSpec {
+            name: Some(need.name.clone()),
+            provisioning: Some(need.provisioning),
+            ..self.intent(OperationKind::Create, &need.disk, None, Some(need.capacity))
+        };
         self.carry_out(&spec, need).await
     }
 
@@ -211,10 +224,16 @@ impl<'a> VolumeService<'a> {
 
     /// An operation that a crash left behind is finished: each backend call is idempotent by its id or by its effect.
     async fn finish_left_over(&self, need: &VolumeNeed) -> Result<()> {
-        let Some(Operation { spec, .. }) = self.services.volumes.unfinished(&need.disk).await? else {
+        let Some(Operation { spec, status, .. }) = self.services.volumes.unfinished(&need.disk).await? else {
             return Ok(());
         };
         tracing::info!(operation = %spec.id, kind = %spec.kind, "finish what was left over");
+        match (spec.kind, status) {
+            (OperationKind::Delete, OperationStatus::Pending) => return Err(condemned(&spec)),
+            // Beyond recall: it may be done yet by who began it, to whichever volume the disk goes on with.
+            (OperationKind::Delete, _) => return self.delete(&spec).await,
+            _ => {}
+        }
         if spec.kind == OperationKind::Create {
             let need = VolumeNeed { capacity: spec.capacity.unwrap_or(need.capacity), ..need.clone() };
             self.carry_out(&spec, &need).await?;
@@ -230,6 +249,23 @@ impl<'a> VolumeService<'a> {
         }
         // Resize and attach are asked for again below, if they are still needed.
         self.services.volumes.fail(self.lease, &spec.id, "interrupted; asked for again").await
+    }
+
+    /// Finishes the deletion of a volume that an operator wanted gone.
+    async fn delete(&self, spec: &OperationSpec) -> Result<()> {
+        let Some(id) = &spec.volume else { return Ok(()) };
+        let record = self.services.volumes.volume(id).await?;
+        let record = record.ok_or_else(|| Error::new(ErrorKind::NotFound, "delete volume", id))?;
+        let tag = self.tag(&spec.disk, record.generation).await?;
+        let gone = Volume {
+            id: id.clone(),
+            name: record.name,
+            capacity: record.capacity,
+            tag: None,
+            device_path: None,
+        };
+        let act = || async { self.services.backend.delete(id, &tag).await.map(|()| gone) };
+        self.call(spec, act).await.map(drop)
     }
 
     async fn carry_out(&self, spec: &OperationSpec, need: &VolumeNeed) -> Result<VolumeRecord> {
@@ -250,14 +286,9 @@ impl<'a> VolumeService<'a> {
         volume: Option<&VolumeId>,
         capacity: Option<ByteSize>,
     ) -> OperationSpec {
-        OperationSpec {
-            id: OperationId::mint(),
-            kind,
-            disk: disk.clone(),
-            volume: volume.cloned(),
-            job: self.lease.job.clone(),
-            capacity,
-        }
+        let id = OperationId::mint();
+        let spec = OperationSpec::new(id, kind, disk.clone(), self.lease.job.clone());
+        OperationSpec { volume: volume.cloned(), capacity, ..spec }
     }
 
     /// Intent, act, result. An answer that could not be had leaves the intent: the next run asks again (L19).
@@ -285,9 +316,17 @@ impl<'a> VolumeService<'a> {
     }
 }
 
+fn condemned(spec: &OperationSpec) -> Error {
+    let reason = format!(
+        "its volume is condemned by operation {}; call that off, or wait until it is deleted",
+        spec.id
+    );
+    Error::new(ErrorKind::Conflict, "use the volume of", &spec.disk).because(reason)
+}
+
 /// Whether a volume does not look any more as its last writer left it. Of one that a writer could not leave in good order,
 /// as when it was killed, nobody can tell.
-pub(super) async fn was_written(services: &Services, record: &VolumeRecord) -> Result<bool> {
+pub(in crate::engine) async fn was_written(services: &Services, record: &VolumeRecord) -> Result<bool> {
     match &record.stamp {
         Some(stamp) => Ok(services.backend.content_stamp(&record.id).await?.as_ref() != Some(stamp)),
         None => Ok(false),
@@ -295,7 +334,7 @@ pub(super) async fn was_written(services: &Services, record: &VolumeRecord) -> R
 }
 
 /// Tells an operator of a foreign write.
-pub(super) fn foreign(record: &VolumeRecord) -> String {
+pub(in crate::engine) fn foreign(record: &VolumeRecord) -> String {
     let since = match record.content {
         VolumeContent::Epoch(_) => "since its last epoch",
         VolumeContent::Blank | VolumeContent::Inconsistent => "since the last run",

@@ -1,0 +1,178 @@
+//! One operation, as the backend does it: each may be done twice, and the second time asks what became of the first.
+
+use futures_util::TryStreamExt as _;
+
+use super::service::VolumeServices;
+use crate::record::{Lease, Operation, OperationSpec, VolumeRecord, VolumeTag};
+use crate::state::{JobKind, OperationKind};
+use crate::traits::{SnapshotSpec, Volume, VolumeSpec};
+use crate::{Error, ErrorKind, Generation, OperationId, Result, SnapshotId};
+
+/// An operation under the lease of its job.
+#[derive(Debug)]
+pub(super) struct Act<'a> {
+    pub(super) services: &'a VolumeServices,
+    pub(super) lease: &'a Lease,
+    pub(super) spec: &'a OperationSpec,
+}
+
+impl Act<'_> {
+    /// Has the backend do it, once. The answer is how the volume is afterwards.
+    pub(super) async fn call(&self) -> Result<Volume> {
+        if self.spec.kind == OperationKind::Create {
+            return self.create().await;
+        }
+        let record = self.record().await?;
+        let tag = self.tag(record.generation).await?;
+        let answer = self.change(&record, &tag).await;
+        match answer {
+            // Whoever began the newest generation may have died before the volume bore its mark.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let found = self.services.backend.get(&record.id).await?;
+                let older =
+                    |found: &VolumeTag| VolumeTag { generation: tag.generation, ..found.clone() } == tag;
+                match found.and_then(|found| found.tag) {
+                    Some(found) if older(&found) && found.generation < tag.generation => {
+                        self.services.backend.retag(&record.id, &tag).await?;
+                        self.change(&record, &tag).await
+                    }
+                    _ => Err(error),
+                }
+            }
+            answer => answer,
+        }
+    }
+
+    /// Records the result. A volume whose generation that made is marked with it.
+    pub(super) async fn complete(&self, volume: &Volume) -> Result<()> {
+        let zeroed =
+            self.spec.kind == OperationKind::Create && self.services.backend.capabilities().zeroed_on_create;
+        let record = self.services.volumes.complete(self.lease, &self.spec.id, volume, zeroed).await?;
+        match &volume.tag {
+            Some(tag) if tag.generation == record.generation => Ok(()),
+            _ => self.mark().await,
+        }
+    }
+
+    /// Has the disk's volume bear the generation that its record has, when the operation gave it a new one.
+    pub(super) async fn mark(&self) -> Result<()> {
+        if !matches!(self.spec.kind, OperationKind::Create | OperationKind::Revert) {
+            return Ok(());
+        }
+        match self.services.volumes.volume_of(&self.spec.disk).await? {
+            None => Ok(()),
+            Some(record) => {
+                let tag = self.tag(record.generation).await?;
+                self.services.backend.retag(&record.id, &tag).await
+            }
+        }
+    }
+
+    async fn create(&self) -> Result<Volume> {
+        let missing = || Error::new(ErrorKind::Internal, "find the size that operation wants", &self.spec.id);
+        let spec = VolumeSpec {
+            operation: self.spec.id.clone(),
+            tag: self.tag(Generation::FIRST).await?,
+            // Intents of earlier versions have none.
+            name: self.spec.name.clone().unwrap_or_else(|| self.spec.disk.key.to_string()),
+            capacity: self.spec.capacity.ok_or_else(missing)?,
+            provisioning: self.spec.provisioning.unwrap_or_default(),
+        };
+        self.services.backend.create(&spec).await
+    }
+
+    async fn change(&self, record: &VolumeRecord, tag: &VolumeTag) -> Result<Volume> {
+        let (backend, id) = (&self.services.backend, &record.id);
+        match self.spec.kind {
+            OperationKind::Create => self.create().await,
+            OperationKind::Attach => backend.attach(id, tag).await,
+            OperationKind::Detach => backend.detach(id, tag).await,
+            OperationKind::Resize => {
+                let capacity = self.spec.capacity.unwrap_or(record.capacity);
+                backend.resize(id, tag, capacity).await
+            }
+            OperationKind::Delete => backend.delete(id, tag).await.map(|()| as_recorded(record)),
+            OperationKind::Snapshot => self.snapshot(record, tag).await,
+            OperationKind::Revert => self.revert(record).await,
+            OperationKind::DeleteSnapshot => self.delete_snapshot(record).await,
+        }
+    }
+
+    async fn snapshot(&self, record: &VolumeRecord, tag: &VolumeTag) -> Result<Volume> {
+        let id = self.snapshot_id()?;
+        if self.find_snapshot(record, id).await?.is_none() {
+            let (volume, job) = (record.id.clone(), self.spec.job.clone());
+            let spec = SnapshotSpec { id: id.clone(), volume, tag: tag.clone(), job };
+            self.services.backend.snapshot(&spec).await?;
+        }
+        Ok(as_recorded(record))
+    }
+
+    /// The generation ends before the content is touched: a crash in between leaves none that is believed (L09).
+    async fn revert(&self, record: &VolumeRecord) -> Result<Volume> {
+        let id = self.snapshot_id()?;
+        let found = self.find_snapshot(record, id).await?;
+        let snapshot = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "revert to snapshot", id))?;
+        let generation = self.services.volumes.advance_generation(self.lease, &record.id).await?;
+        let tag = self.tag(generation).await?;
+        self.services.backend.retag(&record.id, &tag).await?;
+        self.services.backend.revert(&record.id, &tag, &snapshot).await
+    }
+
+    /// Only what a job that operates has made is deleted so (L20): the others belong to recovery points.
+    async fn delete_snapshot(&self, record: &VolumeRecord) -> Result<Volume> {
+        let id = self.snapshot_id()?;
+        if let Some(snapshot) = self.find_snapshot(record, id).await? {
+            let job = self.services.jobs.get(&snapshot.job).await?;
+            if job.is_none_or(|job| job.kind != JobKind::Operate) {
+                let reason = format!("job {} made it for a recovery point; delete that one", snapshot.job);
+                return Err(Error::new(ErrorKind::PermissionDenied, "delete snapshot", id).because(reason));
+            }
+            self.services.backend.delete_snapshot(&snapshot).await?;
+        }
+        Ok(as_recorded(record))
+    }
+
+    async fn find_snapshot(&self, record: &VolumeRecord, id: &SnapshotId) -> Result<Option<SnapshotSpec>> {
+        let mut snapshots = self.services.backend.snapshots(&record.id);
+        while let Some(snapshot) = snapshots.try_next().await? {
+            if snapshot.spec.id == *id {
+                return Ok(Some(snapshot.spec));
+            }
+        }
+        Ok(None)
+    }
+
+    fn snapshot_id(&self) -> Result<&SnapshotId> {
+        let missing = || Error::new(ErrorKind::Internal, "find the snapshot of", &self.spec.id);
+        self.spec.snapshot.as_ref().ok_or_else(missing)
+    }
+
+    async fn record(&self) -> Result<VolumeRecord> {
+        let missing = || Error::new(ErrorKind::NotFound, "find the volume of operation", &self.spec.id);
+        let id = self.spec.volume.as_ref().ok_or_else(missing)?;
+        self.services.volumes.volume(id).await?.ok_or_else(missing)
+    }
+
+    async fn tag(&self, generation: Generation) -> Result<VolumeTag> {
+        let instance = self.services.volumes.instance().await?;
+        Ok(VolumeTag { instance, disk: self.spec.disk.clone(), generation })
+    }
+}
+
+/// The operation as it is recorded now.
+pub(super) async fn operation(services: &VolumeServices, id: &OperationId) -> Result<Operation> {
+    let found = services.volumes.operation(id).await?;
+    found.ok_or_else(|| Error::new(ErrorKind::NotFound, "find operation", id))
+}
+
+/// A volume of which the backend answered nothing.
+fn as_recorded(record: &VolumeRecord) -> Volume {
+    Volume {
+        id: record.id.clone(),
+        name: record.name.clone(),
+        capacity: record.capacity,
+        tag: None,
+        device_path: record.device_path.clone(),
+    }
+}

@@ -1,0 +1,17 @@
+//! The only callers of a volume backend's methods that change a volume: intent recorded, backend called, result recorded (L15).
+//!
+//! [`LeasedVolumes`] works for a job that replicates or reverts; [`VolumeService`] for an operator, a volume daemon, or whoever
+//! else wants a single volume changed.
+
+mod act;
+mod leased;
+mod recover;
+mod request;
+mod service;
+#[cfg(test)]
+mod tests;
+
+pub(super) use leased::{LeasedVolumes, ReadyVolume, VolumeNeed, foreign, was_written};
+pub use recover::Recovered;
+pub use request::{VolumeChange, VolumeRequest, VolumesConfig};
+pub use service::{VolumeService, VolumeServices};

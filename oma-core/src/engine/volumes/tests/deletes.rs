@@ -1,0 +1,178 @@
+//! Volumes that held an epoch are condemned before they are deleted.
+
+use std::sync::Arc;
+
+use super::world::CONFIG;
+use super::*;
+use crate::engine::{CancellationToken, ReplicateConfig, ReplicateRequest, Replicator, Services, Silent};
+use crate::memory::{MemoryExportServer, MemorySource};
+use crate::state::VolumeStatus;
+use crate::traits::VolumeRegistry;
+use crate::{DiskKey, Endpoint, ErrorKind, VmPath, WorkerId};
+
+/// A world with a VM that was replicated, its volume detached.
+struct Replicated {
+    world: World,
+    source: Arc<MemorySource>,
+    disk: DiskRef,
+}
+
+impl Replicated {
+    fn new() -> Self {
+        let source = Arc::new(MemorySource::new(Endpoint::parse("vcenter").unwrap()));
+        let (vm, key) = (VmPath::parse("/DC/vm/web").unwrap(), DiskKey::parse("disk-2000").unwrap());
+        source.add_disk(&vm, &key, ByteSize::mib(1));
+        let world = World::new();
+        let context = world.live("daemon", FOR_EVER, &[], async |_| {
+            Self::replicate(&world, &source).await.unwrap();
+            let all: Vec<_> = futures_util::TryStreamExt::try_collect(world.store.volumes()).await.unwrap();
+            all[0].disk.clone()
+        });
+        let this = Self { world, source, disk: context.unwrap() };
+        this.life(async |service| {
+            let detach = request(&this.disk, VolumeChange::Detach);
+            assert_eq!(done(&service, &detach).await.status, OperationStatus::Completed);
+        });
+        this
+    }
+
+    async fn replicate(world: &World, source: &Arc<MemorySource>) -> crate::Result<()> {
+        let server = Arc::new(MemoryExportServer::new());
+        let services = Services::new(world.store.clone(), source.clone(), world.backend.clone(), server);
+        let config = ReplicateConfig::default();
+        let replicator = Replicator::new(services, WorkerId::parse("daemon").unwrap(), config);
+        let request = ReplicateRequest::new(VmPath::parse("/DC/vm/web").unwrap());
+        let report = replicator.run(&request, &Silent, &CancellationToken::new()).await?;
+        match report.outcome {
+            crate::engine::Outcome::Failed(error) => Err(error),
+            outcome => {
+                assert!(outcome.is_completed(), "{outcome:?}");
+                Ok(())
+            }
+        }
+    }
+
+    fn life<T, Fut: Future<Output = T>>(&self, life: impl FnOnce(VolumeService) -> Fut) -> T {
+        self.world.live("daemon", FOR_EVER, &[], life).unwrap()
+    }
+
+    /// The delete that condemns the volume.
+    fn condemned(&self) -> VolumeRequest {
+        let delete = request(&self.disk, VolumeChange::Delete);
+        let pending = self.life(async |service| done(&service, &delete).await);
+        assert_eq!(pending.status, OperationStatus::Pending);
+        self.world.assert_whole();
+        delete
+    }
+
+    async fn status(&self) -> Option<VolumeStatus> {
+        self.world.store.volume_of(&self.disk).await.unwrap().map(|volume| volume.status)
+    }
+}
+
+#[test]
+fn l07_a_volume_that_held_an_epoch_is_deleted_only_when_its_time_has_come() {
+    let vm = Replicated::new();
+    let delete = vm.condemned();
+    for (wait, due) in [(CONFIG.grace / 2, false), (CONFIG.grace, true)] {
+        vm.world.clock.advance(wait);
+        vm.life(async |service| {
+            let begun = service.recover().await.unwrap().due;
+            assert_eq!(begun, if due { vec![delete.id.clone()] } else { Vec::new() });
+            service.wait(&delete.id, LONG).await.unwrap();
+            assert_eq!(vm.status().await, (!due).then_some(VolumeStatus::Condemned));
+        });
+        vm.world.assert_whole();
+    }
+    assert_eq!(vm.world.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_condemned_volume_that_is_pardoned_holds_its_epoch_still() {
+    let vm = Replicated::new();
+    let before = vm.world.left();
+    let delete = vm.condemned();
+    vm.life(async |service| {
+        for _ in 0..2 {
+            let pardoned = service.pardon(&delete.id, "still wanted").await.unwrap();
+            assert_eq!(pardoned.status, OperationStatus::Cancelled);
+        }
+        vm.world.clock.advance(CONFIG.grace * 2);
+        assert_eq!(service.recover().await.unwrap().due, []);
+        let attach = request(&vm.disk, VolumeChange::Attach);
+        assert_eq!(done(&service, &attach).await.status, OperationStatus::Completed);
+        let late = service.pardon(&attach.id, "late").await.unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::Conflict, "it is no delete");
+        done(&service, &request(&vm.disk, VolumeChange::Detach)).await;
+    });
+    vm.world.assert_whole();
+    assert_eq!(vm.world.left(), before);
+}
+
+#[test]
+fn a_condemned_volume_is_not_replicated_to() {
+    let vm = Replicated::new();
+    let before = vm.world.left();
+    let delete = vm.condemned();
+    let refused = vm.life(async |_| Replicated::replicate(&vm.world, &vm.source).await.unwrap_err());
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.chain().contains(delete.id.as_str()), "{}", refused.chain());
+    assert_eq!(vm.world.left(), before);
+    vm.life(async |service| service.pardon(&delete.id, "replicate again").await.unwrap());
+    vm.life(async |_| Replicated::replicate(&vm.world, &vm.source).await.unwrap());
+}
+
+#[test]
+fn l15_a_deletion_that_was_killed_at_any_step_is_finished() {
+    let mut dies_at = 0;
+    loop {
+        let vm = Replicated::new();
+        let delete = vm.condemned();
+        vm.world.clock.advance(CONFIG.grace * 2);
+        let life = async |service: VolumeService| {
+            service.recover().await.unwrap();
+            service.wait(&delete.id, LONG).await.unwrap()
+        };
+        let lived = vm.world.live("daemon", dies_at, &[], life).is_some();
+        let ended = vm.life(life);
+        assert_eq!(ended.status, OperationStatus::Completed, "killed at step {dies_at}");
+        // The job of one that was killed behind its end.
+        vm.life(async |service| service.recover().await.unwrap());
+        vm.world.assert_whole();
+        assert_eq!(vm.world.left(), Vec::<String>::new());
+        if lived {
+            break;
+        }
+        dies_at += 1;
+    }
+    assert!(dies_at > 10);
+}
+
+#[test]
+fn a_replication_finishes_a_deletion_that_has_begun_and_makes_a_new_volume() {
+    let vm = Replicated::new();
+    let delete = vm.condemned();
+    vm.world.clock.advance(CONFIG.grace * 2);
+    vm.world.live("daemon", FOR_EVER, &[Fate::Lost; 4], async |service| {
+        service.recover().await.unwrap();
+        service.wait(&delete.id, CONFIG.doubt_pause).await.unwrap();
+    });
+    let job = vm.life(async |_| {
+        let live = crate::traits::JobStore::live(&*vm.world.store, &vm.disk.context).await.unwrap();
+        live.expect("the deletion was interrupted").id
+    });
+    let refused = vm.life(async |_| Replicated::replicate(&vm.world, &vm.source).await.unwrap_err());
+    assert!(refused.chain().contains(job.as_str()), "{}", refused.chain());
+    vm.life(async |_| {
+        let store = &*vm.world.store;
+        let worker = WorkerId::parse("daemon").unwrap();
+        let lease = crate::traits::JobStore::claim(store, &job, &worker, CONFIG.lease).await.unwrap();
+        let end = crate::record::JobEnd::Cancelled("by an operator".to_owned());
+        crate::traits::JobStore::end(store, &lease, end).await.unwrap();
+        Replicated::replicate(&vm.world, &vm.source).await.unwrap();
+    });
+    vm.world.assert_whole();
+    let ended = vm.life(async |service| service.wait(&delete.id, LONG).await.unwrap());
+    assert_eq!(ended.status, OperationStatus::Completed);
+    assert_eq!(vm.world.left().len(), 1);
+}

@@ -1,0 +1,40 @@
+//! The service over a world that forgets nothing, driven by processes that die.
+
+mod deletes;
+mod schedules;
+mod steps;
+mod submits;
+mod world;
+
+use std::time::Duration;
+
+use self::world::{Fate, World};
+use super::{VolumeChange, VolumeRequest, VolumeService};
+use crate::record::Operation;
+use crate::state::OperationStatus;
+use crate::traits::Provisioning;
+use crate::{ByteSize, DiskRef, OperationId};
+
+/// A process that does not die.
+const FOR_EVER: usize = usize::MAX;
+const LONG: Duration = Duration::from_secs(3600);
+
+fn create() -> VolumeChange {
+    VolumeChange::Create {
+        name: "web-disk-2000".to_owned(),
+        capacity: ByteSize::mib(1),
+        provisioning: Provisioning::Thin,
+    }
+}
+
+fn request(disk: &DiskRef, change: VolumeChange) -> VolumeRequest {
+    VolumeRequest { id: OperationId::mint(), disk: disk.clone(), change }
+}
+
+/// Asks and waits for the end.
+async fn done(service: &VolumeService, request: &VolumeRequest) -> Operation {
+    service.submit(request.clone()).await.unwrap();
+    let ended = service.wait(&request.id, LONG).await.unwrap();
+    assert_ne!(ended.status, OperationStatus::Executing, "{ended:?}");
+    ended
+}

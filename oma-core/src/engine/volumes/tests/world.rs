@@ -1,0 +1,349 @@
+//! A store and a backend whose callers die, or hear nothing, at any step.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+
+use crate::engine::{RetryConfig, VolumeService, VolumeServices, VolumesConfig};
+use crate::memory::{ManualClock, MemoryBackend, MemoryStore};
+use crate::record::{
+    ClaimRequest, ContentStamp, JobEnd, JobFilter, JobSpec, Lease, Operation, OperationFilter, OperationSpec,
+    ReplicationJob, RetryPolicy, SourceDisk, SourceIdentity, SourceVm, VolumeRecord, VolumeTag,
+};
+use crate::state::{JobEvent, JobStatus, OperationStatus};
+use crate::traits::{
+    Access, BackendCapabilities, BlockDevice, Inventory, JobStore, Snapshot, SnapshotSpec, Volume,
+    VolumeBackend, VolumeRegistry, VolumeSpec,
+};
+use crate::{
+    ByteSize, ContextId, DiskKey, DiskRef, Endpoint, Error, ErrorKind, Generation, InstanceId, InstanceUuid,
+    JobId, OperationId, Result, Retry, Timestamp, VmPath, VolumeId, WorkerId,
+};
+
+/// What becomes of a call that changes a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is done and answered.
+    Answered,
+    /// It is not done, and nobody can tell.
+    Lost,
+    /// It is done, and the answer is lost.
+    Unheard,
+    /// It is done twice.
+    Twice,
+    /// It is done, and no answer ever comes.
+    Silent,
+}
+
+/// How one process sees the world: it dies at its n-th step.
+#[derive(Debug)]
+pub(super) struct Process {
+    store: Arc<MemoryStore>,
+    backend: Arc<MemoryBackend>,
+    fates: Mutex<VecDeque<Fate>>,
+    steps: AtomicUsize,
+    dies_at: usize,
+    pub(super) dead: Notify,
+}
+
+impl Process {
+    pub(super) fn new(
+        store: Arc<MemoryStore>,
+        backend: Arc<MemoryBackend>,
+        dies_at: usize,
+        fates: &[Fate],
+    ) -> Arc<Self> {
+        let fates = Mutex::new(fates.iter().copied().collect());
+        Arc::new(Self { store, backend, fates, steps: AtomicUsize::new(0), dies_at, dead: Notify::new() })
+    }
+
+    /// One step; none follows the last.
+    async fn step(&self) {
+        if self.steps.fetch_add(1, Ordering::SeqCst) >= self.dies_at {
+            self.dead.notify_one();
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn asked<T>(&self, answer: impl Future<Output = T>) -> T {
+        self.step().await;
+        let answer = answer.await;
+        self.step().await;
+        answer
+    }
+
+    async fn changed<T, Fut: Future<Output = Result<T>>>(&self, change: impl Fn() -> Fut) -> Result<T> {
+        self.step().await;
+        let fate = self.fates.lock().unwrap().pop_front().unwrap_or(Fate::Answered);
+        let lost = || {
+            let error = Error::new(ErrorKind::Unavailable, "ask", "the backend").because("no answer came");
+            Err(error.with_retry(Retry::Later))
+        };
+        if fate == Fate::Lost {
+            return lost();
+        }
+        let answer = change().await;
+        self.step().await;
+        match fate {
+            Fate::Unheard => lost(),
+            Fate::Twice => change().await,
+            Fate::Silent => std::future::pending().await,
+            Fate::Answered | Fate::Lost => answer,
+        }
+    }
+}
+
+/// Implements a trait of the store: each call is two steps.
+macro_rules! watched {
+    ($watched:ident { $($(#[$lint:meta])? $name:ident($($arg:ident: $ty:ty),*) -> $answer:ty;)* }
+     { $($list:ident($($list_arg:ident: $list_ty:ty),*) -> $item:ty;)* }) => {
+        #[async_trait]
+        impl $watched for Process {
+            $(async fn $name(&self, $($arg: $ty),*) -> $answer {
+                self.asked($watched::$name(&*self.store, $($arg),*)).await
+            })*
+            $(fn $list(&self, $($list_arg: $list_ty),*) -> BoxStream<'_, Result<$item>> {
+                $watched::$list(&*self.store, $($list_arg),*)
+            })*
+        }
+    };
+}
+
+watched! { JobStore {
+    insert(spec: JobSpec) -> Result<ReplicationJob>;
+    get(id: &JobId) -> Result<Option<ReplicationJob>>;
+    live(context: &ContextId) -> Result<Option<ReplicationJob>>;
+    claim(id: &JobId, worker: &WorkerId, ttl: Duration) -> Result<Lease>;
+    claim_next(request: &ClaimRequest) -> Result<Option<Lease>>;
+    renew(lease: &Lease, ttl: Duration) -> Result<Lease>;
+    release(lease: &Lease) -> Result<()>;
+    defer(lease: &Lease, error: &str, policy: &RetryPolicy) -> Result<ReplicationJob>;
+    advance(lease: &Lease, from: JobStatus, event: JobEvent) -> Result<ReplicationJob>;
+    end(lease: &Lease, end: JobEnd) -> Result<ReplicationJob>;
+} {
+    list(filter: JobFilter) -> ReplicationJob;
+} }
+
+watched! { VolumeRegistry {
+    instance() -> Result<InstanceId>;
+    begin(lease: &Lease, spec: &OperationSpec) -> Result<Operation>;
+    condemn(lease: &Lease, spec: &OperationSpec, grace: Duration) -> Result<Operation>;
+    execute(lease: &Lease, id: &OperationId) -> Result<Operation>;
+    pardon(lease: &Lease, id: &OperationId, reason: &str) -> Result<Operation>;
+    doubt(lease: &Lease, id: &OperationId, why: &str) -> Result<()>;
+    operation(id: &OperationId) -> Result<Option<Operation>>;
+    unfinished(disk: &DiskRef) -> Result<Option<Operation>>;
+    complete(lease: &Lease, id: &OperationId, volume: &Volume, zeroed: bool) -> Result<VolumeRecord>;
+    fail(lease: &Lease, id: &OperationId, error: &str) -> Result<()>;
+    volume(id: &VolumeId) -> Result<Option<VolumeRecord>>;
+    volume_of(disk: &DiskRef) -> Result<Option<VolumeRecord>>;
+    mark_inconsistent(lease: &Lease, id: &VolumeId) -> Result<()>;
+    keep_stamp(lease: &Lease, id: &VolumeId, stamp: &ContentStamp) -> Result<()>;
+    advance_generation(lease: &Lease, id: &VolumeId) -> Result<Generation>;
+    distrust_zeroes(lease: &Lease, id: &VolumeId) -> Result<Generation>;
+    forget(lease: &Lease, id: &VolumeId) -> Result<()>;
+} {
+    operations(filter: OperationFilter) -> Operation;
+    volumes() -> VolumeRecord;
+} }
+
+#[async_trait]
+impl VolumeBackend for Process {
+    fn capabilities(&self) -> BackendCapabilities {
+        self.backend.capabilities()
+    }
+
+    async fn create(&self, spec: &VolumeSpec) -> Result<Volume> {
+        self.changed(|| self.backend.create(spec)).await
+    }
+
+    async fn get(&self, id: &VolumeId) -> Result<Option<Volume>> {
+        self.asked(self.backend.get(id)).await
+    }
+
+    fn list(&self, instance: &InstanceId) -> BoxStream<'_, Result<Volume>> {
+        self.backend.list(instance)
+    }
+
+    async fn retag(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
+        self.changed(|| self.backend.retag(id, tag)).await
+    }
+
+    async fn attach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
+        self.changed(|| self.backend.attach(id, tag)).await
+    }
+
+    async fn detach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
+        self.changed(|| self.backend.detach(id, tag)).await
+    }
+
+    async fn open(&self, id: &VolumeId, tag: &VolumeTag, access: Access) -> Result<Arc<dyn BlockDevice>> {
+        self.backend.open(id, tag, access).await
+    }
+
+    async fn resize(&self, id: &VolumeId, tag: &VolumeTag, capacity: ByteSize) -> Result<Volume> {
+        self.changed(|| self.backend.resize(id, tag, capacity)).await
+    }
+
+    async fn content_stamp(&self, id: &VolumeId) -> Result<Option<ContentStamp>> {
+        self.backend.content_stamp(id).await
+    }
+
+    async fn delete(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
+        self.changed(|| self.backend.delete(id, tag)).await
+    }
+
+    async fn snapshot(&self, spec: &SnapshotSpec) -> Result<Snapshot> {
+        self.changed(|| self.backend.snapshot(spec)).await
+    }
+
+    fn snapshots(&self, volume: &VolumeId) -> BoxStream<'_, Result<Snapshot>> {
+        self.backend.snapshots(volume)
+    }
+
+    async fn open_snapshot(&self, spec: &SnapshotSpec) -> Result<Arc<dyn BlockDevice>> {
+        self.backend.open_snapshot(spec).await
+    }
+
+    async fn revert(&self, id: &VolumeId, tag: &VolumeTag, snapshot: &SnapshotSpec) -> Result<Volume> {
+        self.changed(|| self.backend.revert(id, tag, snapshot)).await
+    }
+
+    async fn delete_snapshot(&self, spec: &SnapshotSpec) -> Result<()> {
+        self.changed(|| self.backend.delete_snapshot(spec)).await
+    }
+}
+
+/// What outlives every process.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) backend: Arc<MemoryBackend>,
+    pub(super) clock: Arc<ManualClock>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
+        let store = Arc::new(MemoryStore::new(clock.clone()));
+        Self { store, backend: Arc::new(MemoryBackend::new()), clock }
+    }
+
+    /// The disk of a VM of this name that is known and has no volume.
+    pub(super) fn disk(&self, name: &str) -> DiskRef {
+        let key = DiskKey::parse("disk-2000").unwrap();
+        let disk = SourceDisk {
+            key: key.clone(),
+            label: String::new(),
+            location: format!("[store] {name}.vmdk"),
+            capacity: ByteSize::mib(1),
+            unit_number: None,
+        };
+        let path = VmPath::parse(format!("/DC/vm/{name}")).unwrap();
+        let identity = SourceIdentity {
+            instance_uuid: InstanceUuid::from_path(&path),
+            endpoint: Endpoint::parse("vcenter").unwrap(),
+        };
+        let vm = SourceVm { identity, name: name.to_owned(), path, disks: vec![disk] };
+        let context = paused().block_on(self.store.record(&vm)).unwrap();
+        DiskRef { context: context.id, key }
+    }
+
+    /// A process that lives until it is done, or dies at its n-th step; `None` when it died.
+    pub(super) fn live<T, Fut: Future<Output = T>>(
+        &self,
+        worker: &str,
+        dies_at: usize,
+        fates: &[Fate],
+        life: impl FnOnce(VolumeService) -> Fut,
+    ) -> Option<T> {
+        let process = Process::new(self.store.clone(), self.backend.clone(), dies_at, fates);
+        let services =
+            VolumeServices { jobs: process.clone(), volumes: process.clone(), backend: process.clone() };
+        let worker = WorkerId::parse(worker).unwrap();
+        let service = VolumeService::with_clock(services, worker, CONFIG, self.clock.clone());
+        // What was spawned dies with the runtime.
+        paused().block_on(async {
+            tokio::select! {
+                biased;
+                () = process.dead.notified() => None,
+                done = life(service) => Some(done),
+            }
+        })
+    }
+
+    /// What is to be the same however often processes died: volumes and snapshots of the backend, without what is minted.
+    pub(super) fn left(&self) -> Vec<String> {
+        let instance = paused().block_on(self.store.instance()).unwrap();
+        let listed = self.backend.list(&instance).try_collect::<Vec<Volume>>();
+        let mut left: Vec<_> = paused()
+            .block_on(listed)
+            .unwrap()
+            .into_iter()
+            .map(|volume| {
+                let attached = volume.device_path.is_some();
+                let generation = volume.tag.map(|tag| tag.generation);
+                format!("{} {} attached={attached} {generation:?}", volume.name, volume.capacity)
+            })
+            .collect();
+        left.extend(self.backend.frozen().iter().map(|id| format!("snapshot {id}")));
+        left.sort();
+        left
+    }
+
+    /// Records and backend tell the same, nothing is under way and no volume is without a record.
+    pub(super) fn assert_whole(&self) {
+        paused().block_on(async {
+            let jobs: Vec<ReplicationJob> =
+                JobStore::list(&*self.store, JobFilter { live_only: true, ..JobFilter::default() })
+                    .try_collect()
+                    .await
+                    .unwrap();
+            assert!(jobs.is_empty(), "still live: {jobs:?}");
+            let operations = self.store.operations(OperationFilter::default());
+            for operation in operations.try_collect::<Vec<_>>().await.unwrap() {
+                assert_ne!(operation.status, OperationStatus::Executing, "{operation:?}");
+            }
+            let records: Vec<VolumeRecord> = self.store.volumes().try_collect().await.unwrap();
+            let instance = self.store.instance().await.unwrap();
+            for record in &records {
+                let volume = self.backend.get(&record.id).await.unwrap().expect("recorded and gone");
+                assert_eq!(volume.capacity, record.capacity);
+                assert_eq!(volume.device_path, record.device_path, "{record:?}");
+                let tag = VolumeTag {
+                    instance: instance.clone(),
+                    disk: record.disk.clone(),
+                    generation: record.generation,
+                };
+                assert_eq!(volume.tag, Some(tag));
+            }
+            let found: Vec<Volume> = self.backend.list(&instance).try_collect().await.unwrap();
+            for volume in found {
+                assert!(records.iter().any(|record| record.id == volume.id), "nobody's: {volume:?}");
+            }
+        });
+    }
+}
+
+pub(super) const CONFIG: VolumesConfig = VolumesConfig {
+    lease: Duration::from_secs(30),
+    answer_limit: Duration::from_secs(60),
+    grace: Duration::from_secs(3600),
+    retry: RetryConfig {
+        attempts: 2,
+        first_pause: Duration::from_millis(10),
+        longest_pause: Duration::from_millis(20),
+    },
+    doubt_pause: Duration::from_secs(1),
+};
+
+fn paused() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
