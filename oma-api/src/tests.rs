@@ -75,6 +75,7 @@ fn volume() -> VolumeRecord {
         capacity: ByteSize::mib(1),
         generation: Generation(1),
         content: VolumeContent::Epoch(Epoch(2)),
+        held_epoch: true,
         stamp: None,
         status: VolumeStatus::Attached,
         device_path: Some("/data/volumes/vol-1.raw".to_owned()),
