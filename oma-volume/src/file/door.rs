@@ -19,6 +19,9 @@ pub(crate) trait Door: fmt::Debug + Send + Sync + 'static {
     /// The size of a volume that is to have this much at least; `None` when there is no such size.
     fn fitting(&self, capacity: ByteSize) -> Option<ByteSize>;
 
+    /// Whether others reach all of an image, also what is beyond the size in its record.
+    fn shows_all(&self) -> bool;
+
     /// Where attached volumes are.
     fn places(&self) -> Result<Places>;
 
@@ -134,6 +137,10 @@ pub(super) struct Plain;
 impl Door for Plain {
     fn fitting(&self, capacity: ByteSize) -> Option<ByteSize> {
         Some(capacity)
+    }
+
+    fn shows_all(&self) -> bool {
+        false
     }
 
     fn places(&self) -> Result<Places> {

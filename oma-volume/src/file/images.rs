@@ -123,10 +123,10 @@ impl Images {
     pub(super) fn attach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
         let locked = self.directory.lock(Access::ReadWrite)?;
         let mut record = self.prove(&locked, id, tag)?;
-        self.check(&record, &locked.open_image(id, Access::ReadOnly)?)?;
+        let size = self.check(&record, &locked.open_image(id, Access::ReadOnly)?)?;
         let fitting = self.fitting(id, record.capacity)?;
-        // Made for another door.
-        if fitting != record.capacity {
+        // Made for another door, or left by a resize that was interrupted: what is beyond must be zero when it comes to be part of it.
+        if self.door.shows_all() && size != fitting {
             self.grow(&locked, &mut record, &self.closed(&locked, id)?, fitting)?;
         }
         let path = self.directory.image(id);
@@ -240,7 +240,8 @@ impl Images {
         self.describe(&record)
     }
 
-    /// Makes a volume larger: image, device, record. A crash in between leaves an image that is larger than its record.
+    /// Gives a volume this size, at least the one it has: image, device, record. A crash in between leaves an image that is larger than
+    /// its record.
     fn grow(&self, locked: &Locked<'_>, record: &mut Record, held: &Held, capacity: ByteSize) -> Result<()> {
         let path = self.directory.image(&record.id);
         let id = record.id.clone();
@@ -262,12 +263,15 @@ impl Images {
         self.door.hold(Image { id, path: &self.directory.image(id) }, file, Access::ReadWrite)
     }
 
-    /// An image larger than its record is one whose resize was interrupted; what is beyond was never written.
-    pub(super) fn check(&self, record: &Record, image: &File) -> Result<()> {
+    /// The size of an image. One that is larger than its record is one whose resize was interrupted; what is beyond was never written.
+    pub(super) fn check(&self, record: &Record, image: &File) -> Result<ByteSize> {
         let path = self.directory.image(&record.id);
         let size = image.metadata().map_err(FileError::on(&path))?.len();
         let capacity = record.capacity.bytes();
-        if size < capacity { Err(FileError::Truncated { path, size, capacity }) } else { Ok(()) }
+        if size < capacity {
+            return Err(FileError::Truncated { path, size, capacity });
+        }
+        Ok(ByteSize::new(size))
     }
 
     fn fill(&self, locked: &Locked<'_>, record: &Record) -> Result<()> {

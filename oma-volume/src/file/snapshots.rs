@@ -11,7 +11,7 @@ use oma_core::{SnapshotId, VolumeId};
 
 use super::clone::{Waiting, clone_into};
 use super::directory::Locked;
-use super::door::Image;
+use super::door::{Held, Image};
 use super::error::FileError;
 use super::images::Images;
 use super::record::{SnapshotRecord, SnapshotStage};
@@ -47,10 +47,9 @@ impl Images {
         self.check(&volume, &image.file)?;
         let mut record = SnapshotRecord::intent(spec, volume.capacity);
         locked.write_snapshot(&record)?;
-        let content = locked.make_snapshot(&spec.id)?;
-        self.lock_snapshot(spec, &content, Access::ReadWrite)?;
+        let content = self.hold_snapshot(spec, locked.make_snapshot(&spec.id)?, Access::ReadWrite)?;
         drop(locked);
-        let made = self.fill_snapshot(&record, &image.file, &content, waiting).and_then(|()| {
+        let made = self.fill_snapshot(&record, &image.file, &content.file, waiting).and_then(|()| {
             let locked = self.directory.lock(Access::ReadWrite)?;
             // From here on it is there.
             waiting.check().map_err(FileError::on(self.path()))?;
@@ -134,12 +133,12 @@ impl Images {
             return Err(FileError::OtherVolume(spec.volume.clone()));
         }
         let content = locked.open_snapshot(&spec.id, Access::ReadOnly)?;
-        self.lock_snapshot(spec, &content, Access::ReadOnly)?;
-        self.check_snapshot(&record, &content)?;
+        let content = self.hold_snapshot(spec, content, Access::ReadOnly)?;
+        self.check_snapshot(&record, &content.file)?;
         let new = locked.make_replacement(id)?;
         drop(locked);
         let path = self.directory.image(id);
-        let filled = clone_into(&content, &new, record.capacity.bytes(), waiting)
+        let filled = clone_into(&content.file, &new, record.capacity.bytes(), waiting)
             .map_err(FileError::on(&path))
             .and_then(|()| self.reserve(&volume, &new));
         let locked = self.directory.lock(Access::ReadWrite)?;
@@ -169,11 +168,7 @@ impl Images {
         prove(&record, spec)?;
         let content = match locked.open_snapshot(&spec.id, Access::ReadWrite) {
             Err(FileError::ImageGone(_)) => None,
-            content => {
-                let content = content?;
-                self.lock_snapshot(spec, &content, Access::ReadWrite)?;
-                Some(content)
-            }
+            content => Some(self.hold_snapshot(spec, content?, Access::ReadWrite)?),
         };
         if record.stage != SnapshotStage::Partial {
             record.stage = SnapshotStage::Partial;
@@ -183,6 +178,7 @@ impl Images {
                 // snapshot, whatever its record says.
                 (Err(error), Some(content)) if error.is_no_room() => {
                     let path = self.directory.snapshot(&spec.id);
+                    let content = &content.file;
                     content.set_len(0).and_then(|()| content.sync_all()).map_err(FileError::on(&path))?;
                     locked.write_snapshot(&record)?;
                 }
@@ -213,8 +209,9 @@ impl Images {
         }
     }
 
-    fn lock_snapshot(&self, spec: &SnapshotSpec, content: &File, access: Access) -> Result<()> {
-        lock(content, access).map_err(FileError::on(&self.directory.snapshot(&spec.id)))
+    fn hold_snapshot(&self, spec: &SnapshotSpec, content: File, access: Access) -> Result<Held> {
+        lock(&content, access).map_err(FileError::on(&self.directory.snapshot(&spec.id)))?;
+        Ok(Held { file: content, device: None })
     }
 
     fn check_snapshot(&self, record: &SnapshotRecord, content: &File) -> Result<()> {

@@ -23,14 +23,14 @@ const MARK: &str = "oma:";
 /// So long somebody without a lock may still have a device open that is taken away or opened: udev, which looks at each device that was
 /// written, or a program that is just being started and has a copy of every open file until it is loaded.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// A device is released right after it is told that it was closed.
+/// A device is released right after it is told that it was closed or taken apart.
 const RELEASE: Duration = Duration::from_millis(10);
 
 /// A device that is made of something.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) path: PathBuf,
-    pub(super) status: Status,
+    pub(super) status: Box<Status>,
     /// The path of what it is made of, as the kernel knows it.
     pub(super) backing: String,
 }
@@ -50,7 +50,7 @@ pub(super) fn all() -> Result<Vec<Bound>> {
         let Ok(backing) = fs::read_to_string(entry.path().join("loop/backing_file")) else { continue };
         let path = Path::new("/dev").join(name);
         let backing = backing.trim_end_matches('\n').to_owned();
-        if let Some((_, status)) = ask(&path)? {
+        if let State::Bound(_, status) = ask(&path)? {
             found.push(Bound { path, status, backing });
         }
     }
@@ -66,13 +66,23 @@ pub(super) fn node(path: &Path, flags: OFlags) -> Result<File, Errno> {
     open(path, flags | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()).map(File::from)
 }
 
-/// What a device is made of, if it is of anything.
-fn ask(path: &Path) -> Result<Option<(File, Status)>> {
+/// How a device is.
+enum State {
+    /// Made of something.
+    Bound(File, Box<Status>),
+    /// To go as soon as it is closed by who took it away: it cannot be opened.
+    Going,
+    Free,
+}
+
+fn ask(path: &Path) -> Result<State> {
     let device = match node(path, OFlags::RDONLY) {
-        Err(Errno::NOENT | Errno::NXIO | Errno::NODEV) => return Ok(None),
+        Err(Errno::NXIO) => return Ok(State::Going),
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(State::Free),
         device => device.map_err(LoopError::on(path))?,
     };
-    Ok(control::status(&device).map_err(LoopError::on(path))?.map(|status| (device, status)))
+    let status = control::status(&device).map_err(LoopError::on(path))?;
+    Ok(status.map_or(State::Free, |status| State::Bound(device, status.into())))
 }
 
 impl Bound {
@@ -89,7 +99,7 @@ impl Bound {
     /// Opens it; for writing alone, so that nobody else mounts it or takes it.
     pub(super) fn open(&self, access: Access) -> Result<File> {
         let device = match access {
-            Access::ReadOnly => node(&self.path, OFlags::RDONLY).map_err(LoopError::on(&self.path))?,
+            Access::ReadOnly => self.node(OFlags::RDONLY)?,
             Access::ReadWrite => self.open_alone()?,
         };
         // Its number may be another device's by now.
@@ -101,16 +111,24 @@ impl Bound {
         }
     }
 
+    fn node(&self, flags: OFlags) -> Result<File> {
+        match node(&self.path, flags) {
+            Err(Errno::NXIO) => Err(LoopError::Gone(self.path.clone())),
+            device => device.map_err(LoopError::on(&self.path)),
+        }
+    }
+
     fn open_alone(&self) -> Result<File> {
         let open = || match node(&self.path, OFlags::RDWR | OFlags::EXCL) {
             Err(Errno::BUSY) => Ok(None),
+            Err(Errno::NXIO) => Err(LoopError::Gone(self.path.clone())),
             device => device.map(Some).map_err(LoopError::on(&self.path)),
         };
         if let Some(device) = open()? {
             return Ok(device);
         }
         // One of us who has it open says so by a lock, and gives that up before the device is closed.
-        let device = node(&self.path, OFlags::RDONLY).map_err(LoopError::on(&self.path))?;
+        let device = self.node(OFlags::RDONLY)?;
         lock(&device, Access::ReadWrite).map_err(LoopError::on(&self.path))?;
         drop(device);
         let closes = closes(&self.path).map_err(LoopError::on(&self.path))?;
@@ -130,26 +148,34 @@ impl Bound {
 
     /// Takes it apart, which is when nobody has it open any more. Who has it open for long, and without a lock, keeps it.
     pub(super) fn clear(&self, device: File) -> Result<()> {
-        let (uevents, until) = (uevents::listen(), Instant::now() + PATIENCE);
+        let uevents = uevents::listen();
+        // Where nothing is heard nothing is waited for.
+        let until = Instant::now() + if uevents.is_ok() { PATIENCE } else { Duration::ZERO };
         control::clear(&device).map_err(LoopError::on(&self.path))?;
         drop(device);
         loop {
             // Asking opens it, and may be what closes it last.
-            if self.ask()?.is_none() {
-                return Ok(());
+            match self.ask()? {
+                State::Free => return Ok(()),
+                State::Bound(..) | State::Going if Instant::now() < until => {}
+                State::Bound(device, status) => {
+                    control::keep(&device, &status).map_err(LoopError::on(&self.path))?;
+                    return Err(LoopError::InUse(self.path.clone()));
+                }
+                State::Going => return Err(LoopError::InUse(self.path.clone())),
             }
-            if !uevents.as_ref().is_ok_and(|uevents| hears(uevents, until)) {
-                break;
+            if let Ok(uevents) = &uevents {
+                hears(uevents, until.min(Instant::now() + RELEASE));
             }
         }
-        let Some((device, status)) = self.ask()? else { return Ok(()) };
-        control::keep(&device, &status).map_err(LoopError::on(&self.path))?;
-        Err(LoopError::InUse(self.path.clone()))
     }
 
-    /// [`ask`], while it is of the same image.
-    fn ask(&self) -> Result<Option<(File, Status)>> {
-        Ok(ask(&self.path)?.filter(|(_, status)| status.image() == self.status.image()))
+    /// [`ask`]; free as well when it is of another image.
+    fn ask(&self) -> Result<State> {
+        Ok(match ask(&self.path)? {
+            State::Bound(_, status) if status.image() != self.status.image() => State::Free,
+            state => state,
+        })
     }
 }
 
@@ -160,16 +186,14 @@ fn closes(path: &Path) -> Result<OwnedFd, Errno> {
     Ok(heard)
 }
 
-/// Whether the kernel tells of a block device before the time is over.
-fn hears(uevents: &OwnedFd, until: Instant) -> bool {
+/// Waits until the kernel tells of a block device or the time is over.
+fn hears(uevents: &OwnedFd, until: Instant) {
     while wait(uevents, until) {
         match uevents::take(uevents) {
-            Ok(true) | Err(Errno::NOBUFS) => return true,
             Ok(false) | Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(_) => return false,
+            Ok(true) | Err(_) => return,
         }
     }
-    false
 }
 
 /// Whether there is something to read before the time is over.

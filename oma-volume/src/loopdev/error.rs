@@ -53,7 +53,8 @@ impl From<LoopError> for FileError {
         let (kind, retry) = match &error {
             LoopError::NoLoops(_) | LoopError::TooOld(_) => (ErrorKind::Unsupported, Retry::Never),
             LoopError::Denied(_) => (ErrorKind::PermissionDenied, Retry::Never),
-            LoopError::Foreign(_) | LoopError::Gone(_) => (ErrorKind::Conflict, Retry::Never),
+            LoopError::Foreign(_) => (ErrorKind::Conflict, Retry::Never),
+            LoopError::Gone(_) => (ErrorKind::Conflict, Retry::Later),
             LoopError::InUse(_) | LoopError::Taken => (ErrorKind::Busy, Retry::Later),
             LoopError::OtherSize { .. } => (ErrorKind::Corrupt, Retry::Never),
             LoopError::File { source, .. } => match source.judgement() {

@@ -73,7 +73,11 @@ impl Loops {
                 Some(path) => path,
                 None => control::free(&self.control).map(free_path).map_err(LoopError::of_control)?,
             };
-            let device = node(&path, OFlags::RDWR).map_err(LoopError::on(&path))?;
+            let device = match node(&path, OFlags::RDWR) {
+                // It is about to go, and somebody still has it open.
+                Err(Errno::NXIO) => continue,
+                device => device.map_err(LoopError::on(&path))?,
+            };
             match configure(&device, &file, image) {
                 Ok(io) => return check_made(&path, &device, &file, io),
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => {}
@@ -100,6 +104,10 @@ impl Door for Loops {
     fn fitting(&self, capacity: ByteSize) -> Option<ByteSize> {
         let bytes = capacity.bytes().checked_next_multiple_of(BLOCK)?;
         i64::try_from(bytes).is_ok().then(|| ByteSize::new(bytes))
+    }
+
+    fn shows_all(&self) -> bool {
+        true
     }
 
     fn places(&self) -> Result<Places, FileError> {

@@ -12,17 +12,36 @@ use tempfile::TempDir;
 use crate::inside::{Case, suite};
 
 pub(crate) fn cases() -> Vec<Case> {
-    suite("loop_backend", conformance::volume_backend_cases(), || async { subject() })
+    let full = conformance::full_backend_cases();
+    let full = suite("loop_backend::on_a_small_file_system", full, || async { small() });
+    suite("loop_backend", conformance::volume_backend_cases(), || async { subject(Place::new()) })
+        .into_iter()
+        .chain(full)
+        .collect()
 }
 
 /// What is made of its files is taken away with it.
 struct Place(TempDir);
 
-fn subject() -> BackendSubject {
-    let place = Place(TempDir::new().unwrap());
+/// Over a file system of 8 MiB.
+fn small() -> BackendSubject {
+    let place = Place::new();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=8m", "none"]).arg(place.0.path());
+    assert!(mount.status().unwrap().success());
+    subject(place)
+}
+
+fn subject(place: Place) -> BackendSubject {
     let open = || Arc::new(LoopBackend::open(&LoopConfig { directory: place.0.path().to_owned() }).unwrap());
     let (backend, second) = (open(), open());
     BackendSubject { backend, second, guard: Box::new(place) }
+}
+
+impl Place {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
 }
 
 impl Drop for Place {

@@ -19,7 +19,7 @@ use super::{Place, attached, device_of, snapshot, spec, thin};
 pub(super) const ODD: [u64; 3] = [(64 << 20) + (1 << 20), (64 << 20) + 512, (64 << 20) + 513];
 
 pub(super) fn trials(needs: &[Requirement]) -> Vec<Trial> {
-    let tools = [needs, &["mke2fs", "e2fsck"].map(Requirement::Program)].concat();
+    let tools = [needs, &["mke2fs", "e2fsck", "losetup"].map(Requirement::Program)].concat();
     vec![
         conformance::trial("loop_backend::l13_a_device_has_every_byte_that_was_asked_for", needs, every_byte),
         conformance::trial(
@@ -28,6 +28,11 @@ pub(super) fn trials(needs: &[Requirement]) -> Vec<Trial> {
             grows,
         ),
         conformance::trial("loop_backend::an_open_device_has_the_new_size_after_a_resize", needs, resized),
+        conformance::trial(
+            "loop_backend::l15_an_interrupted_resize_leaves_nothing_beyond_the_size",
+            &tools,
+            cut,
+        ),
         conformance::trial("loop_backend::a_revert_leaves_the_device_where_it_is", needs, reverted),
         conformance::trial(
             "loop_backend::a_disk_of_any_size_is_replicated_onto_a_device_and_is_whole",
@@ -88,11 +93,42 @@ async fn resized() {
     let (volume, tag) = attached(&backend).await;
     let grown = backend.resize(&volume.id, &tag, ByteSize::new((2 << 20) + 1)).await.unwrap();
     assert_eq!((grown.capacity.bytes(), &grown.device_path), ((2 << 20) + 4096, &volume.device_path));
-    let name = device_of(&grown);
-    let sectors = Path::new("/sys/block").join(name.file_name().unwrap()).join("size");
-    assert_eq!(fs::read_to_string(sectors).unwrap().trim(), ((2 << 11) + 8).to_string());
+    assert_eq!(sectors(&device_of(&grown)), (2 << 11) + 8);
     let device = backend.open(&volume.id, &tag, Access::ReadOnly).await.unwrap();
     assert_eq!(device.info().capacity, grown.capacity);
+}
+
+/// The image was made larger, the device too, or is yet to be made smaller again; others may have written there.
+async fn cut() {
+    for moment in ["image", "device", "taken back"] {
+        let place = Place::new();
+        let backend = place.open();
+        let (volume, tag) = attached(&backend).await;
+        let (path, device) = (place.volumes().join(format!("{}.raw", volume.id)), device_of(&volume));
+        let image = File::options().write(true).open(path).unwrap();
+        image.set_len(2 << 20).unwrap();
+        if moment != "image" {
+            run("losetup", &["--set-capacity"], &device);
+            let beyond = File::options().write(true).open(&device).unwrap();
+            beyond.write_all_at(&[7; 4096], 1 << 20).unwrap();
+            beyond.sync_all().unwrap();
+        }
+        if moment == "taken back" {
+            image.set_len(1 << 20).unwrap();
+        }
+        assert_eq!(place.open().attach(&volume.id, &tag).await.unwrap(), volume, "{moment}");
+        assert_eq!(sectors(&device), 1 << 11, "{moment}");
+        assert_eq!(image.metadata().unwrap().len(), 1 << 20, "{moment}");
+        backend.resize(&volume.id, &tag, ByteSize::mib(2)).await.unwrap();
+        let opened = backend.open(&volume.id, &tag, Access::ReadOnly).await.unwrap();
+        let new = opened.read_at(1 << 20, BytesMut::zeroed(1 << 20)).await.unwrap();
+        assert!(new.iter().all(|byte| *byte == 0), "{moment}");
+    }
+}
+
+fn sectors(device: &Path) -> u64 {
+    let path = Path::new("/sys/block").join(device.file_name().unwrap()).join("size");
+    fs::read_to_string(path).unwrap().trim().parse().unwrap()
 }
 
 async fn reverted() {
