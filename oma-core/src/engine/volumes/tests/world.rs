@@ -238,6 +238,15 @@ impl World {
 
     /// The disk of a VM of this name that is known and has no volume.
     pub(super) fn disk(&self, name: &str) -> DiskRef {
+        self.record(name, name)
+    }
+
+    /// Its source calls a VM something else.
+    pub(super) fn rename(&self, name: &str, to: &str) {
+        self.record(name, to);
+    }
+
+    fn record(&self, known: &str, name: &str) -> DiskRef {
         let key = DiskKey::parse("disk-2000").unwrap();
         let disk = SourceDisk {
             key: key.clone(),
@@ -248,7 +257,7 @@ impl World {
         };
         let path = VmPath::parse(format!("/DC/vm/{name}")).unwrap();
         let identity = SourceIdentity {
-            instance_uuid: InstanceUuid::from_path(&path),
+            instance_uuid: InstanceUuid::from_path(&VmPath::parse(format!("/DC/vm/{known}")).unwrap()),
             endpoint: Endpoint::parse("vcenter").unwrap(),
         };
         let vm = SourceVm { identity, name: name.to_owned(), path, disks: vec![disk] };
