@@ -143,15 +143,16 @@ pub(crate) fn connect(
     CloudStackBackend::new(config, Keys::new(&keys.key, &keys.secret).unwrap()).unwrap()
 }
 
-/// Calls as the engine does: again, as long as that is said to help.
+/// Calls as the engine does: again and with growing pauses, as long as that is said to help.
 pub(crate) async fn insist<T, F: Future<Output = Result<T>>>(mut call: impl FnMut() -> F) -> T {
     let mut last = None;
-    for _ in 0..40 {
+    for pause in 0..100 {
         match call().await {
             Ok(value) => return value,
             Err(error) if error.retry() == Retry::Later => last = Some(error),
             Err(error) => panic!("{}", error.chain()),
         }
+        tokio::time::sleep(Duration::from_millis(pause)).await;
     }
     panic!("it never worked: {}", last.unwrap().chain())
 }
