@@ -5,6 +5,7 @@ mod devices;
 mod found;
 mod lost;
 mod owners;
+mod real;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(devices::trials());
     trials.extend(owners::trials());
     trials.extend(found::trials());
+    trials.extend(real::trials());
     trials
 }
 
