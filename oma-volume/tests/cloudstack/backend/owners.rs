@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         conformance::trial("cloudstack::surplus_volumes_of_rivals_go_and_others_stay", &[], surplus),
         conformance::trial("cloudstack::a_retag_that_was_cut_leaves_the_larger_generation", &[], retagged),
         conformance::trial("cloudstack::what_an_administrator_destroyed_is_gone", &[], destroyed),
+        conformance::trial("cloudstack::what_is_in_the_recycle_bin_is_not_made_again", &[], recycled),
         conformance::trial("cloudstack::copied_marks_do_not_make_two_volumes_one", &[], copied),
     ]
 }
@@ -149,6 +150,22 @@ async fn destroyed() {
         let listed: Vec<_> = bench.backend.list(&bench.instance).try_collect().await.unwrap();
         assert!(listed.is_empty(), "{listed:?}");
     }
+}
+
+/// In the recycle bin: it is not used, and no second one is made in its place.
+async fn recycled() {
+    let bench = Bench::new(Account::RootAdmin).await;
+    let spec = bench.spec();
+    let volume = bench.backend.create(&spec).await.unwrap();
+    bench.backend.attach(&volume.id, &spec.tag).await.unwrap();
+    bench.backend.detach(&volume.id, &spec.tag).await.unwrap();
+    bench.fake.operate("destroyVolume", &[("id", volume.id.as_str())]).unwrap();
+    assert_eq!(bench.backend.get(&volume.id).await.unwrap(), None);
+    let error = bench.backend.create(&spec).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{}", error.chain());
+    assert!(error.chain().contains("recover it"), "{}", error.chain());
+    bench.fake.operate("recoverVolume", &[("id", volume.id.as_str())]).unwrap();
+    assert_eq!(bench.backend.create(&spec).await.unwrap().id, volume.id);
 }
 
 /// An administrator copied the tags of one volume to another one.
