@@ -13,6 +13,7 @@ mod point;
 mod replication;
 mod running;
 mod verify;
+mod volume;
 
 pub use change_id::ChangeIdRow;
 pub use copy::CopyReport;
@@ -26,6 +27,7 @@ pub use point::{PointDisk, PointRow};
 pub use replication::{DiskReport, Outcome, ReplicationReport};
 pub use running::{RunningDisk, RunningReport};
 pub use verify::{DiskComparison, KeyRow, ReportCheck, VerifyReport, VerifyStatus};
+pub use volume::{OperationRow, VolumeRow};
 
 #[cfg(test)]
 mod tests;

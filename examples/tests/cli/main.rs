@@ -16,6 +16,7 @@ mod qemu;
 mod refused;
 mod serve;
 mod vms;
+mod volume_operations;
 mod volumes;
 mod world;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     trials.extend(serve::trials());
     trials.extend(points::trials());
     trials.extend(vms::trials());
+    trials.extend(volume_operations::trials());
     trials.extend(volumes::trials());
     trials.extend(db::trials());
     conformance::run(trials)

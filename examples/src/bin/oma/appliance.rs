@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use oma_core::engine::{ReplicateConfig, Replicator, Services};
+use oma_core::engine::{ReplicateConfig, Replicator, Services, VolumeService, VolumeServices, VolumesConfig};
 use oma_core::seal::SigningKey;
 use oma_core::traits::VolumeRegistry;
 use oma_core::{Error, ErrorKind, Result, WorkerId};
@@ -55,6 +55,11 @@ impl Appliance {
     /// Who drives jobs here.
     pub(crate) fn replicator(&self, config: ReplicateConfig) -> Replicator {
         Replicator::new(self.services.clone(), self.worker.clone(), config)
+    }
+
+    /// Who changes single volumes here.
+    pub(crate) fn volumes(&self, config: VolumesConfig) -> VolumeService {
+        VolumeService::new(VolumeServices::from(&self.services), self.worker.clone(), config)
     }
 
     /// With this key, verification reports are signed.

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use futures_util::TryStreamExt as _;
 
 use super::act::Act;
@@ -38,6 +40,19 @@ impl VolumeService {
             recovered.due.extend(self.delete_due(due).await?);
         }
         Ok(recovered)
+    }
+
+    /// [`VolumeService::recover`], and waits for what that began: for a start before which nothing else is to be done.
+    ///
+    /// # Errors
+    /// As [`VolumeService::recover`].
+    pub async fn finish_left_over(&self) -> Result<Vec<Operation>> {
+        let Recovered { resumed, due } = self.recover().await?;
+        let mut ended = Vec::new();
+        for id in resumed.iter().chain(&due) {
+            ended.push(self.wait(id, Duration::MAX).await?);
+        }
+        Ok(ended)
     }
 
     async fn with_status(&self, status: OperationStatus) -> Result<Vec<Operation>> {

@@ -129,7 +129,8 @@ impl VolumeService {
     /// # Errors
     /// `NotFound`.
     pub async fn wait(&self, id: &OperationId, within: Duration) -> Result<Operation> {
-        let until = Instant::now() + within;
+        // For ever is ten years.
+        let until = Instant::now() + within.min(Duration::from_secs(10 * 365 * 24 * 3600));
         loop {
             let ended = self.0.ended.notified();
             let now = operation(&self.0.services, id).await?;

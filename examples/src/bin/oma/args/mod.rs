@@ -4,6 +4,7 @@ mod db;
 mod disks;
 mod points;
 mod serve;
+mod volumes;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -20,6 +21,7 @@ use self::disks::{DiskArgs, ProvisioningArg, REFLINK, SOURCE, list};
 use self::points::KeepArgs;
 pub(crate) use self::points::{ListArgs, PointArgs, PointsArgs, PointsCommand};
 pub(crate) use self::serve::ServeArgs;
+pub(crate) use self::volumes::{ChangeArgs, OperationsArgs, VolumesArgs, VolumesCommand};
 use crate::disk_arg::DiskArg;
 use crate::exit;
 use crate::level_arg::{TrustArg, VerifyArg};
@@ -62,6 +64,8 @@ pub(crate) enum Command {
     Forecast(ForecastArgs),
     /// List recovery points, delete one, or go back to one
     Points(PointsArgs),
+    /// List volumes and what was asked of them, or change a single one
+    Volumes(VolumesArgs),
     /// End a job that was interrupted and is not to be continued
     Cancel(CancelArgs),
     /// Export a file or block device over NBD until a signal

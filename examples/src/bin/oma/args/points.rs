@@ -26,7 +26,7 @@ impl KeepArgs {
     }
 }
 
-fn age(text: &str) -> Result<Duration, String> {
+pub(super) fn age(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no age; write a number with s, m, h, d or w behind it, e.g. 7d");
     let unit = text.chars().last().ok_or_else(wrong)?;
     let seconds = match unit {

@@ -1,0 +1,87 @@
+//! Volumes, one by one.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use oma_core::{ByteSize, OperationId, VolumeId};
+
+use super::points::{ListArgs, age};
+
+const VOLUMES_HELP: &str = "\
+Each change is recorded before it is done, and goes on with the next command when this one is
+killed. Examples:
+    oma volumes list
+    oma volumes detach vol-0193a2b4-…
+    oma volumes delete vol-0193a2b4-… --grace 7d
+    oma volumes pardon vol-0193a2b4-…
+
+What is deleted when, and what a failed operation leaves: docs/volumes.md";
+
+#[derive(Debug, Args)]
+#[command(after_help = VOLUMES_HELP)]
+pub(crate) struct VolumesArgs {
+    #[command(subcommand)]
+    pub(crate) command: VolumesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumesCommand {
+    /// List volumes as they are recorded
+    List(ListArgs),
+    /// List what was asked for of volumes, newest first
+    Operations(OperationsArgs),
+    /// Make a volume visible here
+    Attach(ChangeArgs),
+    /// Take a volume's device away
+    Detach(ChangeArgs),
+    /// Make a volume larger
+    Resize(ResizeArgs),
+    /// Delete a detached volume; one that held an epoch is condemned first and can be pardoned meanwhile
+    Delete(DeleteArgs),
+    /// Call off the deletion of a condemned volume
+    Pardon(PardonArgs),
+    /// Finish what killed commands left, and delete what is due
+    Recover,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OperationsArgs {
+    /// Only those of this volume
+    #[arg(long, value_name = "VOLUME")]
+    pub(crate) volume: Option<VolumeId>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChangeArgs {
+    /// The volume, as `oma volumes list` names it
+    #[arg(value_name = "VOLUME")]
+    pub(crate) volume: VolumeId,
+    /// Idempotency key: given again, nothing is done a second time
+    #[arg(long, value_name = "OPERATION")]
+    pub(crate) id: Option<OperationId>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResizeArgs {
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+    /// Its size afterwards, e.g. 40GiB
+    #[arg(value_name = "SIZE")]
+    pub(crate) size: ByteSize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+    /// How long a volume that held an epoch stays condemned, e.g. 12h, 7d
+    #[arg(long, value_name = "AGE", value_parser = age, default_value = "7d")]
+    pub(crate) grace: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PardonArgs {
+    /// The volume, as `oma volumes list` names it
+    #[arg(value_name = "VOLUME")]
+    pub(crate) volume: VolumeId,
+}

@@ -1,0 +1,142 @@
+//! Single volumes as an operator changes them.
+
+use std::fs;
+use std::time::Instant;
+
+use oma_core::conformance::{Trial, trial};
+use serde_json::Value;
+
+use crate::world::{MIB, World};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("volumes_are_listed_detached_and_attached", &[], listed_detached_and_attached),
+        trial("a_volume_that_held_an_epoch_is_condemned_pardoned_and_deleted", &[], condemned),
+        trial("l15_an_operation_that_was_killed_is_finished_by_the_next_command", &[], killed),
+        trial("what_cannot_be_done_with_a_volume_is_refused", &[], refused),
+    ]
+}
+
+/// A replicated VM and the id of its volume.
+async fn replicated() -> (World, String) {
+    let world = World::new();
+    world.raw("disk.raw", 4 * MIB, 1);
+    let source = world.text("disk.raw");
+    world.replicate(&["--source", source.as_str()]).await.ok();
+    let id = volumes(&world).await[0]["volume_id"].as_str().unwrap().to_owned();
+    (world, id)
+}
+
+async fn volumes(world: &World) -> Vec<Value> {
+    world.run(&["--json", "volumes", "list"]).await.ok().json().as_array().unwrap().clone()
+}
+
+async fn operations(world: &World, id: &str) -> Vec<Value> {
+    let ran = world.run(&["--json", "volumes", "operations", "--volume", id]).await.ok();
+    ran.json().as_array().unwrap().clone()
+}
+
+fn kinds(operations: &[Value]) -> Vec<&str> {
+    operations.iter().map(|operation| operation["kind"].as_str().unwrap()).collect()
+}
+
+async fn listed_detached_and_attached() {
+    let (world, id) = replicated().await;
+    let row = &volumes(&world).await[0];
+    assert_eq!((&row["status"], &row["epoch"]), (&Value::from("attached"), &Value::from(1)));
+    assert_eq!((&row["capacity_bytes"], &row["held_epoch"]), (&Value::from(4 * MIB), &Value::from(true)));
+    world.run(&["volumes", "detach", &id, "--id", "op-mine"]).await.ok();
+    assert_eq!(volumes(&world).await[0]["status"], "detached");
+    let again = world.run(&["--json", "volumes", "detach", &id, "--id", "op-mine"]).await.ok().json();
+    assert_eq!(
+        (&again["operation_id"], &again["status"]),
+        (&Value::from("op-mine"), &Value::from("completed"))
+    );
+    world.run(&["volumes", "attach", &id, "--id", "op-mine"]).await.refused(4, &["op-mine"]);
+    assert_eq!(kinds(&operations(&world, &id).await), ["detach", "attach", "create"], "newest first");
+    world.run(&["volumes", "attach", &id]).await.ok();
+    world.run(&["volumes", "resize", &id, "6MiB"]).await.ok();
+    assert_eq!(volumes(&world).await[0]["capacity_bytes"], 6 * MIB);
+    let table = world.run(&["volumes", "list"]).await.ok().out;
+    assert!(table.contains(&id) && table.contains("attached"), "{table}");
+    world.run(&["db", "check"]).await.ok();
+    let source = world.text("disk.raw");
+    world.replicate(&["--source", source.as_str()]).await.ok();
+}
+
+async fn condemned() {
+    let (world, id) = replicated().await;
+    let image = world.path(&format!("data/volumes/{id}.raw"));
+    world.run(&["volumes", "delete", &id]).await.refused(4, &["attached"]);
+    world.run(&["volumes", "detach", &id]).await.ok();
+    let pending = world.run(&["--json", "volumes", "delete", &id]).await.ok().json();
+    assert_eq!((&pending["kind"], &pending["status"]), (&Value::from("delete"), &Value::from("pending")));
+    assert!(pending["due_at"].is_string(), "{pending}");
+    let source = world.text("disk.raw");
+    let operation = pending["operation_id"].as_str().unwrap();
+    world.replicate(&["--source", source.as_str()]).await.refused(4, &["condemned", operation]);
+    world.run(&["volumes", "attach", &id]).await.refused(4, &[operation]);
+    world.run(&["volumes", "recover"]).await.ok();
+    assert!(image.exists(), "it is not due");
+    world.run(&["volumes", "pardon", &id]).await.ok();
+    world.run(&["volumes", "pardon", &id]).await.refused(4, &["not condemned"]);
+    let report = world.replicate(&["--source", source.as_str()]).await.ok().json();
+    assert_eq!(report["epoch"], 2);
+    world.run(&["volumes", "detach", &id]).await.ok();
+    world.run(&["volumes", "delete", &id, "--grace", "1s"]).await.ok();
+    world.run(&["db", "check"]).await.ok();
+    let began = Instant::now();
+    while image.exists() {
+        assert!(began.elapsed().as_secs() < 60, "a second has long passed");
+        world.run(&["volumes", "recover"]).await.ok();
+    }
+    assert_eq!(volumes(&world).await, Vec::<Value>::new());
+    world.run(&["db", "check"]).await.ok();
+    world.run(&["volumes", "delete", &id]).await.refused(7, &["no such volume"]);
+}
+
+async fn killed() {
+    let (world, id) = replicated().await;
+    let began = Instant::now();
+    world.run(&["volumes", "detach", &id]).await.ok();
+    let life = began.elapsed();
+    for round in 0..16 {
+        let (what, then) = if round % 2 == 0 { ("attach", "attached") } else { ("detach", "detached") };
+        let mut child = world.oma(&["volumes", what, &id]).spawn().unwrap();
+        // Whether it was done by then is looked at below.
+        drop(tokio::time::timeout(life * round / 16, child.wait()).await);
+        child.kill().await.unwrap();
+        world.run(&["volumes", "recover"]).await.ok();
+        world.run(&["db", "check"]).await.ok();
+        for operation in operations(&world, &id).await {
+            assert_ne!(operation["status"], "executing", "{operation}");
+        }
+        if volumes(&world).await[0]["status"] != then {
+            world.run(&["volumes", what, &id]).await.ok();
+        }
+        assert_eq!(volumes(&world).await[0]["status"], then);
+    }
+    let source = world.text("disk.raw");
+    world.replicate(&["--source", source.as_str()]).await.ok();
+}
+
+async fn refused() {
+    let (world, id) = replicated().await;
+    world.run(&["volumes", "detach", "vol-none"]).await.refused(7, &["no such volume", "oma volumes list"]);
+    for (wrong, word) in [
+        (&["volumes", "resize", &id, "6XB"][..], "6XB"),
+        (&["volumes", "delete", &id, "--grace", "soon"], "no age"),
+    ] {
+        let ran = world.run(wrong).await;
+        assert!(ran.code == 2 && ran.err.contains(word), "{ran:#?}");
+    }
+    world.run(&["volumes", "list", "--vm-path", "/DC/vm/none"]).await.refused(7, &["no such VM"]);
+    let path = world.path(&format!("data/volumes/{id}.json"));
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    record["tag"]["instance"] = Value::from("another-deployment");
+    let foreign = record.to_string();
+    fs::write(&path, &foreign).unwrap();
+    world.run(&["volumes", "detach", &id]).await.refused(4, &["another-deployment"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), foreign);
+    assert_eq!(operations(&world, &id).await[0]["status"], "failed");
+}
