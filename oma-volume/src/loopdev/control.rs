@@ -29,6 +29,14 @@ pub(super) enum Io {
 }
 
 impl Status {
+    #[cfg(test)]
+    pub(super) fn made(mark: &str, offset: u64) -> Self {
+        let mut info = nothing();
+        info.lo_offset = offset;
+        info.lo_file_name[..mark.len()].copy_from_slice(mark.as_bytes());
+        Self(info)
+    }
+
     /// Device number and inode of its image.
     pub(super) fn image(&self) -> (u64, u64) {
         (self.0.lo_device, self.0.lo_inode)

@@ -19,6 +19,10 @@ pub(super) enum LoopError {
         "{device} is made of its image already, and not by OMA; look whose it is, then `losetup --detach {device}`", device = .0.display()
     )]
     Foreign(PathBuf),
+    #[error(
+        "{} are made of one image, and what is written to one is not seen by the others; end who uses them, then `losetup --detach` all of them and attach the volume again", listed(.0)
+    )]
+    Several(Vec<PathBuf>),
     #[error("somebody has {} open; wait for that to end, unmount it, or stop who it is", .0.display())]
     InUse(PathBuf),
     #[error("every loop device that was free was taken before it was ours; try again")]
@@ -29,6 +33,10 @@ pub(super) enum LoopError {
     Gone(PathBuf),
     #[error("{}", .path.display())]
     File { path: PathBuf, source: DeviceError },
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 impl LoopError {
@@ -53,7 +61,7 @@ impl From<LoopError> for FileError {
         let (kind, retry) = match &error {
             LoopError::NoLoops(_) | LoopError::TooOld(_) => (ErrorKind::Unsupported, Retry::Never),
             LoopError::Denied(_) => (ErrorKind::PermissionDenied, Retry::Never),
-            LoopError::Foreign(_) => (ErrorKind::Conflict, Retry::Never),
+            LoopError::Foreign(_) | LoopError::Several(_) => (ErrorKind::Conflict, Retry::Never),
             LoopError::Gone(_) => (ErrorKind::Conflict, Retry::Later),
             LoopError::InUse(_) | LoopError::Taken => (ErrorKind::Busy, Retry::Later),
             LoopError::OtherSize { .. } => (ErrorKind::Corrupt, Retry::Never),

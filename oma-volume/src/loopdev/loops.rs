@@ -40,15 +40,10 @@ impl Loops {
         Ok(Self { control: control.map_err(LoopError::of_control)? })
     }
 
-    /// The device of an image. One that somebody else made of it stands in the way.
+    /// The device of an image. One that somebody else made of it stands in the way, also beside ours: two would write to one image.
     fn of(image: Image<'_>, file: &File) -> Result<Option<Bound>> {
         let wanted = identity(&file.metadata().map_err(LoopError::on(image.path))?);
-        match all()?.into_iter().find(|bound| bound.status.image() == wanted) {
-            Some(bound) if !bound.is_ours(image) || !bound.status.is_whole() => {
-                Err(LoopError::Foreign(bound.path))
-            }
-            bound => Ok(bound),
-        }
+        only(image, all()?.into_iter().filter(|bound| bound.status.image() == wanted).collect())
     }
 
     /// A device of ours is left when the image of its volume was taken away under it.
@@ -86,6 +81,17 @@ impl Loops {
         }
         Err(LoopError::Taken)
     }
+}
+
+/// Of all devices of an image ours, which is the only one.
+fn only(image: Image<'_>, mut all: Vec<Bound>) -> Result<Option<Bound>> {
+    if let Some(other) = all.iter().find(|bound| !bound.is_ours(image) || !bound.status.is_whole()) {
+        return Err(LoopError::Foreign(other.path.clone()));
+    }
+    if all.len() > 1 {
+        return Err(LoopError::Several(all.into_iter().map(|bound| bound.path).collect()));
+    }
+    Ok(all.pop())
 }
 
 /// While it is there, no other program of ours takes a free device.
@@ -241,4 +247,46 @@ fn check_size(path: &Path, mut device: &File, file: &File) -> Result<()> {
     let size = device.seek(SeekFrom::End(0)).map_err(LoopError::on(path))?;
     let image = file.metadata().map_err(LoopError::on(path))?.len();
     if size == image { Ok(()) } else { Err(LoopError::OtherSize { path: path.to_owned(), size, image }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use oma_core::VolumeId;
+
+    use super::*;
+    use crate::loopdev::control::Status;
+
+    /// The devices of one image, by number, name in the kernel and offset, as judged for the volume `vol-1`.
+    fn judged(devices: &[(u32, &str, u64)]) -> Result<Option<PathBuf>, String> {
+        let id = VolumeId::parse("vol-1").unwrap();
+        let image = Image { id: &id, path: Path::new("/srv/vol-1.raw") };
+        let bound = |&(number, mark, offset): &(u32, &str, u64)| Bound {
+            path: free_path(number),
+            status: Box::new(Status::made(mark, offset)),
+            backing: "/srv/vol-1.raw".to_owned(),
+        };
+        let all = devices.iter().map(bound).collect();
+        only(image, all).map(|bound| bound.map(|bound| bound.path)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_device_of_somebody_else_stands_in_the_way_wherever_it_is_listed() {
+        let ours = (3, "oma:vol-1", 0);
+        assert_eq!(judged(&[]), Ok(None));
+        assert_eq!(judged(&[ours]), Ok(Some(free_path(3))));
+        for theirs in [(5, "/srv/vol-1.raw", 0), (5, "oma:vol-2", 0), (5, "oma:vol-1", 512)] {
+            for all in [&[theirs][..], &[ours, theirs], &[theirs, ours]] {
+                let refused = judged(all).unwrap_err();
+                assert!(refused.contains("losetup --detach /dev/loop5"), "{all:?}: {refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_devices_of_ours_are_a_conflict_that_names_both() {
+        let refused = judged(&[(3, "oma:vol-1", 0), (4, "oma:vol-1", 0)]).unwrap_err();
+        assert!(refused.contains("/dev/loop3, /dev/loop4"), "{refused}");
+        let error = FileError::from(LoopError::Several(vec![free_path(3)])).about("open volume", "vol-1");
+        assert_eq!((error.kind(), error.retry()), (oma_core::ErrorKind::Conflict, oma_core::Retry::Never));
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::BytesMut;
 use oma_core::conformance::{self, Requirement, Trial, sample};
-use oma_core::traits::{Access, Durability, VolumeBackend};
-use oma_core::{ByteSize, ErrorKind, Retry};
+use oma_core::traits::{Access, Durability, SnapshotSpec, Volume, VolumeBackend, VolumeSpec};
+use oma_core::{ByteSize, ErrorKind, OperationId, Retry};
+use oma_volume::loopdev::LoopBackend;
 
 use super::{Place, attached, device_of, snapshot, spec};
 
@@ -25,6 +26,11 @@ pub(super) fn trials(needs: &[Requirement]) -> Vec<Trial> {
             "loop_backend::a_device_that_somebody_else_made_is_not_touched",
             &losetup,
             not_ours,
+        ),
+        conformance::trial(
+            "loop_backend::l06_an_image_that_somebody_else_made_a_second_device_of_is_not_written",
+            &losetup,
+            second_device,
         ),
         conformance::trial("loop_backend::a_device_that_somebody_has_open_stays_whole", needs, in_use),
         conformance::trial(
@@ -103,6 +109,54 @@ async fn not_ours() {
     }
     assert_eq!((place.devices(), theirs.len()), (theirs, 1));
     assert_eq!(backend.get(&volume.id).await.unwrap(), Some(volume));
+}
+
+/// It knows no locks. The kernel lists devices in no order, so of one image ours is listed first, of another one theirs.
+async fn second_device() {
+    let place = Place::new();
+    let backend = place.open();
+    let mut volumes = Vec::new();
+    for _ in 0..3 {
+        let spec = VolumeSpec { operation: OperationId::mint(), ..spec() };
+        let volume = backend.create(&spec).await.unwrap();
+        volumes.push(backend.attach(&volume.id, &spec.tag).await.unwrap());
+    }
+    let ours = place.devices();
+    for volume in &volumes {
+        let image = place.volumes().join(format!("{}.raw", volume.id));
+        assert!(Command::new("losetup").arg("--find").arg(&image).status().unwrap().success());
+    }
+    let all = place.devices();
+    let theirs: Vec<_> = all.iter().filter(|device| !ours.contains(device)).collect();
+    for volume in &volumes {
+        refused_as_foreign(&backend, volume, &theirs).await;
+    }
+    assert_eq!((place.devices(), all.len()), (all.clone(), 6));
+    for device in theirs {
+        assert!(Command::new("losetup").arg("--detach").arg(device).status().unwrap().success());
+    }
+    for volume in &volumes {
+        backend.delete(&volume.id, &spec().tag).await.unwrap();
+    }
+    assert!(place.devices().is_empty());
+}
+
+async fn refused_as_foreign(backend: &LoopBackend, volume: &Volume, theirs: &[&PathBuf]) {
+    let (id, tag) = (&volume.id, &spec().tag);
+    for refused in [
+        backend.open(id, tag, Access::ReadWrite).await.map(|_| ()),
+        backend.open(id, tag, Access::ReadOnly).await.map(|_| ()),
+        backend.snapshot(&SnapshotSpec { volume: id.clone(), ..snapshot(&spec(), 1) }).await.map(|_| ()),
+        backend.resize(id, tag, ByteSize::mib(2)).await.map(|_| ()),
+        backend.attach(id, tag).await.map(|_| ()),
+        backend.detach(id, tag).await.map(|_| ()),
+        backend.delete(id, tag).await,
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Conflict, Retry::Never), "{}", error.chain());
+        let names = |device: &&PathBuf| error.chain().contains(&format!("--detach {}`", device.display()));
+        assert!(theirs.iter().any(names), "{}", error.chain());
+    }
 }
 
 async fn in_use() {
