@@ -46,6 +46,7 @@ mod known;
 mod limits;
 mod points;
 mod progress;
+mod reconcile;
 mod replicate;
 mod report;
 mod retry;
@@ -63,6 +64,10 @@ pub use forecast::{Forecast, Spread, forecast};
 pub use limits::{HourlyRate, Limit, LimitConfig, Limits, LimitsConfig};
 pub use points::{KeepPoints, delete_point, revert};
 pub use progress::{DiskProgress, Event, Progress, Silent};
+pub use reconcile::{
+    Finding, FindingClass, LocalDevice, ReconcilePlan, ReconcileServices, Reconciled, Reconciler,
+    Reconciliation, Repair, Seen, SeenRecord, SeenVolume, Step, StepOutcome,
+};
 pub use replicate::Replicator;
 pub use report::{DiskReport, Outcome, Report};
 pub use services::Services;

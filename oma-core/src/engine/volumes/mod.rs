@@ -6,12 +6,14 @@
 mod act;
 mod leased;
 mod recover;
+mod repair;
 mod request;
 mod service;
 #[cfg(test)]
-mod tests;
+pub(in crate::engine) mod tests;
 
 pub(super) use leased::{LeasedVolumes, ReadyVolume, VolumeNeed, foreign, was_written};
 pub use recover::Recovered;
+pub(super) use repair::Mend;
 pub use request::{VolumeChange, VolumeRequest, VolumesConfig};
 pub use service::{VolumeService, VolumeServices};

@@ -61,8 +61,13 @@ impl VolumeService {
     }
 
     /// Goes on with a job that nobody drives.
-    async fn take_up(&self, job: &ReplicationJob) -> Result<Option<OperationId>> {
+    pub(super) async fn take_up(&self, job: &ReplicationJob) -> Result<Option<OperationId>> {
         let _taking = self.taking().await;
+        self.take_up_held(job).await
+    }
+
+    /// The same, for who keeps others from taking jobs up.
+    pub(super) async fn take_up_held(&self, job: &ReplicationJob) -> Result<Option<OperationId>> {
         if self.drives(&job.id) {
             return Ok(None);
         }
@@ -110,12 +115,12 @@ impl VolumeService {
     }
 
     /// Finishes an operation whose job has ended without it.
-    async fn take_over(&self, left: &Operation) -> Result<Option<OperationId>> {
+    pub(super) async fn take_over(&self, left: &Operation) -> Result<Option<OperationId>> {
         let _taking = self.taking().await;
         if self.carries_out(&left.spec.id) {
             return Ok(None);
         }
-        let (lease, asked) = match self.take(&left.spec.disk).await {
+        let (lease, asked) = match self.take_idle(&left.spec.disk).await {
             Err(error) if error.kind() == ErrorKind::Conflict => return Ok(None),
             taken => taken?,
         };
@@ -129,9 +134,9 @@ impl VolumeService {
         }
     }
 
-    async fn delete_due(&self, due: &Operation) -> Result<Option<OperationId>> {
+    pub(super) async fn delete_due(&self, due: &Operation) -> Result<Option<OperationId>> {
         let _taking = self.taking().await;
-        let (lease, asked) = match self.take(&due.spec.disk).await {
+        let (lease, asked) = match self.take_idle(&due.spec.disk).await {
             // Another job of the VM is live, or its state forbids it (L07): later, or never.
             Err(error) if error.kind() == ErrorKind::Conflict => return Ok(None),
             taken => taken?,

@@ -150,8 +150,20 @@ impl VolumeService {
         self.0.tasks.wait().await;
     }
 
-    pub(super) fn services(&self) -> &VolumeServices {
+    pub(in crate::engine) fn services(&self) -> &VolumeServices {
         &self.0.services
+    }
+
+    pub(in crate::engine) fn worker(&self) -> &WorkerId {
+        &self.0.worker
+    }
+
+    pub(super) fn lease_time(&self) -> Duration {
+        self.0.config.lease
+    }
+
+    pub(in crate::engine) fn answer_limit(&self) -> Duration {
+        self.0.config.answer_limit
     }
 
     pub(super) fn stop(&self) -> &CancellationToken {
@@ -159,6 +171,10 @@ impl VolumeService {
     }
 
     pub(super) fn alive(&self, resource: &OperationId) -> Result<()> {
+        self.begins(resource)
+    }
+
+    pub(super) fn begins(&self, resource: &impl std::fmt::Display) -> Result<()> {
         match self.0.stop.is_cancelled() {
             true => Err(Error::new(ErrorKind::Cancelled, "begin operation", resource)),
             false => Ok(()),
@@ -223,7 +239,7 @@ impl VolumeService {
     }
 
     /// Waits while an operation of this VM has ended and its job has not: who saw it end may ask for the next.
-    async fn settled(&self, context: &ContextId) -> Result<()> {
+    pub(super) async fn settled(&self, context: &ContextId) -> Result<()> {
         loop {
             let ended = self.0.ended.notified();
             let driven = self.driven().values().find(|(of, _)| of == context).map(|(_, id)| id.clone());
@@ -268,15 +284,15 @@ impl VolumeService {
         self.0.taking.lock().await
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(in crate::engine) fn now(&self) -> Timestamp {
         self.0.clock.now()
     }
 
-    pub(super) fn carries_out(&self, id: &OperationId) -> bool {
+    pub(in crate::engine) fn carries_out(&self, id: &OperationId) -> bool {
         self.driven().values().any(|(_, driven)| driven == id)
     }
 
-    pub(super) fn drives(&self, job: &JobId) -> bool {
+    pub(in crate::engine) fn drives(&self, job: &JobId) -> bool {
         self.driven().contains_key(job)
     }
 

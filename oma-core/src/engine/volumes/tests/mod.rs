@@ -5,7 +5,7 @@ mod deletes;
 mod schedules;
 mod steps;
 mod submits;
-mod world;
+pub(in crate::engine) mod world;
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::traits::Provisioning;
 use crate::{ByteSize, DiskRef, OperationId};
 
 /// A process that does not die.
-const FOR_EVER: usize = usize::MAX;
+pub(in crate::engine) const FOR_EVER: usize = usize::MAX;
 const LONG: Duration = Duration::from_secs(3600);
 
-fn create() -> VolumeChange {
+pub(in crate::engine) fn create() -> VolumeChange {
     VolumeChange::Create {
         name: "web-disk-2000".to_owned(),
         capacity: ByteSize::mib(1),
@@ -28,12 +28,12 @@ fn create() -> VolumeChange {
     }
 }
 
-fn request(disk: &DiskRef, change: VolumeChange) -> VolumeRequest {
+pub(in crate::engine) fn request(disk: &DiskRef, change: VolumeChange) -> VolumeRequest {
     VolumeRequest { id: OperationId::mint(), disk: disk.clone(), change }
 }
 
 /// Asks and waits for the end.
-async fn done(service: &VolumeService, request: &VolumeRequest) -> Operation {
+pub(in crate::engine) async fn done(service: &VolumeService, request: &VolumeRequest) -> Operation {
     service.submit(request.clone()).await.unwrap();
     let ended = service.wait(&request.id, LONG).await.unwrap();
     assert_ne!(ended.status, OperationStatus::Executing, "{ended:?}");

@@ -29,7 +29,7 @@ use crate::{
 
 /// What becomes of a call that changes a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(in crate::engine) enum Fate {
     /// It is done and answered.
     Answered,
     /// It is not done, and nobody can tell.
@@ -44,17 +44,17 @@ pub(super) enum Fate {
 
 /// How one process sees the world: it dies at its n-th step.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(in crate::engine) struct Process {
     store: Arc<MemoryStore>,
     backend: Arc<MemoryBackend>,
     fates: Mutex<VecDeque<Fate>>,
     steps: AtomicUsize,
     dies_at: usize,
-    pub(super) dead: Notify,
+    pub(in crate::engine) dead: Notify,
 }
 
 impl Process {
-    pub(super) fn new(
+    pub(in crate::engine) fn new(
         store: Arc<MemoryStore>,
         backend: Arc<MemoryBackend>,
         dies_at: usize,
@@ -223,26 +223,26 @@ impl VolumeBackend for Process {
 
 /// What outlives every process.
 #[derive(Debug)]
-pub(super) struct World {
-    pub(super) store: Arc<MemoryStore>,
-    pub(super) backend: Arc<MemoryBackend>,
-    pub(super) clock: Arc<ManualClock>,
+pub(in crate::engine) struct World {
+    pub(in crate::engine) store: Arc<MemoryStore>,
+    pub(in crate::engine) backend: Arc<MemoryBackend>,
+    pub(in crate::engine) clock: Arc<ManualClock>,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(in crate::engine) fn new() -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
         let store = Arc::new(MemoryStore::new(clock.clone()));
         Self { store, backend: Arc::new(MemoryBackend::new()), clock }
     }
 
     /// The disk of a VM of this name that is known and has no volume.
-    pub(super) fn disk(&self, name: &str) -> DiskRef {
+    pub(in crate::engine) fn disk(&self, name: &str) -> DiskRef {
         self.record(name, name)
     }
 
     /// Its source calls a VM something else.
-    pub(super) fn rename(&self, name: &str, to: &str) {
+    pub(in crate::engine) fn rename(&self, name: &str, to: &str) {
         self.record(name, to);
     }
 
@@ -266,7 +266,7 @@ impl World {
     }
 
     /// A process that lives until it is done, or dies at its n-th step; `None` when it died.
-    pub(super) fn live<T, Fut: Future<Output = T>>(
+    pub(in crate::engine) fn live<T, Fut: Future<Output = T>>(
         &self,
         worker: &str,
         dies_at: usize,
@@ -289,7 +289,7 @@ impl World {
     }
 
     /// What is to be the same however often processes died: volumes and snapshots of the backend, without what is minted.
-    pub(super) fn left(&self) -> Vec<String> {
+    pub(in crate::engine) fn left(&self) -> Vec<String> {
         let instance = paused().block_on(self.store.instance()).unwrap();
         let listed = self.backend.list(&instance).try_collect::<Vec<Volume>>();
         let mut left: Vec<_> = paused()
@@ -308,7 +308,7 @@ impl World {
     }
 
     /// Records and backend tell the same, nothing is under way and no volume is without a record.
-    pub(super) fn assert_whole(&self) {
+    pub(in crate::engine) fn assert_whole(&self) {
         paused().block_on(async {
             let jobs: Vec<ReplicationJob> =
                 JobStore::list(&*self.store, JobFilter { live_only: true, ..JobFilter::default() })
@@ -341,7 +341,7 @@ impl World {
     }
 }
 
-pub(super) const CONFIG: VolumesConfig = VolumesConfig {
+pub(in crate::engine) const CONFIG: VolumesConfig = VolumesConfig {
     lease: Duration::from_secs(30),
     answer_limit: Duration::from_secs(60),
     grace: Duration::from_secs(3600),
@@ -353,6 +353,6 @@ pub(super) const CONFIG: VolumesConfig = VolumesConfig {
     doubt_pause: Duration::from_secs(1),
 };
 
-fn paused() -> Runtime {
+pub(in crate::engine) fn paused() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }

@@ -1,0 +1,143 @@
+//! What the reconciler has done to one volume, or to one operation that was left.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::act::operation;
+use super::service::VolumeService;
+use crate::engine::keeper::LeaseKeeper;
+use crate::record::{JobEnd, Lease, Operation, OperationSpec, VolumeTag};
+use crate::state::{JobKind, OperationKind, OperationStatus};
+use crate::{DiskRef, Error, ErrorKind, OperationId, Result, Retry, VolumeId};
+
+/// One repair.
+#[derive(Clone, Debug)]
+pub(in crate::engine) enum Mend<'a> {
+    /// Take a volume out of the records.
+    Forget(&'a VolumeId),
+    /// Mark a volume of ours with a later generation.
+    Retag(&'a VolumeId, &'a VolumeTag),
+    /// Carry out an operation on a volume, with this id.
+    Operate(&'a OperationId, OperationKind, &'a VolumeId),
+}
+
+impl VolumeService {
+    /// Does one repair under a job of its own: nobody else is at the volumes of the VM meanwhile. `check` is asked once the lease
+    /// is held; `false` means that nothing is left to do. Answers the operation that is carried out, if one is.
+    pub(in crate::engine) async fn mend(
+        &self,
+        disk: &DiskRef,
+        mend: Mend<'_>,
+        check: impl Future<Output = Result<bool>>,
+    ) -> Result<Option<OperationId>> {
+        let _taking = self.taking().await;
+        self.begins(disk)?;
+        self.settled(&disk.context).await?;
+        let (lease, asked) = self.take_idle(disk).await?;
+        let (lost, ttl) = (self.stop().child_token(), self.lease_time());
+        let jobs = &self.services().jobs;
+        let keeper = LeaseKeeper::start(Arc::clone(jobs), lease.clone(), ttl, asked, lost.clone());
+        let done = tokio::select! {
+            biased;
+            () = lost.cancelled() => Err(Error::new(ErrorKind::Cancelled, "repair", disk)),
+            done = self.mended(&lease, disk, &mend, check) => done,
+        };
+        drop(keeper);
+        match done {
+            Ok(Some(begun)) => {
+                let id = begun.spec.id.clone();
+                self.drive(lease, asked, begun);
+                Ok(Some(id))
+            }
+            Ok(None) => jobs.end(&lease, JobEnd::Done).await.map(|_| None),
+            Err(error) => {
+                // Whatever is left of it is found by the next comparison, or by recovery.
+                drop(jobs.end(&lease, JobEnd::Failed(error.chain())).await);
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes on with an operation that is executing and that nobody drives; `false` when somebody does.
+    pub(in crate::engine) async fn resume(&self, left: &Operation) -> Result<bool> {
+        self.alive(&left.spec.id)?;
+        let job = self.services().jobs.get(&left.spec.job).await?;
+        match job.filter(|job| !job.status.is_terminal()) {
+            Some(job) if job.kind == JobKind::Operate => self.take_up(&job).await,
+            _ => self.take_over(left).await,
+        }
+        .map(|resumed| resumed.is_some())
+    }
+
+    /// An answer of the backend, waited for as long as is patient.
+    pub(in crate::engine) async fn answered<T>(
+        &self,
+        about: &impl fmt::Display,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let limit = self.answer_limit();
+        tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Unavailable, "ask the backend about", about)
+                .because(format!("no answer within {} s", limit.as_secs()))
+                .with_retry(Retry::Later))
+        })
+    }
+
+    async fn mended(
+        &self,
+        lease: &Lease,
+        disk: &DiskRef,
+        mend: &Mend<'_>,
+        check: impl Future<Output = Result<bool>>,
+    ) -> Result<Option<Operation>> {
+        if !check.await? {
+            return Ok(None);
+        }
+        let services = self.services();
+        match *mend {
+            Mend::Forget(volume) => services.volumes.forget(lease, volume).await.map(|()| None),
+            Mend::Retag(volume, tag) => {
+                self.answered(volume, services.backend.retag(volume, tag)).await.map(|()| None)
+            }
+            Mend::Operate(id, kind, volume) => {
+                let spec = OperationSpec {
+                    volume: Some(volume.clone()),
+                    ..OperationSpec::new(id.clone(), kind, disk.clone(), lease.job.clone())
+                };
+                services.volumes.begin(lease, &spec).await.map(Some)
+            }
+        }
+    }
+
+    /// A job of its own; one of ours that a process left behind and that has nothing to carry out is ended first.
+    pub(super) async fn take_idle(&self, disk: &DiskRef) -> Result<(Lease, Instant)> {
+        let refused = match self.take(disk).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => error,
+            taken => return taken,
+        };
+        let live = self.services().jobs.live(&disk.context).await?;
+        match live.filter(|live| live.kind == JobKind::Operate) {
+            Some(live) if self.take_up_held(&live).await?.is_none() => self.take(disk).await,
+            _ => Err(refused),
+        }
+    }
+
+    /// The operation as it is recorded now, when it has not ended.
+    pub(in crate::engine) async fn left(&self, id: &OperationId) -> Result<Option<Operation>> {
+        match operation(self.services(), id).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            found => found.map(|found| Some(found).filter(|found| !found.status.is_terminal())),
+        }
+    }
+
+    /// Begins a deletion that is due; `false` when it is not, or not any more.
+    pub(in crate::engine) async fn begin_due(&self, due: &Operation) -> Result<bool> {
+        self.alive(&due.spec.id)?;
+        match due.status {
+            OperationStatus::Pending => self.delete_due(due).await.map(|begun| begun.is_some()),
+            _ => self.resume(due).await,
+        }
+    }
+}
