@@ -19,6 +19,7 @@ impl Cloud {
         let mut tries = Tries::new(self.jobs.pauses());
         loop {
             let volume = self.prove(id, tag).await?;
+            self.prove_machine().await?;
             if self.is_here_or_nowhere(&volume)? {
                 let device = self.appeared(&volume).await?;
                 return with_device(&volume, Some(&device));
@@ -39,6 +40,7 @@ impl Cloud {
         let mut tries = Tries::new(self.jobs.pauses());
         loop {
             let volume = self.prove(id, tag).await?;
+            self.prove_machine().await?;
             if !self.is_here_or_nowhere(&volume)? {
                 self.vanished(&volume).await?;
                 return with_device(&volume, None);
@@ -67,6 +69,7 @@ impl Cloud {
             if !self.config.new_space_reads_as_zero {
                 return Err(CloudError::NoGrowth);
             }
+            self.prove_machine().await?;
             let nobody_else = self.closed(&volume).await?;
             if volume.capacity() >= capacity {
                 drop(nobody_else);
@@ -87,9 +90,14 @@ impl Cloud {
                 Err(CloudError::Unknown) => return Ok(()),
                 volume => volume?,
             };
+            self.prove_machine().await?;
             if self.is_here_or_nowhere(&volume)? {
                 self.detach(id, tag).await?;
+                // Whose it is, and where, is asked again: detaching takes its time.
+                continue;
             }
+            // The cloud may have lost track of a disk that a guest still has.
+            self.vanished(&volume).await?;
             tries.begin()?;
             let request = Request::new("deleteVolume").with("id", &volume.id);
             let outcome = self.client.call(&request).await;

@@ -19,6 +19,7 @@ use super::error::CloudError;
 use super::jobs::JobName;
 use super::marks::{self, Marks};
 use super::request::Request;
+use super::seen::Seen;
 use super::tries::Tries;
 use super::volumes::{Cloud, Result};
 
@@ -52,8 +53,10 @@ impl Cloud {
         let gib = whole_gib(spec)?;
         let (mut attempt, mut winner) = (0, None);
         loop {
-            if let Some(volume) = self.made(known, spec, winner.as_deref()).await? {
-                return self.claim(volume, spec).await;
+            if let Some(volume) = self.made(known, spec, winner.as_deref()).await?
+                && let Some(claimed) = self.claim(volume, spec).await?
+            {
+                return Ok(claimed);
             }
             tries.begin()?;
             let outcome =
@@ -88,10 +91,9 @@ impl Cloud {
     ) -> Result<Option<CloudVolume>> {
         match self.config.account {
             Account::RootAdmin => match self.look_also_gone(&known.custom_id()).await? {
-                Some(volume) if volume.state == State::Gone => {
-                    Err(CloudError::Destroyed(spec.operation.clone()))
-                }
-                found => Ok(found),
+                Seen::Volume(volume) if volume.state != State::Gone => Ok(Some(*volume)),
+                Seen::Volume(_) | Seen::Removed => Err(CloudError::Destroyed(spec.operation.clone())),
+                Seen::Never => Ok(None),
             },
             Account::Ordinary => self.named(known, spec, winner).await,
         }
@@ -105,7 +107,15 @@ impl Cloud {
     ) -> Result<Option<CloudVolume>> {
         let request = Request::list_all("listVolumes").with("name", &known.name());
         let mut found: Vec<CloudVolume> = api::one_page(&self.client, &request, "volume").await?;
-        found.retain(|volume| volume.name == known.name() && volume.state != State::Gone);
+        found.retain(|volume| volume.name == known.name());
+        let is_destroyed = |volume: &CloudVolume| {
+            let marks = Marks::read(&volume.tags);
+            volume.state == State::Gone && marks.is_some_and(|marks| marks.is_made_by(spec))
+        };
+        if found.iter().any(is_destroyed) {
+            return Err(CloudError::Destroyed(spec.operation.clone()));
+        }
+        found.retain(|volume| volume.state != State::Gone);
         if found.len() < 2 {
             return Ok(found.pop());
         }
@@ -143,11 +153,8 @@ impl Cloud {
 
     /// A row of this operation's name that no job works for: nobody has marked, attached or filled it.
     async fn remove_surplus(&self, volume: &CloudVolume) -> Result<()> {
-        let is_nobodys = |volume: &CloudVolume| {
-            volume.state == State::Allocated && volume.machine.is_none() && !marks::are_any(&volume.tags)
-        };
         // Looked at again, for a rival may mark it just now. Should it go all the same, nothing is lost: it has no space yet.
-        if !is_nobodys(volume) || !self.look(&volume.id).await?.is_some_and(|volume| is_nobodys(&volume)) {
+        if !is_nobodys(volume) || !self.look(&volume.id).await?.as_ref().is_some_and(is_nobodys) {
             return Ok(());
         }
         match self.client.call(&Request::new("deleteVolume").with("id", &volume.id)).await {
@@ -161,29 +168,34 @@ impl Cloud {
         }
     }
 
-    /// Marks a volume that the operation made, or finds it marked.
-    async fn claim(&self, mut volume: CloudVolume, spec: &VolumeSpec) -> Result<Volume> {
+    /// Marks a volume that the operation made, or finds it marked; `None` when somebody took it away meanwhile.
+    async fn claim(&self, mut volume: CloudVolume, spec: &VolumeSpec) -> Result<Option<Volume>> {
         let mut tries = Tries::new(self.jobs.pauses());
         loop {
             if volume.capacity() < spec.capacity {
                 return Err(CloudError::MadeOtherwise(spec.operation.clone()));
             }
             match Marks::read(&volume.tags) {
-                Some(marks) if marks.is_made_by(spec) => return self.describe(&volume).await,
-                None if !marks::are_any(&volume.tags) => {}
+                Some(marks) if marks.is_made_by(spec) => return self.describe(&volume).await.map(Some),
+                // Its maker is the only one who may have touched it: with a place on storage or at a machine it is somebody's.
+                None if is_nobodys(&volume) => {}
                 _ => return Err(CloudError::MadeOtherwise(spec.operation.clone())),
             }
             tries.begin()?;
             let tags = Marks::of(spec).tags();
             let outcome = self.jobs.run(create_tags(&volume.id, &tags), JobName::Fresh).await;
-            if outcome.is_ok() {
-                volume.tags = tags.into_iter().map(|(key, value)| api::Tag { key, value }).collect();
-                continue;
-            }
             tries.ended(outcome).await?;
-            volume = self.look(&volume.id).await?.ok_or(CloudError::Unknown)?;
+            match self.look(&volume.id).await? {
+                Some(seen) => volume = seen,
+                None => return Ok(None),
+            }
         }
     }
+}
+
+/// A row and nothing else: nobody has marked, attached or filled it.
+fn is_nobodys(volume: &CloudVolume) -> bool {
+    volume.state == State::Allocated && volume.machine.is_none() && !marks::are_any(&volume.tags)
 }
 
 /// The size to ask for: whole GiB, rounded up (L13).
@@ -192,5 +204,46 @@ fn whole_gib(spec: &VolumeSpec) -> Result<u64> {
         0 => Err(CloudError::NoBytes),
         bytes if bytes > i64::MAX.unsigned_abs() => Err(CloudError::TooLarge(bytes)),
         _ => Ok(spec.capacity.gib_ceiling()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oma_core::record::VolumeTag;
+    use oma_core::traits::Provisioning;
+    use oma_core::{ByteSize, DiskRef, Generation, InstanceId};
+    use serde_json::json;
+
+    use super::super::script::{Script, client, config};
+    use super::*;
+
+    fn spec() -> VolumeSpec {
+        let disk = DiskRef { context: "ctx-1".parse().unwrap(), key: "disk-2000".parse().unwrap() };
+        VolumeSpec {
+            operation: OperationId::mint(),
+            tag: VolumeTag { instance: InstanceId::mint(), disk, generation: Generation::FIRST },
+            name: "n".to_owned(),
+            capacity: ByteSize::gib(1),
+            provisioning: Provisioning::Thin,
+        }
+    }
+
+    /// Somebody deletes the row between its marks and the answer.
+    #[tokio::test(start_paused = true)]
+    async fn a_row_that_went_while_it_was_marked_is_no_volume() {
+        let spec = spec();
+        let row = json!({"id": "v", "name": Known::by(&spec.operation).name(), "state": "Allocated", "size": 1 << 30});
+        let script = Script::new()
+            .answers("listVolumes", json!({"count": 1, "volume": [row]}))
+            .answers("listVolumes", json!({}))
+            .answers("listSnapshots", json!({}))
+            .answers("listVirtualMachines", json!({"count": 1, "virtualmachine": [{"name": "oma1"}]}))
+            .answers("createTags", json!({"jobid": "j"}))
+            .answers("queryAsyncJobResult", json!({"jobstatus": 1, "jobresult": {"success": true}}))
+            .refuses("createVolume", 535, Some(4370), "full");
+        let cloud = Cloud::new(client(&script), config());
+        let error = cloud.create(&spec).await.unwrap_err();
+        assert!(error.is_refused_with(&[535]), "another one was asked for: {error}");
+        assert_eq!((script.count("createTags"), script.count("createVolume")), (1, 1));
     }
 }

@@ -50,12 +50,26 @@ pub(super) enum CloudError {
     Restless { command: &'static str },
     #[error("there is no such volume in the cloud")]
     Unknown,
+    #[error("it is in a project of the cloud; move it back to the account of the keys")]
+    InProject,
+    #[error(
+        "it exists and is not shown to these keys, because it is another account's; give it back, or use that account's keys"
+    )]
+    Hidden,
+    #[error(
+        "these keys see neither the volume nor the appliance, so nobody knows whether it exists; check appliance_vm_id and whose keys these are"
+    )]
+    NoAppliance,
+    #[error(
+        "the system disk of the virtual machine {0} is not in this machine, so this is another one or a clone of it; put this machine's own id into appliance_vm_id"
+    )]
+    OtherMachine(String),
     #[error("it bears the tag {}, not {given}", shown(.found.as_deref()))]
     Tag { found: Option<Box<VolumeTag>>, given: Box<VolumeTag> },
     #[error("it bears the tag {}, which {given} does not follow", shown(.found.as_deref()))]
     Retag { found: Option<Box<VolumeTag>>, given: Box<VolumeTag> },
     #[error(
-        "the operation {0} made this volume with another tag or a smaller size, or somebody else marked it"
+        "the operation {0} made this volume with another tag or a smaller size, or somebody else marked or used it"
     )]
     MadeOtherwise(OperationId),
     #[error(
@@ -195,6 +209,8 @@ impl CloudError {
             Self::NotAttached | Self::NoDevice | Self::AttachedElsewhere(_) | Self::State(_) => {
                 (ErrorKind::Conflict, Retry::Never)
             }
+            Self::InProject | Self::Hidden | Self::OtherMachine(_) => (ErrorKind::Conflict, Retry::Never),
+            Self::NoAppliance => (ErrorKind::Unavailable, Retry::Later),
             Self::Moving(_) => (ErrorKind::Busy, Retry::Later),
             Self::Device(error) => (error.kind(), error.retry()),
             Self::NoSnapshots | Self::NoGrowth => (ErrorKind::Unsupported, Retry::Never),

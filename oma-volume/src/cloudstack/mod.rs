@@ -38,6 +38,7 @@ mod refusal;
 mod request;
 #[cfg(test)]
 mod script;
+mod seen;
 mod signature;
 mod transport;
 mod tries;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use oma_core::record::VolumeTag;
 use oma_core::traits::{Access, Volume};
 use oma_core::{ErrorKind, InstanceId, VolumeId};
+use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
 use super::api::{self, CloudVolume, State, create_tags, delete_tags};
@@ -25,6 +26,8 @@ pub(super) struct Cloud {
     pub(super) client: Arc<Client>,
     pub(super) jobs: Jobs,
     pub(super) tree: DeviceTree,
+    /// That the appliance is this machine, once that is proven.
+    pub(super) machine: OnceCell<()>,
     pub(super) config: CloudStackConfig,
 }
 
@@ -33,7 +36,7 @@ impl Cloud {
         let client = Arc::new(client);
         let jobs = Jobs::new(client.clone(), &config);
         let tree = DeviceTree::new(config.device_root.clone()).with_rescan();
-        Self { client, jobs, tree, config }
+        Self { client, jobs, tree, machine: OnceCell::new(), config }
     }
 
     pub(super) async fn get(&self, id: &VolumeId) -> Result<Option<Volume>> {
@@ -58,20 +61,6 @@ impl Cloud {
     pub(super) async fn describe(&self, volume: &CloudVolume) -> Result<Volume> {
         let device = if self.is_here(volume) { self.tree.find(&serial(volume)?).await? } else { None };
         with_device(volume, device.as_ref())
-    }
-
-    /// A volume as the cloud tells of it; `None` when it says that there is none, or that it was destroyed.
-    pub(super) async fn look(&self, id: &str) -> Result<Option<CloudVolume>> {
-        Ok(self.look_also_gone(id).await?.filter(|volume| volume.state != State::Gone))
-    }
-
-    pub(super) async fn look_also_gone(&self, id: &str) -> Result<Option<CloudVolume>> {
-        let request = Request::list_all("listVolumes").with("id", id);
-        match api::one_page::<CloudVolume>(&self.client, &request, "volume").await {
-            Ok(rows) => Ok(rows.into_iter().find(|volume| volume.id.eq_ignore_ascii_case(id))),
-            Err(CloudError::Refused { refusal, .. }) if refusal.is_unknown_id() => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     /// The volume, once its tags proved whose it is (L02), and no job of the cloud is at work on it.

@@ -3,6 +3,7 @@
 mod crash;
 mod devices;
 mod found;
+mod hidden;
 mod lost;
 mod owners;
 mod real;
@@ -40,6 +41,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(devices::trials());
     trials.extend(owners::trials());
     trials.extend(found::trials());
+    trials.extend(hidden::trials());
     trials.extend(real::trials());
     trials
 }

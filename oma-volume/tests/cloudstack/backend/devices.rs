@@ -66,6 +66,10 @@ async fn left_behind() {
     assert_eq!(bench.fake.attached(bench.fake.appliance).len(), 1, "it was not attached");
     let error = bench.backend.detach(&volume.id, &tag).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "it is not said to be free: {}", error.chain());
+    bench.fake.take_calls();
+    let error = bench.backend.delete(&volume.id, &tag).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "the guest still writes to it: {}", error.chain());
+    assert_eq!(bench.fake.calls("deleteVolume"), 0);
 }
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {

@@ -26,9 +26,9 @@ async fn requests() {
         let spec = bench.spec();
         bench.fake.take_calls();
         let volume = bench.backend.create(&spec).await.unwrap();
-        assert_eq!(bench.fake.take_calls(), 6, "look, create, job, look, mark, job");
+        assert_eq!(bench.fake.take_calls(), 7, "look, create, job, look, mark, job, look");
         bench.backend.attach(&volume.id, &spec.tag).await.unwrap();
-        assert_eq!(bench.fake.take_calls(), 4, "look, attach, job, look");
+        assert_eq!(bench.fake.take_calls(), 5, "look, the appliance's disk, attach, job, look");
         bench.backend.detach(&volume.id, &spec.tag).await.unwrap();
         assert_eq!(bench.fake.take_calls(), 4, "look, detach, job, look");
         bench.backend.delete(&volume.id, &spec.tag).await.unwrap();

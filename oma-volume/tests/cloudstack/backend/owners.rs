@@ -24,6 +24,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         conformance::trial("cloudstack::a_retag_that_was_cut_leaves_the_larger_generation", &[], retagged),
         conformance::trial("cloudstack::what_an_administrator_destroyed_is_gone", &[], destroyed),
         conformance::trial("cloudstack::what_is_in_the_recycle_bin_is_not_made_again", &[], recycled),
+        conformance::trial("cloudstack::what_was_removed_for_good_is_not_made_again", &[], expunged),
+        conformance::trial("cloudstack::l03_an_unmarked_volume_that_was_used_is_not_taken", &[], used),
         conformance::trial("cloudstack::copied_marks_do_not_make_two_volumes_one", &[], copied),
     ]
 }
@@ -154,18 +156,50 @@ async fn destroyed() {
 
 /// In the recycle bin: it is not used, and no second one is made in its place.
 async fn recycled() {
+    for account in ACCOUNTS {
+        let bench = Bench::new(account).await;
+        let spec = bench.spec();
+        let volume = bench.backend.create(&spec).await.unwrap();
+        bench.backend.attach(&volume.id, &spec.tag).await.unwrap();
+        bench.backend.detach(&volume.id, &spec.tag).await.unwrap();
+        bench.fake.operate("destroyVolume", &[("id", volume.id.as_str())]).unwrap();
+        assert_eq!(bench.backend.get(&volume.id).await.unwrap(), None);
+        let error = bench.backend.create(&spec).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{}", error.chain());
+        assert!(error.chain().contains("recover it"), "{}", error.chain());
+        bench.fake.operate("recoverVolume", &[("id", volume.id.as_str())]).unwrap();
+        assert_eq!(bench.backend.create(&spec).await.unwrap().id, volume.id);
+    }
+}
+
+/// Removed for good before anybody recorded it: an id of ours is never used twice.
+async fn expunged() {
     let bench = Bench::new(Account::RootAdmin).await;
     let spec = bench.spec();
     let volume = bench.backend.create(&spec).await.unwrap();
-    bench.backend.attach(&volume.id, &spec.tag).await.unwrap();
-    bench.backend.detach(&volume.id, &spec.tag).await.unwrap();
-    bench.fake.operate("destroyVolume", &[("id", volume.id.as_str())]).unwrap();
-    assert_eq!(bench.backend.get(&volume.id).await.unwrap(), None);
+    bench.fake.operate("deleteVolume", &[("id", volume.id.as_str())]).unwrap();
+    bench.fake.take_calls();
     let error = bench.backend.create(&spec).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{}", error.chain());
-    assert!(error.chain().contains("recover it"), "{}", error.chain());
-    bench.fake.operate("recoverVolume", &[("id", volume.id.as_str())]).unwrap();
-    assert_eq!(bench.backend.create(&spec).await.unwrap().id, volume.id);
+    assert_eq!(bench.fake.calls("createVolume"), 0);
+}
+
+/// An unmarked volume of the operation that somebody has used since is his.
+async fn used() {
+    for (account, is_detached) in ACCOUNTS.into_iter().flat_map(|account| [(account, false), (account, true)])
+    {
+        let bench = Bench::new(account).await;
+        let spec = bench.spec();
+        let id = bench.left_unmarked(account, &spec).await;
+        let machine = bench.fake.machine_of("web01").to_string();
+        bench.fake.operate("attachVolume", &[("id", &id), ("virtualmachineid", &machine)]).unwrap();
+        if is_detached {
+            bench.fake.operate("detachVolume", &[("id", &id)]).unwrap();
+        }
+        let error = bench.second.create(&spec).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{}", error.chain());
+        assert!(bench.fake.tags().is_empty(), "it was not marked");
+    }
 }
 
 /// An administrator copied the tags of one volume to another one.

@@ -101,6 +101,18 @@ impl Fake {
         self.world().accounts[1].enabled = enabled;
     }
 
+    /// A volume comes to belong to the other account, as an administrator's `assignVolume` does it.
+    pub(crate) fn give_away(&self, id: Uuid) {
+        let mut world = self.world();
+        let other = world.accounts[2].id;
+        world.volume_mut(id).account = other;
+    }
+
+    /// A volume comes to belong to a project of its account.
+    pub(crate) fn move_to_project(&self, id: Uuid) {
+        self.world().volume_mut(id).in_project = true;
+    }
+
     /// Volumes that are not removed, the oldest first, those of machines' systems among them.
     pub(crate) fn volumes(&self) -> Vec<Volume> {
         self.world().volumes.iter().filter(|volume| !volume.removed).cloned().collect()

@@ -89,6 +89,8 @@ pub(crate) struct Volume {
     /// It has a place on storage: from the first attach on, or made of a snapshot.
     pub(crate) pooled: bool,
     pub(crate) protected: bool,
+    /// It belongs to a project of its account, and lists that ask for no project leave it out.
+    pub(crate) in_project: bool,
     pub(crate) snapshot: Option<Uuid>,
     pub(crate) created: OffsetDateTime,
     pub(crate) removed: bool,

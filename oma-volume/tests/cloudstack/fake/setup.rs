@@ -95,6 +95,7 @@ impl World {
             attached: None,
             pooled: false,
             protected: false,
+            in_project: false,
             snapshot: None,
             created,
             removed: false,

@@ -30,6 +30,7 @@ pub(super) const COMMANDS: &[Command] = &[
             uuid("diskofferingid", Kind::Offering).since("4.4"),
             param("tags", Type::Map),
             param("listall", Type::Boolean),
+            text("projectid"),
         ],
     ),
     Command::new(
@@ -109,6 +110,7 @@ fn is_wanted(world: &World, call: &Call, volume: &Volume) -> bool {
     let at = volume.attached.map(|attached| attached.machine.to_string()).unwrap_or_default();
     !volume.removed
         && is_shown(call, volume.account)
+        && (!volume.in_project || params.text("projectid") == Some("-1"))
         && is_asked_for(params, volume.id)
         && is_equal(params, "name", &volume.name)
         && is_like(params, &volume.name)
@@ -149,6 +151,7 @@ fn make(world: &mut World, call: &Call) -> Result<Target, ApiError> {
         attached: None,
         pooled: false,
         protected: false,
+        in_project: false,
         snapshot: snapshot.map(|snapshot| snapshot.id),
         created: world.clock.now(),
         removed: false,
