@@ -50,7 +50,7 @@ pub(super) fn all() -> Result<Vec<Bound>> {
         let Ok(backing) = fs::read_to_string(entry.path().join("loop/backing_file")) else { continue };
         let path = Path::new("/dev").join(name);
         let backing = backing.trim_end_matches('\n').to_owned();
-        if let State::Bound(_, status) = ask(&path)? {
+        if let State::Bound(status) = ask(&path)? {
             found.push(Bound { path, status, backing });
         }
     }
@@ -69,7 +69,7 @@ pub(super) fn node(path: &Path, flags: OFlags) -> Result<File, Errno> {
 /// How a device is.
 enum State {
     /// Made of something.
-    Bound(File, Box<Status>),
+    Bound(Box<Status>),
     /// To go as soon as it is closed by who took it away: it cannot be opened.
     Going,
     Free,
@@ -82,7 +82,7 @@ fn ask(path: &Path) -> Result<State> {
         device => device.map_err(LoopError::on(path))?,
     };
     let status = control::status(&device).map_err(LoopError::on(path))?;
-    Ok(status.map_or(State::Free, |status| State::Bound(device, status.into())))
+    Ok(status.map_or(State::Free, |status| State::Bound(status.into())))
 }
 
 impl Bound {
@@ -102,13 +102,24 @@ impl Bound {
             Access::ReadOnly => self.node(OFlags::RDONLY)?,
             Access::ReadWrite => self.open_alone()?,
         };
-        // Its number may be another device's by now.
-        let is = control::status(&device).map_err(LoopError::on(&self.path))?;
-        if is.is_some_and(|is| is.image() == self.status.image() && is.mark() == self.status.mark()) {
-            Ok(device)
-        } else {
-            Err(LoopError::Gone(self.path.clone()))
+        self.prove(&device).map(|_| device)
+    }
+
+    /// Opens it whoever has it, and sees to it that it stays: whoever began to take it away may have been killed before it went.
+    pub(super) fn keep(&self) -> Result<File> {
+        let device = self.node(OFlags::RDONLY)?;
+        let status = self.prove(&device)?;
+        if status.is_leaving() {
+            control::keep(&device, &status).map_err(LoopError::on(&self.path))?;
         }
+        Ok(device)
+    }
+
+    /// Its number may be another device's by now.
+    fn prove(&self, device: &File) -> Result<Status> {
+        let is = control::status(device).map_err(LoopError::on(&self.path))?;
+        is.filter(|is| is.image() == self.status.image() && is.mark() == self.status.mark())
+            .ok_or_else(|| LoopError::Gone(self.path.clone()))
     }
 
     fn node(&self, flags: OFlags) -> Result<File> {
@@ -153,18 +164,29 @@ impl Bound {
         let until = Instant::now() + if uevents.is_ok() { PATIENCE } else { Duration::ZERO };
         control::clear(&device).map_err(LoopError::on(&self.path))?;
         drop(device);
+        let gone = self.goes(uevents.as_ref().ok(), until);
+        if gone.is_err() {
+            // What did not go now must not go later, when it may be attached again.
+            match self.keep() {
+                Ok(_) | Err(LoopError::Gone(_)) => {}
+                Err(left) => {
+                    tracing::warn!(device = %self.path.display(), %left, "it will go when its last user closes it");
+                }
+            }
+        }
+        gone
+    }
+
+    /// Waits until it is gone.
+    fn goes(&self, uevents: Option<&OwnedFd>, until: Instant) -> Result<()> {
         loop {
             // Asking opens it, and may be what closes it last.
             match self.ask()? {
                 State::Free => return Ok(()),
                 State::Bound(..) | State::Going if Instant::now() < until => {}
-                State::Bound(device, status) => {
-                    control::keep(&device, &status).map_err(LoopError::on(&self.path))?;
-                    return Err(LoopError::InUse(self.path.clone()));
-                }
-                State::Going => return Err(LoopError::InUse(self.path.clone())),
+                State::Bound(..) | State::Going => return Err(LoopError::InUse(self.path.clone())),
             }
-            if let Ok(uevents) = &uevents {
+            if let Some(uevents) = uevents {
                 hears(uevents, until.min(Instant::now() + RELEASE));
             }
         }
@@ -173,7 +195,7 @@ impl Bound {
     /// [`ask`]; free as well when it is of another image.
     fn ask(&self) -> Result<State> {
         Ok(match ask(&self.path)? {
-            State::Bound(_, status) if status.image() != self.status.image() => State::Free,
+            State::Bound(status) if status.image() != self.status.image() => State::Free,
             state => state,
         })
     }

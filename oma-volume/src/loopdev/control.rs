@@ -53,6 +53,11 @@ impl Status {
         (self.0.lo_offset, self.0.lo_sizelimit) == (0, 0)
     }
 
+    /// Whether it goes as soon as nobody has it open.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.0.lo_flags & AUTOCLEAR != 0
+    }
+
     pub(super) fn io(&self) -> Io {
         if self.0.lo_flags & DIRECT_IO == 0 { Io::Buffered } else { Io::Direct }
     }

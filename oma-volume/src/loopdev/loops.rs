@@ -140,7 +140,7 @@ impl Door for Loops {
             let _alone = alone()?;
             return Ok(self.make(image, file, None)?);
         };
-        let device = bound.open(Access::ReadOnly)?;
+        let device = bound.keep()?;
         // Whoever made the image larger may have been killed before the device was.
         Ok(measure(&bound.path, &device, file)?)
     }

@@ -89,6 +89,16 @@ impl Place {
         };
         entries.filter(ours).map(|path| Path::new("/dev").join(path.file_name().unwrap())).collect()
     }
+
+    /// Takes a device away as an operator does. Who looks at all devices may have it open: it goes when they close it.
+    pub(crate) fn take_away(&self, device: &Path) {
+        assert!(Command::new("losetup").arg("--detach").arg(device).status().unwrap().success());
+        let until = Instant::now() + Duration::from_secs(10);
+        while self.devices().iter().any(|left| left == device) {
+            assert!(Instant::now() < until, "{} is still there", device.display());
+            thread::yield_now();
+        }
+    }
 }
 
 impl Drop for Place {
@@ -209,7 +219,7 @@ async fn made_again() {
     let place = Place::new();
     let backend = place.open();
     let (volume, tag) = attached(&backend).await;
-    assert!(Command::new("losetup").arg("--detach").arg(device_of(&volume)).status().unwrap().success());
+    place.take_away(&device_of(&volume));
     assert_eq!(backend.get(&volume.id).await.unwrap().unwrap().device_path, None);
     let error = backend.open(&volume.id, &tag, Access::ReadWrite).await.unwrap_err();
     assert_eq!((error.kind(), error.retry()), (ErrorKind::Conflict, Retry::Never), "{}", error.chain());

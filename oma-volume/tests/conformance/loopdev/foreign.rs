@@ -34,6 +34,11 @@ pub(super) fn trials(needs: &[Requirement]) -> Vec<Trial> {
         ),
         conformance::trial("loop_backend::a_device_that_somebody_has_open_stays_whole", needs, in_use),
         conformance::trial(
+            "loop_backend::a_device_that_a_killed_detach_left_to_go_stays_once_it_is_attached",
+            &losetup,
+            left_to_go,
+        ),
+        conformance::trial(
             "loop_backend::a_device_that_somebody_looks_at_goes_when_they_have",
             needs,
             looked_at,
@@ -133,7 +138,7 @@ async fn second_device() {
     }
     assert_eq!((place.devices(), all.len()), (all.clone(), 6));
     for device in theirs {
-        assert!(Command::new("losetup").arg("--detach").arg(device).status().unwrap().success());
+        place.take_away(device);
     }
     for volume in &volumes {
         backend.delete(&volume.id, &spec().tag).await.unwrap();
@@ -157,6 +162,24 @@ async fn refused_as_foreign(backend: &LoopBackend, volume: &Volume, theirs: &[&P
         let names = |device: &&PathBuf| error.chain().contains(&format!("--detach {}`", device.display()));
         assert!(theirs.iter().any(names), "{}", error.chain());
     }
+}
+
+/// Told to go while somebody has it open, by a process that was killed before it could wait or take that back.
+async fn left_to_go() {
+    let place = Place::new();
+    let backend = place.open();
+    let (volume, tag) = attached(&backend).await;
+    let path = device_of(&volume);
+    let other = File::open(&path).unwrap();
+    assert!(Command::new("losetup").arg("--detach").arg(&path).status().unwrap().success());
+    let flag = Path::new("/sys/block").join(path.file_name().unwrap()).join("loop/autoclear");
+    assert_eq!(fs::read_to_string(&flag).unwrap().trim(), "1", "it goes with its last user");
+    assert_eq!(place.open().attach(&volume.id, &tag).await.unwrap(), volume);
+    drop(other);
+    assert_eq!(place.devices(), [path], "it is still there");
+    backend.open(&volume.id, &tag, Access::ReadWrite).await.unwrap();
+    backend.detach(&volume.id, &tag).await.unwrap();
+    assert!(place.devices().is_empty());
 }
 
 async fn in_use() {

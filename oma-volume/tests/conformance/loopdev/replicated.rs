@@ -1,7 +1,6 @@
 //! VMs replicated onto loop devices by the engine.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,8 +74,7 @@ async fn replicated() {
             run("mke2fs", &["-q", "-F", "-t", "ext4", "-d", &trees[0]], &disk);
             trees.rotate_left(1);
             if epoch == 3 {
-                let device = world.place.devices().remove(0);
-                assert!(Command::new("losetup").arg("--detach").arg(device).status().unwrap().success());
+                world.place.take_away(&world.place.devices()[0]);
             }
             assert_eq!(world.run(&disk).await, Epoch(epoch));
             world.check(&disk);
