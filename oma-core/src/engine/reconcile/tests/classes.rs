@@ -138,6 +138,32 @@ fn l21_a_backend_that_cannot_be_asked_has_lost_nothing() {
 }
 
 #[test]
+fn l21_what_cannot_be_listed_is_not_gone_whatever_else_is_answered() {
+    let world = World::new();
+    let (missing, _other) = (volume(&world, "web"), volume(&world, "db"));
+    harm(&world, &missing, Harm::Lose);
+    let plan = compare(&world).plan();
+    let seen =
+        lost(&world, FOR_EVER, &[Fate::Lost], async |_, reconciler| reconciler.compare(None).await.unwrap());
+    let seen = seen.unwrap();
+    assert_eq!(classes(&seen), [FindingClass::CouldNotAsk, FindingClass::CouldNotAsk]);
+    assert!(seen.plan().steps.is_empty());
+    let done =
+        lost(&world, FOR_EVER, &[Fate::Lost], async |_, reconciler| reconciler.execute(&plan).await.unwrap());
+    assert!(matches!(done.unwrap().steps[0].1, StepOutcome::Failed(_)));
+    assert_eq!(record(&world, &missing.disk), missing);
+}
+
+#[test]
+fn l09_one_generation_too_many_is_told() {
+    let world = World::new();
+    let record = volume(&world, "web");
+    let newer = VolumeTag { generation: record.generation.next(), ..tag(&world, &record) };
+    paused().block_on(world.backend.retag(&record.id, &newer)).unwrap();
+    assert_eq!(classes(&compare(&world)), [FindingClass::NewerGeneration]);
+}
+
+#[test]
 fn an_operation_that_somebody_drives_is_let_be() {
     let world = World::new();
     let record = volume(&world, "web");

@@ -8,7 +8,7 @@ mod random;
 use futures_util::TryStreamExt as _;
 
 use super::*;
-use crate::engine::volumes::tests::world::{CONFIG, World, paused};
+use crate::engine::volumes::tests::world::{CONFIG, Fate, World, paused};
 use crate::engine::volumes::tests::{FOR_EVER, create, done, request};
 use crate::engine::{VolumeChange, VolumeRequest};
 use crate::record::{JobEnd, JobSpec, Lease, OperationSpec, VolumeRecord, VolumeTag};
@@ -28,7 +28,17 @@ fn live<T, Fut: Future<Output = T>>(
     dies_at: usize,
     life: impl FnOnce(VolumeService, Reconciler) -> Fut,
 ) -> Option<T> {
-    world.live("daemon", dies_at, &[], |service| {
+    lost(world, dies_at, &[], life)
+}
+
+/// The same, and some of its calls are not answered.
+fn lost<T, Fut: Future<Output = T>>(
+    world: &World,
+    dies_at: usize,
+    fates: &[Fate],
+    life: impl FnOnce(VolumeService, Reconciler) -> Fut,
+) -> Option<T> {
+    world.live("daemon", dies_at, fates, |service| {
         let services = ReconcileServices { inventory: world.store.clone(), points: world.store.clone() };
         life(service.clone(), Reconciler::new(service, services))
     })

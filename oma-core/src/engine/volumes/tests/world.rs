@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt as _;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
@@ -82,22 +82,23 @@ impl Process {
     async fn changed<T, Fut: Future<Output = Result<T>>>(&self, change: impl Fn() -> Fut) -> Result<T> {
         self.step().await;
         let fate = self.fates.lock().unwrap().pop_front().unwrap_or(Fate::Answered);
-        let lost = || {
-            let error = Error::new(ErrorKind::Unavailable, "ask", "the backend").because("no answer came");
-            Err(error.with_retry(Retry::Later))
-        };
         if fate == Fate::Lost {
-            return lost();
+            return Err(lost());
         }
         let answer = change().await;
         self.step().await;
         match fate {
-            Fate::Unheard => lost(),
+            Fate::Unheard => Err(lost()),
             Fate::Twice => change().await,
             Fate::Silent => std::future::pending().await,
             Fate::Answered | Fate::Lost => answer,
         }
     }
+}
+
+fn lost() -> Error {
+    let error = Error::new(ErrorKind::Unavailable, "ask", "the backend").because("no answer came");
+    error.with_retry(Retry::Later)
 }
 
 /// Implements a trait of the store: each call is two steps.
@@ -169,7 +170,10 @@ impl VolumeBackend for Process {
     }
 
     fn list(&self, instance: &InstanceId) -> BoxStream<'_, Result<Volume>> {
-        self.backend.list(instance)
+        match self.fates.lock().unwrap().pop_front() {
+            Some(Fate::Lost) => stream::iter([Err(lost())]).boxed(),
+            _ => self.backend.list(instance),
+        }
     }
 
     async fn retag(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
