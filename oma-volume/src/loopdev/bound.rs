@@ -96,11 +96,13 @@ impl Bound {
         self.status.mark().starts_with(MARK.as_bytes())
     }
 
-    /// Opens it; for writing alone, so that nobody else mounts it or takes it.
+    /// Opens it; for writing alone, so that nobody else mounts it or takes it. For reading it is had alone for a moment only: who
+    /// mounted it writes to it, and holds no lock that tells.
     pub(super) fn open(&self, access: Access) -> Result<File> {
+        let alone = self.open_alone(access)?;
         let device = match access {
             Access::ReadOnly => self.node(OFlags::RDONLY)?,
-            Access::ReadWrite => self.open_alone()?,
+            Access::ReadWrite => alone,
         };
         self.prove(&device).map(|_| device)
     }
@@ -129,8 +131,12 @@ impl Bound {
         }
     }
 
-    fn open_alone(&self) -> Result<File> {
-        let open = || match node(&self.path, OFlags::RDWR | OFlags::EXCL) {
+    fn open_alone(&self, access: Access) -> Result<File> {
+        let flags = match access {
+            Access::ReadOnly => OFlags::RDONLY,
+            Access::ReadWrite => OFlags::RDWR,
+        };
+        let open = || match node(&self.path, flags | OFlags::EXCL) {
             Err(Errno::BUSY) => Ok(None),
             Err(Errno::NXIO) => Err(LoopError::Gone(self.path.clone())),
             device => device.map(Some).map_err(LoopError::on(&self.path)),
@@ -140,7 +146,7 @@ impl Bound {
         }
         // One of us who has it open says so by a lock, and gives that up before the device is closed.
         let device = self.node(OFlags::RDONLY)?;
-        lock(&device, Access::ReadWrite).map_err(LoopError::on(&self.path))?;
+        lock(&device, access).map_err(LoopError::on(&self.path))?;
         drop(device);
         let closes = closes(&self.path).map_err(LoopError::on(&self.path))?;
         let until = Instant::now() + PATIENCE;

@@ -32,6 +32,7 @@ pub(super) fn trials(needs: &[Requirement]) -> Vec<Trial> {
             &losetup,
             second_device,
         ),
+        conformance::trial("loop_backend::l06_what_somebody_has_mounted_is_not_read", needs, mounted),
         conformance::trial("loop_backend::a_device_that_somebody_has_open_stays_whole", needs, in_use),
         conformance::trial(
             "loop_backend::a_device_that_a_killed_detach_left_to_go_stays_once_it_is_attached",
@@ -162,6 +163,28 @@ async fn refused_as_foreign(backend: &LoopBackend, volume: &Volume, theirs: &[&P
         let names = |device: &&PathBuf| error.chain().contains(&format!("--detach {}`", device.display()));
         assert!(theirs.iter().any(names), "{}", error.chain());
     }
+}
+
+/// A mount holds no lock: it is known by having the device for itself.
+async fn mounted() {
+    let place = Place::new();
+    let backend = place.open();
+    let (volume, tag) = attached(&backend).await;
+    let path = device_of(&volume);
+    let mount = File::options().read(true).write(true).custom_flags(libc::O_EXCL).open(&path).unwrap();
+    for refused in [
+        backend.open(&volume.id, &tag, Access::ReadOnly).await.map(|_| ()),
+        backend.snapshot(&snapshot(&spec(), 1)).await.map(|_| ()),
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Busy, Retry::Later), "{}", error.chain());
+    }
+    assert_eq!(backend.attach(&volume.id, &tag).await.unwrap(), volume, "it is attached all the same");
+    drop(mount);
+    let readers = [(); 2].map(|()| backend.open(&volume.id, &tag, Access::ReadOnly));
+    let readers = futures_util::future::try_join_all(readers).await.unwrap();
+    backend.snapshot(&snapshot(&spec(), 1)).await.unwrap();
+    drop(readers);
 }
 
 /// Told to go while somebody has it open, by a process that was killed before it could wait or take that back.
