@@ -7,7 +7,7 @@ use futures_util::TryStreamExt as _;
 use super::keep::KeepPoints;
 use crate::engine::services::Services;
 use crate::record::{Needless, RecoveryPoint};
-use crate::state::PointStatus;
+use crate::state::{JobKind, PointStatus};
 use crate::traits::{Snapshot, Snapshots};
 use crate::{ContextId, ErrorKind, Result, Timestamp};
 
@@ -42,7 +42,7 @@ pub(crate) async fn sweep(
 /// after the point that it was for was given up, deleted and forgotten. Answers what could not be deleted.
 ///
 /// Snapshots are listed before points: each was recorded before it was made, so what is there and not recorded was given up,
-/// whoever lives. Only what bears the marks of this deployment, of the VM and of a job of it is ours (L20).
+/// whoever lives. Only what bears the marks of this deployment, of the VM and of a job of it that makes points is ours (L20).
 pub(crate) async fn delete_forgotten(services: &Services, context: &ContextId) -> Result<Vec<String>> {
     let mut found: Vec<Snapshot> = Vec::new();
     if services.backend.capabilities().snapshots == Snapshots::None {
@@ -59,7 +59,8 @@ pub(crate) async fn delete_forgotten(services: &Services, context: &ContextId) -
     let mut left = Vec::new();
     for Snapshot { spec, .. } in found.iter().filter(|snapshot| !known.contains(&snapshot.spec.id)) {
         let job = services.jobs.get(&spec.job).await?;
-        let is_of_job = job.is_some_and(|job| job.context == *context);
+        // What a job that operates made, an operator asked for.
+        let is_of_job = job.is_some_and(|job| job.context == *context && job.kind != JobKind::Operate);
         if !is_of_job || spec.tag.instance != instance || spec.tag.disk.context != *context {
             continue;
         }

@@ -6,10 +6,10 @@ use super::interrupted::crash_as;
 use super::shaky::{Moments, Trouble, lagging, overtaken, troubled};
 use super::*;
 use crate::engine::{KeepPoints, delete_point, points};
-use crate::record::{PointVolume, RecoveryPoint, RecoveryPointSpec};
+use crate::record::{JobSpec, PointVolume, RecoveryPoint, RecoveryPointSpec};
 use crate::state::PointStatus;
 use crate::traits::{BackendCapabilities, RecoveryPoints, SnapshotSpec, Snapshots};
-use crate::{RecoveryPointId, SnapshotId};
+use crate::{JobId, RecoveryPointId, SnapshotId};
 
 pub(super) const DISKS: [&str; 2] = ["disk-2000", "disk-2001"];
 
@@ -370,4 +370,18 @@ async fn l15_a_snapshot_made_between_both_lists_is_not_forgotten() {
     let left = points::delete_forgotten(&services, &last.context).await;
     assert_eq!(left.unwrap(), [""; 0]);
     assert_eq!(world.backend.frozen().len(), before + DISKS.len());
+}
+
+#[tokio::test]
+async fn l20_a_snapshot_that_an_operator_asked_for_is_not_forgotten() {
+    let world = three_epochs().await.0;
+    let last = world.ready().await[0].volumes[0].snapshot.clone();
+    let job = JobId::mint(world.clock.now());
+    world.store.insert(JobSpec::operate(job.clone(), last.tag.disk.clone())).await.unwrap();
+    let asked = SnapshotSpec { id: SnapshotId::mint(&job), job, ..last.clone() };
+    world.backend.snapshot(&asked).await.unwrap();
+    let (services, _) = world.services();
+    let left = points::delete_forgotten(&services, &last.tag.disk.context).await;
+    assert_eq!(left.unwrap(), [""; 0]);
+    assert!(world.backend.frozen().contains(&asked.id));
 }
