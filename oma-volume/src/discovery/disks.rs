@@ -197,8 +197,12 @@ fn serial(folder: &Path) -> io::Result<Option<String>> {
     let Some(page) = read(&folder.join("device/vpd_pg80"))? else { return Ok(None) };
     let [_, SERIAL_PAGE, high, low, told @ ..] = &page[..] else { return Err(garbled_page()) };
     let length = usize::from(u16::from_be_bytes([*high, *low]));
-    let told = told.get(..length).and_then(|told| std::str::from_utf8(told).ok()).ok_or_else(garbled_page)?;
-    Ok(Some(trimmed(told)).filter(|told| !told.is_empty()))
+    // No text, or not all of what it announces: the disk has a serial, which is none of ours, those are twenty digits.
+    let told = match told.get(..length) {
+        Some(told) => trimmed(&String::from_utf8_lossy(told)),
+        None => format!("{}…", trimmed(&String::from_utf8_lossy(told))),
+    };
+    Ok(Some(told).filter(|told| !told.is_empty()))
 }
 
 /// A loop device may be made of another device, and then tells only its path.

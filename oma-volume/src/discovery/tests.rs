@@ -187,12 +187,28 @@ async fn two_disks_of_one_serial_are_a_conflict_that_names_both() {
 async fn l21_a_disk_that_cannot_be_asked_may_be_the_one() {
     let machine = Machine::new();
     machine.plug("sda", 1, None);
-    for page in [&[][..], &[0, 0x83, 0, 0], &[0, 0x80, 0, 9, b'1'], &[0, 0x80, 0, 1, 0xff]] {
+    for page in [&[][..], &[0, 0x80, 0], &[0, 0x83, 0, 0]] {
         machine.write("sys/block/sda/device/vpd_pg80", page);
         let parts = ["dev/sda", "garbled"];
         is(&machine.find().await.unwrap_err(), ErrorKind::Unavailable, Retry::Later, &parts);
         let gone = machine.tree().vanishes(&serial(), Duration::ZERO).await;
         is(&gone.unwrap_err(), ErrorKind::Unavailable, Retry::Later, &parts);
+    }
+    machine.plug("vdb", 2, Some(SERIAL));
+    assert_eq!(machine.found().await.name, "vdb");
+}
+
+/// Serials of ours are twenty digits.
+#[tokio::test]
+async fn a_disk_whose_serial_is_no_text_or_not_whole_is_another_one() {
+    let machine = Machine::new();
+    machine.plug("sda", 1, None);
+    machine.link(&format!("scsi-{SERIAL}"), "sda");
+    let cut = [&[0, 0x80, 0, 21][..], SERIAL.as_bytes()].concat();
+    for page in [&[0, 0x80, 0, 1, 0xff][..], &[0, 0x80, 0, 9, b'1'], &[0, 0x80, 0xff, 0xff], &cut] {
+        machine.write("sys/block/sda/device/vpd_pg80", page);
+        assert_eq!(machine.find().await.unwrap(), None, "{page:?}");
+        machine.tree().vanishes(&serial(), Duration::ZERO).await.unwrap();
     }
     machine.plug("vdb", 2, Some(SERIAL));
     assert_eq!(machine.found().await.name, "vdb");
