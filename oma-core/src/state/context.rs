@@ -7,7 +7,7 @@ labelled! {
         Discovered = "discovered",
         /// A job runs.
         Replicating = "replicating",
-        /// Its volumes hold a committed epoch.
+        /// Its volumes held a committed epoch when its last job ended; what each holds now, its own record tells.
         ReadyForFailover = "ready_for_failover",
         /// A test VM runs from its volumes.
         FailedOverTest = "failed_over_test",

@@ -13,7 +13,7 @@ use crate::engine::services::Services;
 use crate::engine::verify::mismatch;
 use crate::engine::volumes::LeasedVolumes;
 use crate::record::{DiskRecord, JobEnd, JobSpec, Lease, RecoveryPoint};
-use crate::state::{JobKind, PointStatus};
+use crate::state::{JobKind, OperationKind, PointStatus};
 use crate::traits::{Access, BlockDevice, ReadFrom, Snapshots};
 use crate::tree::{LEAF, LeafHash, LeafRun};
 use crate::{
@@ -206,6 +206,13 @@ async fn check_possible(services: &Services, point: &RecoveryPoint) -> Result<Ve
         let linked = services.volumes.volume_of(disk).await?;
         if linked.is_none_or(|linked| linked.id != *id) {
             return Err(refused(&point.id, format!("disk {disk} does not have volume {id} any more")));
+        }
+        if let Some(left) = services.volumes.unfinished(disk).await?
+            && matches!(left.spec.kind, OperationKind::Create | OperationKind::Delete)
+        {
+            let reason =
+                format!("operation {} on disk {disk} ({}) has not ended", left.spec.id, left.spec.kind);
+            return Err(refused(&point.id, reason));
         }
         let tag = services.backend.get(id).await?.and_then(|now| now.tag);
         let Some(tag) = tag.filter(|tag| tag.disk == *disk) else {

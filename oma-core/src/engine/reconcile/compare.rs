@@ -94,7 +94,7 @@ impl<'a> Look<'a> {
     }
 
     async fn undriven(&mut self, left: &Operation) -> Result<Option<Finding>> {
-        if self.of.service.carries_out(&left.spec.id) {
+        if self.of.service.driven().has(&left.spec.id) {
             return Ok(None);
         }
         let live = self.of.services().jobs.live(&left.spec.disk.context).await?;
@@ -119,7 +119,7 @@ impl<'a> Look<'a> {
     fn is_left(&self, job: &ReplicationJob) -> bool {
         let mine = job.owner.as_ref() == Some(self.of.service.worker());
         let ended = job.due_at.is_some_and(|due_at| due_at <= self.report.made_at);
-        job.kind == JobKind::Operate && (mine || ended) && !self.of.service.drives(&job.id)
+        job.kind == JobKind::Operate && (mine || ended) && !self.of.service.driven().has_job(&job.id)
     }
 
     async fn records(&mut self) -> Result<()> {

@@ -73,7 +73,7 @@ impl Reconciler {
             (_, OperationStatus::Executing) => self.service.resume(&left).await?,
             _ => return Ok(StepOutcome::Refused("it is not executing any more".to_owned())),
         };
-        if begun || self.service.carries_out(&left.spec.id) {
+        if begun || self.service.driven().has(&left.spec.id) {
             return self.ended(&left.spec.id).await;
         }
         Ok(StepOutcome::Refused("somebody else is at it, or it is not due".to_owned()))

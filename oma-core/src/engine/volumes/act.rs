@@ -1,12 +1,14 @@
 //! One operation, as the backend does it: each may be done twice, and the second time asks what became of the first.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures_util::TryStreamExt as _;
 
 use super::service::VolumeServices;
 use crate::record::{Lease, Operation, OperationSpec, VolumeRecord, VolumeTag};
 use crate::state::{JobKind, OperationKind};
-use crate::traits::{SnapshotSpec, Volume, VolumeSpec};
-use crate::{Error, ErrorKind, Generation, OperationId, Result, SnapshotId};
+use crate::traits::{Access, SnapshotSpec, Volume, VolumeSpec};
+use crate::{Error, ErrorKind, Generation, OperationId, Result, Retry, SnapshotId};
 
 /// An operation under the lease of its job.
 #[derive(Debug)]
@@ -14,9 +16,57 @@ pub(super) struct Act<'a> {
     pub(super) services: &'a VolumeServices,
     pub(super) lease: &'a Lease,
     pub(super) spec: &'a OperationSpec,
+    /// Whether the content of before has ended, of a revert.
+    has_ended_content: AtomicBool,
 }
 
-impl Act<'_> {
+impl<'a> Act<'a> {
+    pub(super) const fn new(services: &'a VolumeServices, lease: &'a Lease, spec: &'a OperationSpec) -> Self {
+        Self { services, lease, spec, has_ended_content: AtomicBool::new(false) }
+    }
+
+    /// What the backend has now, if that is what is wanted; `None` when nothing was done. Nothing is changed.
+    pub(super) async fn look(&self) -> Result<Option<Volume>> {
+        if self.spec.kind == OperationKind::Create {
+            return self.look_for_unrecorded().await.map(|()| None);
+        }
+        let record = self.record().await?;
+        let found = self.services.backend.get(&record.id).await?;
+        let instance = self.services.volumes.instance().await?;
+        let is_ours = |tag: &VolumeTag| tag.instance == instance && tag.disk == self.spec.disk;
+        let ours = found.clone().filter(|found| found.tag.as_ref().is_some_and(is_ours));
+        let wanted = self.spec.capacity;
+        Ok(match self.spec.kind {
+            OperationKind::Attach => ours.filter(|volume| volume.device_path.is_some()),
+            OperationKind::Detach => ours.filter(|volume| volume.device_path.is_none()),
+            OperationKind::Resize => ours.filter(|volume| wanted.is_some_and(|size| volume.capacity >= size)),
+            OperationKind::Delete => found.is_none().then(|| as_recorded(&record)),
+            OperationKind::Snapshot => {
+                self.find_snapshot(&record, self.snapshot_id()?).await?.map(|_| as_recorded(&record))
+            }
+            OperationKind::DeleteSnapshot => {
+                let left = self.find_snapshot(&record, self.snapshot_id()?).await?;
+                left.is_none().then(|| as_recorded(&record))
+            }
+            OperationKind::Create | OperationKind::Revert => None,
+        })
+    }
+
+    /// Whether the refused create made a volume all the same: then it is in doubt, for which operation made it cannot be told.
+    async fn look_for_unrecorded(&self) -> Result<()> {
+        let instance = self.services.volumes.instance().await?;
+        let mut found = self.services.backend.list(&instance);
+        while let Some(volume) = found.try_next().await? {
+            let of_disk = volume.tag.as_ref().is_some_and(|tag| tag.disk == self.spec.disk);
+            if of_disk && self.services.volumes.volume(&volume.id).await?.is_none() {
+                let reason = format!("volume {} of its disk is in no record", volume.id);
+                let error = Error::new(ErrorKind::Unavailable, "tell what became of", &self.spec.id);
+                return Err(error.because(reason).with_retry(Retry::Later));
+            }
+        }
+        Ok(())
+    }
+
     /// Has the backend do it, once. The answer is how the volume is afterwards.
     pub(super) async fn call(&self) -> Result<Volume> {
         if self.spec.kind == OperationKind::Create {
@@ -113,10 +163,27 @@ impl Act<'_> {
         let id = self.snapshot_id()?;
         let found = self.find_snapshot(record, id).await?;
         let snapshot = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "revert to snapshot", id))?;
-        let generation = self.services.volumes.advance_generation(self.lease, &record.id).await?;
-        let tag = self.tag(generation).await?;
+        let tag = if self.has_ended_content.load(Ordering::Relaxed) {
+            self.tag(record.generation).await?
+        } else {
+            self.check_possible(record, &snapshot).await?;
+            let generation = self.services.volumes.advance_generation(self.lease, &record.id).await?;
+            self.has_ended_content.store(true, Ordering::Relaxed);
+            self.tag(generation).await?
+        };
         self.services.backend.retag(&record.id, &tag).await?;
         self.services.backend.revert(&record.id, &tag, &snapshot).await
+    }
+
+    /// What could stand in the way of a revert is looked at before the epoch is given up for it.
+    async fn check_possible(&self, record: &VolumeRecord, snapshot: &SnapshotSpec) -> Result<()> {
+        self.services.backend.open_snapshot(snapshot).await?;
+        let tag = self.tag(record.generation).await?;
+        match self.services.backend.open(&record.id, &tag, Access::ReadWrite).await {
+            // One that is not attached is open nowhere.
+            Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Only what a job that operates has made is deleted so (L20): the others belong to recovery points.

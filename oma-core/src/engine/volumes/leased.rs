@@ -254,8 +254,13 @@ impl<'a> LeasedVolumes<'a> {
     /// Finishes the deletion of a volume that an operator wanted gone.
     async fn delete(&self, spec: &OperationSpec) -> Result<()> {
         let Some(id) = &spec.volume else { return Ok(()) };
-        let record = self.services.volumes.volume(id).await?;
-        let record = record.ok_or_else(|| Error::new(ErrorKind::NotFound, "delete volume", id))?;
+        let Some(record) = self.services.volumes.volume(id).await? else {
+            return self
+                .services
+                .volumes
+                .fail(self.lease, &spec.id, "its volume is in no record any more")
+                .await;
+        };
         let tag = self.tag(&spec.disk, record.generation).await?;
         let gone = Volume {
             id: id.clone(),

@@ -4,6 +4,9 @@
 //! else wants a single volume changed.
 
 mod act;
+mod drive;
+mod driven;
+mod hold;
 mod leased;
 mod recover;
 mod repair;

@@ -3,10 +3,11 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 
 use super::act::Act;
+use super::driven::Driving;
 use super::service::VolumeService;
 use crate::record::{JobEnd, JobFilter, Lease, Operation, OperationFilter, ReplicationJob};
 use crate::state::{JobKind, OperationStatus};
-use crate::{DiskRef, ErrorKind, OperationId, Result, Retry};
+use crate::{DiskRef, Error, ErrorKind, OperationId, Result, Retry};
 
 /// What was taken up again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,29 +16,35 @@ pub struct Recovered {
     pub resumed: Vec<OperationId>,
     /// Condemned volumes whose deletion was due, and has begun.
     pub due: Vec<OperationId>,
+    /// What could not be taken up now, and why. The next call tries again.
+    pub left: Vec<String>,
 }
 
 impl VolumeService {
     /// Takes up what this worker left before it died, and what others left whose lease has ended: every operation that has not ended
     /// is carried out again, which asks the backend what became of it; deletions that are due begin. To be called at each start,
-    /// and every now and then. What others drive is let be (L17), and so is what a VM's live job will finish itself.
+    /// and every now and then. What others drive is let be (L17), and so is what a VM's live job will finish itself. What cannot be
+    /// taken up keeps nothing else from it.
     ///
     /// # Errors
-    /// What the store answers; nothing is lost then.
+    /// What the store answers when it is asked what there is; nothing is lost then.
     pub async fn recover(&self) -> Result<Recovered> {
         let jobs = self.services().jobs.list(JobFilter { live_only: true, ..JobFilter::default() });
         let jobs: Vec<ReplicationJob> = jobs.try_collect().await?;
         let mut recovered = Recovered::default();
         for job in jobs.iter().filter(|job| job.kind == JobKind::Operate) {
-            recovered.resumed.extend(self.take_up(job).await?);
+            let taken = self.take_up(job).await;
+            recovered.resumed.extend(told(taken, &job.id, &mut recovered.left));
         }
         for left in self.with_status(OperationStatus::Executing).await? {
-            recovered.resumed.extend(self.take_over(&left).await?);
+            let taken = self.take_over(&left).await;
+            recovered.resumed.extend(told(taken, &left.spec.id, &mut recovered.left));
         }
         let now = self.now();
         let pending = self.with_status(OperationStatus::Pending).await?;
         for due in pending.iter().filter(|pending| pending.due_at.is_some_and(|due_at| due_at <= now)) {
-            recovered.due.extend(self.delete_due(due).await?);
+            let begun = self.delete_due(due).await;
+            recovered.due.extend(told(begun, &due.spec.id, &mut recovered.left));
         }
         Ok(recovered)
     }
@@ -47,7 +54,8 @@ impl VolumeService {
     /// # Errors
     /// As [`VolumeService::recover`].
     pub async fn finish_left_over(&self) -> Result<Vec<Operation>> {
-        let Recovered { resumed, due } = self.recover().await?;
+        let Recovered { resumed, due, left } = self.recover().await?;
+        left.iter().for_each(|left| tracing::warn!(left, "not taken up"));
         let mut ended = Vec::new();
         for id in resumed.iter().chain(&due) {
             ended.push(self.wait(id, Duration::MAX).await?);
@@ -62,17 +70,32 @@ impl VolumeService {
 
     /// Goes on with a job that nobody drives.
     pub(super) async fn take_up(&self, job: &ReplicationJob) -> Result<Option<OperationId>> {
-        let _taking = self.taking().await;
-        self.take_up_held(job).await
+        let taking = self.taking().await;
+        match self.claim_left(job).await? {
+            Left::Nothing => Ok(None),
+            Left::Begun(id) => Ok(Some(id)),
+            Left::Idle(lease, _driving) => {
+                drop(taking);
+                self.end_idle(job, &lease).await.map(|()| None)
+            }
+        }
     }
 
     /// The same, for who keeps others from taking jobs up.
     pub(super) async fn take_up_held(&self, job: &ReplicationJob) -> Result<Option<OperationId>> {
-        if self.drives(&job.id) {
-            return Ok(None);
+        match self.claim_left(job).await? {
+            Left::Nothing => Ok(None),
+            Left::Begun(id) => Ok(Some(id)),
+            Left::Idle(lease, _driving) => self.end_idle(job, &lease).await.map(|()| None),
+        }
+    }
+
+    async fn claim_left(&self, job: &ReplicationJob) -> Result<Left> {
+        if self.driven().has_job(&job.id) {
+            return Ok(Left::Nothing);
         }
         let (lease, asked) = match self.claim(&job.id).await {
-            Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::Conflict) => return Ok(None),
+            Err(error) if is_taken(&error) => return Ok(Left::Nothing),
             claimed => claimed?,
         };
         for key in &job.disks {
@@ -82,46 +105,53 @@ impl VolumeService {
                 let id = left.spec.id.clone();
                 tracing::info!(operation = %id, kind = %left.spec.kind, "finish what was left over");
                 self.drive(lease, asked, left);
-                return Ok(Some(id));
+                return Ok(Left::Begun(id));
             }
         }
-        self.end_idle(job, &lease).await.map(|()| None)
+        let driving = Driving::begin(self, &job.id, &job.context, None);
+        Ok(Left::Idle(lease, driving))
     }
 
     /// Ends a job whose operation has ended, is pending, or was never recorded.
     async fn end_idle(&self, job: &ReplicationJob, lease: &Lease) -> Result<()> {
         let filter = OperationFilter { context: Some(job.context.clone()), ..OperationFilter::default() };
         let mut operations = self.services().volumes.operations(filter);
-        let mut end = JobEnd::Failed("interrupted before anything was begun".to_owned());
+        let mut of_job = None;
         while let Some(operation) = operations.try_next().await? {
             if operation.spec.job == job.id {
-                let act = Act { services: self.services(), lease, spec: &operation.spec };
-                end = match operation.status {
-                    OperationStatus::Failed => JobEnd::Failed(operation.error.unwrap_or_default()),
-                    OperationStatus::Completed => match self.bounded(&act, self.stop(), act.mark()).await {
-                        Ok(()) => JobEnd::Done,
-                        Err(error) if error.retry() == Retry::Never => JobEnd::Failed(error.chain()),
-                        Err(error) => {
-                            tracing::warn!(job = %job.id, error = %error.chain(), "left to be recovered");
-                            return self.services().jobs.release(lease).await;
-                        }
-                    },
-                    _ => JobEnd::Done,
-                };
+                of_job = Some(operation);
                 break;
             }
         }
-        self.services().jobs.end(lease, end).await.map(drop)
+        drop(operations);
+        let end = match of_job {
+            None => JobEnd::Failed("interrupted before anything was begun".to_owned()),
+            Some(Operation { status: OperationStatus::Failed, error, .. }) => {
+                JobEnd::Failed(error.unwrap_or_default())
+            }
+            Some(Operation { status: OperationStatus::Completed, spec, .. }) => {
+                let act = Act::new(self.services(), lease, &spec);
+                match self.bounded(&act, self.stop(), act.mark()).await {
+                    Err(error) if error.retry() != Retry::Never => {
+                        self.services().jobs.release(lease).await?;
+                        return Err(error);
+                    }
+                    marked => marked.map_or_else(|error| JobEnd::Failed(error.chain()), |()| JobEnd::Done),
+                }
+            }
+            Some(_) => JobEnd::Done,
+        };
+        self.end(lease, end).await
     }
 
     /// Finishes an operation whose job has ended without it.
     pub(super) async fn take_over(&self, left: &Operation) -> Result<Option<OperationId>> {
         let _taking = self.taking().await;
-        if self.carries_out(&left.spec.id) {
+        if self.driven().has(&left.spec.id) {
             return Ok(None);
         }
         let (lease, asked) = match self.take_idle(&left.spec.disk).await {
-            Err(error) if error.kind() == ErrorKind::Conflict => return Ok(None),
+            Err(error) if is_taken(&error) => return Ok(None),
             taken => taken?,
         };
         let now = self.services().volumes.unfinished(&left.spec.disk).await?;
@@ -130,7 +160,7 @@ impl VolumeService {
                 self.drive(lease, asked, now);
                 Ok(Some(left.spec.id.clone()))
             }
-            None => self.services().jobs.end(&lease, JobEnd::Done).await.map(|_| None),
+            None => self.end(&lease, JobEnd::Done).await.map(|()| None),
         }
     }
 
@@ -138,7 +168,7 @@ impl VolumeService {
         let _taking = self.taking().await;
         let (lease, asked) = match self.take_idle(&due.spec.disk).await {
             // Another job of the VM is live, or its state forbids it (L07): later, or never.
-            Err(error) if error.kind() == ErrorKind::Conflict => return Ok(None),
+            Err(error) if is_taken(&error) => return Ok(None),
             taken => taken?,
         };
         match self.services().volumes.execute(&lease, &due.spec.id).await {
@@ -148,10 +178,37 @@ impl VolumeService {
             }
             // It was pardoned, or the store's clock says that it is not due yet.
             Err(error) if error.kind() == ErrorKind::Conflict => {
-                self.services().jobs.end(&lease, JobEnd::Cancelled(error.chain())).await?;
+                self.end(&lease, JobEnd::Cancelled(error.chain())).await?;
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
+}
+
+/// What was left of a job.
+enum Left {
+    /// Somebody else drives it.
+    Nothing,
+    /// An operation, which is carried out now.
+    Begun(OperationId),
+    /// Nothing to carry out: it is only to be ended.
+    Idle(Lease, Driving),
+}
+
+/// Whether somebody else has to do with it.
+fn is_taken(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Busy | ErrorKind::Conflict)
+}
+
+/// What was taken up; what could not be is kept for readers.
+fn told(
+    taken: Result<Option<OperationId>>,
+    what: &impl std::fmt::Display,
+    left: &mut Vec<String>,
+) -> Option<OperationId> {
+    taken.unwrap_or_else(|error| {
+        left.push(format!("{what}: {}", error.chain()));
+        None
+    })
 }

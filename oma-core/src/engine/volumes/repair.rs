@@ -32,11 +32,10 @@ impl VolumeService {
         mend: Mend<'_>,
         check: impl Future<Output = Result<bool>>,
     ) -> Result<Option<OperationId>> {
-        let _taking = self.taking().await;
         self.begins(disk)?;
-        self.settled(&disk.context).await?;
+        let _taking = self.lock(&disk.context).await?;
         let (lease, asked) = self.take_idle(disk).await?;
-        let (lost, ttl) = (self.stop().child_token(), self.lease_time());
+        let (lost, ttl) = (self.stop().child_token(), self.config().lease);
         let jobs = &self.services().jobs;
         let keeper = LeaseKeeper::start(Arc::clone(jobs), lease.clone(), ttl, asked, lost.clone());
         let done = tokio::select! {
@@ -62,7 +61,7 @@ impl VolumeService {
 
     /// Goes on with an operation that is executing and that nobody drives; `false` when somebody does.
     pub(in crate::engine) async fn resume(&self, left: &Operation) -> Result<bool> {
-        self.alive(&left.spec.id)?;
+        self.begins(&left.spec.id)?;
         let job = self.services().jobs.get(&left.spec.job).await?;
         match job.filter(|job| !job.status.is_terminal()) {
             Some(job) if job.kind == JobKind::Operate => self.take_up(&job).await,
@@ -134,7 +133,7 @@ impl VolumeService {
 
     /// Begins a deletion that is due; `false` when it is not, or not any more.
     pub(in crate::engine) async fn begin_due(&self, due: &Operation) -> Result<bool> {
-        self.alive(&due.spec.id)?;
+        self.begins(&due.spec.id)?;
         match due.status {
             OperationStatus::Pending => self.delete_due(due).await.map(|begun| begun.is_some()),
             _ => self.resume(due).await,

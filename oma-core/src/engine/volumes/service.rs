@@ -1,23 +1,20 @@
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use futures_util::TryStreamExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::act::{Act, operation};
+use super::act::operation;
+use super::driven::Driven;
 use super::request::{VolumeChange, VolumeRequest, VolumesConfig};
-use crate::engine::keeper::LeaseKeeper;
-use crate::engine::retry::retry;
 use crate::engine::services::Services;
-use crate::record::{JobEnd, JobSpec, Lease, Operation, VolumeRecord};
-use crate::state::{OperationKind, OperationStatus};
-use crate::traits::{JobStore, VolumeBackend, VolumeRegistry};
+use crate::record::{JobEnd, Lease, Operation, VolumeRecord};
+use crate::state::{JobKind, OperationKind, OperationStatus, VolumeStatus};
+use crate::traits::{JobStore, Snapshot, SnapshotSpec, Snapshots, VolumeBackend, VolumeRegistry};
 use crate::{
-    Clock, ContextId, DiskRef, Error, ErrorKind, JobId, OperationId, Result, Retry, SnapshotId, SystemClock,
-    Timestamp, WorkerId,
+    Clock, Error, ErrorKind, OperationId, Result, Retry, SnapshotId, SystemClock, Timestamp, WorkerId,
 };
 
 /// How long a waiting caller goes without looking at an operation that another process may have ended.
@@ -64,9 +61,7 @@ struct Inner {
     tasks: TaskTracker,
     /// One at a time takes a job up: a second claim by the same worker would end the first.
     taking: tokio::sync::Mutex<()>,
-    driven: Mutex<HashMap<JobId, (ContextId, OperationId)>>,
-    /// Told whenever one of them is driven no more.
-    ended: Notify,
+    driven: Driven,
 }
 
 impl VolumeService {
@@ -93,8 +88,7 @@ impl VolumeService {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             taking: tokio::sync::Mutex::new(()),
-            driven: Mutex::default(),
-            ended: Notify::new(),
+            driven: Driven::default(),
         }))
     }
 
@@ -107,7 +101,7 @@ impl VolumeService {
     /// unknown disk and one without a volume; `Cancelled` once the service is shut down.
     pub async fn submit(&self, request: VolumeRequest) -> Result<Operation> {
         let this = self.clone();
-        self.alive(&request.id)?;
+        self.begins(&request.id)?;
         // The intent is not left half recorded when nobody waits for the answer any more.
         let task = self.0.tasks.spawn(async move { this.record(&request).await });
         task.await.unwrap_or_else(|lost| Err(Error::new(ErrorKind::Internal, "record operation", lost)))
@@ -119,12 +113,12 @@ impl VolumeService {
     /// `Conflict` when it has begun or is none, and while another job of the VM is live; `NotFound` for an unknown operation.
     pub async fn pardon(&self, id: &OperationId, reason: &str) -> Result<Operation> {
         let (this, id, reason) = (self.clone(), id.clone(), reason.to_owned());
-        self.alive(&id)?;
+        self.begins(&id)?;
         let task = self.0.tasks.spawn(async move { this.call_off(&id, &reason).await });
         task.await.unwrap_or_else(|lost| Err(Error::new(ErrorKind::Internal, "call off operation", lost)))
     }
 
-    /// The operation once it has ended, or is pending, or as it is after so long.
+    /// The operation once it has ended, is pending or nobody carries it out any more, or as it is after so long.
     ///
     /// # Errors
     /// `NotFound`.
@@ -132,10 +126,11 @@ impl VolumeService {
         // For ever is ten years.
         let until = Instant::now() + within.min(Duration::from_secs(10 * 365 * 24 * 3600));
         loop {
-            let ended = self.0.ended.notified();
+            let ended = self.0.driven.one_ends();
             let now = operation(&self.0.services, id).await?;
-            let has_ended = now.status != OperationStatus::Executing && !self.carries_out(id);
-            if has_ended || Instant::now() >= until {
+            let is_over = !self.0.driven.has(id)
+                && (now.status != OperationStatus::Executing || self.is_left(&now).await?);
+            if is_over || Instant::now() >= until {
                 return Ok(now);
             }
             let look = until.min(Instant::now() + LOOK);
@@ -150,16 +145,18 @@ impl VolumeService {
         self.0.tasks.wait().await;
     }
 
+    /// Whether nobody carries out what has not ended.
+    async fn is_left(&self, operation: &Operation) -> Result<bool> {
+        let live = self.0.services.jobs.live(&operation.spec.disk.context).await?;
+        Ok(live.is_none_or(|job| job.owner.is_none()))
+    }
+
     pub(in crate::engine) fn services(&self) -> &VolumeServices {
         &self.0.services
     }
 
     pub(in crate::engine) fn worker(&self) -> &WorkerId {
         &self.0.worker
-    }
-
-    pub(super) fn lease_time(&self) -> Duration {
-        self.0.config.lease
     }
 
     pub(in crate::engine) fn answer_limit(&self) -> Duration {
@@ -170,10 +167,6 @@ impl VolumeService {
         &self.0.stop
     }
 
-    pub(super) fn alive(&self, resource: &OperationId) -> Result<()> {
-        self.begins(resource)
-    }
-
     pub(super) fn begins(&self, resource: &impl std::fmt::Display) -> Result<()> {
         match self.0.stop.is_cancelled() {
             true => Err(Error::new(ErrorKind::Cancelled, "begin operation", resource)),
@@ -182,101 +175,154 @@ impl VolumeService {
     }
 
     async fn record(&self, request: &VolumeRequest) -> Result<Operation> {
-        let _taking = self.0.taking.lock().await;
-        let volumes = &self.0.services.volumes;
-        if let Some(known) = volumes.operation(&request.id).await? {
-            let again = request.intent(
-                known.spec.job.clone(),
-                known.spec.volume.clone(),
-                known.spec.snapshot.clone(),
-            );
-            let other = || {
-                Error::new(ErrorKind::AlreadyExists, "record operation", &request.id)
-                    .because("this id was given to something else; mint a new one")
-            };
-            return if known.spec == again { Ok(known) } else { Err(other()) };
+        let _taking = self.lock(&request.disk.context).await?;
+        if let Some(known) = self.known(request).await? {
+            return Ok(known);
         }
-        self.settled(&request.disk.context).await?;
-        let volume = self.volume_for(request).await?;
+        self.volume_for(request).await?;
         let (lease, asked) = self.take(&request.disk).await?;
-        let id = volume.as_ref().map(|volume| volume.id.clone());
-        let spec = request.intent(lease.job.clone(), id, Some(SnapshotId::mint(&lease.job)));
-        let recorded = match &volume {
-            Some(volume) if spec.kind == OperationKind::Delete && volume.held_epoch => {
-                volumes.condemn(&lease, &spec, self.0.config.grace).await
-            }
-            _ => volumes.begin(&lease, &spec).await,
+        // Looked at again now that nobody else changes it.
+        let recorded = match self.volume_for(request).await {
+            Ok(volume) => self.intend(&lease, request, volume).await,
+            Err(error) => Err(error),
         };
         match recorded {
             Ok(begun) if begun.status == OperationStatus::Executing => {
                 self.drive(lease, asked, begun.clone());
                 Ok(begun)
             }
-            Ok(condemned) => {
-                self.0.services.jobs.end(&lease, JobEnd::Done).await?;
-                Ok(condemned)
-            }
+            Ok(condemned) => self.end(&lease, JobEnd::Done).await.map(|()| condemned),
             // It may be recorded all the same: to be recovered.
-            Err(error) if is_doubtful(&error) => Err(error),
+            Err(error) if error.retry() != Retry::Never => Err(error),
             Err(error) => {
-                self.0.services.jobs.end(&lease, JobEnd::Failed(error.chain())).await?;
-                Err(error)
+                self.end(&lease, JobEnd::Failed(error.chain())).await?;
+                // Somebody else recorded it meanwhile.
+                self.known(request).await?.ok_or(error)
             }
         }
+    }
+
+    async fn intend(
+        &self,
+        lease: &Lease,
+        request: &VolumeRequest,
+        volume: Option<VolumeRecord>,
+    ) -> Result<Operation> {
+        let volumes = &self.0.services.volumes;
+        let id = volume.as_ref().map(|volume| volume.id.clone());
+        let spec = request.intent(lease.job.clone(), id, Some(SnapshotId::mint(&lease.job)));
+        let is_kept = volume.is_some_and(|volume| volume.held_epoch);
+        self.patiently(|| async {
+            match spec.kind == OperationKind::Delete && is_kept {
+                true => volumes.condemn(lease, &spec, self.0.config.grace).await,
+                false => volumes.begin(lease, &spec).await,
+            }
+        })
+        .await
+    }
+
+    /// The operation of this request, when it is recorded; one that nobody carries out is taken up.
+    async fn known(&self, request: &VolumeRequest) -> Result<Option<Operation>> {
+        let Some(known) = self.0.services.volumes.operation(&request.id).await? else { return Ok(None) };
+        let Operation { spec, status, .. } = &known;
+        let same = request.intent(spec.job.clone(), spec.volume.clone(), spec.snapshot.clone());
+        if *spec != same {
+            return Err(Error::new(ErrorKind::AlreadyExists, "record operation", &request.id)
+                .because("this id was given to something else; mint a new one"));
+        }
+        if *status == OperationStatus::Executing && !self.0.driven.has(&request.id) {
+            self.go_on(&known).await?;
+        }
+        Ok(Some(known))
     }
 
     async fn call_off(&self, id: &OperationId, reason: &str) -> Result<Operation> {
-        let _taking = self.0.taking.lock().await;
         let found = operation(&self.0.services, id).await?;
+        let _taking = self.lock(&found.spec.disk.context).await?;
         if found.status == OperationStatus::Cancelled {
             return Ok(found);
         }
-        self.settled(&found.spec.disk.context).await?;
         let (lease, _) = self.take(&found.spec.disk).await?;
         let pardoned = self.0.services.volumes.pardon(&lease, id, reason).await;
-        self.0.services.jobs.end(&lease, JobEnd::Done).await?;
+        self.end(&lease, JobEnd::Done).await?;
         pardoned
     }
 
-    /// Waits while an operation of this VM has ended and its job has not: who saw it end may ask for the next.
-    pub(super) async fn settled(&self, context: &ContextId) -> Result<()> {
-        loop {
-            let ended = self.0.ended.notified();
-            let driven = self.driven().values().find(|(of, _)| of == context).map(|(_, id)| id.clone());
-            match driven {
-                Some(id) if operation(&self.0.services, &id).await?.status != OperationStatus::Executing => {
-                    ended.await;
-                }
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    /// The volume that the request is about: found by the disk's link alone (L03).
+    /// The volume that the request is about: found by the disk's link alone (L03). What can never be done with it is refused
+    /// before it is recorded.
     async fn volume_for(&self, request: &VolumeRequest) -> Result<Option<VolumeRecord>> {
         let found = self.0.services.volumes.volume_of(&request.disk).await?;
-        match (&request.change, found) {
-            (VolumeChange::Create { .. }, None) => Ok(None),
+        let refuse =
+            |reason| Err(Error::new(ErrorKind::Conflict, "change volume", &request.disk).because(reason));
+        let volume = match (&request.change, found) {
+            (VolumeChange::Create { .. }, None) => return Ok(None),
             (VolumeChange::Create { .. }, Some(volume)) => {
-                let reason = format!("disk {} has volume {}", request.disk, volume.id);
-                Err(Error::new(ErrorKind::Conflict, "create volume", &request.id).because(reason))
+                return refuse(format!("it has volume {}", volume.id));
             }
-            (_, Some(volume)) => Ok(Some(volume)),
-            (_, None) => Err(Error::new(ErrorKind::NotFound, "find the volume of disk", &request.disk)),
+            (_, Some(volume)) => volume,
+            (_, None) => {
+                return Err(Error::new(ErrorKind::NotFound, "find the volume of disk", &request.disk));
+            }
+        };
+        match &request.change {
+            VolumeChange::Detach if volume.status != VolumeStatus::Attached => {
+                return refuse(format!("volume {} is {}, not attached", volume.id, volume.status));
+            }
+            VolumeChange::Revert { snapshot } | VolumeChange::DeleteSnapshot { snapshot } => {
+                self.snapshot_of(&volume, |spec| spec.id == *snapshot).await?.ok_or_else(|| {
+                    let reason = format!("volume {} has no such snapshot", volume.id);
+                    Error::new(ErrorKind::NotFound, "find snapshot", snapshot).because(reason)
+                })?;
+            }
+            VolumeChange::Delete => {
+                if let Some(kept) = self.snapshot_for_operator(&volume).await? {
+                    return refuse(format!("volume {} has snapshot {kept}; delete that first", volume.id));
+                }
+            }
+            _ => {}
         }
+        Ok(Some(volume))
     }
 
-    /// A job of its own for one change on this disk.
-    pub(super) async fn take(&self, disk: &DiskRef) -> Result<(Lease, Instant)> {
-        let job = JobId::mint(self.now());
-        self.0.services.jobs.insert(JobSpec::operate(job.clone(), disk.clone())).await?;
-        self.claim(&job).await
+    async fn snapshot_of(
+        &self,
+        volume: &VolumeRecord,
+        wanted: impl Fn(&SnapshotSpec) -> bool,
+    ) -> Result<Option<SnapshotSpec>> {
+        let mut snapshots = self.0.services.backend.snapshots(&volume.id);
+        while let Some(snapshot) = snapshots.try_next().await? {
+            if wanted(&snapshot.spec) {
+                return Ok(Some(snapshot.spec));
+            }
+        }
+        Ok(None)
     }
 
-    pub(super) async fn claim(&self, job: &JobId) -> Result<(Lease, Instant)> {
-        let asked = Instant::now();
-        let lease = self.0.services.jobs.claim(job, &self.0.worker, self.0.config.lease).await?;
-        Ok((lease, asked))
+    /// A snapshot that belongs to no recovery point: nobody would find it without its volume.
+    async fn snapshot_for_operator(&self, volume: &VolumeRecord) -> Result<Option<SnapshotId>> {
+        if self.0.services.backend.capabilities().snapshots == Snapshots::None {
+            return Ok(None);
+        }
+        let mut snapshots = self.0.services.backend.snapshots(&volume.id);
+        while let Some(Snapshot { spec, .. }) = snapshots.try_next().await? {
+            let job = self.0.services.jobs.get(&spec.job).await?;
+            if job.is_some_and(|job| job.kind == JobKind::Operate) {
+                return Ok(Some(spec.id));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn config(&self) -> &VolumesConfig {
+        &self.0.config
+    }
+
+    pub(in crate::engine) fn driven(&self) -> &Driven {
+        &self.0.driven
+    }
+
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
     }
 
     /// Keeps others from taking a job up while this is held.
@@ -287,111 +333,4 @@ impl VolumeService {
     pub(in crate::engine) fn now(&self) -> Timestamp {
         self.0.clock.now()
     }
-
-    pub(in crate::engine) fn carries_out(&self, id: &OperationId) -> bool {
-        self.driven().values().any(|(_, driven)| driven == id)
-    }
-
-    pub(in crate::engine) fn drives(&self, job: &JobId) -> bool {
-        self.driven().contains_key(job)
-    }
-
-    fn driven(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, (ContextId, OperationId)>> {
-        self.0.driven.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Carries an operation out that is executing.
-    pub(super) fn drive(&self, lease: Lease, asked: Instant, operation: Operation) {
-        let (id, job) = (operation.spec.id.clone(), lease.job.clone());
-        self.driven().insert(job.clone(), (operation.spec.disk.context.clone(), id.clone()));
-        let this = self.clone();
-        self.0.tasks.spawn(async move {
-            if let Err(error) = this.carry_out(&lease, asked, &operation).await {
-                tracing::warn!(operation = %id, job = %job, error = %error.chain(), "left to be recovered");
-            }
-            this.driven().remove(&job);
-            this.0.ended.notify_waiters();
-        });
-    }
-
-    /// The backend is asked until it has told what became of it; then that is recorded and the job ends. What is stopped or fenced
-    /// stays as it is.
-    async fn carry_out(&self, lease: &Lease, asked: Instant, operation: &Operation) -> Result<()> {
-        let VolumeServices { jobs, volumes, .. } = &self.0.services;
-        let stop = self.0.stop.child_token();
-        let _keeper =
-            LeaseKeeper::start(Arc::clone(jobs), lease.clone(), self.0.config.lease, asked, stop.clone());
-        let act = Act { services: &self.0.services, lease, spec: &operation.spec };
-        let done = match self.until_told(&act, &stop, || act.call()).await {
-            Ok(volume) => self.until_told(&act, &stop, || act.complete(&volume)).await,
-            Err(error) => Err(error),
-        };
-        let end = match done {
-            Ok(()) => JobEnd::Done,
-            Err(error) if error.kind() == ErrorKind::Cancelled => return jobs.release(lease).await,
-            Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
-            Err(error) => {
-                volumes.fail(lease, &operation.spec.id, &error.chain()).await?;
-                JobEnd::Failed(error.chain())
-            }
-        };
-        jobs.end(lease, end).await.map(drop)
-    }
-
-    /// Calls until there is an answer that leaves no doubt.
-    async fn until_told<T, Fut>(
-        &self,
-        act: &Act<'_>,
-        stop: &CancellationToken,
-        call: impl Fn() -> Fut,
-    ) -> Result<T>
-    where
-        Fut: Future<Output = Result<T>>,
-    {
-        loop {
-            let error = match retry(&self.0.config.retry, stop, || self.bounded(act, stop, call())).await {
-                Err(error) if is_doubtful(&error) => error,
-                told => return told,
-            };
-            match self.0.services.volumes.doubt(act.lease, &act.spec.id, &error.chain()).await {
-                // All but the mark on the volume is done.
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                kept => kept?,
-            }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Err(stopped(act)),
-                () = tokio::time::sleep(self.0.config.doubt_pause) => {}
-            }
-        }
-    }
-
-    /// Waits for an answer as long as is patient.
-    pub(super) async fn bounded<T>(
-        &self,
-        act: &Act<'_>,
-        stop: &CancellationToken,
-        call: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let limit = self.0.config.answer_limit;
-        let answer = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Err(stopped(act)),
-            answer = tokio::time::timeout(limit, call) => answer,
-        };
-        answer.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Unavailable, "carry out operation", &act.spec.id)
-                .because(format!("no answer within {} s", limit.as_secs()))
-                .with_retry(Retry::Later))
-        })
-    }
-}
-
-fn stopped(act: &Act<'_>) -> Error {
-    Error::new(ErrorKind::Cancelled, "carry out operation", &act.spec.id)
-}
-
-/// Whether nobody knows what the backend did, and it may be asked again.
-fn is_doubtful(error: &Error) -> bool {
-    error.kind() == ErrorKind::Unavailable && error.retry() != Retry::Never
 }

@@ -199,6 +199,7 @@ impl State {
         for part in &point.volumes {
             let Some(volume) = self.volumes.get_mut(&part.snapshot.volume) else { continue };
             volume.content = VolumeContent::Epoch(point.epoch);
+            volume.held_epoch = true;
             let stamp = stamps.iter().find(|(id, _)| *id == volume.id);
             volume.stamp = stamp.and_then(|(_, stamp)| stamp.clone());
             volume.updated_at = now;

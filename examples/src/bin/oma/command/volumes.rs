@@ -157,6 +157,15 @@ async fn tell(context: &Context, appliance: &Appliance, operation: &Operation) -
             let why = operation.error.clone().unwrap_or_default();
             return Err(Error::new(ErrorKind::Conflict, format!("{} volume", spec.kind), volume).because(why));
         }
+        OperationStatus::Executing => {
+            let why = operation.error.clone().unwrap_or_default();
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("tell what became of the {} of volume", spec.kind),
+                volume,
+            )
+            .because(format!("{why}; `oma volumes recover` asks again")));
+        }
         _ if context.json => {
             let vm = appliance.services.inventory.context(&spec.disk.context).await?;
             return output::json(&OperationRow::new(vm.as_ref(), operation));

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::world::CONFIG;
 use super::*;
-use crate::engine::{CancellationToken, ReplicateConfig, ReplicateRequest, Replicator, Services, Silent};
+use crate::engine::{
+    CancellationToken, KeepPoints, ReplicateConfig, ReplicateRequest, Replicator, Services, Silent,
+};
 use crate::memory::{MemoryExportServer, MemorySource};
 use crate::state::VolumeStatus;
 use crate::traits::VolumeRegistry;
@@ -36,12 +38,18 @@ impl Replicated {
         this
     }
 
-    async fn replicate(world: &World, source: &Arc<MemorySource>) -> crate::Result<()> {
+    fn services(world: &World, source: &Arc<MemorySource>) -> Services {
         let server = Arc::new(MemoryExportServer::new());
-        let services = Services::new(world.store.clone(), source.clone(), world.backend.clone(), server);
+        Services::new(world.store.clone(), source.clone(), world.backend.clone(), server)
+    }
+
+    async fn replicate(world: &World, source: &Arc<MemorySource>) -> crate::Result<()> {
+        let services = Self::services(world, source);
         let config = ReplicateConfig::default();
         let replicator = Replicator::new(services, WorkerId::parse("daemon").unwrap(), config);
-        let request = ReplicateRequest::new(VmPath::parse("/DC/vm/web").unwrap());
+        let points = Some(KeepPoints { last: Some(2), younger_than: None });
+        let request =
+            ReplicateRequest { points, ..ReplicateRequest::new(VmPath::parse("/DC/vm/web").unwrap()) };
         let report = replicator.run(&request, &Silent, &CancellationToken::new()).await?;
         match report.outcome {
             crate::engine::Outcome::Failed(error) => Err(error),
@@ -65,6 +73,11 @@ impl Replicated {
         delete
     }
 
+    /// The volumes of the backend; snapshots of recovery points stay.
+    fn volumes(&self) -> Vec<String> {
+        self.world.left().into_iter().filter(|left| !left.starts_with("snapshot")).collect()
+    }
+
     async fn status(&self) -> Option<VolumeStatus> {
         self.world.store.volume_of(&self.disk).await.unwrap().map(|volume| volume.status)
     }
@@ -84,7 +97,7 @@ fn l07_a_volume_that_held_an_epoch_is_deleted_only_when_its_time_has_come() {
         });
         vm.world.assert_whole();
     }
-    assert_eq!(vm.world.left(), Vec::<String>::new());
+    assert_eq!(vm.volumes(), Vec::<String>::new());
 }
 
 #[test]
@@ -139,7 +152,7 @@ fn l15_a_deletion_that_was_killed_at_any_step_is_finished() {
         // The job of one that was killed behind its end.
         vm.life(async |service| service.recover().await.unwrap());
         vm.world.assert_whole();
-        assert_eq!(vm.world.left(), Vec::<String>::new());
+        assert_eq!(vm.volumes(), Vec::<String>::new());
         if lived {
             break;
         }
@@ -174,5 +187,56 @@ fn a_replication_finishes_a_deletion_that_has_begun_and_makes_a_new_volume() {
     vm.world.assert_whole();
     let ended = vm.life(async |service| service.wait(&delete.id, LONG).await.unwrap());
     assert_eq!(ended.status, OperationStatus::Completed);
-    assert_eq!(vm.world.left().len(), 1);
+    assert_eq!(vm.volumes().len(), 1);
+}
+
+#[test]
+fn l20_a_replication_leaves_the_snapshots_that_an_operator_made() {
+    let vm = Replicated::new();
+    let snapshot = vm.life(async |service| {
+        done(&service, &request(&vm.disk, VolumeChange::Snapshot)).await.spec.snapshot.unwrap()
+    });
+    for _ in 0..3 {
+        vm.life(async |_| Replicated::replicate(&vm.world, &vm.source).await.unwrap());
+        assert!(vm.world.backend.frozen().contains(&snapshot));
+    }
+    vm.life(async |service| {
+        let delete = request(&vm.disk, VolumeChange::DeleteSnapshot { snapshot: snapshot.clone() });
+        assert_eq!(done(&service, &delete).await.status, OperationStatus::Completed);
+    });
+    assert!(!vm.world.backend.frozen().contains(&snapshot));
+}
+
+#[test]
+fn l20_the_snapshot_of_a_recovery_point_is_not_deleted_by_itself() {
+    let vm = Replicated::new();
+    let kept = vm.world.backend.frozen();
+    let [snapshot] = &kept[..] else { panic!("{kept:?}") };
+    vm.life(async |service| {
+        let delete = request(&vm.disk, VolumeChange::DeleteSnapshot { snapshot: snapshot.clone() });
+        let refused = done(&service, &delete).await;
+        assert_eq!(refused.status, OperationStatus::Failed);
+        assert!(refused.error.unwrap().contains("recovery point"));
+    });
+    assert_eq!(vm.world.backend.frozen(), kept);
+}
+
+#[test]
+fn a_vm_with_a_condemned_volume_does_not_go_back_and_keeps_its_epoch() {
+    let vm = Replicated::new();
+    let before = vm.life(async |_| vm.world.store.volume_of(&vm.disk).await.unwrap().unwrap());
+    let delete = vm.condemned();
+    let worker = WorkerId::parse("daemon").unwrap();
+    let refused = vm.life(async |_| {
+        let services = Replicated::services(&vm.world, &vm.source);
+        let points = crate::traits::RecoveryPoints::points(&*vm.world.store, &vm.disk.context);
+        let points: Vec<_> = futures_util::TryStreamExt::try_collect(points).await.unwrap();
+        let stop = CancellationToken::new();
+        let config = ReplicateConfig::default();
+        crate::engine::revert(&services, &worker, &config, &points[0].id, &stop).await.unwrap_err()
+    });
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.chain().contains(delete.id.as_str()), "{}", refused.chain());
+    let now = vm.life(async |_| vm.world.store.volume_of(&vm.disk).await.unwrap().unwrap());
+    assert_eq!((now.content, now.generation), (before.content, before.generation));
 }

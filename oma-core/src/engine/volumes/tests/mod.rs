@@ -2,6 +2,7 @@
 
 mod accidents;
 mod deletes;
+mod doubts;
 mod schedules;
 mod steps;
 mod submits;

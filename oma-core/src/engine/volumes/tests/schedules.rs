@@ -46,6 +46,7 @@ struct Life {
     rival: bool,
     dies_at: Option<usize>,
     fates: Vec<Fate>,
+    store_fates: Vec<Fate>,
     acts: Vec<Act>,
 }
 
@@ -86,13 +87,13 @@ fn fate() -> impl Strategy<Value = Fate> {
 fn life() -> impl Strategy<Value = Life> {
     let dies_at = proptest::option::of(0..60_usize);
     let fates = proptest::collection::vec(fate(), 0..10);
+    // Most calls of the store are answered.
+    let store_fate = prop_oneof![9 => Just(Fate::Answered), 1 => Just(Fate::Lost), 1 => Just(Fate::Unheard)];
+    let store_fates = proptest::collection::vec(store_fate, 0..40);
     let acts = proptest::collection::vec(act(), 1..8);
-    (any::<bool>(), dies_at, fates, acts).prop_map(|(rival, dies_at, fates, acts)| Life {
-        rival,
-        dies_at,
-        fates,
-        acts,
-    })
+    (any::<bool>(), dies_at, fates, store_fates, acts).prop_map(
+        |(rival, dies_at, fates, store_fates, acts)| Life { rival, dies_at, fates, store_fates, acts },
+    )
 }
 
 /// What stays over all lives.
@@ -152,21 +153,22 @@ impl Play {
                     drop(service.pardon(&left.spec.id, "asked").await);
                 }
             }
-            Act::Recover => drop(service.recover().await.unwrap()),
+            // The store may not tell what there is.
+            Act::Recover => drop(service.recover().await),
             Act::Pass(time) => self.world.clock.advance(*time),
         }
     }
 
     async fn ask(&self, service: &VolumeService, request: VolumeRequest, waits: bool) {
         if service.submit(request.clone()).await.is_ok() && waits {
-            service.wait(&request.id, LONG).await.unwrap();
+            drop(service.wait(&request.id, LONG).await);
         }
     }
 
     fn live(&self, life: &Life) {
         let worker = if life.rival { "rival" } else { "daemon" };
         let dies_at = life.dies_at.unwrap_or(FOR_EVER);
-        self.world.live(worker, dies_at, &life.fates, async |service| {
+        self.world.live_on(worker, dies_at, [&life.fates, &life.store_fates], async |service| {
             for act in &life.acts {
                 self.act(&service, act).await;
             }

@@ -97,7 +97,10 @@ fn what_the_backend_refuses_fails_and_says_why() {
             OperationStatus::Completed
         );
         let unknown = VolumeChange::Revert { snapshot: SnapshotId::parse("snap-none").unwrap() };
-        assert_eq!(done(service, &request(disk, unknown)).await.status, OperationStatus::Failed);
+        let refused = service.submit(request(disk, unknown)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NotFound);
+        let again = service.submit(request(disk, VolumeChange::Detach)).await.unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::Conflict, "it is not attached");
     })
     .assert_whole();
 }

@@ -48,6 +48,8 @@ pub(in crate::engine) struct Process {
     store: Arc<MemoryStore>,
     backend: Arc<MemoryBackend>,
     fates: Mutex<VecDeque<Fate>>,
+    /// What becomes of calls of the store: only whether one is lost or unheard counts.
+    store_fates: Mutex<VecDeque<Fate>>,
     steps: AtomicUsize,
     dies_at: usize,
     pub(in crate::engine) dead: Notify,
@@ -59,9 +61,12 @@ impl Process {
         backend: Arc<MemoryBackend>,
         dies_at: usize,
         fates: &[Fate],
+        store_fates: &[Fate],
     ) -> Arc<Self> {
-        let fates = Mutex::new(fates.iter().copied().collect());
-        Arc::new(Self { store, backend, fates, steps: AtomicUsize::new(0), dies_at, dead: Notify::new() })
+        let queue = |fates: &[Fate]| Mutex::new(fates.iter().copied().collect());
+        let (fates, store_fates) = (queue(fates), queue(store_fates));
+        let steps = AtomicUsize::new(0);
+        Arc::new(Self { store, backend, fates, store_fates, steps, dies_at, dead: Notify::new() })
     }
 
     /// One step; none follows the last.
@@ -77,6 +82,21 @@ impl Process {
         let answer = answer.await;
         self.step().await;
         answer
+    }
+
+    async fn recorded<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        self.step().await;
+        let fate = self.store_fates.lock().unwrap().pop_front();
+        let lost = || {
+            let error = Error::new(ErrorKind::Unavailable, "ask", "the store").because("no answer came");
+            Err(error.with_retry(Retry::Later))
+        };
+        if fate == Some(Fate::Lost) {
+            return lost();
+        }
+        let answer = answer.await;
+        self.step().await;
+        if fate == Some(Fate::Unheard) { lost() } else { answer }
     }
 
     async fn changed<T, Fut: Future<Output = Result<T>>>(&self, change: impl Fn() -> Fut) -> Result<T> {
@@ -108,7 +128,7 @@ macro_rules! watched {
         #[async_trait]
         impl $watched for Process {
             $(async fn $name(&self, $($arg: $ty),*) -> $answer {
-                self.asked($watched::$name(&*self.store, $($arg),*)).await
+                self.recorded($watched::$name(&*self.store, $($arg),*)).await
             })*
             $(fn $list(&self, $($list_arg: $list_ty),*) -> BoxStream<'_, Result<$item>> {
                 $watched::$list(&*self.store, $($list_arg),*)
@@ -277,7 +297,18 @@ impl World {
         fates: &[Fate],
         life: impl FnOnce(VolumeService) -> Fut,
     ) -> Option<T> {
-        let process = Process::new(self.store.clone(), self.backend.clone(), dies_at, fates);
+        self.live_on(worker, dies_at, [fates, &[]], life)
+    }
+
+    /// The same; the store, too, does not answer every call.
+    pub(super) fn live_on<T, Fut: Future<Output = T>>(
+        &self,
+        worker: &str,
+        dies_at: usize,
+        [fates, store_fates]: [&[Fate]; 2],
+        life: impl FnOnce(VolumeService) -> Fut,
+    ) -> Option<T> {
+        let process = Process::new(self.store.clone(), self.backend.clone(), dies_at, fates, store_fates);
         let services =
             VolumeServices { jobs: process.clone(), volumes: process.clone(), backend: process.clone() };
         let worker = WorkerId::parse(worker).unwrap();

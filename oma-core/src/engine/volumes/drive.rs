@@ -1,0 +1,164 @@
+//! Operations are carried out: the backend is asked until it has told what became of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::act::Act;
+use super::driven::Driving;
+use super::service::VolumeService;
+use crate::engine::keeper::LeaseKeeper;
+use crate::engine::retry::retry;
+use crate::record::{JobEnd, Lease, Operation};
+use crate::traits::Volume;
+use crate::{Error, ErrorKind, Result, Retry};
+
+impl VolumeService {
+    /// Carries an operation out that is executing.
+    pub(super) fn drive(&self, lease: Lease, asked: Instant, operation: Operation) {
+        let spec = &operation.spec;
+        let driving = Driving::begin(self, &lease.job, &spec.disk.context, Some(&spec.id));
+        let this = self.clone();
+        self.tasks().spawn(async move {
+            let _driving = driving;
+            if let Err(error) = this.carry_out(&lease, asked, &operation).await {
+                let (id, job) = (&operation.spec.id, &lease.job);
+                tracing::warn!(operation = %id, %job, error = %error.chain(), "left to be recovered");
+            }
+        });
+    }
+
+    /// The backend is asked until it has told what became of it; then that is recorded and the job ends. What is stopped or fenced
+    /// stays as it is, and so does what the backend did and the records refuse.
+    async fn carry_out(&self, lease: &Lease, asked: Instant, operation: &Operation) -> Result<()> {
+        let jobs = &self.services().jobs;
+        let stop = self.stop().child_token();
+        let ttl = self.config().lease;
+        let _keeper = LeaseKeeper::start(Arc::clone(jobs), lease.clone(), ttl, asked, stop.clone());
+        let act = Act::new(self.services(), lease, &operation.spec);
+        let end = match self.until_told(&act, &stop, operation.error.is_some()).await {
+            Ok(volume) => match self.until_recorded(&act, &stop, &volume).await {
+                Ok(()) => JobEnd::Done,
+                Err(error) if is_given_up(&error) => return self.let_go(lease, error).await,
+                Err(error) => {
+                    let why = format!("the backend did it, and it cannot be recorded: {}", error.chain());
+                    self.keep_doubt(&act, &why).await?;
+                    JobEnd::Failed(why)
+                }
+            },
+            Err(error) if is_given_up(&error) => return self.let_go(lease, error).await,
+            Err(error) => {
+                let volumes = &self.services().volumes;
+                let why = error.chain();
+                self.patiently(|| volumes.fail(lease, &act.spec.id, &why)).await?;
+                JobEnd::Failed(why)
+            }
+        };
+        self.end(lease, end).await
+    }
+
+    async fn let_go(&self, lease: &Lease, error: Error) -> Result<()> {
+        match error.kind() {
+            ErrorKind::Cancelled => self.services().jobs.release(lease).await,
+            _ => Err(error),
+        }
+    }
+
+    /// Asks until there is an answer that leaves no doubt. What was in doubt before it was refused may have been done all the same.
+    async fn until_told(&self, act: &Act<'_>, stop: &CancellationToken, was_doubted: bool) -> Result<Volume> {
+        let doubted = AtomicBool::new(was_doubted);
+        loop {
+            let call = || async {
+                let answer = self.bounded(act, stop, act.call()).await;
+                if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable) {
+                    doubted.store(true, Ordering::Relaxed);
+                }
+                answer
+            };
+            let error = match retry(&self.config().retry, stop, call).await {
+                Err(error) if !is_given_up(&error) => error,
+                told => return told,
+            };
+            if !doubted.load(Ordering::Relaxed) {
+                return Err(error);
+            }
+            if error.kind() != ErrorKind::Unavailable || error.retry() == Retry::Never {
+                match self.bounded(act, stop, act.look()).await {
+                    Ok(Some(done)) => return Ok(done),
+                    Ok(None) => return Err(error),
+                    Err(given_up) if is_given_up(&given_up) => return Err(given_up),
+                    Err(unknown) => tracing::debug!(error = %unknown.chain(), "still in doubt"),
+                }
+            }
+            self.keep_doubt(act, &error.chain()).await?;
+            self.rest(act, stop).await?;
+        }
+    }
+
+    /// Records what the backend did, as long as that can help.
+    async fn until_recorded(&self, act: &Act<'_>, stop: &CancellationToken, done: &Volume) -> Result<()> {
+        loop {
+            let recorded =
+                retry(&self.config().retry, stop, || self.bounded(act, stop, act.complete(done))).await;
+            match recorded {
+                Err(error) if !is_given_up(&error) && error.retry() != Retry::Never => {
+                    self.keep_doubt(act, &error.chain()).await?;
+                    self.rest(act, stop).await?;
+                }
+                recorded => return recorded,
+            }
+        }
+    }
+
+    /// Keeps why it is in doubt, for readers. What else goes wrong with that ends nothing.
+    async fn keep_doubt(&self, act: &Act<'_>, why: &str) -> Result<()> {
+        match self.services().volumes.doubt(act.lease, &act.spec.id, why).await {
+            Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
+            kept => {
+                if let Err(error) = kept {
+                    tracing::debug!(operation = %act.spec.id, error = %error.chain(), "a doubt is not kept");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn rest(&self, act: &Act<'_>, stop: &CancellationToken) -> Result<()> {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(stopped(act)),
+            () = tokio::time::sleep(self.config().doubt_pause) => Ok(()),
+        }
+    }
+
+    /// Waits for an answer as long as is patient.
+    pub(super) async fn bounded<T>(
+        &self,
+        act: &Act<'_>,
+        stop: &CancellationToken,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let limit = self.config().answer_limit;
+        let answer = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(stopped(act)),
+            answer = tokio::time::timeout(limit, call) => answer,
+        };
+        answer.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Unavailable, "carry out operation", &act.spec.id)
+                .because(format!("no answer within {} s", limit.as_secs()))
+                .with_retry(Retry::Later))
+        })
+    }
+}
+
+fn stopped(act: &Act<'_>) -> Error {
+    Error::new(ErrorKind::Cancelled, "carry out operation", &act.spec.id)
+}
+
+/// Whether this process is not to go on, whatever the backend says.
+fn is_given_up(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Fenced)
+}

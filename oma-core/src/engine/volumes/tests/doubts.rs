@@ -1,0 +1,191 @@
+//! Refusals and lost answers of backend and store, in the orders that mislead.
+
+use std::sync::Arc;
+
+use super::world::CONFIG;
+use super::*;
+use crate::record::{JobEnd, JobSpec, OperationFilter, OperationSpec, VolumeContent};
+use crate::state::OperationKind;
+use crate::traits::{Access, BlockDevice, JobStore as _, Volume, VolumeBackend, VolumeRegistry};
+use crate::{Clock as _, ErrorKind, JobId, WorkerId};
+
+/// A world with an attached volume.
+fn attached() -> (World, DiskRef) {
+    let world = World::new();
+    let disk = world.disk("web");
+    world.live("daemon", FOR_EVER, &[], async |service| {
+        for change in [create(), VolumeChange::Attach] {
+            assert_eq!(done(&service, &request(&disk, change)).await.status, OperationStatus::Completed);
+        }
+    });
+    (world, disk)
+}
+
+async fn opened(world: &World, disk: &DiskRef) -> Arc<dyn BlockDevice> {
+    let volume = world.store.volume_of(disk).await.unwrap().unwrap();
+    let tag = world.backend.get(&volume.id).await.unwrap().unwrap().tag.unwrap();
+    world.backend.open(&volume.id, &tag, Access::ReadWrite).await.unwrap()
+}
+
+#[test]
+fn l19_what_is_refused_after_its_answer_was_lost_may_have_been_done() {
+    let (world, disk) = attached();
+    world.live("daemon", FOR_EVER, &[Fate::Unheard], async |service| {
+        let resize = request(&disk, VolumeChange::Resize { capacity: ByteSize::mib(4) });
+        // Somebody opens it between the two tries.
+        service.submit(resize.clone()).await.unwrap();
+        while world
+            .backend
+            .get(&world.store.volume_of(&disk).await.unwrap().unwrap().id)
+            .await
+            .unwrap()
+            .unwrap()
+            .capacity
+            < ByteSize::mib(4)
+        {
+            tokio::task::yield_now().await;
+        }
+        let open = opened(&world, &disk).await;
+        let ended = service.wait(&resize.id, LONG).await.unwrap();
+        assert_eq!(ended.status, OperationStatus::Completed, "{ended:?}");
+        drop(open);
+    });
+    world.assert_whole();
+}
+
+#[test]
+fn l21_a_store_that_does_not_answer_turns_no_doubt_into_a_failure() {
+    for lost in 0..40 {
+        for fate in [Fate::Lost, Fate::Unheard] {
+            let world = World::new();
+            let disk = world.disk("web");
+            let mut store_fates = vec![Fate::Answered; lost];
+            store_fates.extend([fate; 3]);
+            let create = request(&disk, create());
+            let fates = [Fate::Unheard; 3];
+            world.live_on("daemon", FOR_EVER, [&fates, &store_fates], async |service| {
+                drop(service.submit(create.clone()).await);
+                drop(service.wait(&create.id, CONFIG.doubt_pause * 10).await);
+            });
+            world.live("daemon", FOR_EVER, &[], async |service| {
+                service.finish_left_over().await.unwrap();
+                service.finish_left_over().await.unwrap();
+                assert_eq!(
+                    done(&service, &create).await.status,
+                    OperationStatus::Completed,
+                    "{lost} {fate:?}"
+                );
+            });
+            world.assert_whole();
+            assert_eq!(world.left().len(), 1);
+        }
+    }
+}
+
+/// Records another device of a volume than it has, as a restored database may.
+async fn record_attached(world: &World, disk: &DiskRef, path: &str) {
+    let store = &*world.store;
+    let job = JobSpec::operate(JobId::mint(world.clock.now()), disk.clone());
+    let job = store.insert(job).await.unwrap().id;
+    let worker = WorkerId::parse("daemon").unwrap();
+    let lease = store.claim(&job, &worker, CONFIG.lease).await.unwrap();
+    let record = store.volume_of(disk).await.unwrap().unwrap();
+    let attach = OperationSpec::new(OperationId::mint(), OperationKind::Attach, disk.clone(), job);
+    let attach = OperationSpec { volume: Some(record.id.clone()), ..attach };
+    store.begin(&lease, &attach).await.unwrap();
+    let device_path = Some(path.to_owned());
+    let (name, capacity) = (record.name, record.capacity);
+    let volume = Volume { id: record.id, name, capacity, tag: None, device_path };
+    store.complete(&lease, &attach.id, &volume, false).await.unwrap();
+    store.end(&lease, JobEnd::Done).await.unwrap();
+}
+
+#[test]
+fn what_the_records_refuse_is_not_said_to_be_undone() {
+    let (world, disk) = attached();
+    let other = world.disk("db");
+    world.live("daemon", FOR_EVER, &[], async |service| {
+        done(&service, &request(&other, create())).await;
+        let path = format!("/dev/memory/{}", world.store.volume_of(&other).await.unwrap().unwrap().id);
+        record_attached(&world, &disk, &path).await;
+        let attach = request(&other, VolumeChange::Attach);
+        service.submit(attach.clone()).await.unwrap();
+        let left = service.wait(&attach.id, LONG).await.unwrap();
+        assert_eq!(left.status, OperationStatus::Executing, "{left:?}");
+        assert!(left.error.unwrap().contains("cannot be recorded"));
+        done(&service, &request(&disk, VolumeChange::Detach)).await;
+        service.finish_left_over().await.unwrap();
+        assert_eq!(service.wait(&attach.id, LONG).await.unwrap().status, OperationStatus::Completed);
+    });
+    world.assert_whole();
+}
+
+#[test]
+fn l09_a_revert_that_cannot_be_done_costs_no_epoch() {
+    let (world, disk) = attached();
+    world.live("daemon", FOR_EVER, &[], async |service| {
+        let snapshot = done(&service, &request(&disk, VolumeChange::Snapshot)).await.spec.snapshot.unwrap();
+        let before = world.store.volume_of(&disk).await.unwrap().unwrap();
+        assert_eq!(before.content, VolumeContent::Blank);
+        let open = opened(&world, &disk).await;
+        let revert = request(&disk, VolumeChange::Revert { snapshot: snapshot.clone() });
+        assert_eq!(done(&service, &revert).await.status, OperationStatus::Failed, "it is open");
+        assert_eq!(world.store.volume_of(&disk).await.unwrap().unwrap(), before);
+        drop(open);
+        let revert = request(&disk, VolumeChange::Revert { snapshot });
+        assert_eq!(done(&service, &revert).await.status, OperationStatus::Completed);
+        assert!(world.store.volume_of(&disk).await.unwrap().unwrap().generation > before.generation);
+    });
+    world.assert_whole();
+}
+
+#[test]
+fn a_volume_is_not_deleted_while_it_has_snapshots_that_nobody_else_would_find() {
+    let (world, disk) = attached();
+    world.live("daemon", FOR_EVER, &[], async |service| {
+        let snapshot = done(&service, &request(&disk, VolumeChange::Snapshot)).await.spec.snapshot.unwrap();
+        done(&service, &request(&disk, VolumeChange::Detach)).await;
+        let refused = service.submit(request(&disk, VolumeChange::Delete)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+        assert!(refused.chain().contains(snapshot.as_str()), "{}", refused.chain());
+        done(&service, &request(&disk, VolumeChange::DeleteSnapshot { snapshot })).await;
+        assert_eq!(
+            done(&service, &request(&disk, VolumeChange::Delete)).await.status,
+            OperationStatus::Completed
+        );
+    });
+    world.assert_whole();
+    assert_eq!(world.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_mark_that_cannot_be_made_holds_up_no_other_vm() {
+    let (world, disk) = attached();
+    let other = world.disk("db");
+    let marks = [Fate::Answered, Fate::Answered, Fate::Answered];
+    let fates = [&marks[..], &[Fate::Silent; 64]].concat();
+    world.live("daemon", FOR_EVER, &fates, async |service| {
+        let snapshot = done(&service, &request(&disk, VolumeChange::Snapshot)).await.spec.snapshot.unwrap();
+        let revert = request(&disk, VolumeChange::Revert { snapshot });
+        service.submit(revert).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        service.submit(request(&other, create())).await.unwrap();
+        assert!(begun.elapsed() < CONFIG.answer_limit, "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn l15_the_same_key_in_two_processes_is_one_operation() {
+    let (world, disk) = attached();
+    let snapshot = request(&disk, VolumeChange::Snapshot);
+    let first = world.live("daemon", FOR_EVER, &[], async |service| done(&service, &snapshot).await).unwrap();
+    let second = world.live("rival", FOR_EVER, &[], async |service| done(&service, &snapshot).await).unwrap();
+    assert_eq!(first, second);
+    let made = world.live("reader", FOR_EVER, &[], async |_| {
+        let filter = OperationFilter { kind: Some(OperationKind::Snapshot), ..OperationFilter::default() };
+        let found = world.store.operations(filter);
+        futures_util::TryStreamExt::try_collect::<Vec<_>>(found).await.unwrap()
+    });
+    assert_eq!(made.unwrap().len(), 1);
+    world.assert_whole();
+}
