@@ -1,8 +1,12 @@
 //! Attached, open, detached: what the cloud says and what this machine sees must agree.
 
+use std::collections::HashMap;
+use std::sync::{MutexGuard, PoisonError};
+
 use oma_core::record::VolumeTag;
 use oma_core::traits::{Access, Volume};
 use oma_core::{ByteSize, ErrorKind, VolumeId};
+use uuid::Uuid;
 
 use super::api::CloudVolume;
 use super::error::CloudError;
@@ -42,14 +46,40 @@ impl Cloud {
             let volume = self.prove(id, tag).await?;
             self.prove_machine().await?;
             if !self.is_here_or_nowhere(&volume)? {
+                self.settle_detach(&volume.id).await?;
                 self.vanished(&volume).await?;
                 return with_device(&volume, None);
             }
             tries.begin()?;
             let _nobody_else = self.closed(&volume).await?;
-            let request = Request::new("detachVolume").with("id", &volume.id);
-            tries.ended(self.jobs.run(request, JobName::Fresh).await).await?;
+            tries.ended(self.detach_once(&volume.id).await).await?;
         }
+    }
+
+    /// Under one id until it is known how that job ended: of two, the later one would take the volume from whoever has it by then
+    /// (apache/cloudstack#14214).
+    async fn detach_once(&self, volume: &str) -> Result<()> {
+        let job = *self.detaches().entry(volume.to_owned()).or_insert_with(Uuid::new_v4);
+        let request = Request::new("detachVolume").with("id", volume);
+        let outcome = self.jobs.run(request, JobName::Kept(job)).await.map(drop);
+        if outcome.as_ref().err().is_none_or(CloudError::has_ended) {
+            self.detaches().remove(volume);
+        }
+        outcome
+    }
+
+    /// No detach of ours is under way any more.
+    async fn settle_detach(&self, volume: &str) -> Result<()> {
+        let job = self.detaches().get(volume).copied();
+        if let Some(job) = job {
+            self.jobs.settle("detachVolume", job).await?;
+            self.detaches().remove(volume);
+        }
+        Ok(())
+    }
+
+    fn detaches(&self) -> MutexGuard<'_, HashMap<String, Uuid>> {
+        self.detaches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn open(&self, id: &VolumeId, tag: &VolumeTag, access: Access) -> Result<FileDevice> {
@@ -104,7 +134,7 @@ impl Cloud {
             if outcome.is_ok() {
                 return Ok(());
             }
-            tries.ended(outcome).await?;
+            tries.ended_or_lost(outcome).await?;
         }
     }
 

@@ -94,7 +94,7 @@ impl Client {
     async fn once(&self, request: &Request) -> Result<Value, Failed> {
         self.wait().await;
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
-        let form = signed_form(&self.keys, self.clock.now(), request.parameters());
+        let form = signed_form(&self.keys, self.clock.now(), request);
         let command = request.command();
         let plain = |error| Failed { error, retry_after: None };
         let reply = self.transport.post(form).await.map_err(|error| {

@@ -152,12 +152,15 @@ impl CloudError {
         }
     }
 
-    /// Whether nobody but the thing itself can tell what became of a command.
+    /// Whether the command is over and nobody but the thing itself can tell what became of it. A job that is still queued, and a
+    /// request that may still arrive, are not: sent again under another id, the late one would undo what came after it.
     pub(super) fn is_told_by_the_thing(&self) -> bool {
-        matches!(
-            self,
-            Self::JobCut { .. } | Self::JobForgotten { .. } | Self::JobLate { .. } | Self::Lost { .. }
-        )
+        matches!(self, Self::JobCut { .. } | Self::JobForgotten { .. })
+    }
+
+    /// Whether nothing comes of the command any more: it was refused, or its job is over.
+    pub(super) fn has_ended(&self) -> bool {
+        self.refusal().is_some() || self.is_told_by_the_thing()
     }
 
     /// The class of a refusal, of the request or of its job.

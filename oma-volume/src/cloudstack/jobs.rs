@@ -37,6 +37,8 @@ type Result<T, E = CloudError> = std::result::Result<T, E>;
 pub(super) enum JobName {
     /// Of this call alone. Sent again, the same id makes no second job.
     Fresh,
+    /// The same, kept by the caller: a job with it may be under way already.
+    Kept(Uuid),
     /// The same for the same intent: it may be there already. Such a command is sent once and never again by itself, because the
     /// cloud makes a thing before it looks whether the job's id is taken.
     Derived(Uuid),
@@ -81,13 +83,13 @@ impl Jobs {
         let command = request.command();
         let (id, sends) = match name {
             JobName::Fresh => (Uuid::new_v4(), SENDS),
+            JobName::Kept(id) => (id, SENDS),
             JobName::Derived(id) => (id, 1),
         };
         let request = request.with("customjobid", &id);
         let mut last = CloudError::NeverAccepted { command };
-        for send in 0..sends {
-            let may_be_there = send > 0 || matches!(name, JobName::Derived(_));
-            match self.submit(&request, id, may_be_there).await {
+        for _ in 0..sends {
+            match self.submit(&request, id).await {
                 Ok(job) => return self.follow(command, &job).await,
                 Err(error @ CloudError::NeverAccepted { .. }) => last = error,
                 Err(error) => return Err(error),
@@ -97,7 +99,7 @@ impl Jobs {
     }
 
     /// The id that the cloud has given the job, which is ours.
-    async fn submit(&self, request: &Request, id: Uuid, may_be_there: bool) -> Result<String> {
+    async fn submit(&self, request: &Request, id: Uuid) -> Result<String> {
         let error = match self.client.ask::<Accepted>(request).await {
             Ok(accepted) => return Ok(accepted.jobid),
             Err(error) => error,
@@ -105,8 +107,9 @@ impl Jobs {
         if error.is_uncertain() {
             return self.look(request.command(), id, error).await;
         }
-        // An id that is taken is refused as a bad parameter while the job runs, and as a failure of the database afterwards.
-        if may_be_there && error.is_refused_with(&[431, 530]) && self.find(&id.to_string()).await?.is_some() {
+        // An id that is taken is refused as a bad parameter while the job runs, and as a failure of the database afterwards. It may be
+        // taken by this very request: something on the way can deliver it twice.
+        if error.is_refused_with(&[431, 530]) && self.find(&id.to_string()).await?.is_some() {
             return Ok(id.to_string());
         }
         Err(error)
@@ -135,6 +138,18 @@ impl Jobs {
             Ok(answer) => read(request.command(), answer).map(Some),
             Err(CloudError::Refused { refusal, .. }) if refusal.is_unknown_id() => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for the end of a job that may be there, however it ends.
+    pub(super) async fn settle(&self, command: &'static str, id: Uuid) -> Result<()> {
+        let id = id.to_string();
+        if self.find(&id).await?.is_none() {
+            return Ok(());
+        }
+        match self.follow(command, &id).await {
+            Err(error) if error.has_ended() => Ok(()),
+            end => end.map(drop),
         }
     }
 
@@ -284,20 +299,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn cut_forgotten_and_late_jobs_are_told_by_the_thing() {
+    async fn cut_and_forgotten_jobs_are_told_by_the_thing_and_late_ones_have_not_ended() {
         let cut = json!({"jobstatus": 2, "jobresultcode": 530});
         let cancelled = json!({"jobstatus": 3});
         let accepted = || Script::new().answers("attachVolume", json!({"jobid": "j"}));
-        let ends = [
+        for script in [
             accepted().answers(QUERY, cut),
             accepted().answers(QUERY, cancelled),
             accepted().unknown_id(QUERY),
-            accepted().answers(QUERY, json!({"jobstatus": 0})),
-        ];
-        for script in ends {
+        ] {
             let error = jobs(&script).run(attach(), JobName::Fresh).await.unwrap_err();
-            assert!(error.is_told_by_the_thing(), "{error}");
+            assert!(error.is_told_by_the_thing() && error.has_ended(), "{error}");
         }
+        let late = accepted().answers(QUERY, json!({"jobstatus": 0}));
+        let error = jobs(&late).run(attach(), JobName::Fresh).await.unwrap_err();
+        assert!(!error.has_ended() && !error.is_told_by_the_thing(), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_refused_because_it_came_twice_is_followed() {
+        let script = Script::new()
+            .refuses("attachVolume", 431, Some(4350), "already exists")
+            .answers(QUERY, json!({"jobstatus": 0}))
+            .answers(QUERY, done());
+        jobs(&script).run(attach(), JobName::Fresh).await.unwrap();
+        let refused = Script::new().refuses("attachVolume", 431, Some(4350), "no").unknown_id(QUERY);
+        let error = jobs(&refused).run(attach(), JobName::Fresh).await.unwrap_err();
+        assert!(error.is_refused_with(&[431]), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

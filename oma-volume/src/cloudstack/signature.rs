@@ -15,9 +15,12 @@ use oma_core::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 
 use super::keys::Keys;
+use super::request::Request;
 
-/// How long a request is good for. Servers that enforce time stamps refuse more than 15 minutes.
+/// How long a question is good for. Servers that enforce time stamps refuse more than 15 minutes.
 const VALID: Duration = Duration::from_mins(10);
+/// The same of a request that changes something: one that arrives late must not undo what came after it.
+const VALID_CHANGE: Duration = Duration::from_mins(2);
 
 /// What `java.net.URLEncoder` encodes.
 const JAVA: AsciiSet = NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'*').remove(b'_');
@@ -25,12 +28,14 @@ const JAVA: AsciiSet = NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'*').r
 /// Parameters of a request: names in lower case, values as they are meant.
 pub(super) type Parameters = Vec<(String, String)>;
 
-/// The body of a signed request, `application/x-www-form-urlencoded`. It is good for ten minutes and shows who asks, so it is kept
-/// out of URLs and logs.
-pub(super) fn signed_form(keys: &Keys, now: Timestamp, mut parameters: Parameters) -> String {
+/// The body of a signed request, `application/x-www-form-urlencoded`. It is good for some minutes and shows who asks, so it is
+/// kept out of URLs and logs.
+pub(super) fn signed_form(keys: &Keys, now: Timestamp, request: &Request) -> String {
+    let mut parameters = request.parameters();
+    let valid = if request.only_asks() { VALID } else { VALID_CHANGE };
     let fixed = [
         ("apikey", keys.api().to_owned()),
-        ("expires", expiry(now)),
+        ("expires", expiry(now, valid)),
         ("response", "json".to_owned()),
         ("signatureversion", "3".to_owned()),
     ];
@@ -59,8 +64,8 @@ fn encoded(text: &str) -> PercentEncode<'_> {
 }
 
 /// `yyyy-MM-dd'T'HH:mm:ss+0000`: the form of the developer's guide, which all versions read.
-fn expiry(now: Timestamp) -> String {
-    let until = now.after(VALID).to_string();
+fn expiry(now: Timestamp, valid: Duration) -> String {
+    let until = now.after(valid).to_string();
     format!("{}+0000", until.get(..19).unwrap_or(&until))
 }
 
@@ -168,7 +173,7 @@ mod tests {
     fn a_request_is_good_for_ten_minutes_and_carries_its_signature_encoded() {
         let keys = Keys::new("KEY-abc_123", "SECRET-xyz_789").unwrap();
         let now = Timestamp::from_millis(1_893_553_445_000 - 600_000);
-        let form = signed_form(&keys, now, vec![("command".to_owned(), "listZones".to_owned())]);
+        let form = signed_form(&keys, now, &Request::new("listZones"));
         assert_eq!(
             form,
             "command=listZones&apikey=KEY-abc_123&expires=2030-01-02T03%3A04%3A05%2B0000&response=json\
@@ -181,7 +186,15 @@ mod tests {
         let keys = Keys::new("k", "s").unwrap();
         let parameters = vec![("tags[0].key".to_owned(), "a b".to_owned())];
         assert_eq!(to_sign(&parameters), "tags[0].key=a%20b");
-        let form = signed_form(&keys, Timestamp::from_millis(0), parameters);
-        assert!(form.starts_with("tags%5B0%5D.key=a%20b&"), "{form}");
+        let request = Request::new("createTags").with_tags([("a b", "v")]);
+        let form = signed_form(&keys, Timestamp::from_millis(0), &request);
+        assert!(form.starts_with("command=createTags&tags%5B0%5D.key=a%20b&"), "{form}");
+    }
+
+    #[test]
+    fn a_change_is_good_for_two_minutes() {
+        let keys = Keys::new("k", "s").unwrap();
+        let form = signed_form(&keys, Timestamp::from_millis(0), &Request::new("detachVolume"));
+        assert!(form.contains("expires=1970-01-01T00%3A02%3A00%2B0000"), "{form}");
     }
 }

@@ -29,6 +29,21 @@ impl Tries {
         Ok(())
     }
 
+    /// After it was sent, where sending it again does no harm: a volume is deleted once.
+    pub(super) async fn ended_or_lost<T>(
+        &mut self,
+        outcome: Result<T, CloudError>,
+    ) -> Result<(), CloudError> {
+        match outcome {
+            Err(error) if error.is_uncertain() => {
+                sleep(self.pauses.next_pause()).await;
+                self.last = Some(error);
+                Ok(())
+            }
+            outcome => self.ended(outcome).await,
+        }
+    }
+
     /// After it was sent. What was refused for good is looked at once more: a rival may have done it.
     pub(super) async fn ended<T>(&mut self, outcome: Result<T, CloudError>) -> Result<(), CloudError> {
         let Err(error) = outcome else {

@@ -1,12 +1,14 @@
 //! Volumes as the cloud and this machine tell of them: found, proven to be ours, marked.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use oma_core::record::VolumeTag;
 use oma_core::traits::{Access, Volume};
 use oma_core::{ErrorKind, InstanceId, VolumeId};
 use tokio::sync::OnceCell;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::api::{self, CloudVolume, State, create_tags, delete_tags};
 use super::client::Client;
@@ -28,6 +30,8 @@ pub(super) struct Cloud {
     pub(super) tree: DeviceTree,
     /// That the appliance is this machine, once that is proven.
     pub(super) machine: OnceCell<()>,
+    /// By volume, the jobs of detaches whose end is not known.
+    pub(super) detaches: Mutex<HashMap<String, Uuid>>,
     pub(super) config: CloudStackConfig,
 }
 
@@ -36,7 +40,8 @@ impl Cloud {
         let client = Arc::new(client);
         let jobs = Jobs::new(client.clone(), &config);
         let tree = DeviceTree::new(config.device_root.clone()).with_rescan();
-        Self { client, jobs, tree, machine: OnceCell::new(), config }
+        let (machine, detaches) = (OnceCell::new(), Mutex::default());
+        Self { client, jobs, tree, machine, detaches, config }
     }
 
     pub(super) async fn get(&self, id: &VolumeId) -> Result<Option<Volume>> {

@@ -173,6 +173,9 @@ impl World {
 
     /// Somebody looks at things that jobs may be about.
     pub(crate) fn ask_about(&mut self, ids: &[Uuid]) {
+        if !self.options.lists_ask {
+            return;
+        }
         let live = self.jobs.iter().filter(|job| job.is_live() && ids.iter().any(|id| job.is_about(*id)));
         let jobs: Vec<_> = live.map(|job| job.id).collect();
         jobs.into_iter().for_each(|job| self.ask(job));

@@ -10,6 +10,8 @@ pub(crate) struct Options {
     /// `enforce.post.requests.and.timestamps`.
     pub(crate) post_and_timestamps: bool,
     pub(crate) pace: Pace,
+    /// With `Pace::Polls`, whether a list that shows what a job is about is a question about it.
+    pub(crate) lists_ask: bool,
     /// `default.page.size`.
     pub(crate) page_size: usize,
     /// Data disks that a machine can have.
@@ -45,6 +47,7 @@ impl Default for Options {
         Self {
             post_and_timestamps: false,
             pace: Pace::Polls(1),
+            lists_ask: true,
             page_size: 500,
             data_disks: 32,
             max_volumes: None,
