@@ -24,6 +24,10 @@ pub(super) enum DiscoveryError {
     Two(PathBuf, PathBuf),
     #[error("the serial of {} could not be read, and no other disk bears it", .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
+    #[error(
+        "the disks of this machine could not be looked at within {}: one of them hangs; look for it in the kernel's log, and detach it", seconds(.after)
+    )]
+    Silent { after: Duration },
     #[error("no disk bears it within {}; seen: {seen}; is the volume attached to this machine?", seconds(.within))]
     NotSeen { within: Duration, seen: String },
     #[error("{} still bears it after {}; does somebody have it open?", .path.display(), seconds(.within))]
@@ -95,9 +99,11 @@ impl DiscoveryError {
             Self::Mounted { .. } | Self::Swap(_) | Self::Held { .. } => (ErrorKind::Busy, Retry::Never),
             Self::Root(_) | Self::ReadOnly(_) => (ErrorKind::PermissionDenied, Retry::Never),
             Self::NotADevice(_) => (ErrorKind::Invalid, Retry::Never),
-            Self::Unreadable { .. } | Self::NotSeen { .. } | Self::StillThere { .. } | Self::NoNode(_) => {
-                (ErrorKind::Unavailable, Retry::Later)
-            }
+            Self::Silent { .. }
+            | Self::Unreadable { .. }
+            | Self::NotSeen { .. }
+            | Self::StillThere { .. }
+            | Self::NoNode(_) => (ErrorKind::Unavailable, Retry::Later),
             Self::File { .. } | Self::Watch(_) => (ErrorKind::Unavailable, Retry::Never),
             Self::Open { source, .. } | Self::Shutdown(source) => match source.judgement() {
                 // It was there when it was looked for: it went, which is not that there never was one.

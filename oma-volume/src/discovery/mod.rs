@@ -28,6 +28,7 @@ mod serial;
 mod usage;
 mod watch;
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -46,7 +47,14 @@ pub use serial::Serial;
 use usage::Usage;
 use watch::Watch;
 
+/// So long a look at the disks may take at least. It takes milliseconds; but some disks are asked for their serial each time, and one
+/// that hangs never answers.
+const LOOK: Duration = Duration::from_secs(10);
+
 /// The devices of a machine, as the folders `sys`, `dev` and `proc` below a root tell of them.
+///
+/// Its calls need a runtime with its clock. A look that some disk does not let end within ten seconds, or within the time of who waits if
+/// that is longer, is given up as `Unavailable`; its thread stays until that disk answers.
 #[derive(Clone, Debug)]
 pub struct DeviceTree {
     root: PathBuf,
@@ -92,18 +100,19 @@ impl DeviceTree {
         let operation = "wait for device";
         let (watch, until) = (self.watch(operation, serial)?, Instant::now() + within);
         if self.rescans {
-            self.run(operation, serial, Self::rescan_hosts).await?;
+            self.run_until(until, operation, serial, Self::rescan_hosts).await?;
         }
         let mut was_rescanned = false;
         loop {
-            let early = match self.settled(&watch, operation, serial, capacity).await? {
+            watch.arm().map_err(|error| DiscoveryError::Watch(error).about(operation, serial))?;
+            let early = match self.settled(until, operation, serial, capacity).await? {
                 Ok(found) => return Ok(found),
                 Err(early) => early,
             };
             if let (DiscoveryError::Size { .. }, true, false) = (&early, self.rescans, was_rescanned) {
                 was_rescanned = true;
                 let wanted = serial.clone();
-                self.run(operation, serial, move |tree| tree.rescan(&wanted)).await?;
+                self.run_until(until, operation, serial, move |tree| tree.rescan(&wanted)).await?;
             }
             match timeout_at(until, watch.changed()).await {
                 Ok(heard) => heard.map_err(|error| DiscoveryError::Watch(error).about(operation, serial))?,
@@ -122,7 +131,7 @@ impl DeviceTree {
         loop {
             watch.arm().map_err(|error| DiscoveryError::Watch(error).about(operation, serial))?;
             let wanted = serial.clone();
-            let left = self.run(operation, serial, move |tree| tree.bearing(&wanted)).await?;
+            let left = self.run_until(until, operation, serial, move |tree| tree.bearing(&wanted)).await?;
             let Some(path) = left else { return Ok(()) };
             match timeout_at(until, watch.changed()).await {
                 Ok(heard) => heard.map_err(|error| DiscoveryError::Watch(error).about(operation, serial))?,
@@ -161,14 +170,13 @@ impl DeviceTree {
     /// The disk, once it is as it shall be, or why it is not yet.
     async fn settled(
         &self,
-        watch: &Watch,
+        until: Instant,
         operation: &'static str,
         serial: &Serial,
         capacity: ByteSize,
     ) -> Result<Result<FoundDevice, DiscoveryError>> {
-        watch.arm().map_err(|error| DiscoveryError::Watch(error).about(operation, serial))?;
         let wanted = serial.clone();
-        self.run(operation, serial, move |tree| match tree.appeared(&wanted, capacity) {
+        self.run_until(until, operation, serial, move |tree| match tree.appeared(&wanted, capacity) {
             Err(error) if error.is_early() => Ok(Err(error)),
             settled => settled.map(Ok),
         })
@@ -178,16 +186,35 @@ impl DeviceTree {
     async fn run<T, F>(
         &self,
         operation: &'static str,
-        resource: &(impl std::fmt::Display + Sync),
+        resource: &(impl fmt::Display + Sync),
         call: F,
     ) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Self) -> Result<T, DiscoveryError> + Send + 'static,
     {
-        let tree = self.clone();
-        let answer = blocking(move || call(&tree)).await.map_err(DiscoveryError::Shutdown);
-        answer.and_then(|answer| answer).map_err(|error| error.about(operation, resource))
+        self.run_until(Instant::now(), operation, resource, call).await
+    }
+
+    /// A blocking call, given up at this time, but not before [`LOOK`] is over.
+    async fn run_until<T, F>(
+        &self,
+        until: Instant,
+        operation: &'static str,
+        resource: &(impl fmt::Display + Sync),
+        call: F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Self) -> Result<T, DiscoveryError> + Send + 'static,
+    {
+        let (tree, start) = (self.clone(), Instant::now());
+        let until = until.max(start + LOOK);
+        let answer = match timeout_at(until, blocking(move || call(&tree))).await {
+            Ok(answer) => answer.map_err(DiscoveryError::Shutdown).and_then(|answer| answer),
+            Err(_) => Err(DiscoveryError::Silent { after: until - start }),
+        };
+        answer.map_err(|error| error.about(operation, resource))
     }
 }
 

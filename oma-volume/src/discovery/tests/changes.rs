@@ -1,9 +1,13 @@
 //! Disks come and go, and change their names, while somebody waits for them or is about to open them.
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use futures_util::future::join;
 use oma_core::traits::Access;
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::io::Errno;
 use tokio::time::timeout;
 
 use super::*;
@@ -86,6 +90,65 @@ async fn a_disk_is_gone_when_no_disk_bears_its_serial_any_more() {
         machine.unplug("vdb");
     };
     join(tree.vanishes(&serial, LONG), unplugs).await.0.unwrap();
+}
+
+/// A machine whose volume is `vdb`, beside a disk that does not answer who asks for its serial.
+fn hung() -> Machine {
+    let machine = Machine::new();
+    machine.plug("vdb", 1, Some(SERIAL));
+    machine.plug("vdc", 2, None);
+    let pipe = machine.at("sys/block/vdc/serial");
+    mknodat(CWD, pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    machine
+}
+
+/// Who is asked, from when somebody asks: as long as it is kept no answer comes.
+async fn asked(machine: &Machine) -> File {
+    let mut options = File::options();
+    options.write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    loop {
+        match options.open(machine.at("sys/block/vdc/serial")) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => {
+                tokio::task::yield_now().await;
+            }
+            silent => return silent.unwrap(),
+        }
+    }
+}
+
+async fn is_given_up(what: &str, machine: &Machine, call: impl Future<Output = Result<()>> + Send + 'static) {
+    let asks = tokio::spawn(call);
+    let silent = asked(machine).await;
+    tokio::time::advance(LONG).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(asks.is_finished(), "{what} waits for a disk that does not answer");
+    let parts = ["10.0 s", "hangs", "kernel's log"];
+    is(&asks.await.unwrap().unwrap_err(), ErrorKind::Unavailable, Retry::Later, &parts);
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_holds_nobody_for_ever() {
+    let (before, serial, within) = (Machine::new(), serial(), Duration::from_secs(1));
+    before.plug("vdb", 1, Some(SERIAL));
+    let found = before.found().await;
+    tokio::time::pause();
+    let [first, second, third, fourth, fifth] = [(); 5].map(|()| hung());
+    let (tree, wanted) = (first.tree(), serial.clone());
+    let call = async move { tree.appears(&wanted, SIZE, within).await.map(|_| ()) };
+    is_given_up("attaching", &first, call).await;
+    let (tree, wanted) = (second.tree(), serial.clone());
+    let call = async move { tree.vanishes(&wanted, within).await };
+    is_given_up("detaching", &second, call).await;
+    let (tree, wanted) = (third.tree(), serial.clone());
+    is_given_up("finding", &third, async move { tree.find(&wanted).await.map(|_| ()) }).await;
+    let (tree, wanted) = (fourth.tree(), found.clone());
+    is_given_up("checking", &fourth, async move { tree.check(&wanted, SIZE).await }).await;
+    let tree = fifth.tree();
+    let call = async move { tree.open(&found, SIZE, Access::ReadOnly).await.map(|_| ()) };
+    is_given_up("opening", &fifth, call).await;
 }
 
 /// What happens to a machine whose volume is `vdb`.
