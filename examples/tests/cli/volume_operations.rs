@@ -14,6 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_volume_that_held_an_epoch_is_condemned_pardoned_and_deleted", &[], condemned),
         trial("l15_an_operation_that_was_killed_is_finished_by_the_next_command", &[], killed),
         trial("what_cannot_be_done_with_a_volume_is_refused", &[], refused),
+        trial("records_and_volumes_that_differ_are_told_and_repaired_by_a_plan", &[], reconciled),
     ]
 }
 
@@ -139,4 +140,36 @@ async fn refused() {
     world.run(&["volumes", "detach", &id]).await.refused(4, &["another-deployment"]);
     assert_eq!(fs::read_to_string(&path).unwrap(), foreign);
     assert_eq!(operations(&world, &id).await[0]["status"], "failed");
+}
+
+async fn reconciled() {
+    let (world, id) = replicated().await;
+    let plan = world.text("plan.json");
+    let whole = world.run(&["--json", "volumes", "compare"]).await.ok().json();
+    assert_eq!(
+        (&whole["in_order"], &whole["findings"]),
+        (&Value::from(1), &Value::from(Vec::<Value>::new()))
+    );
+    // Somebody detached it by hand.
+    let path = world.path(&format!("data/volumes/{id}.json"));
+    let before = fs::read_to_string(&path).unwrap();
+    fs::write(&path, before.replace("\"attached\"", "\"detached\"")).unwrap();
+    let ran = world.run(&["volumes", "compare", "--plan", plan.as_str()]).await;
+    assert!(ran.code == 3 && ran.out.contains("not_attached") && ran.out.contains(&id), "{ran:#?}");
+    assert_eq!(volumes(&world).await[0]["status"], "attached", "nothing is changed by looking");
+    world.run(&["volumes", "repair", plan.as_str()]).await.ok();
+    assert_eq!(volumes(&world).await[0]["status"], "detached");
+    world.run(&["db", "check"]).await.ok();
+    // A second time it is found done; a volume of somebody else is nobody's to repair.
+    world.run(&["volumes", "repair", plan.as_str()]).await.ok();
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    record["tag"]["instance"] = Value::from("another-deployment");
+    fs::write(&path, record.to_string()).unwrap();
+    let ran = world.run(&["volumes", "compare", "--plan", plan.as_str()]).await;
+    assert!(ran.code == 3 && ran.out.contains("other_instance"), "{ran:#?}");
+    assert_eq!(world.run(&["volumes", "repair", plan.as_str()]).await.code, 3);
+    assert_eq!(fs::read_to_string(&path).unwrap(), record.to_string());
+    world.run(&["volumes", "repair", "none.json"]).await.refused(7, &["plan"]);
+    fs::write(world.path("plan.json"), "[]").unwrap();
+    world.run(&["volumes", "repair", plan.as_str()]).await.refused(2, &["compare --plan"]);
 }

@@ -1,5 +1,6 @@
 //! Volumes, one by one.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -14,6 +15,7 @@ killed. Examples:
     oma volumes detach vol-0193a2b4-…
     oma volumes delete vol-0193a2b4-… --grace 7d
     oma volumes pardon vol-0193a2b4-…
+    oma volumes compare --plan plan.json && oma volumes repair plan.json
 
 What is deleted when, and what a failed operation leaves: docs/volumes.md";
 
@@ -42,6 +44,24 @@ pub(crate) enum VolumesCommand {
     Pardon(PardonArgs),
     /// Finish what killed commands left, and delete what is due
     Recover,
+    /// Compare records and volumes in both directions, and tell what is not in order; nothing is changed
+    Compare(CompareArgs),
+    /// Do what a plan of `compare` says, then compare again
+    Repair(RepairArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// Write what can be repaired to this file, to be read and given to `repair`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    /// The plan
+    #[arg(value_name = "FILE")]
+    pub(crate) plan: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -45,7 +45,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::ChangeId(args) => Ok(change_id::run(&context, &args).await?),
         Command::Forecast(args) => Ok(forecast::run(&context, &args).await?),
         Command::Points(args) => Ok(points::run(&context, &args).await?),
-        Command::Volumes(args) => Ok(volumes::run(&context, &args).await?),
+        Command::Volumes(args) => volumes::run(&context, &args).await,
         Command::Cancel(args) => Ok(cancel::run(&context, &args).await?),
         Command::Serve(args) => Ok(serve::run(&context, &args).await?),
         Command::Db(args) => db::run(&context, &args).await,

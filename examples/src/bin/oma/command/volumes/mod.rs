@@ -1,3 +1,5 @@
+mod reconcile;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -12,14 +14,17 @@ use oma_core::{ContextId, Error, ErrorKind, OperationId, Result, VolumeId};
 use super::Context;
 use crate::appliance::{self, Appliance};
 use crate::args::{ChangeArgs, ListArgs, OperationsArgs, VolumesArgs, VolumesCommand};
+use crate::failure::Failed;
 use crate::output;
 use crate::source::Source;
 use crate::table::{Align, Table};
 
 /// Lists volumes and operations, or changes a single volume.
-pub(super) async fn run(context: &Context, args: &VolumesArgs) -> Result<()> {
+pub(super) async fn run(context: &Context, args: &VolumesArgs) -> Result<(), Failed> {
     let usual = VolumesConfig::default();
-    match &args.command {
+    let done = match &args.command {
+        VolumesCommand::Compare(args) => return reconcile::compare(context, args.plan.as_deref()).await,
+        VolumesCommand::Repair(args) => return reconcile::repair(context, &args.plan).await,
         VolumesCommand::List(args) => list(context, args).await,
         VolumesCommand::Operations(args) => operations(context, args).await,
         VolumesCommand::Attach(args) => change(context, args, VolumeChange::Attach, usual).await,
@@ -33,7 +38,8 @@ pub(super) async fn run(context: &Context, args: &VolumesArgs) -> Result<()> {
         }
         VolumesCommand::Pardon(args) => pardon(context, &args.volume).await,
         VolumesCommand::Recover => recover(context).await,
-    }
+    };
+    Ok(done?)
 }
 
 /// Also while another process replicates.
