@@ -129,12 +129,21 @@ impl Cloud {
             // The cloud may have lost track of a disk that a guest still has.
             self.vanished(&volume).await?;
             tries.begin()?;
-            let request = Request::new("deleteVolume").with("id", &volume.id);
-            let outcome = self.client.call(&request).await;
+            let outcome = self.delete_row(&volume.id).await;
             if outcome.is_ok() {
                 return Ok(());
             }
             tries.ended_or_lost(outcome).await?;
+        }
+    }
+
+    /// `deleteVolume` has no job: its answer says whether it was done.
+    pub(super) async fn delete_row(&self, volume: &str) -> Result<()> {
+        let request = Request::new("deleteVolume").with("id", volume);
+        let answer = self.client.call(&request).await?;
+        match answer.get("success").map(|success| success.to_string()).as_deref() {
+            Some("false" | "\"false\"") => Err(CloudError::NotDone { command: "deleteVolume" }),
+            _ => Ok(()),
         }
     }
 

@@ -103,12 +103,9 @@ impl Client {
                 NoReply::Lost(problem) => CloudError::Lost { command, problem },
             })
         })?;
-        let error = match envelope::read(reply.status, &reply.body) {
+        let error = match envelope::read(reply.status, &reply.body, self.keys.api()) {
             Answer::Result(value) => return Ok(value),
-            Answer::Refused(mut refusal) => {
-                refusal.text = refusal.text.replace(self.keys.api(), "(API key)");
-                CloudError::Refused { command, refusal }
-            }
+            Answer::Refused(refusal) => CloudError::Refused { command, refusal },
             Answer::Foreign { status, problem } => CloudError::Foreign { command, status, problem },
         };
         Err(Failed { error, retry_after: reply.retry_after })
@@ -137,7 +134,8 @@ mod tests {
     use oma_core::ErrorKind;
     use serde_json::json;
 
-    use super::super::script::{Script, client};
+    use super::super::jobs::{JobName, Jobs};
+    use super::super::script::{Script, client, config};
     use super::*;
 
     fn list_zones() -> Request {
@@ -240,6 +238,28 @@ mod tests {
         let error = client(&script).call(&list_zones()).await.unwrap_err().about("ask", "cloud");
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
         assert!(error.chain().contains("(API key)"), "{}", error.chain());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l29_no_part_of_the_key_is_left_where_a_text_is_cut() {
+        let (key, padding) = ("K3Y".repeat(20), "x".repeat(380));
+        let keys = Keys::new(&key, "secret").unwrap();
+        let text = format!("{padding} {key}");
+        let job =
+            json!({"jobstatus": 2, "jobresultcode": 530, "jobresult": {"errorcode": 530, "errortext": text}});
+        let script = Script::new()
+            .refuses("listZones", 431, None, &text)
+            .answers("detachVolume", json!({"jobid": "j"}))
+            .answers("queryAsyncJobResult", job);
+        let config = config();
+        let client = Arc::new(Client::new(Arc::new(script), keys, Arc::new(oma_core::SystemClock), &config));
+        let refused = client.call(&list_zones()).await.unwrap_err();
+        let jobs = Jobs::new(client, &config);
+        let failed = jobs.run(Request::new("detachVolume"), JobName::Fresh).await.unwrap_err();
+        for error in [refused, failed] {
+            let text = error.about("ask", "cloud").chain();
+            assert!(!text.contains("K3Y") && text.contains("(API key)"), "{text}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,8 +9,8 @@
 //! Custom id, name and the id of the job follow from the operation. An unmarked volume with them is one whose maker was killed, or
 //! whose answer was lost; one with marks of somebody else is never taken.
 
-use oma_core::OperationId;
 use oma_core::traits::{Volume, VolumeSpec};
+use oma_core::{OperationId, Retry};
 use uuid::Uuid;
 
 use super::api::{self, CloudVolume, State, create_tags};
@@ -53,10 +53,12 @@ impl Cloud {
         let gib = whole_gib(spec)?;
         let (mut attempt, mut winner) = (0, None);
         loop {
-            if let Some(volume) = self.made(known, spec, winner.as_deref()).await?
-                && let Some(claimed) = self.claim(volume, spec).await?
-            {
-                return Ok(claimed);
+            if let Some(volume) = self.made(known, spec, winner.as_deref()).await? {
+                match self.claim(volume.clone(), spec).await {
+                    Ok(Some(claimed)) => return Ok(claimed),
+                    Ok(None) => {}
+                    Err(error) => return Err(self.give_up(&volume, error).await),
+                }
             }
             tries.begin()?;
             let outcome =
@@ -136,6 +138,19 @@ impl Cloud {
         Ok(found.pop())
     }
 
+    /// A row that can never be marked is taken away again. Not one with an id of ours: that id could not be used again, and the row
+    /// will be found by it.
+    async fn give_up(&self, volume: &CloudVolume, error: CloudError) -> CloudError {
+        let is_for_good = error.refusal().is_some_and(|refusal| refusal.judgement().1 == Retry::Never);
+        if is_for_good
+            && self.config.account == Account::Ordinary
+            && let Err(error) = self.remove_surplus(volume).await
+        {
+            tracing::warn!(volume = %volume.id, %error, "an unmarked volume is left");
+        }
+        error
+    }
+
     /// The volume that the operation's job made: of rivals that all made one, the one whose job was accepted.
     async fn maker(&self, known: Known) -> Result<Option<String>> {
         let job = known.job(0).to_string();
@@ -157,8 +172,8 @@ impl Cloud {
         if !is_nobodys(volume) || !self.look(&volume.id).await?.as_ref().is_some_and(is_nobodys) {
             return Ok(());
         }
-        match self.client.call(&Request::new("deleteVolume").with("id", &volume.id)).await {
-            Ok(_) => Ok(()),
+        match self.delete_row(&volume.id).await {
+            Ok(()) => Ok(()),
             // Whoever else makes the same volume may have taken it away.
             Err(error) if error.is_uncertain() || error.is_refused_with(&[431, 530]) => {
                 tracing::debug!(volume = %volume.id, %error, "a surplus volume may be left");
@@ -214,6 +229,7 @@ mod tests {
     use oma_core::{ByteSize, DiskRef, Generation, InstanceId};
     use serde_json::json;
 
+    use super::super::config::CloudStackConfig;
     use super::super::script::{Script, client, config};
     use super::*;
 
@@ -226,6 +242,36 @@ mod tests {
             capacity: ByteSize::gib(1),
             provisioning: Provisioning::Thin,
         }
+    }
+
+    /// The role may make volumes and not mark them.
+    #[tokio::test(start_paused = true)]
+    async fn a_row_that_may_not_be_marked_is_taken_away() {
+        for (account, deleted) in [(Account::Ordinary, 1), (Account::RootAdmin, 0)] {
+            let (spec, config) = (spec(), CloudStackConfig { account, ..config() });
+            let known = Known::by(&spec.operation);
+            let row =
+                json!({"id": known.custom_id(), "name": known.name(), "state": "Allocated", "size": 1 << 30});
+            let script = Script::new()
+                .answers("listVolumes", json!({"count": 1, "volume": [row]}))
+                .refuses("createTags", 531, Some(4365), "no")
+                .answers("deleteVolume", json!({"success": true}));
+            let cloud = Cloud::new(client(&script), config);
+            let error = cloud.create(&spec).await.unwrap_err();
+            assert!(error.is_refused_with(&[531]), "{error}");
+            assert_eq!(script.count("deleteVolume"), deleted, "{account:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delete_that_was_not_done_is_not_told_as_done() {
+        for no in [json!(false), json!("false")] {
+            let script = Script::new().answers("deleteVolume", json!({ "success": no }));
+            let error = Cloud::new(client(&script), config()).delete_row("v").await.unwrap_err();
+            assert_eq!(error.about("delete", "v").kind(), oma_core::ErrorKind::Unavailable);
+        }
+        let script = Script::new().answers("deleteVolume", json!({"success": true}));
+        Cloud::new(client(&script), config()).delete_row("v").await.unwrap();
     }
 
     /// Somebody deletes the row between its marks and the answer.

@@ -17,11 +17,13 @@ pub(super) enum Answer {
     },
 }
 
-/// Takes an answer apart. The status counts only where the body says nothing.
-pub(super) fn read(status: u16, body: &[u8]) -> Answer {
-    let Ok(Value::Object(whole)) = serde_json::from_slice(body) else {
+/// Takes an answer apart. The status counts only where the body says nothing. No text in it shows the key (L29): what is cut short
+/// later has none of it left.
+pub(super) fn read(status: u16, body: &[u8], key: &str) -> Answer {
+    let Ok(Value::Object(mut whole)) = serde_json::from_slice(body) else {
         return Answer::Foreign { status, problem: "it is no JSON object" };
     };
+    whole.values_mut().for_each(|value| hide(value, key));
     let Some(content) = content(whole) else {
         return Answer::Foreign { status, problem: "no object in it is a response" };
     };
@@ -29,6 +31,16 @@ pub(super) fn read(status: u16, body: &[u8]) -> Answer {
         Some(code) => Answer::Refused(Refusal::read(code, &content)),
         None if (200..300).contains(&status) => Answer::Result(Value::Object(content)),
         None => Answer::Foreign { status, problem: "its status is an error, its body is not" },
+    }
+}
+
+/// Answers are no deeper than the parser lets them be.
+fn hide(value: &mut Value, key: &str) {
+    match value {
+        Value::String(text) if text.contains(key) => *text = text.replace(key, "(API key)"),
+        Value::Array(rows) => rows.iter_mut().for_each(|row| hide(row, key)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| hide(field, key)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -46,6 +58,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn read(status: u16, body: &[u8]) -> Answer {
+        super::read(status, body, "the key")
+    }
 
     fn body(value: &Value) -> Vec<u8> {
         value.to_string().into_bytes()

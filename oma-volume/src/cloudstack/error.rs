@@ -34,6 +34,8 @@ pub(super) enum CloudError {
     Unreadable { command: &'static str, source: serde_json::Error },
     #[error("{command}: {refusal}")]
     Refused { command: &'static str, refusal: Refusal },
+    #[error("{command} was answered with success=false; look at the volume's events in CloudStack")]
+    NotDone { command: &'static str },
     #[error("the job of {command} failed: {refusal}")]
     JobFailed { command: &'static str, refusal: Refusal },
     #[error(
@@ -203,6 +205,7 @@ impl CloudError {
             Self::JobCut { .. } | Self::JobForgotten { .. } | Self::JobLate { .. } => {
                 (ErrorKind::Unavailable, Retry::Later)
             }
+            Self::NotDone { .. } => (ErrorKind::Unavailable, Retry::Later),
             Self::NeverAccepted { .. } | Self::NoEffect(_) | Self::NotSeen(_) | Self::StillHere(_) => {
                 (ErrorKind::Unavailable, Retry::Later)
             }

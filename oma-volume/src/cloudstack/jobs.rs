@@ -49,7 +49,7 @@ pub(super) enum JobName {
 pub(super) struct Job {
     jobstatus: i64,
     #[serde(default)]
-    jobresultcode: Option<u64>,
+    jobresultcode: Option<i64>,
     #[serde(default)]
     jobresult: Option<Value>,
 }
@@ -179,16 +179,17 @@ impl Jobs {
 impl Job {
     /// How it ended; `None` while it has not.
     fn end(self, command: &'static str) -> Option<Result<Value>> {
+        let code = self.jobresultcode.and_then(|code| u64::try_from(code).ok());
         match (self.jobstatus, self.jobresult) {
             (0, _) => None,
             (1, result) => Some(Ok(result.unwrap_or_default())),
             (_, Some(Value::Object(result))) => {
-                let code = result.get("errorcode").and_then(Value::as_u64).or(self.jobresultcode);
+                let code = result.get("errorcode").and_then(Value::as_u64).or(code);
                 let refusal = Refusal::read(code.unwrap_or(530), &result);
                 Some(Err(CloudError::JobFailed { command, refusal }))
             }
             (_, Some(Value::String(text))) => {
-                let code = self.jobresultcode.unwrap_or(530);
+                let code = code.unwrap_or(530);
                 let refusal = Refusal { code, detail: None, text: one_line(&text) };
                 Some(Err(CloudError::JobFailed { command, refusal }))
             }
@@ -290,7 +291,10 @@ mod tests {
     async fn the_end_of_a_job_is_told_by_its_codes() {
         let failed = json!({"jobstatus": 2, "jobresultcode": 535, "jobresult": {"errorcode": 535, "errortext": "full"}});
         let historic = json!({"jobstatus": 2, "jobresultcode": 530, "jobresult": "plain text"});
-        for (job, kind) in [(failed, ErrorKind::NoSpace), (historic, ErrorKind::Unavailable)] {
+        let odd = json!({"jobstatus": 2, "jobresultcode": -1, "jobresult": "plain text"});
+        for (job, kind) in
+            [(failed, ErrorKind::NoSpace), (historic, ErrorKind::Unavailable), (odd, ErrorKind::Unavailable)]
+        {
             let script = Script::new().answers("attachVolume", json!({"jobid": "j"})).answers(QUERY, job);
             let error = jobs(&script).run(attach(), JobName::Fresh).await.unwrap_err();
             assert!(!error.is_told_by_the_thing());

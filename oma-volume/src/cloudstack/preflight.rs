@@ -18,16 +18,18 @@ const SLOTS: usize = 32;
 const FEW_SLOTS: usize = 4;
 
 /// Commands without which nothing goes.
-const NEEDED: [&str; 9] = [
+const NEEDED: [&str; 11] = [
     "listVolumes",
     "createVolume",
     "attachVolume",
     "detachVolume",
     "deleteVolume",
+    "resizeVolume",
     "createTags",
     "deleteTags",
     "queryAsyncJobResult",
     "listVirtualMachines",
+    "listSnapshots",
 ];
 
 /// What was found out about a cloud.
@@ -181,8 +183,13 @@ impl Cloud {
                 Err(CloudError::Refused { refusal, .. }) if refusal.is_unknown_command() => {
                     return Ok(doubtful("the account may not call listApis, so its rights are not known"));
                 }
-                // What a role may not call is refused as a parameter that is wrong.
-                Err(error) if error.is_refused_with(&[431, 530]) => Vec::new(),
+                // What a role may not call is a parameter that is wrong, or a name that is not found; 530 says other things too.
+                Err(CloudError::Refused { refusal, .. })
+                    if refusal.code == 431
+                        || (refusal.code == 530 && refusal.text.contains("unable to find")) =>
+                {
+                    Vec::new()
+                }
                 found => found?,
             };
             if !found.iter().any(|command| command.name.eq_ignore_ascii_case(name)) {

@@ -11,6 +11,8 @@ use super::super::request::Request;
 
 /// Rows of one page; servers refuse more than `default.page.size`, which is 500 unless somebody changed it.
 const PAGE: usize = 200;
+/// No list has more: a server that goes on and on is not believed.
+const PAGES: usize = 2000;
 /// How often a list is read that changes meanwhile.
 const READS: usize = 5;
 
@@ -45,7 +47,7 @@ pub(in super::super) async fn all<T: Row>(client: &Client, request: &Request, ke
 /// `None` when the list changed while it was read.
 async fn once<T: Row>(client: &Client, request: &Request, key: &str) -> Result<Option<Vec<T>>> {
     let (mut all, mut ids, mut expected) = (Vec::new(), BTreeSet::new(), None);
-    for page in 1usize.. {
+    for page in 1..=PAGES {
         let request = request.clone().with("page", &page).with("pagesize", &PAGE);
         let answer = client.call(&request).await?;
         let (rows, count) = rows::<T>(request.command(), answer, key)?;
@@ -59,16 +61,28 @@ async fn once<T: Row>(client: &Client, request: &Request, key: &str) -> Result<O
             return Ok((all.len() >= count).then_some(all));
         }
     }
-    Ok(None)
+    Err(unreadable(request.command(), "it has more pages than any list"))
+}
+
+fn unreadable(command: &'static str, why: &str) -> CloudError {
+    CloudError::Unreadable { command, source: serde::de::Error::custom(why) }
 }
 
 /// The rows of a page and the number of all. An empty list has neither; a page behind the last one has only the number.
 fn rows<T: DeserializeOwned>(command: &'static str, mut answer: Value, key: &str) -> Result<(Vec<T>, usize)> {
-    let count = answer.get("count").and_then(Value::as_u64).unwrap_or_default();
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
-    match answer.get_mut(key).map(Value::take) {
-        Some(rows) => Ok((read(command, rows)?, count)),
-        None => Ok((Vec::new(), count)),
+    let count = answer.get("count").and_then(Value::as_u64);
+    let rows: Vec<T> = match answer.get_mut(key).map(Value::take) {
+        Some(rows) => read(command, rows)?,
+        None => Vec::new(),
+    };
+    match count {
+        Some(count) => Ok((rows, usize::try_from(count).unwrap_or(usize::MAX))),
+        // Whether there are more of them nobody knows.
+        None if rows.len() >= PAGE => Err(unreadable(command, "a full page and no number of all rows")),
+        None => {
+            let count = rows.len();
+            Ok((rows, count))
+        }
     }
 }
 
@@ -125,6 +139,29 @@ mod tests {
             .answers(LIST, page(300, 0..200))
             .answers(LIST, page(300, 200..300));
         assert_eq!(read_all(&both).await.unwrap(), 300);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_page_without_a_number_is_not_the_whole_list() {
+        let uncounted = |count: usize| {
+            let mut page = page(count, 0..count);
+            page.as_object_mut().unwrap().remove("count");
+            page
+        };
+        assert_eq!(read_all(&Script::new().answers(LIST, uncounted(199))).await.unwrap(), 199);
+        let error = read_all(&Script::new().answers(LIST, uncounted(200))).await.unwrap_err();
+        assert!(matches!(error, CloudError::Unreadable { .. }), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_without_an_end_is_not_read_for_ever() {
+        let mut script = Script::new();
+        for id in 0..=PAGES {
+            script = script.answers(LIST, page(usize::MAX, id..id + 1));
+        }
+        let error = read_all(&script).await.unwrap_err();
+        assert!(matches!(error, CloudError::Unreadable { .. }), "{error}");
+        assert_eq!(script.sent().len(), PAGES);
     }
 
     #[tokio::test(start_paused = true)]

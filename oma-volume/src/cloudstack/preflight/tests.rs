@@ -93,6 +93,19 @@ async fn what_cannot_be_asked_is_doubtful_and_the_rest_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_command_that_is_not_found_is_no_failure_of_the_cloud() {
+    for (text, verdict) in [
+        ("Api Discovery plugin was unable to find an api by that name or process any apis", Verdict::Failed),
+        ("Unable to acquire a database connection", Verdict::Doubtful),
+    ] {
+        let script = Script::new().refuses("listApis", 530, Some(9999), text);
+        let folder = tempfile::tempdir().unwrap();
+        let judged = cloud_of(&script, &folder).commands().await;
+        assert_eq!(judged.unwrap_or_else(|error| not_asked(&error)).0, verdict, "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_cannot_be_asked_at_all_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let script = Script::new().refuses("listCapabilities", 401, None, "unable to verify user credentials");

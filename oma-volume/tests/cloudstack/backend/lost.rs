@@ -6,9 +6,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use oma_core::conformance::{self, Trial};
-use oma_core::traits::VolumeBackend;
-use oma_core::{ByteSize, ErrorKind, Retry};
+use oma_core::record::VolumeTag;
+use oma_core::traits::{Volume, VolumeBackend};
+use oma_core::{ByteSize, ErrorKind, Result, Retry};
 use oma_volume::cloudstack::Account;
+use tokio::task::JoinHandle;
 
 use super::super::fake::{Options, What};
 use super::{ACCOUNTS, Bench, connect, insist};
@@ -98,17 +100,23 @@ async fn live(bench: &Bench) {
     assert_eq!(bench.second.get(&volume.id).await.unwrap(), None);
 }
 
+/// An attach under way, its job asked about at least once.
+async fn attaching(bench: &Arc<Bench>, volume: &Volume, tag: &VolumeTag) -> JoinHandle<Result<Volume>> {
+    bench.fake.fault("attachVolume", 0, 1, What::Slow(u32::MAX));
+    bench.fake.take_calls();
+    let (at, id, proof) = (bench.clone(), volume.id.clone(), tag.clone());
+    let attach = tokio::spawn(async move { at.backend.attach(&id, &proof).await });
+    while bench.fake.calls("queryAsyncJobResult") == 0 {
+        tokio::task::yield_now().await;
+    }
+    attach
+}
+
 async fn cut() {
     for done in [true, false] {
         let bench = Arc::new(Bench::new(Account::Ordinary).await);
         let (volume, tag) = bench.created().await;
-        bench.fake.fault("attachVolume", 0, 1, What::Slow(u32::MAX));
-        bench.fake.take_calls();
-        let (at, id, proof) = (bench.clone(), volume.id.clone(), tag.clone());
-        let attach = tokio::spawn(async move { at.backend.attach(&id, &proof).await });
-        while bench.fake.calls("queryAsyncJobResult") == 0 {
-            tokio::task::yield_now().await;
-        }
+        let attach = attaching(&bench, &volume, &tag).await;
         bench.fake.restart(done);
         attach.await.unwrap().unwrap();
         assert_eq!(bench.fake.calls("attachVolume"), if done { 1 } else { 2 });
@@ -144,16 +152,9 @@ async fn late() {
 async fn expired() {
     let bench = Arc::new(Bench::new(Account::Ordinary).await);
     let (volume, tag) = bench.created().await;
-    bench.fake.fault("attachVolume", 0, 1, What::LoseResponse);
-    // The answer is lost, nobody can be asked for the job, and when somebody can its record is gone.
-    bench.fake.fault("queryAsyncJobResult", 0, 3, What::LoseRequest);
-    let error = bench.backend.attach(&volume.id, &tag).await;
-    bench.fake.step();
-    bench.fake.expire_jobs();
-    if let Err(error) = error {
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
-        bench.backend.attach(&volume.id, &tag).await.unwrap();
-    }
+    let attach = attaching(&bench, &volume, &tag).await;
+    bench.fake.step_and_expire();
+    attach.await.unwrap().unwrap();
     assert_eq!(bench.fake.attached(bench.fake.appliance).len(), 2);
     assert_eq!(bench.fake.calls("attachVolume"), 1, "what is attached is not attached again");
 }

@@ -7,6 +7,7 @@ use oma_core::traits::VolumeBackend;
 use oma_core::{ErrorKind, Generation, InstanceId, VolumeId};
 use oma_volume::cloudstack::Account;
 
+use super::super::caller::Caller;
 use super::super::fake::What;
 use super::{ACCOUNTS, Bench};
 
@@ -113,17 +114,31 @@ async fn refused() {
     assert!(!report.is_ready(), "it was told before: {report:#?}");
 }
 
-/// Two rows of one operation, one of them with data of somebody.
+/// Two rows of one operation: the second one goes, unless it has marks, data or a machine.
 async fn surplus() {
-    let bench = Bench::new(Account::Ordinary).await;
-    let (foreign, _) = bench.created().await;
-    let spec = bench.spec();
-    bench.fake.fault("createVolume", 0, 1, What::Twice);
-    let volume = bench.backend.create(&spec).await.unwrap();
-    let left: Vec<_> = bench.fake.data_volumes().iter().map(|volume| volume.id.to_string()).collect();
-    assert_eq!(left.len(), 2, "{left:?}");
-    for id in [&foreign.id, &volume.id] {
-        assert!(left.contains(&id.to_string()));
+    for what in ["nothing", "marks", "data", "a machine"] {
+        let bench = Bench::new(Account::Ordinary).await;
+        let spec = bench.spec();
+        let made = bench.left_unmarked(Account::Ordinary, &spec).await;
+        let name = bench.fake.data_volumes()[0].name.clone();
+        let other = Caller::user(&bench.fake).create(&bench.fake, &name, "1").await.to_string();
+        let machine = bench.fake.machine_of("web01").to_string();
+        match what {
+            "marks" => mark(&bench, &other, &[("oma.instance", "another")]),
+            "data" | "a machine" => {
+                bench
+                    .fake
+                    .operate("attachVolume", &[("id", &other), ("virtualmachineid", &machine)])
+                    .unwrap();
+            }
+            _ => {}
+        }
+        if what == "data" {
+            bench.fake.operate("detachVolume", &[("id", &other)]).unwrap();
+        }
+        assert_eq!(bench.second.create(&spec).await.unwrap().id.as_str(), made, "{what}");
+        let left: Vec<_> = bench.fake.data_volumes().iter().map(|volume| volume.id.to_string()).collect();
+        assert_eq!(left.contains(&other), what != "nothing", "{what}: {left:?}");
     }
 }
 

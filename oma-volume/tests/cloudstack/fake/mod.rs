@@ -202,6 +202,13 @@ impl Fake {
         self.world().restart(done);
     }
 
+    /// The oldest job at work comes to its end and its record expires, before anybody could ask about it.
+    pub(crate) fn step_and_expire(&self) {
+        let mut world = self.world();
+        world.step().expect("one is at work");
+        world.purge_jobs();
+    }
+
     /// Records of jobs that ended expire.
     pub(crate) fn expire_jobs(&self) {
         self.world().purge_jobs();
