@@ -12,7 +12,8 @@ const WHOLE: usize = 32;
 /// The serial by which a machine tells the disk of a volume: the first 20 digits of the volume's UUID, without hyphens, in lower
 /// case (`LibvirtComputingResource.diskUuidToSerial` of CloudStack; on virtio, SCSI and SATA alike).
 ///
-/// 80 of 128 bits are left, so two volumes may have one serial: see [`Serial::of_volume_among`].
+/// 80 of 128 bits are left, so two volumes may have one serial. [`DeviceTree`](super::DeviceTree) refuses two disks that bear it, but does
+/// not know of a volume that has no disk here: a backend compares its volumes by [`Serial::of_volume_among`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Serial(String);
 
@@ -37,7 +38,8 @@ impl Serial {
         Ok(Self(digits[..DIGITS].to_ascii_lowercase()))
     }
 
-    /// The same, once no other volume has it: of two with one serial nobody could tell which disk is whose.
+    /// The same, once no other volume has it: of two with one serial nobody could tell which disk is whose. `all` are the UUIDs of the
+    /// volumes that may be attached to this machine; the volume's own, and what is no UUID, are passed over.
     ///
     /// # Errors
     /// `Invalid`; `Conflict`, naming the other one.

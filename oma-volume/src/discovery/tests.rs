@@ -184,6 +184,15 @@ async fn two_disks_of_one_serial_are_a_conflict_that_names_both() {
 }
 
 #[tokio::test]
+async fn of_two_volumes_of_one_serial_only_who_knows_both_can_tell() {
+    let (machine, twin) = (Machine::new(), "38400000-8cf0-11bd-b24e-ffffffffffff");
+    machine.plug("vdb", 1, Some(Serial::of_volume(twin).unwrap().as_str()));
+    assert_eq!(machine.found().await.name, "vdb", "there is no other disk to compare it with");
+    let refused = Serial::of_volume_among(VOLUME, [VOLUME, twin]).unwrap_err();
+    is(&refused, ErrorKind::Conflict, Retry::Never, &[twin, "cannot be told apart"]);
+}
+
+#[tokio::test]
 async fn l21_a_disk_that_cannot_be_asked_may_be_the_one() {
     let machine = Machine::new();
     machine.plug("sda", 1, None);
