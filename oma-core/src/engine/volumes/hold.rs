@@ -10,7 +10,7 @@ use super::service::VolumeService;
 use crate::engine::retry::retry;
 use crate::record::{JobEnd, JobSpec, Lease, Operation};
 use crate::state::{JobKind, OperationStatus};
-use crate::{ContextId, DiskRef, Error, ErrorKind, JobId, Result};
+use crate::{ContextId, DiskRef, Error, ErrorKind, JobId, Result, Retry};
 
 /// How long is waited for the job of an operation that has ended.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,11 +58,15 @@ impl VolumeService {
         Err(last.unwrap_or_else(|| Error::new(ErrorKind::Conflict, "take the job of disk", disk)))
     }
 
+    /// Not waited for: one that another worker holds is `Busy` until its lease ends.
     pub(super) async fn claim(&self, job: &JobId) -> Result<(Lease, Instant)> {
         let ttl = self.config().lease;
         self.patiently(|| async {
             let asked = Instant::now();
-            Ok((self.services().jobs.claim(job, self.worker(), ttl).await?, asked))
+            match self.services().jobs.claim(job, self.worker(), ttl).await {
+                Err(error) if error.kind() == ErrorKind::Busy => Err(error.with_retry(Retry::Never)),
+                claimed => Ok((claimed?, asked)),
+            }
         })
         .await
     }

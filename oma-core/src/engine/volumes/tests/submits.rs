@@ -193,7 +193,9 @@ fn l17_what_another_process_drives_is_let_be_until_its_lease_has_ended() {
         service.wait(&create.id, Duration::from_millis(1)).await.unwrap();
     });
     world.live("rival", FOR_EVER, &[], async |service| {
+        let begun = tokio::time::Instant::now();
         assert_eq!(service.recover().await.unwrap().resumed, []);
+        assert!(begun.elapsed() < CONFIG.retry.first_pause, "nobody waits for a job of others");
         world.clock.advance(CONFIG.lease * 2);
         assert_eq!(service.recover().await.unwrap().resumed, std::slice::from_ref(&create.id));
         assert_eq!(service.wait(&create.id, LONG).await.unwrap().status, OperationStatus::Completed);
