@@ -30,6 +30,7 @@ mod create;
 mod envelope;
 mod error;
 mod jobs;
+mod kept;
 mod keys;
 mod marks;
 mod pauses;

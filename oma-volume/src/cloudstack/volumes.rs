@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use oma_core::record::VolumeTag;
-use oma_core::traits::{Access, Volume};
-use oma_core::{ErrorKind, InstanceId, VolumeId};
+use oma_core::traits::Volume;
+use oma_core::{InstanceId, VolumeId};
 use tokio::sync::OnceCell;
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -15,9 +15,9 @@ use super::client::Client;
 use super::config::CloudStackConfig;
 use super::error::CloudError;
 use super::jobs::{JobName, Jobs};
+use super::kept::{Kept, keep};
 use super::marks::{self, Marks};
 use super::request::Request;
-use crate::device::FileDevice;
 use crate::discovery::{DeviceTree, FoundDevice, Serial};
 
 pub(super) type Result<T, E = CloudError> = std::result::Result<T, E>;
@@ -150,16 +150,12 @@ impl Cloud {
     ///
     /// # Errors
     /// `Busy` while it is open.
-    pub(super) async fn closed(&self, volume: &CloudVolume) -> Result<Option<FileDevice>> {
+    pub(super) async fn closed(&self, volume: &CloudVolume) -> Result<Option<Kept>> {
         if !self.is_here(volume) {
             return Ok(None);
         }
         let Some(device) = self.tree.find(&serial(volume)?).await? else { return Ok(None) };
-        match FileDevice::open(&device.path, Access::ReadWrite).await {
-            Ok(device) => Ok(Some(device)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(keep(&device.path).await?)
     }
 }
 

@@ -127,7 +127,7 @@ async fn own() {
 
 async fn wrong() {
     let (fake, user) = subject(Backing::File).await;
-    for wrong in [Wrong::Serial, Wrong::Size, Wrong::ReadOnly, Wrong::Missing] {
+    for wrong in [Wrong::Serial, Wrong::Size, Wrong::ReadOnly, Wrong::Empty, Wrong::Missing] {
         fake.fault("attachVolume", 0, 1, What::Device(wrong));
         let volume = user.create(&fake, "v", "2").await;
         user.attach(&fake, volume).await.unwrap();
@@ -137,6 +137,10 @@ async fn wrong() {
             Wrong::Serial => assert_ne!(seen("serial"), serial(volume)),
             Wrong::Size => assert_eq!(seen("size"), (2 << 20).to_string()),
             Wrong::ReadOnly => assert_eq!(seen("ro"), "1"),
+            Wrong::Empty => {
+                assert_eq!(seen("size"), "0");
+                assert_eq!(fs::metadata(root.join("dev/vdb")).unwrap().len(), 0);
+            }
             Wrong::Missing => assert_eq!(names(&root.join("sys/block")), ["vda"]),
         }
         user.detach(volume).await.unwrap();

@@ -12,6 +12,7 @@ use super::Bench;
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         conformance::trial("cloudstack::l05_a_device_that_is_not_the_volume_is_never_used", &[], wrong),
+        conformance::trial("cloudstack::a_disk_that_cannot_be_used_can_be_taken_away", &[], unusable),
         conformance::trial("cloudstack::a_guest_that_lets_go_late_is_waited_for", &[], late),
         conformance::trial("cloudstack::a_disk_that_was_left_behind_is_no_new_one", &[], left_behind),
         conformance::trial("cloudstack::l05_two_volumes_of_one_serial_are_never_confused", &[], twins),
@@ -36,6 +37,27 @@ async fn wrong() {
         assert!(open.is_err(), "{wrong:?}");
         assert_eq!(bench.fake.calls("attachVolume"), 1, "{wrong:?}: what is attached is not attached again");
     }
+}
+
+/// Nobody can write to it, yet it is detached and deleted, unless somebody has it.
+async fn unusable() {
+    let bench = Bench::new(Account::Ordinary).await;
+    let (volume, tag) = bench.created().await;
+    bench.fake.fault("attachVolume", 0, 2, What::Device(Wrong::Empty));
+    for _ in 0..2 {
+        bench.backend.attach(&volume.id, &tag).await.unwrap_err();
+        let name = bench.fake.device(volume.id.as_str().parse().unwrap()).unwrap();
+        let somebody = std::fs::File::open(bench.fake.devices.join("dev").join(name)).unwrap();
+        somebody.lock_shared().unwrap();
+        let error = bench.backend.detach(&volume.id, &tag).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Busy, "{}", error.chain());
+        drop(somebody);
+        bench.backend.detach(&volume.id, &tag).await.unwrap();
+    }
+    bench.fake.fault("attachVolume", 0, 1, What::Device(Wrong::Empty));
+    bench.backend.attach(&volume.id, &tag).await.unwrap_err();
+    bench.backend.delete(&volume.id, &tag).await.unwrap();
+    bench.assert_clean();
 }
 
 async fn late() {

@@ -68,6 +68,8 @@ pub(crate) enum Wrong {
     Missing,
     /// Read-only.
     ReadOnly,
+    /// No byte in it. Of a file, not of a loop device.
+    Empty,
 }
 
 /// `root/sys`, `root/dev` and `root/proc` of one machine. The content of volumes is in a folder beside it and survives a detach.
@@ -120,12 +122,22 @@ impl Devices {
         let taken = |slot: &u32| self.seen.values().any(|device| device.slot == *slot);
         let slot = (0..).find(|slot| !taken(slot)).expect("numbers do not end");
         let name = self.bus.name(slot);
-        let looped = self.place(&name, image);
+        let looped = match wrong {
+            Some(Wrong::Empty) => {
+                fs::write(self.root.join("dev").join(&name), "").unwrap();
+                None
+            }
+            _ => self.place(&name, image),
+        };
         let serial = match wrong {
             Some(Wrong::Serial) => serial(Uuid::new_v4()),
             _ => serial(volume),
         };
-        let bytes = if wrong == Some(Wrong::Size) { bytes / 2 } else { bytes };
+        let bytes = match wrong {
+            Some(Wrong::Size) => bytes / 2,
+            Some(Wrong::Empty) => 0,
+            _ => bytes,
+        };
         self.appeared += 1;
         let (_, major, subsystem, link) = self.bus.words();
         let number = looped.as_deref().map_or_else(|| format!("{major}:{}\n", slot * 16), number);
