@@ -36,8 +36,10 @@ mod write_out;
 
 use std::fs::File;
 use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -47,6 +49,7 @@ use oma_core::traits::{
 };
 use oma_core::{ByteSize, Extent, Result};
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 
 pub(crate) use blocking::blocking;
 pub(crate) use error::DeviceError;
@@ -93,8 +96,7 @@ impl FileDevice {
         let flags = mode | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let mut file = File::from(open(&path, flags, Mode::empty())?);
         if access == Access::ReadWrite && file.metadata()?.file_type().is_block_device() {
-            // A block device that is mounted, or part of another, is somebody's (L05): the kernel says so to whoever wants it alone.
-            file = File::from(open(&path, flags | OFlags::EXCL, Mode::empty())?);
+            file = alone(&path, flags, &file)?;
         }
         Self::of(file, path, access)
     }
@@ -256,6 +258,30 @@ impl BlockDevice for FileDevice {
 
     fn leaf_hasher(&self) -> Option<&dyn LeafHasher> {
         Some(self)
+    }
+}
+
+/// So long a program that is just being started may have a copy of every open file, until it is loaded.
+const PATIENCE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A block device that is mounted, or part of another, is somebody's (L05): the kernel says so to whoever wants it alone. So it does
+/// of one that one of us has closed, as long as a copy of it is open: such a one is not locked any more.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is a blocking thread, and nobody tells when a copy is closed"
+)]
+fn alone(path: &Path, flags: OFlags, known: &File) -> Result<File, DeviceError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match open(path, flags | OFlags::EXCL, Mode::empty()) {
+            Err(Errno::BUSY) if Instant::now() < until => {
+                lock(known, Access::ReadWrite)?;
+                unlock(known);
+                thread::sleep(PAUSE);
+            }
+            opened => return Ok(File::from(opened?)),
+        }
     }
 }
 
