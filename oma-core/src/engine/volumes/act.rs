@@ -7,8 +7,8 @@ use futures_util::TryStreamExt as _;
 use super::service::VolumeServices;
 use crate::record::{Lease, Operation, OperationSpec, VolumeRecord, VolumeTag};
 use crate::state::{JobKind, OperationKind};
-use crate::traits::{Access, SnapshotSpec, Volume, VolumeSpec};
-use crate::{Error, ErrorKind, Generation, OperationId, Result, Retry, SnapshotId};
+use crate::traits::{Access, Snapshot, SnapshotSpec, Snapshots, Volume, VolumeSpec};
+use crate::{Error, ErrorKind, Generation, OperationId, Result, Retry, SnapshotId, VolumeId};
 
 /// An operation under the lease of its job.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl<'a> Act<'a> {
                 let capacity = self.spec.capacity.unwrap_or(record.capacity);
                 backend.resize(id, tag, capacity).await
             }
-            OperationKind::Delete => backend.delete(id, tag).await.map(|()| as_recorded(record)),
+            OperationKind::Delete => self.delete(record, tag).await,
             OperationKind::Snapshot => self.snapshot(record, tag).await,
             OperationKind::Revert => self.revert(record).await,
             OperationKind::DeleteSnapshot => self.delete_snapshot(record).await,
@@ -201,13 +201,13 @@ impl<'a> Act<'a> {
     }
 
     async fn find_snapshot(&self, record: &VolumeRecord, id: &SnapshotId) -> Result<Option<SnapshotSpec>> {
-        let mut snapshots = self.services.backend.snapshots(&record.id);
-        while let Some(snapshot) = snapshots.try_next().await? {
-            if snapshot.spec.id == *id {
-                return Ok(Some(snapshot.spec));
-            }
-        }
-        Ok(None)
+        find_snapshot(self.services, &record.id, id).await
+    }
+
+    /// Under the lease, so that none is made any more.
+    async fn delete(&self, record: &VolumeRecord, tag: &VolumeTag) -> Result<Volume> {
+        refuse_snapshots(self.services, &record.id).await?;
+        self.services.backend.delete(&record.id, tag).await.map(|()| as_recorded(record))
     }
 
     fn snapshot_id(&self) -> Result<&SnapshotId> {
@@ -231,6 +231,37 @@ impl<'a> Act<'a> {
 pub(super) async fn operation(services: &VolumeServices, id: &OperationId) -> Result<Operation> {
     let found = services.volumes.operation(id).await?;
     found.ok_or_else(|| Error::new(ErrorKind::NotFound, "find operation", id))
+}
+
+/// The snapshot of a volume with this id, if the backend has it.
+pub(super) async fn find_snapshot(
+    services: &VolumeServices,
+    volume: &VolumeId,
+    id: &SnapshotId,
+) -> Result<Option<SnapshotSpec>> {
+    let mut snapshots = services.backend.snapshots(volume);
+    while let Some(snapshot) = snapshots.try_next().await? {
+        if snapshot.spec.id == *id {
+            return Ok(Some(snapshot.spec));
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses a volume that has a snapshot of no recovery point: nobody would find that without its volume.
+pub(super) async fn refuse_snapshots(services: &VolumeServices, volume: &VolumeId) -> Result<()> {
+    if services.backend.capabilities().snapshots == Snapshots::None {
+        return Ok(());
+    }
+    let mut snapshots = services.backend.snapshots(volume);
+    while let Some(Snapshot { spec, .. }) = snapshots.try_next().await? {
+        let job = services.jobs.get(&spec.job).await?;
+        if job.is_some_and(|job| job.kind == JobKind::Operate) {
+            let reason = format!("it has snapshot {}; delete that first", spec.id);
+            return Err(Error::new(ErrorKind::Conflict, "delete volume", volume).because(reason));
+        }
+    }
+    Ok(())
 }
 
 /// A volume of which the backend answered nothing.

@@ -1,5 +1,6 @@
 //! Operations are carried out: the backend is asked until it has told what became of them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -71,7 +72,7 @@ impl VolumeService {
         let doubted = AtomicBool::new(was_doubted);
         loop {
             let call = || async {
-                let answer = self.bounded(act, stop, act.call()).await;
+                let answer = self.bounded(&act.spec.id, stop, act.call()).await;
                 if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable) {
                     doubted.store(true, Ordering::Relaxed);
                 }
@@ -85,7 +86,7 @@ impl VolumeService {
                 return Err(error);
             }
             if error.kind() != ErrorKind::Unavailable || error.retry() == Retry::Never {
-                match self.bounded(act, stop, act.look()).await {
+                match self.bounded(&act.spec.id, stop, act.look()).await {
                     Ok(Some(done)) => return Ok(done),
                     Ok(None) => return Err(error),
                     Err(given_up) if is_given_up(&given_up) => return Err(given_up),
@@ -101,7 +102,8 @@ impl VolumeService {
     async fn until_recorded(&self, act: &Act<'_>, stop: &CancellationToken, done: &Volume) -> Result<()> {
         loop {
             let recorded =
-                retry(&self.config().retry, stop, || self.bounded(act, stop, act.complete(done))).await;
+                retry(&self.config().retry, stop, || self.bounded(&act.spec.id, stop, act.complete(done)))
+                    .await;
             match recorded {
                 Err(error) if !is_given_up(&error) && error.retry() != Retry::Never => {
                     self.keep_doubt(act, &error.chain()).await?;
@@ -128,7 +130,7 @@ impl VolumeService {
     async fn rest(&self, act: &Act<'_>, stop: &CancellationToken) -> Result<()> {
         tokio::select! {
             biased;
-            () = stop.cancelled() => Err(stopped(act)),
+            () = stop.cancelled() => Err(stopped(&act.spec.id)),
             () = tokio::time::sleep(self.config().doubt_pause) => Ok(()),
         }
     }
@@ -136,26 +138,26 @@ impl VolumeService {
     /// Waits for an answer as long as is patient.
     pub(super) async fn bounded<T>(
         &self,
-        act: &Act<'_>,
+        about: &impl fmt::Display,
         stop: &CancellationToken,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let limit = self.config().answer_limit;
         let answer = tokio::select! {
             biased;
-            () = stop.cancelled() => return Err(stopped(act)),
+            () = stop.cancelled() => return Err(stopped(about)),
             answer = tokio::time::timeout(limit, call) => answer,
         };
         answer.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Unavailable, "carry out operation", &act.spec.id)
+            Err(Error::new(ErrorKind::Unavailable, "ask the backend about", about)
                 .because(format!("no answer within {} s", limit.as_secs()))
                 .with_retry(Retry::Later))
         })
     }
 }
 
-fn stopped(act: &Act<'_>) -> Error {
-    Error::new(ErrorKind::Cancelled, "carry out operation", &act.spec.id)
+fn stopped(about: &impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Cancelled, "ask the backend about", about)
 }
 
 /// Whether this process is not to go on, whatever the backend says.

@@ -131,7 +131,7 @@ impl VolumeService {
             }
             Some(Operation { status: OperationStatus::Completed, spec, .. }) => {
                 let act = Act::new(self.services(), lease, &spec);
-                match self.bounded(&act, self.stop(), act.mark()).await {
+                match self.bounded(&spec.id, self.stop(), act.mark()).await {
                     Err(error) if error.retry() != Retry::Never => {
                         self.services().jobs.release(lease).await?;
                         return Err(error);

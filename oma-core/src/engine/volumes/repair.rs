@@ -10,7 +10,7 @@ use super::service::VolumeService;
 use crate::engine::keeper::LeaseKeeper;
 use crate::record::{JobEnd, Lease, Operation, OperationSpec, VolumeTag};
 use crate::state::{JobKind, OperationKind, OperationStatus};
-use crate::{DiskRef, Error, ErrorKind, OperationId, Result, Retry, VolumeId};
+use crate::{DiskRef, Error, ErrorKind, OperationId, Result, VolumeId};
 
 /// One repair.
 #[derive(Clone, Debug)]
@@ -76,12 +76,7 @@ impl VolumeService {
         about: &impl fmt::Display,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let limit = self.answer_limit();
-        tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Unavailable, "ask the backend about", about)
-                .because(format!("no answer within {} s", limit.as_secs()))
-                .with_retry(Retry::Later))
-        })
+        self.bounded(about, self.stop(), call).await
     }
 
     async fn mended(

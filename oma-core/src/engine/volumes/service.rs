@@ -1,18 +1,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::act::operation;
+use super::act::{find_snapshot, operation, refuse_snapshots};
 use super::driven::Driven;
 use super::request::{VolumeChange, VolumeRequest, VolumesConfig};
 use crate::engine::services::Services;
 use crate::record::{JobEnd, Lease, Operation, VolumeRecord};
-use crate::state::{JobKind, OperationKind, OperationStatus, VolumeStatus};
-use crate::traits::{JobStore, Snapshot, SnapshotSpec, Snapshots, VolumeBackend, VolumeRegistry};
+use crate::state::{OperationKind, OperationStatus, VolumeStatus};
+use crate::traits::{JobStore, VolumeBackend, VolumeRegistry};
 use crate::{
     Clock, Error, ErrorKind, OperationId, Result, Retry, SnapshotId, SystemClock, Timestamp, WorkerId,
 };
@@ -175,6 +174,13 @@ impl VolumeService {
     }
 
     async fn record(&self, request: &VolumeRequest) -> Result<Operation> {
+        let minds_snapshots = matches!(
+            request.change,
+            VolumeChange::Delete | VolumeChange::Revert { .. } | VolumeChange::DeleteSnapshot { .. }
+        );
+        if minds_snapshots && self.0.services.volumes.operation(&request.id).await?.is_none() {
+            self.bounded(&request.disk, self.stop(), self.check_snapshots(request)).await?;
+        }
         let _taking = self.lock(&request.disk.context).await?;
         if let Some(known) = self.known(request).await? {
             return Ok(known);
@@ -264,53 +270,27 @@ impl VolumeService {
                 return Err(Error::new(ErrorKind::NotFound, "find the volume of disk", &request.disk));
             }
         };
-        match &request.change {
-            VolumeChange::Detach if volume.status != VolumeStatus::Attached => {
-                return refuse(format!("volume {} is {}, not attached", volume.id, volume.status));
-            }
-            VolumeChange::Revert { snapshot } | VolumeChange::DeleteSnapshot { snapshot } => {
-                self.snapshot_of(&volume, |spec| spec.id == *snapshot).await?.ok_or_else(|| {
-                    let reason = format!("volume {} has no such snapshot", volume.id);
-                    Error::new(ErrorKind::NotFound, "find snapshot", snapshot).because(reason)
-                })?;
-            }
-            VolumeChange::Delete => {
-                if let Some(kept) = self.snapshot_for_operator(&volume).await? {
-                    return refuse(format!("volume {} has snapshot {kept}; delete that first", volume.id));
-                }
-            }
-            _ => {}
+        if request.change == VolumeChange::Detach && volume.status != VolumeStatus::Attached {
+            return refuse(format!("volume {} is {}, not attached", volume.id, volume.status));
         }
         Ok(Some(volume))
     }
 
-    async fn snapshot_of(
-        &self,
-        volume: &VolumeRecord,
-        wanted: impl Fn(&SnapshotSpec) -> bool,
-    ) -> Result<Option<SnapshotSpec>> {
-        let mut snapshots = self.0.services.backend.snapshots(&volume.id);
-        while let Some(snapshot) = snapshots.try_next().await? {
-            if wanted(&snapshot.spec) {
-                return Ok(Some(snapshot.spec));
+    /// What the backend knows of snapshots and speaks against the request. Asked before anything is held: it may take its time.
+    async fn check_snapshots(&self, request: &VolumeRequest) -> Result<()> {
+        let services = &self.0.services;
+        let Some(volume) = services.volumes.volume_of(&request.disk).await? else { return Ok(()) };
+        match &request.change {
+            VolumeChange::Revert { snapshot } | VolumeChange::DeleteSnapshot { snapshot } => {
+                let found = find_snapshot(services, &volume.id, snapshot).await?;
+                found.map(drop).ok_or_else(|| {
+                    let reason = format!("volume {} has no such snapshot", volume.id);
+                    Error::new(ErrorKind::NotFound, "find snapshot", snapshot).because(reason)
+                })
             }
+            VolumeChange::Delete => refuse_snapshots(services, &volume.id).await,
+            _ => Ok(()),
         }
-        Ok(None)
-    }
-
-    /// A snapshot that belongs to no recovery point: nobody would find it without its volume.
-    async fn snapshot_for_operator(&self, volume: &VolumeRecord) -> Result<Option<SnapshotId>> {
-        if self.0.services.backend.capabilities().snapshots == Snapshots::None {
-            return Ok(None);
-        }
-        let mut snapshots = self.0.services.backend.snapshots(&volume.id);
-        while let Some(Snapshot { spec, .. }) = snapshots.try_next().await? {
-            let job = self.0.services.jobs.get(&spec.job).await?;
-            if job.is_some_and(|job| job.kind == JobKind::Operate) {
-                return Ok(Some(spec.id));
-            }
-        }
-        Ok(None)
     }
 
     pub(super) fn config(&self) -> &VolumesConfig {

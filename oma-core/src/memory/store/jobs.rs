@@ -297,7 +297,10 @@ mod tests {
         for status in [ContextStatus::FailedOverTest, ContextStatus::FailedOverLive, ContextStatus::Completed]
         {
             store.state().contexts.get_mut(&context.id).unwrap().status = status;
-            assert_eq!(store.insert(spec.clone()).await.unwrap_err().kind(), ErrorKind::Conflict);
+            for kind in JobKind::ALL {
+                let spec = JobSpec { kind: *kind, ..spec.clone() };
+                assert_eq!(store.insert(spec).await.unwrap_err().kind(), ErrorKind::Conflict, "{kind}");
+            }
             let now = store.context(&context.id).await.unwrap().unwrap();
             assert_eq!((now.status, now.current_job), (status, None));
             assert_eq!(store.get(&spec.id).await.unwrap(), None);

@@ -189,3 +189,22 @@ fn l15_the_same_key_in_two_processes_is_one_operation() {
     assert_eq!(made.unwrap().len(), 1);
     world.assert_whole();
 }
+
+#[test]
+fn a_backend_that_lists_no_snapshots_holds_up_no_other_vm() {
+    let (world, disk) = attached();
+    let other = world.disk("db");
+    world.live("daemon", FOR_EVER, &[], async |service| {
+        done(&service, &request(&disk, VolumeChange::Detach)).await;
+        world.mute.store(true, std::sync::atomic::Ordering::SeqCst);
+        let delete = service.submit(request(&disk, VolumeChange::Delete));
+        let created = async {
+            let begun = tokio::time::Instant::now();
+            service.submit(request(&other, create())).await.unwrap();
+            assert!(begun.elapsed() < CONFIG.answer_limit, "{:?}", begun.elapsed());
+        };
+        let (refused, ()) = futures_util::future::join(delete, created).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable, "nobody knows of snapshots");
+        assert!(world.store.volume_of(&disk).await.unwrap().is_some());
+    });
+}

@@ -1,7 +1,7 @@
 //! A store and a backend whose callers die, or hear nothing, at any step.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ pub(in crate::engine) struct Process {
     fates: Mutex<VecDeque<Fate>>,
     /// What becomes of calls of the store: only whether one is lost or unheard counts.
     store_fates: Mutex<VecDeque<Fate>>,
+    /// Whether no snapshots are ever listed.
+    mute: Arc<AtomicBool>,
     steps: AtomicUsize,
     dies_at: usize,
     pub(in crate::engine) dead: Notify,
@@ -62,11 +64,12 @@ impl Process {
         dies_at: usize,
         fates: &[Fate],
         store_fates: &[Fate],
+        mute: Arc<AtomicBool>,
     ) -> Arc<Self> {
         let queue = |fates: &[Fate]| Mutex::new(fates.iter().copied().collect());
         let (fates, store_fates) = (queue(fates), queue(store_fates));
         let steps = AtomicUsize::new(0);
-        Arc::new(Self { store, backend, fates, store_fates, steps, dies_at, dead: Notify::new() })
+        Arc::new(Self { store, backend, fates, store_fates, mute, steps, dies_at, dead: Notify::new() })
     }
 
     /// One step; none follows the last.
@@ -229,6 +232,9 @@ impl VolumeBackend for Process {
     }
 
     fn snapshots(&self, volume: &VolumeId) -> BoxStream<'_, Result<Snapshot>> {
+        if self.mute.load(Ordering::SeqCst) {
+            return stream::pending().boxed();
+        }
         self.backend.snapshots(volume)
     }
 
@@ -251,13 +257,15 @@ pub(in crate::engine) struct World {
     pub(in crate::engine) store: Arc<MemoryStore>,
     pub(in crate::engine) backend: Arc<MemoryBackend>,
     pub(in crate::engine) clock: Arc<ManualClock>,
+    /// Whether the backend never lists a snapshot, nor that there is none.
+    pub(in crate::engine) mute: Arc<AtomicBool>,
 }
 
 impl World {
     pub(in crate::engine) fn new() -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
         let store = Arc::new(MemoryStore::new(clock.clone()));
-        Self { store, backend: Arc::new(MemoryBackend::new()), clock }
+        Self { store, backend: Arc::new(MemoryBackend::new()), clock, mute: Arc::default() }
     }
 
     /// The disk of a VM of this name that is known and has no volume.
@@ -308,7 +316,8 @@ impl World {
         [fates, store_fates]: [&[Fate]; 2],
         life: impl FnOnce(VolumeService) -> Fut,
     ) -> Option<T> {
-        let process = Process::new(self.store.clone(), self.backend.clone(), dies_at, fates, store_fates);
+        let (store, backend) = (self.store.clone(), self.backend.clone());
+        let process = Process::new(store, backend, dies_at, fates, store_fates, self.mute.clone());
         let services =
             VolumeServices { jobs: process.clone(), volumes: process.clone(), backend: process.clone() };
         let worker = WorkerId::parse(worker).unwrap();
