@@ -14,6 +14,7 @@ mod request;
 mod service;
 #[cfg(test)]
 pub(in crate::engine) mod tests;
+mod upkeep;
 
 pub(super) use leased::{LeasedVolumes, ReadyVolume, VolumeNeed, foreign, was_written};
 pub use recover::Recovered;

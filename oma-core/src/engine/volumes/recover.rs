@@ -20,33 +20,52 @@ pub struct Recovered {
     pub left: Vec<String>,
 }
 
+impl Recovered {
+    /// Tells operators what could not be taken up.
+    pub(super) fn warn(&self) {
+        self.left.iter().for_each(|left| tracing::warn!(left, "not taken up"));
+    }
+}
+
 impl VolumeService {
     /// Takes up what this worker left before it died, and what others left whose lease has ended: every operation that has not ended
     /// is carried out again, which asks the backend what became of it; deletions that are due begin. To be called at each start,
-    /// and every now and then. What others drive is let be (L17), and so is what a VM's live job will finish itself. What cannot be
+    /// and every now and then, which [`VolumeService::upkeep`] does. What others drive is let be (L17), and so is what a VM's live job will finish itself. What cannot be
     /// taken up keeps nothing else from it.
     ///
     /// # Errors
-    /// What the store answers when it is asked what there is; nothing is lost then.
+    /// What the store answers when it is asked what there is; nothing is lost then. `Cancelled` once the service is shut down.
     pub async fn recover(&self) -> Result<Recovered> {
         let jobs = self.services().jobs.list(JobFilter { live_only: true, ..JobFilter::default() });
         let jobs: Vec<ReplicationJob> = jobs.try_collect().await?;
         let mut recovered = Recovered::default();
         for job in jobs.iter().filter(|job| job.kind == JobKind::Operate) {
+            self.begins(&job.id)?;
             let taken = self.take_up(job).await;
             recovered.resumed.extend(told(taken, &job.id, &mut recovered.left));
         }
         for left in self.with_status(OperationStatus::Executing).await? {
+            self.begins(&left.spec.id)?;
             let taken = self.take_over(&left).await;
             recovered.resumed.extend(told(taken, &left.spec.id, &mut recovered.left));
         }
+        let Recovered { due, left, .. } = self.begin_due_deletions().await?;
+        recovered.due = due;
+        recovered.left.extend(left);
+        Ok(recovered)
+    }
+
+    /// Begins the deletions that are due.
+    pub(super) async fn begin_due_deletions(&self) -> Result<Recovered> {
+        let mut begun = Recovered::default();
         let now = self.now();
         let pending = self.with_status(OperationStatus::Pending).await?;
         for due in pending.iter().filter(|pending| pending.due_at.is_some_and(|due_at| due_at <= now)) {
-            let begun = self.delete_due(due).await;
-            recovered.due.extend(told(begun, &due.spec.id, &mut recovered.left));
+            self.begins(&due.spec.id)?;
+            let deletes = self.delete_due(due).await;
+            begun.due.extend(told(deletes, &due.spec.id, &mut begun.left));
         }
-        Ok(recovered)
+        Ok(begun)
     }
 
     /// [`VolumeService::recover`], and waits for what that began: for a start before which nothing else is to be done.
@@ -54,8 +73,9 @@ impl VolumeService {
     /// # Errors
     /// As [`VolumeService::recover`].
     pub async fn finish_left_over(&self) -> Result<Vec<Operation>> {
-        let Recovered { resumed, due, left } = self.recover().await?;
-        left.iter().for_each(|left| tracing::warn!(left, "not taken up"));
+        let recovered = self.recover().await?;
+        recovered.warn();
+        let Recovered { resumed, due, .. } = recovered;
         let mut ended = Vec::new();
         for id in resumed.iter().chain(&due) {
             ended.push(self.wait(id, Duration::MAX).await?);
@@ -63,7 +83,7 @@ impl VolumeService {
         Ok(ended)
     }
 
-    async fn with_status(&self, status: OperationStatus) -> Result<Vec<Operation>> {
+    pub(super) async fn with_status(&self, status: OperationStatus) -> Result<Vec<Operation>> {
         let filter = OperationFilter { status: Some(status), ..OperationFilter::default() };
         self.services().volumes.operations(filter).try_collect().await
     }

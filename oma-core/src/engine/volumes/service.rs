@@ -1,6 +1,8 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,7 +40,8 @@ impl From<&Services> for VolumeServices {
 }
 
 /// Changes volumes one by one: each change is an operation that is recorded before the backend is called, carried out by this
-/// service whoever asked for it (L18), and finished by [`VolumeService::recover`] when the process dies.
+/// service whoever asked for it (L18), and finished by [`VolumeService::recover`] when the process dies. A process that stays calls
+/// that once at its start and [`VolumeService::upkeep`] afterwards.
 ///
 /// ```text
 ///  submit ──▶ job of its own, leased ──▶ operation recorded ──▶ answer
@@ -61,6 +64,9 @@ struct Inner {
     /// One at a time takes a job up: a second claim by the same worker would end the first.
     taking: tokio::sync::Mutex<()>,
     driven: Driven,
+    /// Told of each volume that is condemned here.
+    condemned: Notify,
+    has_upkeep: AtomicBool,
 }
 
 impl VolumeService {
@@ -88,6 +94,8 @@ impl VolumeService {
             tasks: TaskTracker::new(),
             taking: tokio::sync::Mutex::new(()),
             driven: Driven::default(),
+            condemned: Notify::new(),
+            has_upkeep: AtomicBool::new(false),
         }))
     }
 
@@ -197,7 +205,10 @@ impl VolumeService {
                 self.drive(lease, asked, begun.clone());
                 Ok(begun)
             }
-            Ok(condemned) => self.end(&lease, JobEnd::Done).await.map(|()| condemned),
+            Ok(condemned) => {
+                self.condemned().notify_one();
+                self.end(&lease, JobEnd::Done).await.map(|()| condemned)
+            }
             // It may be recorded all the same: to be recovered.
             Err(error) if error.retry() != Retry::Never => Err(error),
             Err(error) => {
@@ -299,6 +310,16 @@ impl VolumeService {
 
     pub(in crate::engine) fn driven(&self) -> &Driven {
         &self.0.driven
+    }
+
+    /// Told of each volume that is condemned here.
+    pub(super) fn condemned(&self) -> &Notify {
+        &self.0.condemned
+    }
+
+    /// Whether nobody asked for upkeep before.
+    pub(super) fn is_first_upkeep(&self) -> bool {
+        !self.0.has_upkeep.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn tasks(&self) -> &TaskTracker {

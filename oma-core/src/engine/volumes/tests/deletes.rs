@@ -13,14 +13,14 @@ use crate::traits::VolumeRegistry;
 use crate::{DiskKey, Endpoint, ErrorKind, VmPath, WorkerId};
 
 /// A world with a VM that was replicated, its volume detached.
-struct Replicated {
-    world: World,
+pub(super) struct Replicated {
+    pub(super) world: World,
     source: Arc<MemorySource>,
-    disk: DiskRef,
+    pub(super) disk: DiskRef,
 }
 
 impl Replicated {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let source = Arc::new(MemorySource::new(Endpoint::parse("vcenter").unwrap()));
         let (vm, key) = (VmPath::parse("/DC/vm/web").unwrap(), DiskKey::parse("disk-2000").unwrap());
         source.add_disk(&vm, &key, ByteSize::mib(1));
@@ -60,12 +60,12 @@ impl Replicated {
         }
     }
 
-    fn life<T, Fut: Future<Output = T>>(&self, life: impl FnOnce(VolumeService) -> Fut) -> T {
+    pub(super) fn life<T, Fut: Future<Output = T>>(&self, life: impl FnOnce(VolumeService) -> Fut) -> T {
         self.world.live("daemon", FOR_EVER, &[], life).unwrap()
     }
 
     /// The delete that condemns the volume.
-    fn condemned(&self) -> VolumeRequest {
+    pub(super) fn condemned(&self) -> VolumeRequest {
         let delete = request(&self.disk, VolumeChange::Delete);
         let pending = self.life(async |service| done(&service, &delete).await);
         assert_eq!(pending.status, OperationStatus::Pending);
@@ -78,7 +78,7 @@ impl Replicated {
         self.world.left().into_iter().filter(|left| !left.starts_with("snapshot")).collect()
     }
 
-    async fn status(&self) -> Option<VolumeStatus> {
+    pub(super) async fn status(&self) -> Option<VolumeStatus> {
         self.world.store.volume_of(&self.disk).await.unwrap().map(|volume| volume.status)
     }
 }

@@ -196,7 +196,7 @@ fn a_backend_that_lists_no_snapshots_holds_up_no_other_vm() {
     let other = world.disk("db");
     world.live("daemon", FOR_EVER, &[], async |service| {
         done(&service, &request(&disk, VolumeChange::Detach)).await;
-        world.mute.store(true, std::sync::atomic::Ordering::SeqCst);
+        world.weather.mute.store(true, std::sync::atomic::Ordering::SeqCst);
         let delete = service.submit(request(&disk, VolumeChange::Delete));
         let created = async {
             let begun = tokio::time::Instant::now();

@@ -6,6 +6,7 @@ mod doubts;
 mod schedules;
 mod steps;
 mod submits;
+mod upkeep;
 pub(in crate::engine) mod world;
 
 use std::time::Duration;

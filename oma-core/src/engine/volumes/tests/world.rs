@@ -50,8 +50,7 @@ pub(in crate::engine) struct Process {
     fates: Mutex<VecDeque<Fate>>,
     /// What becomes of calls of the store: only whether one is lost or unheard counts.
     store_fates: Mutex<VecDeque<Fate>>,
-    /// Whether no snapshots are ever listed.
-    mute: Arc<AtomicBool>,
+    weather: Arc<Weather>,
     steps: AtomicUsize,
     dies_at: usize,
     pub(in crate::engine) dead: Notify,
@@ -64,12 +63,12 @@ impl Process {
         dies_at: usize,
         fates: &[Fate],
         store_fates: &[Fate],
-        mute: Arc<AtomicBool>,
+        weather: Arc<Weather>,
     ) -> Arc<Self> {
         let queue = |fates: &[Fate]| Mutex::new(fates.iter().copied().collect());
         let (fates, store_fates) = (queue(fates), queue(store_fates));
         let steps = AtomicUsize::new(0);
-        Arc::new(Self { store, backend, fates, store_fates, mute, steps, dies_at, dead: Notify::new() })
+        Arc::new(Self { store, backend, fates, store_fates, weather, steps, dies_at, dead: Notify::new() })
     }
 
     /// One step; none follows the last.
@@ -134,6 +133,10 @@ macro_rules! watched {
                 self.recorded($watched::$name(&*self.store, $($arg),*)).await
             })*
             $(fn $list(&self, $($list_arg: $list_ty),*) -> BoxStream<'_, Result<$item>> {
+                self.weather.lists.fetch_add(1, Ordering::SeqCst);
+                if self.weather.deaf.load(Ordering::SeqCst) {
+                    return stream::iter([Err(lost())]).boxed();
+                }
                 $watched::$list(&*self.store, $($list_arg),*)
             })*
         }
@@ -232,7 +235,7 @@ impl VolumeBackend for Process {
     }
 
     fn snapshots(&self, volume: &VolumeId) -> BoxStream<'_, Result<Snapshot>> {
-        if self.mute.load(Ordering::SeqCst) {
+        if self.weather.mute.load(Ordering::SeqCst) {
             return stream::pending().boxed();
         }
         self.backend.snapshots(volume)
@@ -251,21 +254,31 @@ impl VolumeBackend for Process {
     }
 }
 
+/// What befalls every process.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Weather {
+    /// Whether the backend never lists a snapshot, nor that there is none.
+    pub(in crate::engine) mute: AtomicBool,
+    /// Whether the store lists nothing.
+    pub(in crate::engine) deaf: AtomicBool,
+    /// How often the store was asked for a list.
+    pub(in crate::engine) lists: AtomicUsize,
+}
+
 /// What outlives every process.
 #[derive(Debug)]
 pub(in crate::engine) struct World {
     pub(in crate::engine) store: Arc<MemoryStore>,
     pub(in crate::engine) backend: Arc<MemoryBackend>,
     pub(in crate::engine) clock: Arc<ManualClock>,
-    /// Whether the backend never lists a snapshot, nor that there is none.
-    pub(in crate::engine) mute: Arc<AtomicBool>,
+    pub(in crate::engine) weather: Arc<Weather>,
 }
 
 impl World {
     pub(in crate::engine) fn new() -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
         let store = Arc::new(MemoryStore::new(clock.clone()));
-        Self { store, backend: Arc::new(MemoryBackend::new()), clock, mute: Arc::default() }
+        Self { store, backend: Arc::new(MemoryBackend::new()), clock, weather: Arc::default() }
     }
 
     /// The disk of a VM of this name that is known and has no volume.
@@ -317,7 +330,7 @@ impl World {
         life: impl FnOnce(VolumeService) -> Fut,
     ) -> Option<T> {
         let (store, backend) = (self.store.clone(), self.backend.clone());
-        let process = Process::new(store, backend, dies_at, fates, store_fates, self.mute.clone());
+        let process = Process::new(store, backend, dies_at, fates, store_fates, self.weather.clone());
         let services =
             VolumeServices { jobs: process.clone(), volumes: process.clone(), backend: process.clone() };
         let worker = WorkerId::parse(worker).unwrap();
