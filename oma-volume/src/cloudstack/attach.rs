@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::api::CloudVolume;
 use super::error::CloudError;
 use super::jobs::JobName;
+use super::placed::{Placed, Thought};
 use super::request::Request;
 use super::tries::Tries;
 use super::volumes::{Cloud, Result, serial, with_device};
@@ -20,39 +21,43 @@ use crate::discovery::FoundDevice;
 impl Cloud {
     /// By state: what is attached is not attached again, whoever did it.
     pub(super) async fn attach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
-        let mut tries = Tries::new(self.jobs.pauses());
+        let (mut tries, mut thought) = (Tries::new(self.jobs.pauses()), Thought::Away);
         loop {
-            let volume = self.prove(id, tag).await?;
+            let placed = self.prove(id, tag, thought).await?;
+            let volume = &placed.volume;
             self.prove_machine().await?;
-            if self.is_here_or_nowhere(&volume)? {
-                let device = self.appeared(&volume).await?;
-                return with_device(&volume, Some(&device));
+            if self.is_here_or_nowhere(volume)? {
+                let device = self.appeared(&placed).await?;
+                return with_device(volume, Some(&device));
             }
             tries.begin()?;
             // A guest may have kept the disk of an earlier attach (a detach that came late): it would be taken for the new one.
-            self.vanished(&volume).await?;
+            self.vanished(volume).await?;
             let request = Request::new("attachVolume")
                 .with("id", &volume.id)
                 .with("virtualmachineid", &self.config.appliance_vm_id);
             tries.ended(self.jobs.run(request, JobName::Fresh).await).await?;
+            thought = Thought::Here;
         }
     }
 
     /// Until the cloud says so and the disk has left this machine: only then may it be attached elsewhere. A guest that was slow
     /// makes the cloud fail the job and believe that the volume is attached; asked again, it finds the disk gone.
     pub(super) async fn detach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
-        let mut tries = Tries::new(self.jobs.pauses());
+        let (mut tries, mut thought) = (Tries::new(self.jobs.pauses()), Thought::Here);
         loop {
-            let volume = self.prove(id, tag).await?;
+            let placed = self.prove(id, tag, thought).await?;
+            let volume = &placed.volume;
             self.prove_machine().await?;
-            if !self.is_here_or_nowhere(&volume)? {
+            if !self.is_here_or_nowhere(volume)? {
                 self.settle_detach(&volume.id).await?;
-                self.vanished(&volume).await?;
-                return with_device(&volume, None);
+                self.vanished(volume).await?;
+                return with_device(volume, None);
             }
             tries.begin()?;
-            let _nobody_else = self.closed(&volume).await?;
+            let _nobody_else = self.closed(&placed).await?;
             tries.ended(self.detach_once(&volume.id).await).await?;
+            thought = Thought::Away;
         }
     }
 
@@ -83,27 +88,28 @@ impl Cloud {
     }
 
     pub(super) async fn open(&self, id: &VolumeId, tag: &VolumeTag, access: Access) -> Result<FileDevice> {
-        let volume = self.prove(id, tag).await?;
-        if !self.is_here_or_nowhere(&volume)? {
+        let placed = self.prove(id, tag, Thought::Here).await?;
+        if !self.is_here_or_nowhere(&placed.volume)? {
             return Err(CloudError::NotAttached);
         }
-        let found = self.tree.find(&serial(&volume)?).await?.ok_or(CloudError::NoDevice)?;
-        Ok(self.tree.open(&found, volume.capacity(), access).await?)
+        let found = self.tree.find(&placed.serial()?).await?.ok_or(CloudError::NoDevice)?;
+        Ok(self.tree.open(&found, placed.volume.capacity(), access).await?)
     }
 
     /// By whole GiB, and never less than it has.
     pub(super) async fn resize(&self, id: &VolumeId, tag: &VolumeTag, capacity: ByteSize) -> Result<Volume> {
         let mut tries = Tries::new(self.jobs.pauses());
         loop {
-            let volume = self.prove(id, tag).await?;
+            let placed = self.prove(id, tag, Thought::Here).await?;
+            let volume = &placed.volume;
             if !self.config.new_space_reads_as_zero {
                 return Err(CloudError::NoGrowth);
             }
             self.prove_machine().await?;
-            let nobody_else = self.closed(&volume).await?;
+            let nobody_else = self.closed(&placed).await?;
             if volume.capacity() >= capacity {
                 drop(nobody_else);
-                return self.shown(&volume).await;
+                return self.shown(&placed).await;
             }
             tries.begin()?;
             let request =
@@ -116,9 +122,9 @@ impl Cloud {
     pub(super) async fn delete(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
         let mut tries = Tries::new(self.jobs.pauses());
         loop {
-            let volume = match self.prove(id, tag).await {
+            let volume = match self.prove(id, tag, Thought::Away).await {
                 Err(CloudError::Unknown) => return Ok(()),
-                volume => volume?,
+                placed => placed?.volume,
             };
             self.prove_machine().await?;
             if self.is_here_or_nowhere(&volume)? {
@@ -148,15 +154,16 @@ impl Cloud {
     }
 
     /// An attached volume with its disk, as large as the cloud says.
-    async fn shown(&self, volume: &CloudVolume) -> Result<Volume> {
-        let device = if self.is_here(volume) { Some(self.appeared(volume).await?) } else { None };
+    async fn shown(&self, placed: &Placed) -> Result<Volume> {
+        let volume = &placed.volume;
+        let device = if self.is_here(volume) { Some(self.appeared(placed).await?) } else { None };
         with_device(volume, device.as_ref())
     }
 
     /// The disk of a volume that the cloud says is attached here, proven (L05).
-    async fn appeared(&self, volume: &CloudVolume) -> Result<FoundDevice> {
-        let (serial, limit) = (serial(volume)?, self.config.device_limit);
-        match self.tree.appears(&serial, volume.capacity(), limit).await {
+    async fn appeared(&self, placed: &Placed) -> Result<FoundDevice> {
+        let (volume, limit) = (&placed.volume, self.config.device_limit);
+        match self.tree.appears(&placed.serial()?, volume.capacity(), limit).await {
             Ok(device) => Ok(device),
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 tracing::debug!(volume = %volume.id, error = %error.chain(), "no disk appeared");
@@ -167,7 +174,11 @@ impl Cloud {
     }
 
     async fn vanished(&self, volume: &CloudVolume) -> Result<()> {
-        let (serial, limit) = (serial(volume)?, self.config.device_limit);
-        self.tree.vanishes(&serial, limit).await.map_err(CloudError::StillHere)
+        let Err(error) = self.tree.vanishes(&serial(volume)?, self.config.device_limit).await else {
+            return Ok(());
+        };
+        // It may be another one's.
+        self.prove_alone(volume).await?;
+        Err(CloudError::StillHere(error))
     }
 }

@@ -191,7 +191,10 @@ impl Cloud {
                 return Err(CloudError::MadeOtherwise(spec.operation.clone()));
             }
             match Marks::read(&volume.tags) {
-                Some(marks) if marks.is_made_by(spec) => return self.describe(&volume).await.map(Some),
+                Some(marks) if marks.is_made_by(spec) => {
+                    let placed = self.placed(volume).await?;
+                    return self.describe(&placed).await.map(Some);
+                }
                 // Its maker is the only one who may have touched it: with a place on storage or at a machine it is somebody's.
                 None if is_nobodys(&volume) => {}
                 _ => return Err(CloudError::MadeOtherwise(spec.operation.clone())),

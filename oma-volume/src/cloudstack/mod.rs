@@ -34,6 +34,7 @@ mod kept;
 mod keys;
 mod marks;
 mod pauses;
+mod placed;
 mod preflight;
 mod refusal;
 mod request;
@@ -62,6 +63,7 @@ use client::Client;
 pub use config::{Account, CloudStackConfig};
 use error::CloudError;
 pub use keys::Keys;
+use placed::Placed;
 pub use preflight::{Check, Finding, Preflight, Verdict};
 use transport::Http;
 use volumes::Cloud;
@@ -152,9 +154,9 @@ impl VolumeBackend for CloudStackBackend {
                 Err(error) => vec![Err(about(error))],
             }
         };
-        let described = async move |found: Result<api::CloudVolume>| {
+        let described = async move |found: Result<Placed>| {
             let found = found?;
-            self.cloud.describe(&found).await.map_err(|error| error.about("list volumes", &found.id))
+            self.cloud.describe(&found).await.map_err(|error| error.about("list volumes", &found.volume.id))
         };
         stream::once(found).flat_map(stream::iter).then(described).boxed()
     }

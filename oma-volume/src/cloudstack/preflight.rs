@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use oma_core::ErrorKind;
 use serde::{Deserialize, Serialize};
 
 use super::api::{
@@ -9,8 +10,9 @@ use super::api::{
 };
 use super::config::Account;
 use super::error::CloudError;
+use super::placed::serial_among;
 use super::request::Request;
-use super::volumes::{Cloud, Result, serial};
+use super::volumes::{Cloud, Result};
 
 /// Data disks of a machine on KVM (`max_data_volumes_limit`), unless somebody changed that.
 const SLOTS: usize = 32;
@@ -129,7 +131,7 @@ fn failed(text: impl Into<String>) -> Judged {
 impl Cloud {
     pub(super) async fn preflight(&self) -> Result<Preflight> {
         let capabilities = self.capabilities().await?;
-        let disks = self.disks().await;
+        let disks = self.here().await;
         let disks = disks.as_ref();
         let judged = [
             (Check::Version, Ok(version(&capabilities))),
@@ -277,17 +279,14 @@ impl Cloud {
         })
     }
 
-    async fn disks(&self) -> Result<Vec<CloudVolume>> {
-        let id = &self.config.appliance_vm_id;
-        let request = Request::list_all("listVolumes").with("virtualmachineid", id);
-        api::all(&self.client, &request, "volume").await
-    }
-
     async fn this_machine(&self, disks: &[CloudVolume]) -> Judged {
         let mut seen = 0;
         for volume in disks {
-            let found = match serial(volume) {
+            let found = match serial_among(volume, disks) {
                 Ok(serial) => self.tree.find(&serial).await,
+                Err(CloudError::Device(twin)) if twin.kind() == ErrorKind::Conflict => {
+                    return failed(twin.chain());
+                }
                 Err(error) => return not_asked(&error),
             };
             seen += usize::from(matches!(found, Ok(Some(_))));

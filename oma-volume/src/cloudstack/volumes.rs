@@ -17,6 +17,7 @@ use super::error::CloudError;
 use super::jobs::{JobName, Jobs};
 use super::kept::{Kept, keep};
 use super::marks::{self, Marks};
+use super::placed::{Placed, Thought};
 use super::request::Request;
 use crate::discovery::{DeviceTree, FoundDevice, Serial};
 
@@ -45,14 +46,14 @@ impl Cloud {
     }
 
     pub(super) async fn get(&self, id: &VolumeId) -> Result<Option<Volume>> {
-        match self.look(id.as_str()).await? {
-            Some(volume) => self.describe(&volume).await.map(Some),
+        match self.place(id, Thought::Away).await? {
+            Some(placed) => self.describe(&placed).await.map(Some),
             None => Ok(None),
         }
     }
 
     /// What bears the instance's tag. The filter folds cases, so each one is looked at again.
-    pub(super) async fn list(&self, instance: &InstanceId) -> Result<Vec<CloudVolume>> {
+    pub(super) async fn list(&self, instance: &InstanceId) -> Result<Vec<Placed>> {
         let value = marks::of_instance(instance);
         let request = Request::list_all("listVolumes").with_tags([(marks::INSTANCE, value.as_str())]);
         let mut all: Vec<CloudVolume> = api::all(&self.client, &request, "volume").await?;
@@ -60,20 +61,22 @@ impl Cloud {
             volume.tags.iter().any(|tag| tag.key == marks::INSTANCE && tag.value == value)
         };
         all.retain(|volume| is_ours(volume) && volume.state != State::Gone);
-        Ok(all)
+        self.all_placed(all).await
     }
 
-    pub(super) async fn describe(&self, volume: &CloudVolume) -> Result<Volume> {
-        let device = if self.is_here(volume) { self.tree.find(&serial(volume)?).await? } else { None };
+    pub(super) async fn describe(&self, placed: &Placed) -> Result<Volume> {
+        let volume = &placed.volume;
+        let device = if self.is_here(volume) { self.tree.find(&placed.serial()?).await? } else { None };
         with_device(volume, device.as_ref())
     }
 
     /// The volume, once its tags proved whose it is (L02), and no job of the cloud is at work on it.
-    pub(super) async fn prove(&self, id: &VolumeId, tag: &VolumeTag) -> Result<CloudVolume> {
+    pub(super) async fn prove(&self, id: &VolumeId, tag: &VolumeTag, mut thought: Thought) -> Result<Placed> {
         let mut pauses = self.jobs.pauses();
         let ends = tokio::time::Instant::now() + self.config.job_limit;
         loop {
-            let volume = self.look(id.as_str()).await?.ok_or(CloudError::Unknown)?;
+            let placed = self.place(id, thought).await?.ok_or(CloudError::Unknown)?;
+            let volume = &placed.volume;
             let found = Marks::read(&volume.tags).map(|marks| marks.tag);
             if found.as_ref() != Some(tag) {
                 let (found, given) = (found.map(Box::new), tag.clone().into());
@@ -85,8 +88,9 @@ impl Cloud {
                 }
                 State::Moving => sleep(pauses.next_pause()).await,
                 State::Other(state) => return Err(CloudError::State(state.clone())),
-                State::Allocated | State::Ready | State::Gone => return Ok(volume),
+                State::Allocated | State::Ready | State::Gone => return Ok(placed),
             }
+            thought = Thought::Away;
         }
     }
 
@@ -150,11 +154,11 @@ impl Cloud {
     ///
     /// # Errors
     /// `Busy` while it is open.
-    pub(super) async fn closed(&self, volume: &CloudVolume) -> Result<Option<Kept>> {
-        if !self.is_here(volume) {
+    pub(super) async fn closed(&self, placed: &Placed) -> Result<Option<Kept>> {
+        if !self.is_here(&placed.volume) {
             return Ok(None);
         }
-        let Some(device) = self.tree.find(&serial(volume)?).await? else { return Ok(None) };
+        let Some(device) = self.tree.find(&placed.serial()?).await? else { return Ok(None) };
         Ok(keep(&device.path).await?)
     }
 }
@@ -179,6 +183,7 @@ pub(super) fn with_device(volume: &CloudVolume, device: Option<&FoundDevice>) ->
     })
 }
 
+/// What its disk says, whoever else's says the same.
 pub(super) fn serial(volume: &CloudVolume) -> Result<Serial> {
     Ok(Serial::of_volume(&volume.id)?)
 }

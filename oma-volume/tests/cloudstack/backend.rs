@@ -7,6 +7,7 @@ mod hidden;
 mod lost;
 mod owners;
 mod real;
+mod twins;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(owners::trials());
     trials.extend(found::trials());
     trials.extend(hidden::trials());
+    trials.extend(twins::trials());
     trials.extend(real::trials());
     trials
 }

@@ -110,7 +110,7 @@ async fn who_cannot_be_asked_at_all_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let script = Script::new().refuses("listCapabilities", 401, None, "unable to verify user credentials");
     let error = cloud_of(&script, &folder).preflight().await.unwrap_err();
-    assert_eq!(error.about("check", "cloud").kind(), oma_core::ErrorKind::PermissionDenied);
+    assert_eq!(error.about("check", "cloud").kind(), ErrorKind::PermissionDenied);
 }
 
 #[test]

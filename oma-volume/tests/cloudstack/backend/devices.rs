@@ -15,7 +15,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         conformance::trial("cloudstack::a_disk_that_cannot_be_used_can_be_taken_away", &[], unusable),
         conformance::trial("cloudstack::a_guest_that_lets_go_late_is_waited_for", &[], late),
         conformance::trial("cloudstack::a_disk_that_was_left_behind_is_no_new_one", &[], left_behind),
-        conformance::trial("cloudstack::l05_two_volumes_of_one_serial_are_never_confused", &[], twins),
         conformance::trial("cloudstack::what_the_cloud_says_of_device_numbers_is_not_believed", &[], number),
         conformance::trial("cloudstack::a_volume_that_is_open_stays_attached_while_others_ask", &[], open),
     ]
@@ -99,27 +98,6 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     for file in ["serial", "size", "dev", "diskseq", "ro"] {
         std::fs::copy(from.join(file), to.join(file)).unwrap();
     }
-}
-
-/// A volume of somebody whose id begins as ours does: nobody can tell their disks apart.
-async fn twins() {
-    let bench = Bench::new(Account::RootAdmin).await;
-    let (ours, tag) = bench.attached().await;
-    let id: Uuid = ours.id.as_str().parse().unwrap();
-    let twin = Uuid::from_u128(id.as_u128() ^ 1).to_string();
-    let (zone, offering) = (bench.fake.zone.to_string(), bench.fake.offering.to_string());
-    let pairs =
-        [("customid", twin.as_str()), ("zoneid", &zone), ("diskofferingid", &offering), ("size", "1")];
-    bench.fake.operate("createVolume", &pairs).unwrap();
-    let at = bench.fake.appliance.to_string();
-    bench.fake.operate("attachVolume", &[("id", twin.as_str()), ("virtualmachineid", &at)]).unwrap();
-    let error = bench.backend.open(&ours.id, &tag, Access::ReadWrite).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.chain());
-    bench.fake.operate("detachVolume", &[("id", ours.id.as_str())]).unwrap();
-    let error = bench.backend.attach(&ours.id, &tag).await.unwrap_err();
-    assert!(error.chain().contains("still here"), "the other's disk is not taken: {}", error.chain());
-    bench.fake.operate("detachVolume", &[("id", twin.as_str())]).unwrap();
-    bench.backend.attach(&ours.id, &tag).await.unwrap();
 }
 
 async fn number() {

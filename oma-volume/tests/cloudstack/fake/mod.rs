@@ -37,6 +37,8 @@ use commands::{Call, dispatch, find, root};
 pub(crate) use devices::{Backing, Bus, Wrong, serial};
 pub(crate) use error::ApiError;
 pub(crate) use faults::{Late, What};
+
+use model::Kind;
 pub(crate) use model::{Keys, Tag, Volume, VolumeState};
 pub(crate) use options::{Options, Pace};
 use params::Params;
@@ -111,6 +113,24 @@ impl Fake {
     /// A volume comes to belong to a project of its account.
     pub(crate) fn move_to_project(&self, id: Uuid) {
         self.world().volume_mut(id).in_project = true;
+    }
+
+    /// A second volume of the same account and size, whose id begins with the same 20 digits and differs in the last one.
+    pub(crate) fn add_twin(&self, of: Uuid) -> Uuid {
+        let mut world = self.world();
+        let first = world.volume_mut(of).clone();
+        let id = Uuid::from_u128(of.as_u128() ^ 1);
+        assert!(!world.has(Kind::Volume, id), "it has one already");
+        let state = VolumeState::Allocated;
+        world.volumes.push(Volume {
+            id,
+            name: "twin".to_owned(),
+            state,
+            attached: None,
+            pooled: false,
+            ..first
+        });
+        id
     }
 
     /// Volumes that are not removed, the oldest first, those of machines' systems among them.
