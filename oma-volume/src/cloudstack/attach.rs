@@ -1,12 +1,8 @@
-//! Attached, open, detached: what the cloud says and what this machine sees must agree.
-
-use std::collections::HashMap;
-use std::sync::{MutexGuard, PoisonError};
+//! Attached, open, resized, deleted: what the cloud says and what this machine sees must agree.
 
 use oma_core::record::VolumeTag;
 use oma_core::traits::{Access, Volume};
 use oma_core::{ByteSize, ErrorKind, VolumeId};
-use uuid::Uuid;
 
 use super::api::CloudVolume;
 use super::error::CloudError;
@@ -22,6 +18,7 @@ impl Cloud {
     /// By state: what is attached is not attached again, whoever did it.
     pub(super) async fn attach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
         let (mut tries, mut thought) = (Tries::new(self.jobs.pauses()), Thought::Away);
+        self.settle_detach(id).await?;
         loop {
             let placed = self.prove(id, tag, thought).await?;
             let volume = &placed.volume;
@@ -41,53 +38,8 @@ impl Cloud {
         }
     }
 
-    /// Until the cloud says so and the disk has left this machine: only then may it be attached elsewhere. A guest that was slow
-    /// makes the cloud fail the job and believe that the volume is attached; asked again, it finds the disk gone.
-    pub(super) async fn detach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
-        let (mut tries, mut thought) = (Tries::new(self.jobs.pauses()), Thought::Here);
-        loop {
-            let placed = self.prove(id, tag, thought).await?;
-            let volume = &placed.volume;
-            self.prove_machine().await?;
-            if !self.is_here_or_nowhere(volume)? {
-                self.settle_detach(&volume.id).await?;
-                self.vanished(volume).await?;
-                return with_device(volume, None);
-            }
-            tries.begin()?;
-            let _nobody_else = self.closed(&placed).await?;
-            tries.ended(self.detach_once(&volume.id).await).await?;
-            thought = Thought::Away;
-        }
-    }
-
-    /// Under one id until it is known how that job ended: of two, the later one would take the volume from whoever has it by then
-    /// (apache/cloudstack#14214).
-    async fn detach_once(&self, volume: &str) -> Result<()> {
-        let job = *self.detaches().entry(volume.to_owned()).or_insert_with(Uuid::new_v4);
-        let request = Request::new("detachVolume").with("id", volume);
-        let outcome = self.jobs.run(request, JobName::Kept(job)).await.map(drop);
-        if outcome.as_ref().err().is_none_or(CloudError::has_ended) {
-            self.detaches().remove(volume);
-        }
-        outcome
-    }
-
-    /// No detach of ours is under way any more.
-    async fn settle_detach(&self, volume: &str) -> Result<()> {
-        let job = self.detaches().get(volume).copied();
-        if let Some(job) = job {
-            self.jobs.settle("detachVolume", job).await?;
-            self.detaches().remove(volume);
-        }
-        Ok(())
-    }
-
-    fn detaches(&self) -> MutexGuard<'_, HashMap<String, Uuid>> {
-        self.detaches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) async fn open(&self, id: &VolumeId, tag: &VolumeTag, access: Access) -> Result<FileDevice> {
+        self.settle_detach(id).await?;
         let placed = self.prove(id, tag, Thought::Here).await?;
         if !self.is_here_or_nowhere(&placed.volume)? {
             return Err(CloudError::NotAttached);
@@ -173,7 +125,7 @@ impl Cloud {
         }
     }
 
-    async fn vanished(&self, volume: &CloudVolume) -> Result<()> {
+    pub(super) async fn vanished(&self, volume: &CloudVolume) -> Result<()> {
         let Err(error) = self.tree.vanishes(&serial(volume)?, self.config.device_limit).await else {
             return Ok(());
         };

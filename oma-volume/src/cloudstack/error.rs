@@ -44,6 +44,8 @@ pub(super) enum CloudError {
     JobCut { command: &'static str },
     #[error("the cloud has no record of the job of {command} any more")]
     JobForgotten { command: &'static str },
+    #[error("the job of {command} was over before it was asked for again")]
+    JobOver { command: &'static str },
     #[error("the job of {command} is not done after {} s; look for it in the cloud's event list", .waited.as_secs())]
     JobLate { command: &'static str, waited: Duration },
     #[error("{command} did not arrive: the cloud knows nothing of its job")]
@@ -90,6 +92,10 @@ pub(super) enum CloudError {
     State(String),
     #[error("it is in the middle of another change after {} s; wait for that to end", .0.as_secs())]
     Moving(Duration),
+    #[error(
+        "the cloud's job {job} is at work on it after {} s; wait for that to end, or look for it in the cloud's event list", .waited.as_secs()
+    )]
+    AtWork { job: String, waited: Duration },
     #[error("the cloud did it {0} times and it is not so; look at the volume's events in CloudStack")]
     NoEffect(usize),
     #[error(
@@ -157,7 +163,7 @@ impl CloudError {
     /// Whether the command is over and nobody but the thing itself can tell what became of it. A job that is still queued, and a
     /// request that may still arrive, are not: sent again under another id, the late one would undo what came after it.
     pub(super) fn is_told_by_the_thing(&self) -> bool {
-        matches!(self, Self::JobCut { .. } | Self::JobForgotten { .. })
+        matches!(self, Self::JobCut { .. } | Self::JobForgotten { .. } | Self::JobOver { .. })
     }
 
     /// Whether nothing comes of the command any more: it was refused, or its job is over.
@@ -202,7 +208,7 @@ impl CloudError {
             Self::NotSent { .. } | Self::Lost { .. } | Self::Foreign { .. } | Self::Restless { .. } => {
                 (ErrorKind::Unavailable, Retry::Later)
             }
-            Self::JobCut { .. } | Self::JobForgotten { .. } | Self::JobLate { .. } => {
+            Self::JobCut { .. } | Self::JobForgotten { .. } | Self::JobOver { .. } | Self::JobLate { .. } => {
                 (ErrorKind::Unavailable, Retry::Later)
             }
             Self::NotDone { .. } => (ErrorKind::Unavailable, Retry::Later),
@@ -217,7 +223,7 @@ impl CloudError {
             }
             Self::InProject | Self::Hidden | Self::OtherMachine(_) => (ErrorKind::Conflict, Retry::Never),
             Self::NoAppliance => (ErrorKind::Unavailable, Retry::Later),
-            Self::Moving(_) => (ErrorKind::Busy, Retry::Later),
+            Self::Moving(_) | Self::AtWork { .. } => (ErrorKind::Busy, Retry::Later),
             Self::Device(error) => (error.kind(), error.retry()),
             Self::NoSnapshots | Self::NoGrowth => (ErrorKind::Unsupported, Retry::Never),
         }

@@ -37,7 +37,8 @@ type Result<T, E = CloudError> = std::result::Result<T, E>;
 pub(super) enum JobName {
     /// Of this call alone. Sent again, the same id makes no second job.
     Fresh,
-    /// The same, kept by the caller: a job with it may be under way already.
+    /// The same, kept by the caller: a job with it may be under way already, and is followed then. One that is over by now is told
+    /// as [`CloudError::JobOver`].
     Kept(Uuid),
     /// The same for the same intent: it may be there already. Such a command is sent once and never again by itself, because the
     /// cloud makes a thing before it looks whether the job's id is taken.
@@ -89,7 +90,7 @@ impl Jobs {
         let request = request.with("customjobid", &id);
         let mut last = CloudError::NeverAccepted { command };
         for _ in 0..sends {
-            match self.submit(&request, id).await {
+            match self.submit(&request, id, name).await {
                 Ok(job) => return self.follow(command, &job).await,
                 Err(error @ CloudError::NeverAccepted { .. }) => last = error,
                 Err(error) => return Err(error),
@@ -99,7 +100,7 @@ impl Jobs {
     }
 
     /// The id that the cloud has given the job, which is ours.
-    async fn submit(&self, request: &Request, id: Uuid) -> Result<String> {
+    async fn submit(&self, request: &Request, id: Uuid, name: JobName) -> Result<String> {
         let error = match self.client.ask::<Accepted>(request).await {
             Ok(accepted) => return Ok(accepted.jobid),
             Err(error) => error,
@@ -109,8 +110,13 @@ impl Jobs {
         }
         // An id that is taken is refused as a bad parameter while the job runs, and as a failure of the database afterwards. It may be
         // taken by this very request: something on the way can deliver it twice.
-        if error.is_refused_with(&[431, 530]) && self.find(&id.to_string()).await?.is_some() {
-            return Ok(id.to_string());
+        if error.is_refused_with(&[431, 530])
+            && let Some(job) = self.find(&id.to_string()).await?
+        {
+            return match name {
+                JobName::Kept(_) if job.is_over() => Err(CloudError::JobOver { command: request.command() }),
+                _ => Ok(id.to_string()),
+            };
         }
         Err(error)
     }
@@ -141,15 +147,15 @@ impl Jobs {
         }
     }
 
-    /// Waits for the end of a job that may be there, however it ends.
-    pub(super) async fn settle(&self, command: &'static str, id: Uuid) -> Result<()> {
+    /// Waits for the end of a job that may be there, however it ends; whether it is there.
+    pub(super) async fn settle(&self, command: &'static str, id: Uuid) -> Result<bool> {
         let id = id.to_string();
         if self.find(&id).await?.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         match self.follow(command, &id).await {
-            Err(error) if error.has_ended() => Ok(()),
-            end => end.map(drop),
+            Err(error) if error.has_ended() => Ok(true),
+            end => end.map(|_| true),
         }
     }
 
@@ -177,6 +183,10 @@ impl Jobs {
 }
 
 impl Job {
+    fn is_over(&self) -> bool {
+        self.jobstatus != 0
+    }
+
     /// How it ended; `None` while it has not.
     fn end(self, command: &'static str) -> Option<Result<Value>> {
         let code = self.jobresultcode.and_then(|code| u64::try_from(code).ok());

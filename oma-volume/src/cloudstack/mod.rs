@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  CloudStackBackend
-//!    volumes, create, attach    what is true is asked of the cloud (listVolumes) and of this machine (serial), never remembered
+//!    volumes, create, attach, detach
+//!                               what is true is asked of the cloud (listVolumes) and of this machine (serial), never remembered
 //!    jobs                       each change under a job id of ours; a lost answer is resolved by asking for that job
 //!    client                     signed, POST only, slower when told to; refusals by code
 //!    transport                  HTTP/1.1 with TLS, verified
@@ -27,6 +28,7 @@ mod attach;
 mod client;
 mod config;
 mod create;
+mod detach;
 mod envelope;
 mod error;
 mod jobs;

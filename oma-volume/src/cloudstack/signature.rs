@@ -20,7 +20,7 @@ use super::request::Request;
 /// How long a question is good for. Servers that enforce time stamps refuse more than 15 minutes.
 const VALID: Duration = Duration::from_mins(10);
 /// The same of a request that changes something: one that arrives late must not undo what came after it.
-const VALID_CHANGE: Duration = Duration::from_mins(2);
+pub(super) const VALID_CHANGE: Duration = Duration::from_mins(2);
 
 /// What `java.net.URLEncoder` encodes.
 const JAVA: AsciiSet = NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'*').remove(b'_');

@@ -1,18 +1,17 @@
 //! Volumes as the cloud and this machine tell of them: found, proven to be ours, marked.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use oma_core::record::VolumeTag;
 use oma_core::traits::Volume;
 use oma_core::{InstanceId, VolumeId};
 use tokio::sync::OnceCell;
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use super::api::{self, CloudVolume, State, create_tags, delete_tags};
 use super::client::Client;
 use super::config::CloudStackConfig;
+use super::detach::Detaches;
 use super::error::CloudError;
 use super::jobs::{JobName, Jobs};
 use super::kept::{Kept, keep};
@@ -31,8 +30,7 @@ pub(super) struct Cloud {
     pub(super) tree: DeviceTree,
     /// That the appliance is this machine, once that is proven.
     pub(super) machine: OnceCell<()>,
-    /// By volume, the jobs of detaches whose end is not known.
-    pub(super) detaches: Mutex<HashMap<String, Uuid>>,
+    pub(super) detaches: Detaches,
     pub(super) config: CloudStackConfig,
 }
 
@@ -41,7 +39,7 @@ impl Cloud {
         let client = Arc::new(client);
         let jobs = Jobs::new(client.clone(), &config);
         let tree = DeviceTree::new(config.device_root.clone()).with_rescan();
-        let (machine, detaches) = (OnceCell::new(), Mutex::default());
+        let (machine, detaches) = (OnceCell::new(), Detaches::default());
         Self { client, jobs, tree, machine, detaches, config }
     }
 
@@ -82,13 +80,15 @@ impl Cloud {
                 let (found, given) = (found.map(Box::new), tag.clone().into());
                 return Err(CloudError::Tag { found, given });
             }
-            match &volume.state {
-                State::Moving if tokio::time::Instant::now() >= ends => {
-                    return Err(CloudError::Moving(self.config.job_limit));
+            let is_over = tokio::time::Instant::now() >= ends;
+            match (&volume.state, volume.job_at_work()) {
+                (State::Other(state), _) => return Err(CloudError::State(state.clone())),
+                (_, Some(job)) if is_over => {
+                    return Err(CloudError::AtWork { job: job.to_owned(), waited: self.config.job_limit });
                 }
-                State::Moving => sleep(pauses.next_pause()).await,
-                State::Other(state) => return Err(CloudError::State(state.clone())),
-                State::Allocated | State::Ready | State::Gone => return Ok(placed),
+                (State::Moving, None) if is_over => return Err(CloudError::Moving(self.config.job_limit)),
+                (State::Moving, _) | (_, Some(_)) => sleep(pauses.next_pause()).await,
+                (State::Allocated | State::Ready | State::Gone, None) => return Ok(placed),
             }
             thought = Thought::Away;
         }

@@ -1,6 +1,7 @@
 //! `CloudStackBackend` over the fake: what every backend promises, and what only a cloud can do to one.
 
 mod crash;
+mod detaches;
 mod devices;
 mod found;
 mod hidden;
@@ -39,6 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(over_disks());
     trials.extend(lost::trials());
     trials.extend(crash::trials());
+    trials.extend(detaches::trials());
     trials.extend(devices::trials());
     trials.extend(owners::trials());
     trials.extend(found::trials());

@@ -18,6 +18,14 @@ pub(in super::super) struct CloudVolume {
     /// The machine that it is attached to.
     #[serde(default, rename = "virtualmachineid")]
     pub(in super::super) machine: Option<String>,
+    /// Since when, to the second; absent while it is not attached.
+    #[serde(default)]
+    pub(in super::super) attached: Option<String>,
+    /// The job of the cloud that is about it, and how that stands. Only one that is under way is told.
+    #[serde(default)]
+    jobid: Option<String>,
+    #[serde(default)]
+    jobstatus: Option<i64>,
     /// When it was made, to the second.
     #[serde(default)]
     pub(in super::super) created: Option<String>,
@@ -59,6 +67,11 @@ impl CloudVolume {
     pub(in super::super) const fn capacity(&self) -> ByteSize {
         ByteSize::new(self.size)
     }
+
+    /// The job that is under way on it, whoever asked for it.
+    pub(in super::super) fn job_at_work(&self) -> Option<&str> {
+        self.jobid.as_deref().filter(|_| matches!(self.jobstatus, None | Some(0)))
+    }
 }
 
 impl Row for CloudVolume {
@@ -81,6 +94,19 @@ mod tests {
         assert_eq!((volume.capacity(), volume.state.clone()), (ByteSize::gib(5), State::Ready));
         assert_eq!(volume.machine.as_deref(), Some("m"));
         assert_eq!(volume.tags, [Tag { key: "oma.disk".to_owned(), value: "d".to_owned() }]);
+    }
+
+    #[test]
+    fn a_job_is_at_work_until_it_has_a_status() {
+        for (status, is_at_work) in
+            [("", true), (r#", "jobstatus": 0"#, true), (r#", "jobstatus": 1"#, false)]
+        {
+            let text = format!(r#"{{"id":"v","jobid":"j"{status}}}"#);
+            let volume: CloudVolume = serde_json::from_str(&text).unwrap();
+            assert_eq!(volume.job_at_work().is_some(), is_at_work, "{text}");
+        }
+        let volume: CloudVolume = serde_json::from_str(r#"{"id":"v","jobstatus":0}"#).unwrap();
+        assert_eq!(volume.job_at_work(), None);
     }
 
     #[test]

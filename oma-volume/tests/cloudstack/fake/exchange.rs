@@ -39,6 +39,10 @@ impl World {
         if self.faults.is(&command, What::LoseRequest) {
             return None;
         }
+        if self.faults.is(&command, What::Hold) {
+            self.held.push(arrived.clone());
+            return None;
+        }
         if self.faults.is(&command, What::Twice) {
             let _ = self.once(&command, arrived);
         }
@@ -46,6 +50,13 @@ impl World {
         let lost = self.faults.is(&command, What::LoseResponse);
         // Asked in any case, so that what is lost by chance depends on the number of the call only.
         (!self.faults.is_lost() && !lost).then(|| served(&arrived.params, outcome))
+    }
+
+    /// Serves the requests that were held up; whether each one was let in.
+    pub(crate) fn deliver(&mut self) -> Vec<bool> {
+        let held = std::mem::take(&mut self.held);
+        let name = |arrived: &Arrived| arrived.params.exact("command").unwrap_or_default().to_owned();
+        held.iter().map(|arrived| self.once(&name(arrived), arrived).is_ok()).collect()
     }
 
     fn once(&mut self, name: &str, arrived: &Arrived) -> Result<Reply, ApiError> {

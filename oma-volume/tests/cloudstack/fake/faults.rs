@@ -9,6 +9,8 @@ pub(crate) enum What {
     LoseResponse,
     /// The connection is cut before the command is seen.
     LoseRequest,
+    /// The connection is cut, and the request arrives when it is delivered.
+    Hold,
     /// The request arrives twice; the second answer is the one that arrives.
     Twice,
     /// 429, with `Retry-After` in seconds.

@@ -37,7 +37,6 @@ use commands::{Call, dispatch, find, root};
 pub(crate) use devices::{Backing, Bus, Wrong, serial};
 pub(crate) use error::ApiError;
 pub(crate) use faults::{Late, What};
-
 use model::Kind;
 pub(crate) use model::{Keys, Tag, Volume, VolumeState};
 pub(crate) use options::{Options, Pace};
@@ -215,6 +214,11 @@ impl Fake {
     /// The oldest job at work comes to its end; its id.
     pub(crate) fn step(&self) -> Option<Uuid> {
         self.world().step()
+    }
+
+    /// Requests that were held up arrive at last, in their order: whether each one was let in.
+    pub(crate) fn deliver(&self) -> Vec<bool> {
+        self.world().deliver()
     }
 
     /// The management server restarts: jobs fail without a result; `done` says whether they were carried out all the same.

@@ -41,6 +41,7 @@ pub(crate) fn world(options: Options, folder: &Path) -> World {
         devices: BTreeMap::new(),
         faults: Faults::default(),
         late: Vec::new(),
+        held: Vec::new(),
         calls: BTreeMap::new(),
     }
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::clock::Clock;
 use super::devices::Devices;
 use super::error::ApiError;
+use super::exchange::Arrived;
 use super::faults::{Faults, Late};
 use super::jobs::Job;
 use super::model::{
@@ -37,6 +38,8 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     /// Devices that a guest is about to let go of.
     pub(crate) late: Vec<LateDetach>,
+    /// Requests that are still on their way.
+    pub(crate) held: Vec<Arrived>,
     /// Requests that arrived, by command.
     pub(crate) calls: BTreeMap<String, u64>,
 }
