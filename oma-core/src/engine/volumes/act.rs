@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::TryStreamExt as _;
 
+use super::look::{Look, as_recorded};
 use super::service::VolumeServices;
 use crate::record::{Lease, Operation, OperationSpec, VolumeRecord, VolumeTag};
 use crate::state::{JobKind, OperationKind};
 use crate::traits::{Access, Snapshot, SnapshotSpec, Snapshots, Volume, VolumeSpec};
-use crate::{Error, ErrorKind, Generation, OperationId, Result, Retry, SnapshotId, VolumeId};
+use crate::{Error, ErrorKind, Generation, OperationId, Result, VolumeId};
 
 /// An operation under the lease of its job.
 #[derive(Debug)]
@@ -16,55 +17,25 @@ pub(super) struct Act<'a> {
     pub(super) services: &'a VolumeServices,
     pub(super) lease: &'a Lease,
     pub(super) spec: &'a OperationSpec,
+    look: Look<'a>,
     /// Whether the content of before has ended, of a revert.
     has_ended_content: AtomicBool,
 }
 
 impl<'a> Act<'a> {
     pub(super) const fn new(services: &'a VolumeServices, lease: &'a Lease, spec: &'a OperationSpec) -> Self {
-        Self { services, lease, spec, has_ended_content: AtomicBool::new(false) }
+        Self {
+            services,
+            lease,
+            spec,
+            look: Look { services, spec },
+            has_ended_content: AtomicBool::new(false),
+        }
     }
 
-    /// What the backend has now, if that is what is wanted; `None` when nothing was done. Nothing is changed.
+    /// As [`Look::look`].
     pub(super) async fn look(&self) -> Result<Option<Volume>> {
-        if self.spec.kind == OperationKind::Create {
-            return self.look_for_unrecorded().await.map(|()| None);
-        }
-        let record = self.record().await?;
-        let found = self.services.backend.get(&record.id).await?;
-        let instance = self.services.volumes.instance().await?;
-        let is_ours = |tag: &VolumeTag| tag.instance == instance && tag.disk == self.spec.disk;
-        let ours = found.clone().filter(|found| found.tag.as_ref().is_some_and(is_ours));
-        let wanted = self.spec.capacity;
-        Ok(match self.spec.kind {
-            OperationKind::Attach => ours.filter(|volume| volume.device_path.is_some()),
-            OperationKind::Detach => ours.filter(|volume| volume.device_path.is_none()),
-            OperationKind::Resize => ours.filter(|volume| wanted.is_some_and(|size| volume.capacity >= size)),
-            OperationKind::Delete => found.is_none().then(|| as_recorded(&record)),
-            OperationKind::Snapshot => {
-                self.find_snapshot(&record, self.snapshot_id()?).await?.map(|_| as_recorded(&record))
-            }
-            OperationKind::DeleteSnapshot => {
-                let left = self.find_snapshot(&record, self.snapshot_id()?).await?;
-                left.is_none().then(|| as_recorded(&record))
-            }
-            OperationKind::Create | OperationKind::Revert => None,
-        })
-    }
-
-    /// Whether the refused create made a volume all the same: then it is in doubt, for which operation made it cannot be told.
-    async fn look_for_unrecorded(&self) -> Result<()> {
-        let instance = self.services.volumes.instance().await?;
-        let mut found = self.services.backend.list(&instance);
-        while let Some(volume) = found.try_next().await? {
-            let of_disk = volume.tag.as_ref().is_some_and(|tag| tag.disk == self.spec.disk);
-            if of_disk && self.services.volumes.volume(&volume.id).await?.is_none() {
-                let reason = format!("volume {} of its disk is in no record", volume.id);
-                let error = Error::new(ErrorKind::Unavailable, "tell what became of", &self.spec.id);
-                return Err(error.because(reason).with_retry(Retry::Later));
-            }
-        }
-        Ok(())
+        self.look.look().await
     }
 
     /// Has the backend do it, once. The answer is how the volume is afterwards.
@@ -72,7 +43,7 @@ impl<'a> Act<'a> {
         if self.spec.kind == OperationKind::Create {
             return self.create().await;
         }
-        let record = self.record().await?;
+        let record = self.look.record().await?;
         let tag = self.tag(record.generation).await?;
         let answer = self.change(&record, &tag).await;
         match answer {
@@ -149,8 +120,8 @@ impl<'a> Act<'a> {
     }
 
     async fn snapshot(&self, record: &VolumeRecord, tag: &VolumeTag) -> Result<Volume> {
-        let id = self.snapshot_id()?;
-        if self.find_snapshot(record, id).await?.is_none() {
+        let id = self.look.snapshot_id()?;
+        if self.look.find_snapshot(record, id).await?.is_none() {
             let (volume, job) = (record.id.clone(), self.spec.job.clone());
             let spec = SnapshotSpec { id: id.clone(), volume, tag: tag.clone(), job };
             self.services.backend.snapshot(&spec).await?;
@@ -160,8 +131,8 @@ impl<'a> Act<'a> {
 
     /// The generation ends before the content is touched: a crash in between leaves none that is believed (L09).
     async fn revert(&self, record: &VolumeRecord) -> Result<Volume> {
-        let id = self.snapshot_id()?;
-        let found = self.find_snapshot(record, id).await?;
+        let id = self.look.snapshot_id()?;
+        let found = self.look.find_snapshot(record, id).await?;
         let snapshot = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "revert to snapshot", id))?;
         let tag = if self.has_ended_content.load(Ordering::Relaxed) {
             self.tag(record.generation).await?
@@ -188,8 +159,8 @@ impl<'a> Act<'a> {
 
     /// Only what a job that operates has made is deleted so (L20): the others belong to recovery points.
     async fn delete_snapshot(&self, record: &VolumeRecord) -> Result<Volume> {
-        let id = self.snapshot_id()?;
-        if let Some(snapshot) = self.find_snapshot(record, id).await? {
+        let id = self.look.snapshot_id()?;
+        if let Some(snapshot) = self.look.find_snapshot(record, id).await? {
             let job = self.services.jobs.get(&snapshot.job).await?;
             if job.is_none_or(|job| job.kind != JobKind::Operate) {
                 let reason = format!("job {} made it for a recovery point; delete that one", snapshot.job);
@@ -200,25 +171,10 @@ impl<'a> Act<'a> {
         Ok(as_recorded(record))
     }
 
-    async fn find_snapshot(&self, record: &VolumeRecord, id: &SnapshotId) -> Result<Option<SnapshotSpec>> {
-        find_snapshot(self.services, &record.id, id).await
-    }
-
     /// Under the lease, so that none is made any more.
     async fn delete(&self, record: &VolumeRecord, tag: &VolumeTag) -> Result<Volume> {
         refuse_snapshots(self.services, &record.id).await?;
         self.services.backend.delete(&record.id, tag).await.map(|()| as_recorded(record))
-    }
-
-    fn snapshot_id(&self) -> Result<&SnapshotId> {
-        let missing = || Error::new(ErrorKind::Internal, "find the snapshot of", &self.spec.id);
-        self.spec.snapshot.as_ref().ok_or_else(missing)
-    }
-
-    async fn record(&self) -> Result<VolumeRecord> {
-        let missing = || Error::new(ErrorKind::NotFound, "find the volume of operation", &self.spec.id);
-        let id = self.spec.volume.as_ref().ok_or_else(missing)?;
-        self.services.volumes.volume(id).await?.ok_or_else(missing)
     }
 
     async fn tag(&self, generation: Generation) -> Result<VolumeTag> {
@@ -231,21 +187,6 @@ impl<'a> Act<'a> {
 pub(super) async fn operation(services: &VolumeServices, id: &OperationId) -> Result<Operation> {
     let found = services.volumes.operation(id).await?;
     found.ok_or_else(|| Error::new(ErrorKind::NotFound, "find operation", id))
-}
-
-/// The snapshot of a volume with this id, if the backend has it.
-pub(super) async fn find_snapshot(
-    services: &VolumeServices,
-    volume: &VolumeId,
-    id: &SnapshotId,
-) -> Result<Option<SnapshotSpec>> {
-    let mut snapshots = services.backend.snapshots(volume);
-    while let Some(snapshot) = snapshots.try_next().await? {
-        if snapshot.spec.id == *id {
-            return Ok(Some(snapshot.spec));
-        }
-    }
-    Ok(None)
 }
 
 /// Refuses a volume that has a snapshot of no recovery point: nobody would find that without its volume.
@@ -262,15 +203,4 @@ pub(super) async fn refuse_snapshots(services: &VolumeServices, volume: &VolumeI
         }
     }
     Ok(())
-}
-
-/// A volume of which the backend answered nothing.
-fn as_recorded(record: &VolumeRecord) -> Volume {
-    Volume {
-        id: record.id.clone(),
-        name: record.name.clone(),
-        capacity: record.capacity,
-        tag: None,
-        device_path: record.device_path.clone(),
-    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +24,7 @@ impl VolumeService {
         let driving = Driving::begin(self, &lease.job, &spec.disk.context, Some(&spec.id));
         let this = self.clone();
         self.tasks().spawn(async move {
-            let _driving = driving;
-            if let Err(error) = this.carry_out(&lease, asked, &operation).await {
+            if let Err(error) = this.carry_out(&lease, asked, &operation, &driving.stop).await {
                 let (id, job) = (&operation.spec.id, &lease.job);
                 tracing::warn!(operation = %id, %job, error = %error.chain(), "left to be recovered");
             }
@@ -33,9 +33,15 @@ impl VolumeService {
 
     /// The backend is asked until it has told what became of it; then that is recorded and the job ends. What is stopped or fenced
     /// stays as it is, and so does what the backend did and the records refuse.
-    async fn carry_out(&self, lease: &Lease, asked: Instant, operation: &Operation) -> Result<()> {
+    async fn carry_out(
+        &self,
+        lease: &Lease,
+        asked: Instant,
+        operation: &Operation,
+        stop: &CancellationToken,
+    ) -> Result<()> {
         let jobs = &self.services().jobs;
-        let stop = self.stop().child_token();
+        let stop = stop.child_token();
         let ttl = self.config().lease;
         let _keeper = LeaseKeeper::start(Arc::clone(jobs), lease.clone(), ttl, asked, stop.clone());
         let act = Act::new(self.services(), lease, &operation.spec);
@@ -142,7 +148,16 @@ impl VolumeService {
         stop: &CancellationToken,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let limit = self.config().answer_limit;
+        self.answered_within(self.config().answer_limit, about, stop, call).await
+    }
+
+    pub(super) async fn answered_within<T>(
+        &self,
+        limit: Duration,
+        about: &impl fmt::Display,
+        stop: &CancellationToken,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let answer = tokio::select! {
             biased;
             () = stop.cancelled() => return Err(stopped(about)),

@@ -3,11 +3,13 @@
 //! [`LeasedVolumes`] works for a job that replicates or reverts; [`VolumeService`] for an operator, a volume daemon, or whoever
 //! else wants a single volume changed.
 
+mod abandon;
 mod act;
 mod drive;
 mod driven;
 mod hold;
 mod leased;
+mod look;
 mod recover;
 mod repair;
 mod request;

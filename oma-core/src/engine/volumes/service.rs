@@ -7,8 +7,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::act::{find_snapshot, operation, refuse_snapshots};
+use super::act::{operation, refuse_snapshots};
 use super::driven::Driven;
+use super::look::find_snapshot;
 use super::request::{VolumeChange, VolumeRequest, VolumesConfig};
 use crate::engine::services::Services;
 use crate::record::{JobEnd, Lease, Operation, VolumeRecord};

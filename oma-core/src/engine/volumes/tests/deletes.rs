@@ -64,6 +64,11 @@ impl Replicated {
         self.world.live("daemon", FOR_EVER, &[], life).unwrap()
     }
 
+    /// Replicates once more.
+    pub(super) fn replicates(&self) {
+        self.life(async |_| Self::replicate(&self.world, &self.source).await.unwrap());
+    }
+
     /// The delete that condemns the volume.
     pub(super) fn condemned(&self) -> VolumeRequest {
         let delete = request(&self.disk, VolumeChange::Delete);

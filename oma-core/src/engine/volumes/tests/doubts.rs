@@ -10,7 +10,7 @@ use crate::traits::{Access, BlockDevice, JobStore as _, Volume, VolumeBackend, V
 use crate::{Clock as _, ErrorKind, JobId, WorkerId};
 
 /// A world with an attached volume.
-fn attached() -> (World, DiskRef) {
+pub(super) fn attached() -> (World, DiskRef) {
     let world = World::new();
     let disk = world.disk("web");
     world.live("daemon", FOR_EVER, &[], async |service| {

@@ -1,5 +1,6 @@
 //! The service over a world that forgets nothing, driven by processes that die.
 
+mod abandons;
 mod accidents;
 mod deletes;
 mod doubts;

@@ -25,6 +25,11 @@ enum Act {
     /// Calls the deletion of a disk's volume off.
     Pardon(usize),
     Recover,
+    Upkeep,
+    /// Ends what is under way for a disk, if the backend is silent.
+    Abandon(usize),
+    /// The backend goes away, or comes back.
+    Away(bool),
     Pass(Duration),
 }
 
@@ -69,6 +74,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..4_usize).prop_map(Act::AskAgain),
         1 => (0..2_usize).prop_map(Act::Pardon),
         2 => Just(Act::Recover),
+        1 => Just(Act::Upkeep),
+        2 => (0..2_usize).prop_map(Act::Abandon),
+        1 => any::<bool>().prop_map(Act::Away),
         1 => Just(Act::Pass(CONFIG.lease * 2)),
         1 => Just(Act::Pass(CONFIG.grace)),
     ]
@@ -155,6 +163,15 @@ impl Play {
             }
             // The store may not tell what there is.
             Act::Recover => drop(service.recover().await),
+            Act::Upkeep => service.upkeep(CONFIG.lease),
+            Act::Abandon(disk) => {
+                let left = self.world.store.unfinished(&self.disks[*disk]).await.unwrap();
+                if let Some(left) = left {
+                    drop(service.abandon(&left.spec.id, "asked").await);
+                }
+            }
+            Act::Away(true) => self.world.backend.disconnect(),
+            Act::Away(false) => self.world.backend.reconnect(),
             Act::Pass(time) => self.world.clock.advance(*time),
         }
     }
@@ -177,6 +194,7 @@ impl Play {
 
     /// Everybody's leases have ended; one that does not die finishes what is left.
     fn settle(&self) {
+        self.world.backend.reconnect();
         self.world.clock.advance(CONFIG.lease * 2);
         self.world.live("last", FOR_EVER, &[], async |service| {
             for id in service.recover().await.unwrap().resumed {
@@ -209,6 +227,7 @@ proptest! {
         let foreign = foreign(&play.world, &play.disks[0]);
         let read = || {
             let world = &play.world;
+            world.backend.reconnect();
             let volume = world.live("reader", FOR_EVER, &[], async |_| world.backend.get(&foreign).await.unwrap());
             (volume, world.backend.is_written(&foreign))
         };
@@ -217,12 +236,15 @@ proptest! {
             play.live(life);
         }
         play.settle();
-        play.world.assert_whole();
         prop_assert_eq!(read(), before);
         let asked = play.asked.lock().unwrap().clone();
         let operations: Vec<Operation> = play.world.live("reader", FOR_EVER, &[], async |_| {
             play.world.store.operations(Default::default()).try_collect().await.unwrap()
         }).unwrap();
+        let abandoned: Vec<_> = operations.iter().filter(|operation| {
+            operation.error.as_ref().is_some_and(|error| error.starts_with("abandoned"))
+        }).map(|operation| operation.spec.clone()).collect();
+        play.world.assert_explained(&abandoned);
         // Nothing was done that was not asked for, and nothing twice.
         for operation in &operations {
             prop_assert!(asked.iter().any(|request| request.id == operation.spec.id));
@@ -237,7 +259,9 @@ proptest! {
         let volumes: Vec<crate::traits::Volume> = play.world.live("reader", FOR_EVER, &[], async |_| {
             play.world.backend.list(&instance).try_collect().await.unwrap()
         }).unwrap();
-        prop_assert!(volumes.len() <= made.len(), "{} volumes of {} creates", volumes.len(), made.len());
-        prop_assert!(volumes.len() <= 2, "one for each disk");
+        let nobodys = abandoned.iter().filter(|spec| spec.kind == OperationKind::Create).count();
+        let made = made.len() + nobodys;
+        prop_assert!(volumes.len() <= made, "{} volumes of {made} creates", volumes.len());
+        prop_assert!(volumes.len() <= 2 + nobodys, "one for each disk");
     }
 }
