@@ -18,13 +18,23 @@ use crate::traits::Volume;
 use crate::{Error, ErrorKind, Result, Retry};
 
 impl VolumeService {
-    /// Carries an operation out that is executing.
+    /// Carries an operation out of which the backend was not told yet.
     pub(super) fn drive(&self, lease: Lease, asked: Instant, operation: Operation) {
+        self.spawn_drive(lease, asked, operation, false);
+    }
+
+    /// Carries an operation out that somebody may have begun before: nobody knows what he had done, also when he told of no doubt.
+    pub(super) fn drive_on(&self, lease: Lease, asked: Instant, operation: Operation) {
+        self.spawn_drive(lease, asked, operation, true);
+    }
+
+    fn spawn_drive(&self, lease: Lease, asked: Instant, operation: Operation, is_in_doubt: bool) {
         let spec = &operation.spec;
         let driving = Driving::begin(self, &lease.job, &spec.disk.context, Some(&spec.id));
         let this = self.clone();
         self.tasks().spawn(async move {
-            if let Err(error) = this.carry_out(&lease, asked, &operation, &driving.stop).await {
+            if let Err(error) = this.carry_out((&lease, asked), &operation, is_in_doubt, &driving.stop).await
+            {
                 let (id, job) = (&operation.spec.id, &lease.job);
                 tracing::warn!(operation = %id, %job, error = %error.chain(), "left to be recovered");
             }
@@ -35,9 +45,9 @@ impl VolumeService {
     /// stays as it is, and so does what the backend did and the records refuse.
     async fn carry_out(
         &self,
-        lease: &Lease,
-        asked: Instant,
+        (lease, asked): (&Lease, Instant),
         operation: &Operation,
+        is_in_doubt: bool,
         stop: &CancellationToken,
     ) -> Result<()> {
         let jobs = &self.services().jobs;
@@ -45,7 +55,7 @@ impl VolumeService {
         let ttl = self.config().lease;
         let _keeper = LeaseKeeper::start(Arc::clone(jobs), lease.clone(), ttl, asked, stop.clone());
         let act = Act::new(self.services(), lease, &operation.spec);
-        let end = match self.until_told(&act, &stop, operation.error.is_some()).await {
+        let end = match self.until_told(&act, &stop, is_in_doubt).await {
             Ok(volume) => match self.until_recorded(&act, &stop, &volume).await {
                 Ok(()) => JobEnd::Done,
                 Err(error) if is_given_up(&error) => return self.let_go(lease, error).await,

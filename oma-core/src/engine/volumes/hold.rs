@@ -95,7 +95,7 @@ impl VolumeService {
         };
         match held {
             Ok((lease, asked)) => {
-                self.drive(lease, asked, left.clone());
+                self.drive_on(lease, asked, left.clone());
                 Ok(())
             }
             // Others do.

@@ -101,15 +101,6 @@ impl VolumeService {
         }
     }
 
-    /// The same, for who keeps others from taking jobs up.
-    pub(super) async fn take_up_held(&self, job: &ReplicationJob) -> Result<Option<OperationId>> {
-        match self.claim_left(job).await? {
-            Left::Nothing => Ok(None),
-            Left::Begun(id) => Ok(Some(id)),
-            Left::Idle(lease, _driving) => self.end_idle(job, &lease).await.map(|()| None),
-        }
-    }
-
     async fn claim_left(&self, job: &ReplicationJob) -> Result<Left> {
         if self.driven().has_job(&job.id) {
             return Ok(Left::Nothing);
@@ -124,7 +115,7 @@ impl VolumeService {
             if let Some(left) = left.filter(|left| left.status == OperationStatus::Executing) {
                 let id = left.spec.id.clone();
                 tracing::info!(operation = %id, kind = %left.spec.kind, "finish what was left over");
-                self.drive(lease, asked, left);
+                self.drive_on(lease, asked, left);
                 return Ok(Left::Begun(id));
             }
         }
@@ -166,18 +157,17 @@ impl VolumeService {
 
     /// Finishes an operation whose job has ended without it.
     pub(super) async fn take_over(&self, left: &Operation) -> Result<Option<OperationId>> {
-        let _taking = self.taking().await;
         if self.driven().has(&left.spec.id) {
             return Ok(None);
         }
-        let (lease, asked) = match self.take_idle(&left.spec.disk).await {
+        let (_taking, lease, asked) = match self.take_idle(&left.spec.disk).await {
             Err(error) if is_taken(&error) => return Ok(None),
             taken => taken?,
         };
         let now = self.services().volumes.unfinished(&left.spec.disk).await?;
         match now.filter(|now| now.spec.id == left.spec.id && now.status == OperationStatus::Executing) {
             Some(now) => {
-                self.drive(lease, asked, now);
+                self.drive_on(lease, asked, now);
                 Ok(Some(left.spec.id.clone()))
             }
             None => self.end(&lease, JobEnd::Done).await.map(|()| None),
@@ -185,15 +175,14 @@ impl VolumeService {
     }
 
     pub(super) async fn delete_due(&self, due: &Operation) -> Result<Option<OperationId>> {
-        let _taking = self.taking().await;
-        let (lease, asked) = match self.take_idle(&due.spec.disk).await {
+        let (_taking, lease, asked) = match self.take_idle(&due.spec.disk).await {
             // Another job of the VM is live, or its state forbids it (L07): later, or never.
             Err(error) if is_taken(&error) => return Ok(None),
             taken => taken?,
         };
         match self.services().volumes.execute(&lease, &due.spec.id).await {
             Ok(executing) => {
-                self.drive(lease, asked, executing);
+                self.drive_on(lease, asked, executing);
                 Ok(Some(due.spec.id.clone()))
             }
             // It was pardoned, or the store's clock says that it is not due yet.

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::act::operation;
+use super::driven::Driving;
 use super::service::VolumeService;
 use crate::engine::keeper::LeaseKeeper;
 use crate::record::{JobEnd, Lease, Operation, OperationSpec, VolumeTag};
@@ -33,8 +35,11 @@ impl VolumeService {
         check: impl Future<Output = Result<bool>>,
     ) -> Result<Option<OperationId>> {
         self.begins(disk)?;
-        let _taking = self.lock(&disk.context).await?;
-        let (lease, asked) = self.take_idle(disk).await?;
+        drop(self.lock(&disk.context).await?);
+        let (taking, lease, asked) = self.take_idle(disk).await?;
+        let driving = Driving::begin(self, &lease.job, &disk.context, None);
+        // The backend may take its time.
+        drop(taking);
         let (lost, ttl) = (self.stop().child_token(), self.config().lease);
         let jobs = &self.services().jobs;
         let keeper = LeaseKeeper::start(Arc::clone(jobs), lease.clone(), ttl, asked, lost.clone());
@@ -47,6 +52,9 @@ impl VolumeService {
         match done {
             Ok(Some(begun)) => {
                 let id = begun.spec.id.clone();
+                // From one to the other before anybody sees the job driven by nobody.
+                let _taking = self.taking().await;
+                drop(driving);
                 self.drive(lease, asked, begun);
                 Ok(Some(id))
             }
@@ -105,17 +113,23 @@ impl VolumeService {
         }
     }
 
-    /// A job of its own; one of ours that a process left behind and that has nothing to carry out is ended first.
-    pub(super) async fn take_idle(&self, disk: &DiskRef) -> Result<(Lease, Instant)> {
-        let refused = match self.take(disk).await {
+    /// A job of its own, and what keeps others from taking it up; one of ours that a process left behind and that has nothing to
+    /// carry out is ended first. Meanwhile nothing is kept from others: that may ask the backend.
+    pub(super) async fn take_idle(&self, disk: &DiskRef) -> Result<(MutexGuard<'_, ()>, Lease, Instant)> {
+        let refused = match self.take_held(disk).await {
             Err(error) if error.kind() == ErrorKind::Conflict => error,
             taken => return taken,
         };
         let live = self.services().jobs.live(&disk.context).await?;
         match live.filter(|live| live.kind == JobKind::Operate) {
-            Some(live) if self.take_up_held(&live).await?.is_none() => self.take(disk).await,
+            Some(live) if self.take_up(&live).await?.is_none() => self.take_held(disk).await,
             _ => Err(refused),
         }
+    }
+
+    async fn take_held(&self, disk: &DiskRef) -> Result<(MutexGuard<'_, ()>, Lease, Instant)> {
+        let taking = self.taking().await;
+        self.take(disk).await.map(|(lease, asked)| (taking, lease, asked))
     }
 
     /// The operation as it is recorded now, when it has not ended.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::Mend;
 use super::world::CONFIG;
 use super::*;
 use crate::record::{JobEnd, JobSpec, OperationFilter, OperationSpec, VolumeContent};
@@ -207,4 +208,99 @@ fn a_backend_that_lists_no_snapshots_holds_up_no_other_vm() {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable, "nobody knows of snapshots");
         assert!(world.store.volume_of(&disk).await.unwrap().is_some());
     });
+}
+
+#[test]
+fn l19_what_a_dead_process_asked_for_may_have_been_done_though_it_is_refused_now() {
+    let (world, disk) = attached();
+    let resize = request(&disk, VolumeChange::Resize { capacity: ByteSize::mib(4) });
+    world.live("daemon", FOR_EVER, &[Fate::Silent], async |service| {
+        service.submit(resize.clone()).await.unwrap();
+        service.wait(&resize.id, CONFIG.doubt_pause).await.unwrap();
+    });
+    world.live("daemon", FOR_EVER, &[], async |service| {
+        let open = opened(&world, &disk).await;
+        service.recover().await.unwrap();
+        let ended = service.wait(&resize.id, LONG).await.unwrap();
+        assert_eq!(ended.status, OperationStatus::Completed, "{ended:?}");
+        drop(open);
+    });
+    world.assert_whole();
+}
+
+/// Has a VM of another name be changed beside what is silent.
+async fn beside<T>(service: &VolumeService, other: &DiskRef, silent: impl Future<Output = T>) -> T {
+    let changed = async {
+        // Once the other has come to where it waits.
+        tokio::time::sleep(CONFIG.doubt_pause).await;
+        let begun = tokio::time::Instant::now();
+        service.submit(request(other, create())).await.unwrap();
+        assert!(begun.elapsed() < CONFIG.doubt_pause, "{:?}", begun.elapsed());
+    };
+    futures_util::future::join(silent, changed).await.0
+}
+
+#[test]
+fn a_repair_that_marks_a_volume_holds_up_no_other_vm() {
+    let (world, disk) = attached();
+    let other = world.disk("db");
+    world.live("daemon", FOR_EVER, &[Fate::Silent], async |service| {
+        let volume = world.store.volume_of(&disk).await.unwrap().unwrap();
+        let tag = world.backend.get(&volume.id).await.unwrap().unwrap().tag.unwrap();
+        let mend = Mend::Retag(&volume.id, &tag);
+        let mended = service.mend(&disk, mend, async { Ok(true) });
+        let silent = beside(&service, &other, mended).await.unwrap_err();
+        assert_eq!(silent.kind(), ErrorKind::Unavailable);
+        let mended = service.mend(&disk, Mend::Retag(&volume.id, &tag), async { Ok(true) });
+        assert_eq!(mended.await.unwrap(), None);
+    });
+    world.assert_idle();
+}
+
+#[test]
+fn l16_what_is_repaired_is_not_taken_up_by_its_own_process_meanwhile() {
+    let (world, disk) = attached();
+    world.live("daemon", FOR_EVER, &[Fate::Silent], async |service| {
+        let volume = world.store.volume_of(&disk).await.unwrap().unwrap();
+        let tag = world.backend.get(&volume.id).await.unwrap().unwrap().tag.unwrap();
+        let mended = service.mend(&disk, Mend::Retag(&volume.id, &tag), async { Ok(true) });
+        let recovered = async {
+            tokio::time::sleep(CONFIG.doubt_pause).await;
+            let refused = service.submit(request(&disk, VolumeChange::Detach)).await.unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Conflict, "its job is live");
+            service.recover().await.unwrap()
+        };
+        let (silent, recovered) = futures_util::future::join(mended, recovered).await;
+        assert_eq!(recovered, crate::engine::Recovered::default());
+        assert_eq!(silent.unwrap_err().kind(), ErrorKind::Unavailable, "and neither cancelled nor fenced");
+    });
+    world.assert_idle();
+}
+
+#[test]
+fn a_mark_that_a_dead_process_left_to_make_holds_up_no_other_vm() {
+    let (world, disk) = attached();
+    let other = world.disk("db");
+    world.live("daemon", FOR_EVER, &[Fate::Silent], async |service| {
+        // It died between the end of its revert and that of its job.
+        let store = &*world.store;
+        let volume = store.volume_of(&disk).await.unwrap().unwrap();
+        let job = JobSpec::operate(JobId::mint(world.clock.now()), disk.clone());
+        let job = store.insert(job).await.unwrap().id;
+        let lease = store.claim(&job, &WorkerId::parse("daemon").unwrap(), CONFIG.lease).await.unwrap();
+        let revert = OperationSpec {
+            volume: Some(volume.id.clone()),
+            snapshot: Some(crate::SnapshotId::parse("snap-1").unwrap()),
+            ..OperationSpec::new(OperationId::mint(), OperationKind::Revert, disk.clone(), job)
+        };
+        store.begin(&lease, &revert).await.unwrap();
+        let found = world.backend.get(&volume.id).await.unwrap().unwrap();
+        store.complete(&lease, &revert.id, &found, false).await.unwrap();
+        let forgotten = service.mend(&disk, Mend::Forget(&volume.id), async { Ok(false) });
+        let silent = beside(&service, &other, forgotten).await.unwrap_err();
+        assert_eq!(silent.kind(), ErrorKind::Unavailable);
+        service.recover().await.unwrap();
+        service.shutdown().await;
+    });
+    world.assert_whole();
 }
