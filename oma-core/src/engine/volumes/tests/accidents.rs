@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::memory::MemoryStore;
-use crate::record::VolumeTag;
+use crate::record::{VolumeRecord, VolumeTag};
 use crate::state::OperationKind;
 use crate::traits::{Volume, VolumeBackend, VolumeRegistry, VolumeSpec};
 use crate::{Generation, InstanceId, VolumeId};
@@ -74,6 +74,32 @@ impl Two {
             let found: Vec<Operation> = futures_util::TryStreamExt::try_collect(found).await.unwrap();
             found[0].spec.id.clone()
         })
+    }
+
+    /// Both are attached; where.
+    fn attached(&self) -> [(VolumeId, String); 2] {
+        [&self.cleaned, &self.other].map(|disk| {
+            let ended = self.life(async |service| done(&service, &request(disk, VolumeChange::Attach)).await);
+            assert_eq!(ended.status, OperationStatus::Completed);
+            let id = self.recorded(disk);
+            let path = self.found(&id).unwrap().device_path.unwrap();
+            (id, path)
+        })
+    }
+
+    /// The backend believes this volume to be at this device.
+    fn mistake(&self, id: &VolumeId, path: &str) {
+        self.world.weather.devices.lock().unwrap().insert(id.clone(), path.to_owned());
+    }
+
+    fn end_mistakes(&self) {
+        self.world.weather.devices.lock().unwrap().clear();
+    }
+
+    /// What nobody may touch: the other volume and its record.
+    fn untouched(&self) -> (Option<Volume>, Option<VolumeRecord>) {
+        let record = self.life(async |_| self.world.store.volume_of(&self.other).await.unwrap());
+        (self.found(&record.as_ref().unwrap().id), record)
     }
 
     fn instance(&self) -> InstanceId {
@@ -177,4 +203,94 @@ fn l05_a_volume_that_an_administrator_attached_elsewhere_is_not_deleted_while_it
     assert_eq!(two.clean_up(), OperationStatus::Failed, "it is busy, however often it is asked");
     assert_eq!(two.found(&cleaned), before);
     drop(open);
+}
+
+#[test]
+fn l05_swapped_device_letters_mislead_nobody() {
+    let two = Two::new();
+    let [(cleaned, at), (other, others)] = two.attached();
+    // The machine was started again, and its kernel named the disks in another order than the records have it.
+    two.mistake(&cleaned, &others);
+    two.mistake(&other, &at);
+    let before = two.untouched();
+    two.life(async |service| {
+        let detached = done(&service, &request(&two.cleaned, VolumeChange::Detach)).await;
+        assert_eq!(detached.status, OperationStatus::Completed);
+    });
+    assert_eq!(two.clean_up(), OperationStatus::Completed);
+    assert_eq!((two.found(&cleaned), two.untouched()), (None, before));
+    // Where the other is now is recorded once it is asked for.
+    two.life(async |service| {
+        assert_eq!(
+            done(&service, &request(&two.other, VolumeChange::Attach)).await.status,
+            OperationStatus::Completed
+        );
+        let recorded = two.world.store.volume_of(&two.other).await.unwrap().unwrap();
+        assert_eq!((recorded.id, recorded.device_path), (other, Some(at)));
+    });
+}
+
+#[test]
+fn l05_a_device_that_is_taken_for_that_of_a_volume_of_the_same_serial_is_recorded_for_one_of_them() {
+    let two = Two::new();
+    let [(cleaned, at), (_, others)] = two.attached();
+    let detach =
+        || two.life(async |service| done(&service, &request(&two.cleaned, VolumeChange::Detach)).await);
+    assert_eq!(detach().status, OperationStatus::Completed);
+    // Both serials are cut to the same 20 digits: the device of the other is found for this one.
+    two.mistake(&cleaned, &others);
+    let before = two.untouched();
+    let attach = request(&two.cleaned, VolumeChange::Attach);
+    two.life(async |service| {
+        let left = done_or_left(&service, &attach).await;
+        assert_eq!(left.status, OperationStatus::Executing);
+        assert!(left.error.unwrap().contains("cannot be recorded"));
+    });
+    assert_eq!(two.clean_up(), OperationStatus::Cancelled, "nobody knows where it is");
+    two.life(async |service| service.recover().await.unwrap());
+    assert!(two.found(&cleaned).is_some());
+    assert_eq!(two.untouched(), before);
+    two.end_mistakes();
+    two.life(async |service| {
+        service.finish_left_over().await.unwrap();
+        assert_eq!(service.wait(&attach.id, LONG).await.unwrap().status, OperationStatus::Completed);
+        let recorded = two.world.store.volume_of(&two.cleaned).await.unwrap().unwrap();
+        assert_eq!(recorded.device_path, Some(at));
+    });
+    assert_eq!(detach().status, OperationStatus::Completed);
+    assert_eq!(two.clean_up(), OperationStatus::Completed);
+    assert_eq!((two.found(&cleaned), two.untouched()), (None, before));
+    two.world.assert_whole();
+}
+
+#[test]
+fn l05_of_two_volumes_of_one_serial_the_second_that_is_attached_is_not_touched_with_the_first() {
+    let two = Two::new();
+    let [(cleaned, at), (other, _)] = two.attached();
+    two.life(async |service| {
+        assert_eq!(
+            done(&service, &request(&two.other, VolumeChange::Detach)).await.status,
+            OperationStatus::Completed
+        );
+    });
+    // This time the other is taken for the one that is to be cleaned up.
+    two.mistake(&other, &at);
+    let attach = request(&two.other, VolumeChange::Attach);
+    two.life(async |service| {
+        assert_eq!(done_or_left(&service, &attach).await.status, OperationStatus::Executing);
+    });
+    let before = two.untouched();
+    assert!(before.0.as_ref().unwrap().device_path.is_some(), "attached, and not recorded");
+    two.life(async |service| {
+        let detached = done(&service, &request(&two.cleaned, VolumeChange::Detach)).await;
+        assert_eq!(detached.status, OperationStatus::Completed);
+    });
+    assert_eq!(two.clean_up(), OperationStatus::Completed);
+    assert_eq!((two.found(&cleaned), two.untouched()), (None, before));
+}
+
+/// Asks, and waits until nobody carries it out any more.
+async fn done_or_left(service: &VolumeService, request: &VolumeRequest) -> Operation {
+    service.submit(request.clone()).await.unwrap();
+    service.wait(&request.id, LONG).await.unwrap()
 }

@@ -1,6 +1,6 @@
 //! A store and a backend whose callers die, or hear nothing, at any step.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -188,17 +188,18 @@ impl VolumeBackend for Process {
     }
 
     async fn create(&self, spec: &VolumeSpec) -> Result<Volume> {
-        self.changed(|| self.backend.create(spec)).await
+        self.changed(|| self.backend.create(spec)).await.map(|volume| self.weather.seen(volume))
     }
 
     async fn get(&self, id: &VolumeId) -> Result<Option<Volume>> {
-        self.asked(self.backend.get(id)).await
+        let found = self.asked(self.backend.get(id)).await?;
+        Ok(found.map(|volume| self.weather.seen(volume)))
     }
 
     fn list(&self, instance: &InstanceId) -> BoxStream<'_, Result<Volume>> {
         match self.fates.lock().unwrap().pop_front() {
             Some(Fate::Lost) => stream::iter([Err(lost())]).boxed(),
-            _ => self.backend.list(instance),
+            _ => self.backend.list(instance).map_ok(|volume| self.weather.seen(volume)).boxed(),
         }
     }
 
@@ -207,11 +208,11 @@ impl VolumeBackend for Process {
     }
 
     async fn attach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
-        self.changed(|| self.backend.attach(id, tag)).await
+        self.changed(|| self.backend.attach(id, tag)).await.map(|volume| self.weather.seen(volume))
     }
 
     async fn detach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
-        self.changed(|| self.backend.detach(id, tag)).await
+        self.changed(|| self.backend.detach(id, tag)).await.map(|volume| self.weather.seen(volume))
     }
 
     async fn open(&self, id: &VolumeId, tag: &VolumeTag, access: Access) -> Result<Arc<dyn BlockDevice>> {
@@ -219,7 +220,7 @@ impl VolumeBackend for Process {
     }
 
     async fn resize(&self, id: &VolumeId, tag: &VolumeTag, capacity: ByteSize) -> Result<Volume> {
-        self.changed(|| self.backend.resize(id, tag, capacity)).await
+        self.changed(|| self.backend.resize(id, tag, capacity)).await.map(|volume| self.weather.seen(volume))
     }
 
     async fn content_stamp(&self, id: &VolumeId) -> Result<Option<ContentStamp>> {
@@ -246,7 +247,7 @@ impl VolumeBackend for Process {
     }
 
     async fn revert(&self, id: &VolumeId, tag: &VolumeTag, snapshot: &SnapshotSpec) -> Result<Volume> {
-        self.changed(|| self.backend.revert(id, tag, snapshot)).await
+        self.changed(|| self.backend.revert(id, tag, snapshot)).await.map(|volume| self.weather.seen(volume))
     }
 
     async fn delete_snapshot(&self, spec: &SnapshotSpec) -> Result<()> {
@@ -263,6 +264,16 @@ pub(in crate::engine) struct Weather {
     pub(in crate::engine) deaf: AtomicBool,
     /// How often the store was asked for a list.
     pub(in crate::engine) lists: AtomicUsize,
+    /// Where the backend believes that attached volumes are, if not where they are.
+    pub(in crate::engine) devices: Mutex<HashMap<VolumeId, String>>,
+}
+
+impl Weather {
+    fn seen(&self, volume: Volume) -> Volume {
+        let elsewhere = self.devices.lock().unwrap().get(&volume.id).cloned();
+        let device_path = volume.device_path.map(|path| elsewhere.unwrap_or(path));
+        Volume { device_path, ..volume }
+    }
 }
 
 /// What outlives every process.
