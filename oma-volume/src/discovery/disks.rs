@@ -41,8 +41,12 @@ pub(super) struct Disk {
     pub(super) size: ByteSize,
     pub(super) is_read_only: bool,
     pub(super) bus: Bus,
-    /// `Ok(None)` is a disk that has none.
+    /// Whether it can be asked for its serial.
+    pub(super) tells: bool,
+    /// `Ok(None)` is a disk that has none, or that was not asked yet.
     pub(super) serial: io::Result<Option<String>>,
+    /// Of one that hangs, the serial that it told before.
+    pub(super) last: Option<String>,
     pub(super) partitions: Vec<(String, Number)>,
     /// What is made of it or of its partitions: names of devices.
     holders: BTreeSet<String>,
@@ -51,6 +55,7 @@ pub(super) struct Disk {
 }
 
 impl Disks {
+    /// All but their serials: what the kernel tells without asking a disk.
     pub(super) fn look(root: &Path) -> Result<Self> {
         let folder = root.join("sys/block");
         let file = |source| DiscoveryError::File { path: folder.clone(), source };
@@ -62,6 +67,10 @@ impl Disks {
             }
         }
         Ok(Self { all })
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Disk> {
+        self.all.iter_mut()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Disk> {
@@ -144,11 +153,13 @@ impl Disk {
             // In sysfs a slash is written as an exclamation mark.
             path: root.join("dev").join(name.replace('!', "/")),
             number,
-            sequence: told("diskseq")?.and_then(|count| count.parse().ok()),
+            sequence: sequence_at(folder).map_err(file)?,
             size: ByteSize::new(bytes.ok_or_else(garbled)?),
             is_read_only: told("ro")?.is_some_and(|told| told != "0"),
             bus: bus(folder),
-            serial: serial(folder),
+            tells: tells(folder),
+            serial: Ok(None),
+            last: None,
             partitions: Vec::new(),
             holders: inside(&folder.join("holders")).map_err(file)?,
             slaves: slaves(folder).map_err(file)?,
@@ -172,6 +183,11 @@ impl Disk {
         std::iter::once((self.name.as_str(), self.number)).chain(parts)
     }
 
+    /// Whether it may bear this serial all the same, when its own cannot be read.
+    pub(super) fn may_bear(&self, serial: &Serial) -> bool {
+        self.serial.is_err() && self.last.as_deref().is_none_or(|last| serial.is(last))
+    }
+
     fn names(&self) -> impl Iterator<Item = &str> {
         self.devices().map(|(name, _)| name)
     }
@@ -189,12 +205,25 @@ fn linked(root: &Path, serial: &Serial) -> BTreeSet<String> {
     LINKS.iter().filter_map(target).filter_map(name).collect()
 }
 
-/// virtio-blk tells it in a file of its own, SCSI in a page of vital product data, which the kernel keeps.
-fn serial(folder: &Path) -> io::Result<Option<String>> {
-    if let Some(told) = text(&folder.join("serial"))? {
+/// Files that a disk tells its serial in: virtio-blk in one of its own, SCSI in a page of vital product data, which the kernel keeps.
+const TELLS: [&str; 2] = ["serial", "device/vpd_pg80"];
+
+/// One that is not there now may be in a moment: then it is looked at again.
+fn tells(folder: &Path) -> bool {
+    TELLS.iter().any(|file| fs::symlink_metadata(folder.join(file)).is_ok())
+}
+
+/// The kernel's count of disks, where it keeps one.
+pub(super) fn sequence_at(folder: &Path) -> io::Result<Option<u64>> {
+    Ok(text(&folder.join("diskseq"))?.and_then(|count| count.parse().ok()))
+}
+
+/// Asks the disk, which may take its time.
+pub(super) fn serial_at(folder: &Path) -> io::Result<Option<String>> {
+    if let Some(told) = text(&folder.join(TELLS[0]))? {
         return Ok(Some(told).filter(|told| !told.is_empty()));
     }
-    let Some(page) = read(&folder.join("device/vpd_pg80"))? else { return Ok(None) };
+    let Some(page) = read(&folder.join(TELLS[1]))? else { return Ok(None) };
     let [_, SERIAL_PAGE, high, low, told @ ..] = &page[..] else { return Err(garbled_page()) };
     let length = usize::from(u16::from_be_bytes([*high, *low]));
     // No text, or not all of what it announces: the disk has a serial, which is none of ours, those are twenty digits.

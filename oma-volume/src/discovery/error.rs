@@ -25,7 +25,7 @@ pub(super) enum DiscoveryError {
     #[error("the serial of {} could not be read, and no other disk bears it", .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error(
-        "the disks of this machine could not be looked at within {}: one of them hangs; look for it in the kernel's log, and detach it", seconds(.after)
+        "the disks of this machine could not be looked at within {}: the kernel does not answer; look into its log", seconds(.after)
     )]
     Silent { after: Duration },
     #[error("no disk bears it within {}; seen: {seen}; is the volume attached to this machine?", seconds(.within))]

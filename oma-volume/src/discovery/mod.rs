@@ -21,6 +21,7 @@
 //!  ROOT/proc/self/mountinfo        may be empty
 //! ```
 
+mod asked;
 mod disks;
 mod error;
 mod found;
@@ -39,6 +40,7 @@ use oma_core::{ByteSize, Result};
 use tokio::time::{Instant, timeout_at};
 
 use crate::device::{FileDevice, blocking};
+use asked::Serials;
 use disks::{Disk, Disks};
 use error::DiscoveryError;
 use found::Node;
@@ -47,25 +49,26 @@ pub use serial::Serial;
 use usage::Usage;
 use watch::Watch;
 
-/// So long a look at the disks may take at least. It takes milliseconds; but some disks are asked for their serial each time, and one
-/// that hangs never answers.
+/// So long a look at the disks may take at least. It takes milliseconds, and with a disk that hangs [`asked::ANSWER`].
 const LOOK: Duration = Duration::from_secs(10);
 
 /// The devices of a machine, as the folders `sys`, `dev` and `proc` below a root tell of them.
 ///
-/// Its calls need a runtime with its clock. A look that some disk does not let end within ten seconds, or within the time of who waits if
-/// that is longer, is given up as `Unavailable`; its thread stays until that disk answers.
+/// Its calls need a runtime with its clock. A disk that does not tell its serial within five seconds is in nobody's way but of who
+/// looks for a disk that it may be; its thread stays until it answers. A look that does not end within ten seconds for another
+/// reason, or within the time of who waits if that is longer, is given up as `Unavailable`. Clones know of each other what hangs.
 #[derive(Clone, Debug)]
 pub struct DeviceTree {
     root: PathBuf,
     rescans: bool,
+    serials: Serials,
 }
 
 impl DeviceTree {
     /// The tree at this root; `/` is the machine itself.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), rescans: false }
+        Self { root: root.into(), rescans: false, serials: Serials::default() }
     }
 
     /// The same tree, where [`DeviceTree::appears`] tells SCSI hosts to look for new disks, and disks of another size than expected
@@ -81,7 +84,7 @@ impl DeviceTree {
     /// `Conflict`, naming both, when two bear it; `Unavailable` when the kernel cannot be asked.
     pub async fn find(&self, serial: &Serial) -> Result<Option<FoundDevice>> {
         let wanted = serial.clone();
-        self.run("find device", serial, move |tree| tree.look(&wanted)).await
+        self.run("find device", serial, move |tree, disks| tree.look(disks, &wanted)).await
     }
 
     /// Waits until there is a disk with this serial and this size, and it passes every check. It waits for what the kernel and udev
@@ -100,7 +103,7 @@ impl DeviceTree {
         let operation = "wait for device";
         let (watch, until) = (self.watch(operation, serial)?, Instant::now() + within);
         if self.rescans {
-            self.run_until(until, operation, serial, Self::rescan_hosts).await?;
+            self.run_until(until, operation, serial, |tree, _| tree.rescan_hosts()).await?;
         }
         let mut was_rescanned = false;
         loop {
@@ -112,7 +115,8 @@ impl DeviceTree {
             if let (DiscoveryError::Size { .. }, true, false) = (&early, self.rescans, was_rescanned) {
                 was_rescanned = true;
                 let wanted = serial.clone();
-                self.run_until(until, operation, serial, move |tree| tree.rescan(&wanted)).await?;
+                let rescan = move |tree: &Self, disks: &Disks| tree.rescan(disks, &wanted);
+                self.run_until(until, operation, serial, rescan).await?;
             }
             match timeout_at(until, watch.changed()).await {
                 Ok(heard) => heard.map_err(|error| DiscoveryError::Watch(error).about(operation, serial))?,
@@ -131,11 +135,13 @@ impl DeviceTree {
         loop {
             watch.arm().map_err(|error| DiscoveryError::Watch(error).about(operation, serial))?;
             let wanted = serial.clone();
-            let left = self.run_until(until, operation, serial, move |tree| tree.bearing(&wanted)).await?;
-            let Some(path) = left else { return Ok(()) };
+            let left = self.run_until(until, operation, serial, move |tree, disks| {
+                Ok(tree.left(disks, &wanted, within))
+            });
+            let Some(left) = left.await? else { return Ok(()) };
             match timeout_at(until, watch.changed()).await {
                 Ok(heard) => heard.map_err(|error| DiscoveryError::Watch(error).about(operation, serial))?,
-                Err(_) => return Err(DiscoveryError::StillThere { path, within }.about(operation, serial)),
+                Err(_) => return Err(left.about(operation, serial)),
             }
         }
     }
@@ -148,7 +154,7 @@ impl DeviceTree {
     /// or part of another device; `PermissionDenied` when this machine runs from it or it is read-only.
     pub async fn check(&self, found: &FoundDevice, capacity: ByteSize) -> Result<()> {
         let wanted = found.clone();
-        let check = move |tree: &Self| tree.prove(&wanted, capacity, Access::ReadWrite);
+        let check = move |tree: &Self, disks: &Disks| tree.prove(disks, &wanted, capacity, Access::ReadWrite);
         self.run("check device", &found.path.display(), check).await
     }
 
@@ -158,9 +164,15 @@ impl DeviceTree {
     /// # Errors
     /// Those of [`DeviceTree::check`], but a read-only disk may be read; those of [`FileDevice::open`].
     pub async fn open(&self, found: &FoundDevice, capacity: ByteSize, access: Access) -> Result<FileDevice> {
+        let (operation, path) = ("open device", found.path.display());
         let wanted = found.clone();
-        let open = move |tree: &Self| tree.open_now(&wanted, capacity, access);
-        self.run("open device", &found.path.display(), open).await
+        let open = move |tree: &Self, disks: &Disks| tree.open_now(disks, &wanted, capacity, access);
+        let device = self.run(operation, &path, open).await?;
+        let wanted = found.clone();
+        let prove = move |tree: &Self, disks: &Disks| {
+            tree.prove_open(disks, &device, &wanted, capacity).map(|()| device)
+        };
+        self.run(operation, &path, prove).await
     }
 
     fn watch(&self, operation: &'static str, serial: &Serial) -> Result<Watch> {
@@ -176,9 +188,11 @@ impl DeviceTree {
         capacity: ByteSize,
     ) -> Result<Result<FoundDevice, DiscoveryError>> {
         let wanted = serial.clone();
-        self.run_until(until, operation, serial, move |tree| match tree.appeared(&wanted, capacity) {
-            Err(error) if error.is_early() => Ok(Err(error)),
-            settled => settled.map(Ok),
+        self.run_until(until, operation, serial, move |tree, disks| {
+            match tree.appeared(disks, &wanted, capacity) {
+                Err(error) if error.is_early() => Ok(Err(error)),
+                settled => settled.map(Ok),
+            }
         })
         .await
     }
@@ -191,12 +205,12 @@ impl DeviceTree {
     ) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Self) -> Result<T, DiscoveryError> + Send + 'static,
+        F: FnOnce(&Self, &Disks) -> Result<T, DiscoveryError> + Send + 'static,
     {
         self.run_until(Instant::now(), operation, resource, call).await
     }
 
-    /// A blocking call, given up at this time, but not before [`LOOK`] is over.
+    /// A blocking call with the disks as they are now, given up at this time, but not before [`LOOK`] is over.
     async fn run_until<T, F>(
         &self,
         until: Instant,
@@ -206,23 +220,39 @@ impl DeviceTree {
     ) -> Result<T>
     where
         T: Send + 'static,
+        F: FnOnce(&Self, &Disks) -> Result<T, DiscoveryError> + Send + 'static,
+    {
+        let start = Instant::now();
+        let until = until.max(start + LOOK);
+        let answer = async {
+            let disks = self.disks().await?;
+            self.block(move |tree| call(tree, &disks)).await
+        };
+        let late = |_| Err(DiscoveryError::Silent { after: until - start });
+        timeout_at(until, answer).await.unwrap_or_else(late).map_err(|error| error.about(operation, resource))
+    }
+
+    /// All disks with their serials.
+    async fn disks(&self) -> Result<Disks, DiscoveryError> {
+        let mut disks = self.block(|tree| Disks::look(&tree.root)).await?;
+        self.serials.ask(&self.root, &mut disks).await;
+        Ok(disks)
+    }
+
+    async fn block<T, F>(&self, call: F) -> Result<T, DiscoveryError>
+    where
+        T: Send + 'static,
         F: FnOnce(&Self) -> Result<T, DiscoveryError> + Send + 'static,
     {
-        let (tree, start) = (self.clone(), Instant::now());
-        let until = until.max(start + LOOK);
-        let answer = match timeout_at(until, blocking(move || call(&tree))).await {
-            Ok(answer) => answer.map_err(DiscoveryError::Shutdown).and_then(|answer| answer),
-            Err(_) => Err(DiscoveryError::Silent { after: until - start }),
-        };
-        answer.map_err(|error| error.about(operation, resource))
+        let tree = self.clone();
+        blocking(move || call(&tree)).await.map_err(DiscoveryError::Shutdown)?
     }
 }
 
 /// Blocking calls.
 impl DeviceTree {
-    fn look(&self, serial: &Serial) -> Result<Option<FoundDevice>, DiscoveryError> {
-        let disks = Disks::look(&self.root)?;
-        match self.one(&disks, serial)? {
+    fn look(&self, disks: &Disks, serial: &Serial) -> Result<Option<FoundDevice>, DiscoveryError> {
+        match self.one(disks, serial)? {
             Some(disk) => self.found(disk, serial).map(Some),
             None => Ok(None),
         }
@@ -233,7 +263,7 @@ impl DeviceTree {
         match disks.bearing(&self.root, serial)[..] {
             [disk] => Ok(Some(disk)),
             [first, second, ..] => Err(DiscoveryError::Two(first.path.clone(), second.path.clone())),
-            [] => disks.iter().find_map(unreadable).map_or(Ok(None), Err),
+            [] => disks.iter().find_map(|disk| unreadable(disk, serial)).map_or(Ok(None), Err),
         }
     }
 
@@ -270,21 +300,25 @@ impl DeviceTree {
         }
     }
 
-    fn appeared(&self, serial: &Serial, capacity: ByteSize) -> Result<FoundDevice, DiscoveryError> {
-        let disks = Disks::look(&self.root)?;
-        let Some(disk) = self.one(&disks, serial)? else {
+    fn appeared(
+        &self,
+        disks: &Disks,
+        serial: &Serial,
+        capacity: ByteSize,
+    ) -> Result<FoundDevice, DiscoveryError> {
+        let Some(disk) = self.one(disks, serial)? else {
             return Err(DiscoveryError::NotSeen { within: Duration::ZERO, seen: disks.seen() });
         };
         let found = self.found(disk, serial)?;
-        self.refuse(&disks, disk, capacity, Access::ReadWrite)?;
+        self.refuse(disks, disk, capacity, Access::ReadWrite)?;
         Ok(found)
     }
 
-    fn bearing(&self, serial: &Serial) -> Result<Option<PathBuf>, DiscoveryError> {
-        let disks = Disks::look(&self.root)?;
+    /// What bears the serial still, or may.
+    fn left(&self, disks: &Disks, serial: &Serial, within: Duration) -> Option<DiscoveryError> {
         match disks.bearing(&self.root, serial).first() {
-            Some(disk) => Ok(Some(disk.path.clone())),
-            None => disks.iter().find_map(unreadable).map_or(Ok(None), Err),
+            Some(disk) => Some(DiscoveryError::StillThere { path: disk.path.clone(), within }),
+            None => disks.iter().find_map(|disk| unreadable(disk, serial)),
         }
     }
 
@@ -306,29 +340,34 @@ impl DeviceTree {
         Ok(())
     }
 
-    fn prove(&self, was: &FoundDevice, capacity: ByteSize, access: Access) -> Result<(), DiscoveryError> {
-        let disks = Disks::look(&self.root)?;
-        let disk = self.one(&disks, &was.serial)?.ok_or(DiscoveryError::Gone)?;
+    fn prove(
+        &self,
+        disks: &Disks,
+        was: &FoundDevice,
+        capacity: ByteSize,
+        access: Access,
+    ) -> Result<(), DiscoveryError> {
+        let disk = self.one(disks, &was.serial)?.ok_or(DiscoveryError::Gone)?;
         same(was, &self.found(disk, &was.serial)?)?;
-        self.refuse(&disks, disk, capacity, access)
+        self.refuse(disks, disk, capacity, access)
     }
 
     fn open_now(
         &self,
+        disks: &Disks,
         was: &FoundDevice,
         capacity: ByteSize,
         access: Access,
     ) -> Result<FileDevice, DiscoveryError> {
-        self.prove(was, capacity, access)?;
-        let device = FileDevice::open_now(was.path.clone(), access)
-            .map_err(|source| DiscoveryError::Open { path: was.path.clone(), source })?;
-        self.prove_open(&device, was, capacity)?;
-        Ok(device)
+        self.prove(disks, was, capacity, access)?;
+        FileDevice::open_now(was.path.clone(), access)
+            .map_err(|source| DiscoveryError::Open { path: was.path.clone(), source })
     }
 
     /// Whether what was opened is what was found: its name may have come to lead elsewhere while it was opened.
     fn prove_open(
         &self,
+        disks: &Disks,
         device: &FileDevice,
         was: &FoundDevice,
         wanted: ByteSize,
@@ -344,7 +383,7 @@ impl DeviceTree {
                 return Err(DiscoveryError::Changed { was: was.node.to_string(), is });
             }
         }
-        self.prove(was, wanted, device.info().access)?;
+        self.prove(disks, was, wanted, device.info().access)?;
         let size = device.info().capacity;
         if size == wanted { Ok(()) } else { Err(DiscoveryError::Size { path, size, wanted }) }
     }
@@ -359,9 +398,8 @@ impl DeviceTree {
     }
 
     /// Lets a SCSI disk look at its size again.
-    fn rescan(&self, serial: &Serial) -> Result<(), DiscoveryError> {
-        let disks = Disks::look(&self.root)?;
-        if let Some(disk) = self.one(&disks, serial)?.filter(|disk| disk.bus == Bus::Scsi) {
+    fn rescan(&self, disks: &Disks, serial: &Serial) -> Result<(), DiscoveryError> {
+        if let Some(disk) = self.one(disks, serial)?.filter(|disk| disk.bus == Bus::Scsi) {
             tell(&self.root.join("sys/block").join(&disk.name).join("device/rescan"), "1");
         }
         Ok(())
@@ -375,8 +413,9 @@ fn tell(path: &Path, word: &str) {
     }
 }
 
-fn unreadable(disk: &Disk) -> Option<DiscoveryError> {
-    let error = disk.serial.as_ref().err()?;
+/// A disk that may bear the serial and does not tell.
+fn unreadable(disk: &Disk, serial: &Serial) -> Option<DiscoveryError> {
+    let error = disk.serial.as_ref().err().filter(|_| disk.may_bear(serial))?;
     let source = io::Error::new(error.kind(), error.to_string());
     Some(DiscoveryError::Unreadable { path: disk.path.clone(), source })
 }

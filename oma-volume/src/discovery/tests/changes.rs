@@ -10,6 +10,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::io::Errno;
 use tokio::time::timeout;
 
+use super::super::asked::ANSWER;
 use super::*;
 
 /// Nothing here takes this long.
@@ -96,18 +97,27 @@ async fn a_disk_is_gone_when_no_disk_bears_its_serial_any_more() {
 fn hung() -> Machine {
     let machine = Machine::new();
     machine.plug("vdb", 1, Some(SERIAL));
-    machine.plug("vdc", 2, None);
-    let pipe = machine.at("sys/block/vdc/serial");
-    mknodat(CWD, pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    machine.plug("vdc", 2, Some(""));
+    hang(&machine);
     machine
 }
 
+fn hang(machine: &Machine) {
+    never_answers(machine, "serial");
+}
+
+fn never_answers(machine: &Machine, file: &str) {
+    let pipe = machine.at(&format!("sys/block/vdc/{file}"));
+    fs::remove_file(&pipe).unwrap();
+    mknodat(CWD, pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
+
 /// Who is asked, from when somebody asks: as long as it is kept no answer comes.
-async fn asked(machine: &Machine) -> File {
+async fn asked(machine: &Machine, file: &str) -> File {
     let mut options = File::options();
     options.write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
     loop {
-        match options.open(machine.at("sys/block/vdc/serial")) {
+        match options.open(machine.at(&format!("sys/block/vdc/{file}"))) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => {
                 tokio::task::yield_now().await;
             }
@@ -116,39 +126,114 @@ async fn asked(machine: &Machine) -> File {
     }
 }
 
-async fn is_given_up(what: &str, machine: &Machine, call: impl Future<Output = Result<()>> + Send + 'static) {
-    let asks = tokio::spawn(call);
-    let silent = asked(machine).await;
-    tokio::time::advance(LONG).await;
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    assert!(asks.is_finished(), "{what} waits for a disk that does not answer");
-    let parts = ["10.0 s", "hangs", "kernel's log"];
-    is(&asks.await.unwrap().unwrap_err(), ErrorKind::Unavailable, Retry::Later, &parts);
-    drop(silent);
+/// What is found of a serial while `vdc` does not answer, and the disk, as long as it shall not. No more time goes by than it takes.
+async fn finds(machine: &Machine, tree: &DeviceTree, wanted: &Serial) -> (Result<Option<FoundDevice>>, File) {
+    tokio::time::pause();
+    let (at, serial) = (tree.clone(), wanted.clone());
+    let find = tokio::spawn(async move { at.find(&serial).await });
+    let silent = asked(machine, "serial").await;
+    tokio::time::advance(ANSWER + Duration::from_secs(1)).await;
+    let found = find.await.unwrap();
+    tokio::time::resume();
+    (found, silent)
+}
+
+fn other() -> Serial {
+    Serial::of_volume("ffffffff-ffff-ffff-ffff-000000000000").unwrap()
 }
 
 #[tokio::test]
-async fn a_disk_that_hangs_holds_nobody_for_ever() {
-    let (before, serial, within) = (Machine::new(), serial(), Duration::from_secs(1));
-    before.plug("vdb", 1, Some(SERIAL));
-    let found = before.found().await;
+async fn a_disk_that_hangs_is_in_no_other_ones_way() {
+    let machine = hung();
+    let tree = machine.tree();
+    let (found, _silent) = finds(&machine, &tree, &serial()).await;
+    let found = found.unwrap().unwrap();
+    assert_eq!(found.name, "vdb");
+    // It hangs still, and is not waited for again.
+    let begun = Instant::now();
+    assert_eq!(tree.appears(&serial(), SIZE, LONG).await.unwrap(), found);
+    tree.check(&found, SIZE).await.unwrap();
+    let device = tree.open(&found, SIZE, Access::ReadWrite).await.unwrap();
+    assert_eq!(device.info().capacity, SIZE);
+    assert!(begun.elapsed() < ANSWER);
+}
+
+#[tokio::test]
+async fn l21_a_disk_that_hangs_may_be_the_one_that_is_looked_for() {
+    let (machine, now) = (hung(), Duration::ZERO);
+    let tree = machine.tree();
+    let (found, _silent) = finds(&machine, &tree, &other()).await;
+    for error in [
+        found.map(drop).unwrap_err(),
+        tree.find(&other()).await.map(drop).unwrap_err(),
+        tree.vanishes(&other(), now).await.unwrap_err(),
+        tree.appears(&other(), SIZE, now).await.map(drop).unwrap_err(),
+    ] {
+        is(&error, ErrorKind::Unavailable, Retry::Later, &["dev/vdc", "hangs", "5 s", "kernel's log"]);
+    }
+}
+
+/// It told its serial before.
+#[tokio::test]
+async fn of_a_disk_that_began_to_hang_it_is_known_which_one_it_is() {
+    let (machine, now) = (Machine::new(), Duration::ZERO);
+    machine.plug("vdc", 2, Some(SERIAL));
+    let tree = machine.tree();
+    let found = tree.find(&serial()).await.unwrap().unwrap();
+    hang(&machine);
+    let (none, _silent) = finds(&machine, &tree, &other()).await;
+    assert_eq!(none.unwrap(), None, "it is another one");
+    tree.vanishes(&other(), now).await.unwrap();
+    for error in [
+        tree.find(&serial()).await.map(drop).unwrap_err(),
+        tree.vanishes(&serial(), now).await.unwrap_err(),
+        tree.open(&found, SIZE, Access::ReadOnly).await.map(drop).unwrap_err(),
+    ] {
+        is(&error, ErrorKind::Unavailable, Retry::Later, &["dev/vdc", "hangs"]);
+    }
+}
+
+/// With another count it is another disk.
+#[tokio::test]
+async fn the_next_disk_of_its_name_is_asked_anew() {
+    let machine = hung();
+    let tree = machine.tree();
+    let (found, _silent) = finds(&machine, &tree, &other()).await;
+    found.unwrap_err();
+    fs::remove_file(machine.at("sys/block/vdc/serial")).unwrap();
+    machine.plug("vdc", 7, Some(other().as_str()));
+    assert_eq!(tree.find(&other()).await.unwrap().unwrap().name, "vdc");
+}
+
+#[tokio::test]
+async fn a_disk_that_answers_at_last_is_asked_again() {
+    let machine = hung();
+    let tree = machine.tree();
+    let (found, silent) = finds(&machine, &tree, &other()).await;
+    found.unwrap_err();
+    fs::remove_file(machine.at("sys/block/vdc/serial")).unwrap();
+    machine.write("sys/block/vdc/serial", other().as_str());
+    assert!(tree.find(&other()).await.is_err(), "the first question is open");
+    drop(silent);
+    while tree.find(&other()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(tree.find(&other()).await.unwrap().unwrap().name, "vdc");
+}
+
+/// What the kernel tells by itself.
+#[tokio::test]
+async fn a_kernel_that_does_not_answer_holds_nobody_for_ever() {
+    let machine = Machine::new();
+    machine.plug("vdc", 2, Some(SERIAL));
+    never_answers(&machine, "size");
     tokio::time::pause();
-    let [first, second, third, fourth, fifth] = [(); 5].map(|()| hung());
-    let (tree, wanted) = (first.tree(), serial.clone());
-    let call = async move { tree.appears(&wanted, SIZE, within).await.map(|_| ()) };
-    is_given_up("attaching", &first, call).await;
-    let (tree, wanted) = (second.tree(), serial.clone());
-    let call = async move { tree.vanishes(&wanted, within).await };
-    is_given_up("detaching", &second, call).await;
-    let (tree, wanted) = (third.tree(), serial.clone());
-    is_given_up("finding", &third, async move { tree.find(&wanted).await.map(|_| ()) }).await;
-    let (tree, wanted) = (fourth.tree(), found.clone());
-    is_given_up("checking", &fourth, async move { tree.check(&wanted, SIZE).await }).await;
-    let tree = fifth.tree();
-    let call = async move { tree.open(&found, SIZE, Access::ReadOnly).await.map(|_| ()) };
-    is_given_up("opening", &fifth, call).await;
+    let tree = machine.tree();
+    let find = tokio::spawn(async move { tree.find(&serial()).await });
+    let _silent = asked(&machine, "size").await;
+    tokio::time::advance(LONG).await;
+    let parts = ["10.0 s", "kernel does not answer", "log"];
+    is(&find.await.unwrap().unwrap_err(), ErrorKind::Unavailable, Retry::Later, &parts);
 }
 
 /// What happens to a machine whose volume is `vdb`.
@@ -191,16 +276,19 @@ async fn l05_what_was_opened_under_a_name_that_led_elsewhere_is_told_by_its_own_
     machine.plug("vdb", 1, Some(SERIAL));
     machine.plug("vdc", 2, None);
     let found = machine.found().await;
+    let disks = machine.tree().disks().await.unwrap();
     let other = FileDevice::open(machine.at("dev/vdc"), Access::ReadWrite).await.unwrap();
-    let refused = machine.tree().prove_open(&other, &found, SIZE).unwrap_err().about("open device", &"vdb");
+    let refused =
+        machine.tree().prove_open(&disks, &other, &found, SIZE).unwrap_err().about("open device", &"vdb");
     is(&refused, ErrorKind::Conflict, Retry::Later, &["when it was found", "find it again"]);
     let right = FileDevice::open(machine.at("dev/vdb"), Access::ReadWrite).await.unwrap();
-    machine.tree().prove_open(&right, &found, SIZE).unwrap();
+    machine.tree().prove_open(&disks, &right, &found, SIZE).unwrap();
     // Its node has another size than the kernel says.
     let shorter = ByteSize::new(SIZE.bytes() - 512);
     machine.write("sys/block/vdb/size", "2047");
+    let disks = machine.tree().disks().await.unwrap();
     let refused =
-        machine.tree().prove_open(&right, &found, shorter).unwrap_err().about("open device", &"vdb");
+        machine.tree().prove_open(&disks, &right, &found, shorter).unwrap_err().about("open device", &"vdb");
     is(&refused, ErrorKind::Conflict, Retry::Never, &["1048576"]);
 }
 
