@@ -1,9 +1,14 @@
 //! Single volumes as an operator changes them.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use oma_core::conformance::{Trial, trial};
+use oma_core::record::{JobSpec, OperationSpec};
+use oma_core::state::OperationKind;
+use oma_core::traits::{JobStore, VolumeRegistry};
+use oma_core::{Clock, JobId, OperationId, SystemClock, VolumeId, WorkerId};
+use oma_store::{SqlStore, StoreConfig};
 use serde_json::Value;
 
 use crate::world::{MIB, World};
@@ -14,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_volume_that_held_an_epoch_is_condemned_pardoned_and_deleted", &[], condemned),
         trial("l15_an_operation_that_was_killed_is_finished_by_the_next_command", &[], killed),
         trial("what_cannot_be_done_with_a_volume_is_refused", &[], refused),
+        trial("an_operation_in_doubt_for_ever_is_abandoned", &[], abandoned),
         trial("records_and_volumes_that_differ_are_told_and_repaired_by_a_plan", &[], reconciled),
     ]
 }
@@ -117,6 +123,48 @@ async fn killed() {
         }
         assert_eq!(volumes(&world).await[0]["status"], then);
     }
+    let source = world.text("disk.raw");
+    world.replicate(&["--source", source.as_str()]).await.ok();
+}
+
+/// Leaves an operation of this volume in doubt, as a process does whose backend went away.
+async fn doubted(world: &World, id: &str) -> OperationId {
+    let url = format!("sqlite://{}", world.path("data/oma.db").display());
+    let store = SqlStore::open(&StoreConfig { url, ..StoreConfig::default() }).await.unwrap();
+    let volume = store.volume(&VolumeId::parse(id).unwrap()).await.unwrap().unwrap();
+    let job = JobId::mint(SystemClock.now());
+    store.insert(JobSpec::operate(job.clone(), volume.disk.clone())).await.unwrap();
+    let worker = WorkerId::parse("killed").unwrap();
+    let lease = store.claim(&job, &worker, Duration::from_millis(1)).await.unwrap();
+    let spec = OperationSpec::new(OperationId::mint(), OperationKind::Detach, volume.disk, job);
+    let spec = OperationSpec { volume: Some(volume.id), ..spec };
+    store.begin(&lease, &spec).await.unwrap();
+    store.doubt(&lease, &spec.id, "no answer within 900 s").await.unwrap();
+    store.release(&lease).await.unwrap();
+    store.close().await;
+    spec.id
+}
+
+async fn abandoned() {
+    let (world, id) = replicated().await;
+    let operation = doubted(&world, &id).await;
+    let abandon = ["volumes", "abandon", operation.as_str(), "--reason", "the array burnt down"];
+    world.run(&abandon).await.refused(4, &["the backend answers"]);
+    // The backend does not tell of it any more.
+    let path = world.path(&format!("data/volumes/{id}.json"));
+    let record = fs::read(&path).unwrap();
+    fs::write(&path, b"{").unwrap();
+    let ran = world.run(&abandon).await.ok();
+    assert!(ran.out.contains("failed: abandoned: the array burnt down; its volume may be"), "{ran:#?}");
+    fs::write(&path, record).unwrap();
+    world.run(&["volumes", "abandon", "op-none", "--reason", "why"]).await.refused(7, &["op-none"]);
+    world.run(&["db", "check"]).await.ok();
+    world.run(&["volumes", "detach", &id]).await.ok();
+    let done = &operations(&world, &id).await[0];
+    world
+        .run(&["volumes", "abandon", done["operation_id"].as_str().unwrap(), "--reason", "why"])
+        .await
+        .refused(4, &["it is completed"]);
     let source = world.text("disk.raw");
     world.replicate(&["--source", source.as_str()]).await.ok();
 }

@@ -21,7 +21,7 @@ use self::disks::{DiskArgs, ProvisioningArg, REFLINK, SOURCE, list};
 use self::points::KeepArgs;
 pub(crate) use self::points::{ListArgs, PointArgs, PointsArgs, PointsCommand};
 pub(crate) use self::serve::ServeArgs;
-pub(crate) use self::volumes::{ChangeArgs, OperationsArgs, VolumesArgs, VolumesCommand};
+pub(crate) use self::volumes::{AbandonArgs, ChangeArgs, OperationsArgs, VolumesArgs, VolumesCommand};
 use crate::disk_arg::DiskArg;
 use crate::exit;
 use crate::level_arg::{TrustArg, VerifyArg};

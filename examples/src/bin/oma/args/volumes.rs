@@ -44,6 +44,8 @@ pub(crate) enum VolumesCommand {
     Pardon(PardonArgs),
     /// Finish what killed commands left, and delete what is due
     Recover,
+    /// End an operation of which the backend will never tell what became of it
+    Abandon(AbandonArgs),
     /// Compare records and volumes in both directions, and tell what is not in order; nothing is changed
     Compare(CompareArgs),
     /// Do what a plan of `compare` says, then compare again
@@ -104,4 +106,14 @@ pub(crate) struct PardonArgs {
     /// The volume, as `oma volumes list` names it
     #[arg(value_name = "VOLUME")]
     pub(crate) volume: VolumeId,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AbandonArgs {
+    /// The operation, as `oma volumes operations` names it: `executing`, with an error beside it
+    #[arg(value_name = "OPERATION")]
+    pub(crate) operation: OperationId,
+    /// Why, for those who read it later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
 }

@@ -13,7 +13,7 @@ use oma_core::{ContextId, Error, ErrorKind, OperationId, Result, VolumeId};
 
 use super::Context;
 use crate::appliance::{self, Appliance};
-use crate::args::{ChangeArgs, ListArgs, OperationsArgs, VolumesArgs, VolumesCommand};
+use crate::args::{AbandonArgs, ChangeArgs, ListArgs, OperationsArgs, VolumesArgs, VolumesCommand};
 use crate::failure::Failed;
 use crate::output;
 use crate::source::Source;
@@ -38,6 +38,7 @@ pub(super) async fn run(context: &Context, args: &VolumesArgs) -> Result<(), Fai
         }
         VolumesCommand::Pardon(args) => pardon(context, &args.volume).await,
         VolumesCommand::Recover => recover(context).await,
+        VolumesCommand::Abandon(args) => abandon(context, args).await,
     };
     Ok(done?)
 }
@@ -140,6 +141,24 @@ async fn recover(context: &Context) -> Result<()> {
         ))?;
     }
     output::line(format_args!("{} finished", finished.len()))
+}
+
+/// Nothing else is finished before: that may be what hangs.
+async fn abandon(context: &Context, args: &AbandonArgs) -> Result<()> {
+    let appliance = Appliance::open(&context.data, Source::nothing()?).await?;
+    let service = appliance.volumes(VolumesConfig::default());
+    let abandoned = service.abandon(&args.operation, &args.reason).await;
+    service.shutdown().await;
+    appliance.close().await;
+    let abandoned = abandoned?;
+    if context.json {
+        return output::json(&OperationRow::new(None, &abandoned));
+    }
+    let why = abandoned.error.unwrap_or_default();
+    output::line(format_args!(
+        "{} ({}) is {}: {why}",
+        abandoned.spec.id, abandoned.spec.kind, abandoned.status
+    ))
 }
 
 /// Looks before anything is made or locked.
