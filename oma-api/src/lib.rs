@@ -10,8 +10,11 @@ mod forecast;
 mod job;
 mod metrics;
 mod point;
+mod problem;
 mod replication;
 mod running;
+#[cfg(feature = "server")]
+pub mod server;
 mod verify;
 mod volume;
 
@@ -24,6 +27,7 @@ pub use failure::Failure;
 pub use forecast::{ForecastReport, Spread};
 pub use job::JobRow;
 pub use point::{PointDisk, PointRow};
+pub use problem::{Problem, ProblemRetry};
 pub use replication::{DiskReport, Outcome, ReplicationReport};
 pub use running::{RunningDisk, RunningReport};
 pub use verify::{DiskComparison, KeyRow, ReportCheck, VerifyReport, VerifyStatus};

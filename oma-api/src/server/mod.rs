@@ -1,0 +1,90 @@
+//! The routes of the programs under [`PREFIX`], and the OpenAPI document of those that are served.
+//!
+//! ```text
+//!  Api      groups of routes and their document
+//!  Door     who is let in: by token, or by the way the request came
+//!  listen   sockets, TLS, and an end that lets answers finish
+//! ```
+
+mod access;
+mod extract;
+mod problem;
+mod tokens;
+
+use std::fmt;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, middleware};
+use oma_core::{Error, ErrorKind};
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa_axum::router::OpenApiRouter;
+
+pub use access::{Authenticator, Door, Principal, Role};
+pub use tokens::{NewToken, TokenFile};
+
+use problem::Refused;
+
+/// Where the routes begin.
+pub const PREFIX: &str = "/api/v1";
+
+/// Groups of routes, to be served through one door or several.
+#[derive(Clone)]
+pub struct Api {
+    document: OpenApi,
+    /// For principals.
+    inner: Router,
+    /// For everybody.
+    open: Router,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let routes: Vec<_> = self.document.paths.paths.keys().collect();
+        f.debug_struct("Api").field("routes", &routes).finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    /// No route yet but the document's.
+    #[must_use]
+    pub fn new(title: &str) -> Self {
+        let info = InfoBuilder::new().title(title).version(env!("CARGO_PKG_VERSION")).build();
+        Self { document: OpenApiBuilder::new().info(info).build(), inner: Router::new(), open: Router::new() }
+    }
+
+    fn with(mut self, group: OpenApiRouter) -> Self {
+        let (routes, document) = group.split_for_parts();
+        self.document = self.document.nest(PREFIX, document);
+        self.inner = self.inner.nest(PREFIX, routes);
+        self
+    }
+
+    /// What is served, as an OpenAPI document.
+    #[must_use]
+    pub const fn document(&self) -> &OpenApi {
+        &self.document
+    }
+
+    /// The routes behind a door.
+    pub fn router(&self, door: Door) -> Router {
+        let document = self.document.clone();
+        let inner = self
+            .inner
+            .clone()
+            .route(&format!("{PREFIX}/openapi.json"), get(async move || Json(document)))
+            .layer(middleware::from_fn_with_state(door, access::admit));
+        inner.merge(self.open.clone()).fallback(unknown).method_not_allowed_fallback(not_allowed)
+    }
+}
+
+async fn unknown(uri: axum::http::Uri) -> Refused {
+    let reason = format!("there is no such route; {PREFIX}/openapi.json lists what there is");
+    Error::new(ErrorKind::NotFound, "find", uri.path()).because(reason).into()
+}
+
+async fn not_allowed(method: axum::http::Method, uri: axum::http::Uri) -> Refused {
+    let error = Error::new(ErrorKind::Unsupported, format!("{method}"), uri.path());
+    Refused::from(error.because("this route has other methods")).with_status(StatusCode::METHOD_NOT_ALLOWED)
+}

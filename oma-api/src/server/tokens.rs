@@ -1,0 +1,252 @@
+//! Tokens in a file, of which it keeps hashes only.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use blake3::Hash;
+use oma_core::{Error, ErrorKind, Result};
+
+use super::access::{Authenticator, Principal, Role};
+
+/// What a token begins with, so that a search for leaked secrets finds it.
+const MARK: &str = "oma_";
+
+/// A file with a line for each token: name, role, BLAKE3 of the token in hexadecimal digits. It is read at each request: a line
+/// that is taken out lets nobody in any more.
+///
+/// A token is 32 random bytes, so a hash that is fast is no help to who finds the file.
+#[derive(Clone, Debug)]
+pub struct TokenFile(PathBuf);
+
+/// A token that was just made: the only time that it can be read.
+#[derive(Clone)]
+pub struct NewToken(String);
+
+impl NewToken {
+    /// The token itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for NewToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NewToken(…)")
+    }
+}
+
+/// A line of the file.
+#[derive(Debug)]
+struct Line {
+    principal: Principal,
+    hash: Hash,
+}
+
+impl TokenFile {
+    /// The file at this path; it need not be there yet.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Whom there are tokens for, in the order of the file.
+    ///
+    /// # Errors
+    /// `Corrupt` for a line that is none, by its number; what reading answers.
+    pub async fn principals(&self) -> Result<Vec<Principal>> {
+        Ok(self.lines().await?.into_iter().map(|line| line.principal).collect())
+    }
+
+    /// Makes a token for somebody.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when there is one of this name; `Invalid` for a name that is empty or has a space; what writing answers.
+    pub async fn add(&self, name: &str, role: Role) -> Result<NewToken> {
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(Error::new(ErrorKind::Invalid, "name token", name)
+                .because("a name has no space and is not empty"));
+        }
+        let mut lines = self.lines().await?;
+        if lines.iter().any(|line| line.principal.name == name) {
+            return Err(Error::new(ErrorKind::AlreadyExists, "make token", name)
+                .because("there is one of this name; remove it first, or take another name"));
+        }
+        let token = NewToken(format!("{MARK}{}", random()));
+        let principal = Principal { name: name.to_owned(), role };
+        lines.push(Line { principal, hash: blake3::hash(token.reveal().as_bytes()) });
+        self.write(&lines).await?;
+        Ok(token)
+    }
+
+    /// Takes a token out. Idempotent; answers whether there was one.
+    ///
+    /// # Errors
+    /// What reading and writing answer.
+    pub async fn remove(&self, name: &str) -> Result<bool> {
+        let mut lines = self.lines().await?;
+        let before = lines.len();
+        lines.retain(|line| line.principal.name != name);
+        let was_there = lines.len() < before;
+        if was_there {
+            self.write(&lines).await?;
+        }
+        Ok(was_there)
+    }
+}
+
+impl TokenFile {
+    async fn lines(&self) -> Result<Vec<Line>> {
+        let text = match tokio::fs::read_to_string(&self.0).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            read => read.map_err(|error| failed("read tokens", &self.0, error))?,
+        };
+        let line = |(index, text): (usize, &str)| {
+            text.parse().map_err(|BadLine| {
+                Error::new(ErrorKind::Corrupt, "read tokens", self.0.display())
+                    .because(format!("line {} is no `NAME ROLE HASH`; take it out", index + 1))
+            })
+        };
+        text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()).map(line).collect()
+    }
+
+    /// Takes the place of the file at once, or not at all.
+    async fn write(&self, lines: &[Line]) -> Result<()> {
+        let mut text = String::new();
+        for Line { principal, hash } in lines {
+            // A `String` takes whatever it is given.
+            let _ = writeln!(text, "{} {} {}", principal.name, principal.role, hash.to_hex());
+        }
+        let path = self.0.clone();
+        let written = tokio::task::spawn_blocking(move || replace(&path, text.as_bytes()));
+        let written = written.await.unwrap_or_else(|lost| Err(io::Error::other(lost)));
+        written.map_err(|error| failed("write tokens", &self.0, error))
+    }
+}
+
+#[async_trait]
+impl Authenticator for TokenFile {
+    async fn principal(&self, token: &str) -> Result<Option<Principal>> {
+        let hash = blake3::hash(token.as_bytes());
+        // Hashes are compared in constant time.
+        let lines = self.lines().await?;
+        Ok(lines.into_iter().find(|line| line.hash == hash).map(|line| line.principal))
+    }
+}
+
+#[derive(Debug)]
+struct BadLine;
+
+impl FromStr for Line {
+    type Err = BadLine;
+
+    fn from_str(text: &str) -> Result<Self, BadLine> {
+        let mut words = text.split_whitespace();
+        let (Some(name), Some(role), Some(hash), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(BadLine);
+        };
+        let role = Role::ALL.into_iter().find(|known| known.as_str() == role).ok_or(BadLine)?;
+        let hash = Hash::from_hex(hash).map_err(|_| BadLine)?;
+        Ok(Self { principal: Principal { name: name.to_owned(), role }, hash })
+    }
+}
+
+/// 244 random bits.
+fn random() -> String {
+    format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let beside = path.with_extension("new");
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    // The name is durable with its folder.
+    path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
+}
+
+fn failed(operation: &'static str, path: &Path, error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+        io::ErrorKind::InvalidData => ErrorKind::Corrupt,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, operation, path.display()).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> (tempfile::TempDir, TokenFile) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = TokenFile::new(folder.path().join("tokens"));
+        (folder, file)
+    }
+
+    #[tokio::test]
+    async fn a_token_lets_its_principal_in_until_it_is_removed() {
+        let (_folder, file) = file();
+        assert_eq!(file.principal("oma_x").await.unwrap(), None, "no file, nobody");
+        let operator = file.add("web", Role::Operator).await.unwrap();
+        let viewer = file.add("graphs", Role::Viewer).await.unwrap();
+        assert_ne!(operator.reveal(), viewer.reveal());
+        let found = file.principal(operator.reveal()).await.unwrap().unwrap();
+        assert_eq!(found, Principal { name: "web".to_owned(), role: Role::Operator });
+        assert_eq!(file.principals().await.unwrap().len(), 2);
+        assert!(file.remove("web").await.unwrap());
+        assert!(!file.remove("web").await.unwrap());
+        assert_eq!(file.principal(operator.reveal()).await.unwrap(), None);
+        assert!(file.principal(viewer.reveal()).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn l29_the_file_holds_no_token_and_is_its_owners_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (folder, file) = file();
+        let token = file.add("web", Role::Admin).await.unwrap();
+        let path = folder.path().join("tokens");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("web admin "), "{text}");
+        assert!(!text.contains(token.reveal()) && !text.contains(&token.reveal()[MARK.len()..]));
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(format!("{token:?}"), "NewToken(…)");
+    }
+
+    #[tokio::test]
+    async fn names_are_unique_and_have_no_space() {
+        let (_folder, file) = file();
+        file.add("web", Role::Viewer).await.unwrap();
+        assert_eq!(file.add("web", Role::Admin).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        for name in ["", "a b", "a\nb", "a\u{1}"] {
+            assert_eq!(
+                file.add(name, Role::Viewer).await.unwrap_err().kind(),
+                ErrorKind::Invalid,
+                "{name:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_lets_nobody_in() {
+        let (folder, file) = file();
+        let token = file.add("web", Role::Viewer).await.unwrap();
+        for damage in ["web\n", "web viewer xyz\n", "web owner 00\n", "a viewer 00 more\n"] {
+            std::fs::write(folder.path().join("tokens"), damage).unwrap();
+            let error = file.principal(token.reveal()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(error.chain().contains("line 1"), "{}", error.chain());
+        }
+    }
+}
