@@ -169,6 +169,7 @@ pub(crate) fn operation(row: &Row) -> Result<Operation> {
         },
         status: fields.parse("status")?,
         error: fields.opt_text("error")?.map(str::to_owned),
+        made: fields.opt_parse("made_volume")?,
         due_at: fields.opt_time("due_at")?,
         created_at: fields.time("created_at")?,
         updated_at: fields.time("updated_at")?,

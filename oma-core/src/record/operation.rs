@@ -49,6 +49,8 @@ pub struct Operation {
     pub status: OperationStatus,
     /// Why it failed or was cancelled. While it is executing: why nobody knows yet what the backend did.
     pub error: Option<String>,
+    /// The volume that it ended with, once it is completed.
+    pub made: Option<VolumeId>,
     /// Not before then it is executed, while it is pending.
     pub due_at: Option<Timestamp>,
     /// When it was recorded.

@@ -135,7 +135,15 @@ pub(super) async fn insert(
         now,
     ];
     tx.execute(operations::INSERT, values).await?;
-    Ok(Operation { spec: spec.clone(), status, error: None, due_at, created_at: now, updated_at: now })
+    Ok(Operation {
+        spec: spec.clone(),
+        status,
+        error: None,
+        made: None,
+        due_at,
+        created_at: now,
+        updated_at: now,
+    })
 }
 
 pub(super) async fn find(tx: &mut Tx, id: &OperationId) -> Result<Option<Operation>> {

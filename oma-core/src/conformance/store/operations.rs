@@ -139,6 +139,11 @@ async fn completing_a_create_records_and_links_the_volume(store: StoreSubject) {
         assert_eq!((made.generation, made.content), (Generation::FIRST, content));
         assert_eq!((made.status, &made.device_path), (VolumeStatus::Created, &None));
         assert_eq!(store.volumes.volume_of(&disk).await.unwrap().as_ref(), Some(&made));
+        let ended = store.volumes.operation(&spec.id).await.unwrap().unwrap();
+        assert_eq!(
+            (ended.status, &ended.spec.volume, &ended.made),
+            (OperationStatus::Completed, &None, &Some(made.id.clone()))
+        );
         assert_eq!(store.inventory.disk(&disk).await.unwrap().unwrap().volume, Some(made.id));
         let operation = store.volumes.operation(&spec.id).await.unwrap().unwrap();
         assert_eq!(operation.status, OperationStatus::Completed);

@@ -146,8 +146,15 @@ impl State {
         due_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Operation {
-        let record =
-            Operation { spec: spec.clone(), status, error: None, due_at, created_at: now, updated_at: now };
+        let record = Operation {
+            spec: spec.clone(),
+            status,
+            error: None,
+            made: None,
+            due_at,
+            created_at: now,
+            updated_at: now,
+        };
         self.operations.insert(spec.id.clone(), Intent { record: record.clone(), answer: None });
         record
     }
@@ -258,6 +265,7 @@ impl State {
         let intent = self.intent(lease, id)?;
         intent.record.status = status;
         intent.record.error = None;
+        intent.record.made = Some(answer.id.clone());
         intent.record.updated_at = now;
         intent.answer = Some(answer.clone());
         Ok(answer)
