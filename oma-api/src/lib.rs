@@ -9,6 +9,7 @@ mod failure;
 mod forecast;
 mod job;
 mod metrics;
+mod page;
 mod point;
 mod problem;
 mod replication;
@@ -16,7 +17,9 @@ mod running;
 #[cfg(feature = "server")]
 pub mod server;
 mod verify;
+mod vm;
 mod volume;
+mod volume_request;
 
 pub use change_id::ChangeIdRow;
 pub use copy::CopyReport;
@@ -26,12 +29,17 @@ pub use explanation::Explanation;
 pub use failure::Failure;
 pub use forecast::{ForecastReport, Spread};
 pub use job::JobRow;
+pub use page::Page;
 pub use point::{PointDisk, PointRow};
 pub use problem::{Problem, ProblemRetry};
 pub use replication::{DiskReport, Outcome, ReplicationReport};
 pub use running::{RunningDisk, RunningReport};
 pub use verify::{DiskComparison, KeyRow, ReportCheck, VerifyReport, VerifyStatus};
-pub use volume::{OperationRow, VolumeRow};
+pub use vm::VmRow;
+pub use volume::{DeviceRow, OperationRow, SnapshotRow, VolumeRow};
+pub use volume_request::{
+    AttachVolume, CallOff, CreateVolume, RecordDisk, RecordVm, ResizeVolume, RevertVolume,
+};
 
 #[cfg(test)]
 mod tests;

@@ -181,11 +181,11 @@ fn labels(vm: &str, disk: &DiskReport, name: &str, value: &str) -> String {
 }
 
 // Writing to a string cannot fail.
-fn family(text: &mut String, name: &str, help: &str) {
+pub(crate) fn family(text: &mut String, name: &str, help: &str) {
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
 }
 
-fn sample(text: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
+pub(crate) fn sample(text: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
     let _ = writeln!(text, "{name}{{{labels}}} {value}");
 }
 

@@ -5,11 +5,18 @@
 //!  Door     who is let in: by token, or by the way the request came
 //!  listen   sockets, TLS, and an end that lets answers finish
 //! ```
+#![allow(unused_qualifications, reason = "macros of utoipa and axum write paths out")]
 
 mod access;
+mod asked;
 mod extract;
+mod listen;
 mod problem;
 mod tokens;
+mod volumes;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
@@ -18,11 +25,14 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, middleware};
 use oma_core::{Error, ErrorKind};
-use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
 pub use access::{Authenticator, Door, Principal, Role};
+pub use listen::{TlsIdentity, serve_tcp, serve_unix};
 pub use tokens::{NewToken, TokenFile};
+pub use volumes::VolumeRoutes;
 
 use problem::Refused;
 
@@ -51,7 +61,22 @@ impl Api {
     #[must_use]
     pub fn new(title: &str) -> Self {
         let info = InfoBuilder::new().title(title).version(env!("CARGO_PKG_VERSION")).build();
-        Self { document: OpenApiBuilder::new().info(info).build(), inner: Router::new(), open: Router::new() }
+        let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let components = ComponentsBuilder::new().security_scheme("token", token).build();
+        let security = [SecurityRequirement::new("token", Vec::<String>::new())];
+        let document = OpenApiBuilder::new().info(info).components(Some(components)).security(Some(security));
+        Self { document: document.build(), inner: Router::new(), open: Router::new() }
+    }
+
+    /// With volumes, operations and VMs, and with the daemon's health and figures.
+    #[must_use]
+    pub fn volumes(mut self, routes: VolumeRoutes) -> Self {
+        let (open, document) = volumes::open(routes.clone()).split_for_parts();
+        self.document = self.document.nest(PREFIX, document);
+        // Where collectors and load balancers look unasked.
+        self.open = self.open.merge(open.clone()).nest(PREFIX, open);
+        self.inner = self.inner.merge(Router::from(volumes::figures(routes.clone())));
+        self.with(volumes::group(routes))
     }
 
     fn with(mut self, group: OpenApiRouter) -> Self {

@@ -1,7 +1,7 @@
 //! Every refusal is answered as a problem.
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use oma_core::{Error, ErrorKind};
@@ -14,7 +14,7 @@ pub(crate) type Answer<T> = Result<T, Refused>;
 /// A request that was not done.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    problem: Problem,
+    problem: Box<Problem>,
     /// The scheme that a request without credentials has to use.
     challenge: Option<&'static str>,
 }
@@ -24,12 +24,13 @@ impl Refused {
     pub(crate) fn unauthenticated(reason: &'static str) -> Self {
         let error = Error::new(ErrorKind::PermissionDenied, "authenticate", "this request").because(reason);
         let status = StatusCode::UNAUTHORIZED.as_u16();
-        Self { problem: Problem { status, ..Problem::new(&error) }, challenge: Some("Bearer") }
+        Self { problem: Box::new(Problem { status, ..Problem::new(&error) }), challenge: Some("Bearer") }
     }
 
     /// The same with a status that no kind has.
-    pub(crate) fn with_status(self, status: StatusCode) -> Self {
-        Self { problem: Problem { status: status.as_u16(), ..self.problem }, ..self }
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.problem.status = status.as_u16();
+        self
     }
 
     /// A request that can never be done as it is.
@@ -46,12 +47,18 @@ impl Refused {
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        Self { problem: Problem::new(&error), challenge: None }
+        Self { problem: Box::new(Problem::new(&error)), challenge: None }
     }
 }
 
 impl From<JsonRejection> for Refused {
     fn from(rejection: JsonRejection) -> Self {
+        Self::invalid("the body", rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<BytesRejection> for Refused {
+    fn from(rejection: BytesRejection) -> Self {
         Self::invalid("the body", rejection.status(), rejection.body_text())
     }
 }

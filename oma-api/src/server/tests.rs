@@ -1,0 +1,355 @@
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request, StatusCode, header};
+use oma_core::engine::{ReconcileServices, Reconciler, VolumeService, VolumeServices, VolumesConfig};
+use oma_core::memory::{MemoryBackend, MemoryStore};
+use oma_core::{Result, WorkerId};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::*;
+
+/// Knows one token for each role: its label.
+#[derive(Debug)]
+struct Labels;
+
+#[async_trait::async_trait]
+impl Authenticator for Labels {
+    async fn principal(&self, token: &str) -> Result<Option<Principal>> {
+        let role = Role::ALL.into_iter().find(|role| role.as_str() == token);
+        Ok(role.map(|role| Principal { name: format!("the {role}"), role }))
+    }
+}
+
+struct World {
+    routes: Router,
+    service: VolumeService,
+}
+
+impl World {
+    fn new() -> Self {
+        let (store, backend) = (Arc::new(MemoryStore::default()), Arc::new(MemoryBackend::new()));
+        let services = VolumeServices { jobs: store.clone(), volumes: store.clone(), backend };
+        let worker = WorkerId::parse("test").unwrap();
+        let service = VolumeService::new(services.clone(), worker, VolumesConfig::default());
+        let beside = ReconcileServices { inventory: store.clone(), points: store.clone() };
+        let reconciler = Reconciler::new(service.clone(), beside);
+        let (inventory, machine) = (store, Some("vm-1".to_owned()));
+        let routes = VolumeRoutes { service: service.clone(), services, inventory, reconciler, machine };
+        Self { routes: Api::new("test").volumes(routes).router(Door::Tokens(Arc::new(Labels))), service }
+    }
+
+    async fn send(&self, request: Request<Body>) -> (StatusCode, header::HeaderMap, Value) {
+        let response = self.routes.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, 1 << 20).await.unwrap();
+        let value = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        (parts.status, parts.headers, value)
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let request = asked(method, path, "operator", None, body);
+        let (status, _, value) = self.send(request).await;
+        (status, value)
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (status, value) = self.ask(Method::GET, path, None).await;
+        assert_eq!(status, StatusCode::OK, "{value}");
+        value
+    }
+
+    /// Asks for a change and waits until it has ended well.
+    async fn done(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let (status, value) = self.ask(method, &format!("{path}?wait=30s"), body).await;
+        assert_eq!((status, &value["status"]), (StatusCode::OK, &json!("completed")), "{value}");
+        value
+    }
+
+    async fn vm(&self, name: &str) -> String {
+        let (status, vm) = self.ask(Method::POST, "/vms", Some(described(name))).await;
+        assert_eq!(status, StatusCode::OK, "{vm}");
+        vm["context_id"].as_str().unwrap().to_owned()
+    }
+
+    /// The id of a new volume.
+    async fn volume(&self, name: &str) -> String {
+        let wanted = json!({ "context_id": self.vm(name).await, "disk_key": "disk-2000" });
+        let made = self.done(Method::POST, "/volumes", Some(wanted)).await;
+        made["volume_id"].as_str().unwrap().to_owned()
+    }
+}
+
+fn described(name: &str) -> Value {
+    json!({
+        "instance_uuid": format!("uuid-{name}"), "endpoint": "vcenter.example", "name": name,
+        "path": format!("/DC/vm/{name}"), "disks": [{ "key": "disk-2000", "capacity_bytes": 1 << 20 }],
+    })
+}
+
+fn asked(method: Method, path: &str, token: &str, key: Option<&str>, body: Option<Value>) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(format!("{PREFIX}{path}"));
+    request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    if let Some(key) = key {
+        request = request.header("Idempotency-Key", key);
+    }
+    match body {
+        Some(body) => request
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap(),
+        None => request.body(Body::empty()).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_volume_lives_from_create_to_delete() {
+    let world = World::new();
+    let id = world.volume("web01").await;
+    let row = world.get(&format!("/volumes/{id}")).await;
+    assert_eq!((&row["name"], &row["capacity_bytes"]), (&json!("web01-disk-2000"), &json!(1 << 20)));
+
+    let (status, missing) = world.ask(Method::GET, &format!("/volumes/{id}/device"), None).await;
+    assert_eq!((status, &missing["title"]), (StatusCode::NOT_FOUND, &json!("not found")));
+    world.done(Method::POST, &format!("/volumes/{id}/attach"), Some(json!({ "vm_id": "vm-1" }))).await;
+    let device = world.get(&format!("/volumes/{id}/device")).await;
+    let path = device["device_path"].as_str().unwrap();
+    let encoded = path.replace('/', "%2F");
+    for behind in [format!("/devices/{encoded}/volume"), format!("/devices/volume?path={encoded}")] {
+        assert_eq!(world.get(&behind).await["volume_id"], json!(id), "{behind}");
+    }
+    let vm = row["context_id"].as_str().unwrap();
+    assert_eq!(world.get(&format!("/vms/{vm}/volumes")).await[0]["volume_id"], json!(id));
+    assert_eq!(world.get(&format!("/vms/{vm}/disks")).await[0]["volume_id"], json!(id));
+
+    let larger = json!({ "size": 2 << 20 });
+    world.done(Method::POST, &format!("/volumes/{id}/resize"), Some(larger)).await;
+    assert_eq!(world.get(&format!("/volumes/{id}")).await["capacity_bytes"], json!(2 << 20));
+
+    let made = world.done(Method::POST, &format!("/volumes/{id}/snapshots"), None).await;
+    let snapshot = made["snapshot_id"].as_str().unwrap();
+    assert_eq!(world.get(&format!("/volumes/{id}/snapshots")).await[0]["snapshot_id"], json!(snapshot));
+    let back = json!({ "snapshot_id": snapshot });
+    world.done(Method::POST, &format!("/volumes/{id}/revert"), Some(back)).await;
+    world.done(Method::DELETE, &format!("/volumes/{id}/snapshots/{snapshot}"), None).await;
+
+    // It is detached first.
+    world.done(Method::DELETE, &format!("/volumes/{id}"), None).await;
+    let mut kinds: Vec<String> = world.get("/operations").await["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["kind"].as_str().unwrap().to_owned())
+        .collect();
+    kinds.sort();
+    assert_eq!(
+        kinds,
+        ["attach", "create", "delete", "delete_snapshot", "detach", "resize", "revert", "snapshot"]
+    );
+    let reconciliation = world.get("/reconciliation").await;
+    assert_eq!(reconciliation["found"]["findings"], json!([]), "{reconciliation}");
+    let (status, done) =
+        world.ask(Method::POST, "/reconciliation", Some(reconciliation["plan"].clone())).await;
+    assert_eq!((status, &done["steps"]), (StatusCode::OK, &json!([])));
+}
+
+#[tokio::test]
+async fn a_request_made_twice_with_one_key_is_done_once() {
+    let world = World::new();
+    let wanted = json!({ "context_id": world.vm("web01").await, "disk_key": "disk-2000" });
+    let again = async || {
+        let request =
+            asked(Method::POST, "/volumes?wait=30s", "operator", Some("key-1"), Some(wanted.clone()));
+        world.send(request).await
+    };
+    let (first, headers, made) = again().await;
+    assert_eq!((first, &made["operation_id"]), (StatusCode::OK, &json!("key-1")));
+    assert_eq!(headers[header::LOCATION], format!("{PREFIX}/operations/key-1"));
+    let (second, _, same) = again().await;
+    assert_eq!((second, &same), (StatusCode::OK, &made));
+    let other = json!({ "context_id": wanted["context_id"], "disk_key": "disk-2000", "name": "other" });
+    let request = asked(Method::POST, "/volumes", "operator", Some("key-1"), Some(other));
+    let (status, _, problem) = world.send(request).await;
+    assert_eq!((status, &problem["title"]), (StatusCode::CONFLICT, &json!("already exists")));
+}
+
+#[tokio::test]
+async fn whoever_does_not_wait_is_told_where_to_ask() {
+    let world = World::new();
+    let wanted = json!({ "context_id": world.vm("web01").await, "disk_key": "disk-2000" });
+    let request = asked(Method::POST, "/volumes", "operator", None, Some(wanted));
+    let (status, headers, begun) = world.send(request).await;
+    assert_eq!((status, &begun["status"]), (StatusCode::ACCEPTED, &json!("executing")));
+    let place = headers[header::LOCATION].to_str().unwrap().strip_prefix(PREFIX).unwrap();
+    let ended = world.get(&format!("{place}?wait=30s")).await;
+    assert_eq!(ended["status"], json!("completed"));
+}
+
+#[tokio::test]
+async fn l07_what_the_service_refuses_is_told() {
+    let world = World::new();
+    let id = world.volume("web01").await;
+    let (status, problem) = world.ask(Method::POST, &format!("/volumes/{id}/detach"), None).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(problem["detail"].as_str().unwrap().contains("not attached"), "{problem}");
+    let (status, problem) = world.ask(Method::POST, &format!("/volumes/{id}/pardon"), None).await;
+    assert_eq!((status, &problem["title"]), (StatusCode::CONFLICT, &json!("conflict")));
+    for (path, body) in [
+        (format!("/volumes/{id}/attach"), Some(json!({ "vm_id": "vm-of-somebody" }))),
+        (format!("/volumes/{id}/attach-root"), None),
+    ] {
+        let (status, problem) = world.ask(Method::POST, &path, body).await;
+        assert_eq!((status, &problem["title"]), (StatusCode::NOT_IMPLEMENTED, &json!("unsupported")));
+    }
+    world.service.shutdown().await;
+    let (status, problem) = world.ask(Method::POST, &format!("/volumes/{id}/attach"), None).await;
+    assert_eq!((status, &problem["title"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("cancelled")));
+}
+
+#[tokio::test]
+async fn a_body_that_may_be_left_out_may_be_empty() {
+    let world = World::new();
+    let id = world.volume("web01").await;
+    let empty = |kind: &'static str| {
+        let mut request =
+            asked(Method::POST, &format!("/volumes/{id}/attach?wait=30s"), "operator", None, None);
+        request.headers_mut().insert(header::CONTENT_TYPE, kind.parse().unwrap());
+        request
+    };
+    for kind in ["application/json", "application/x-www-form-urlencoded"] {
+        let (status, _, done) = world.send(empty(kind)).await;
+        assert_eq!((status, &done["status"]), (StatusCode::OK, &json!("completed")), "{kind}: {done}");
+    }
+}
+
+#[tokio::test]
+async fn l13_a_volume_is_not_smaller_than_its_disk() {
+    let world = World::new();
+    let small = json!({ "context_id": world.vm("web01").await, "disk_key": "disk-2000", "size": 1 });
+    let (status, problem) = world.ask(Method::POST, "/volumes", Some(small)).await;
+    assert_eq!((status, &problem["title"]), (StatusCode::BAD_REQUEST, &json!("invalid")));
+    assert_eq!(world.get("/operations").await["items"], json!([]), "nothing was recorded");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_a_problem() {
+    let world = World::new();
+    let vm = world.vm("web01").await;
+    let cases = [
+        (
+            Method::POST,
+            "/volumes".to_owned(),
+            Some(json!({ "context_id": vm, "disk_key": "a", "sise": 1 })),
+            400,
+        ),
+        (Method::POST, "/volumes".to_owned(), Some(json!({ "context_id": "a b", "disk_key": "a" })), 400),
+        (Method::POST, "/volumes".to_owned(), Some(json!([])), 400),
+        (Method::POST, "/volumes".to_owned(), None, 415),
+        (Method::GET, "/volumes?limit=many".to_owned(), None, 400),
+        (Method::GET, "/operations?status=lost".to_owned(), None, 400),
+        (Method::GET, "/volumes/a%20b".to_owned(), None, 400),
+        (Method::GET, "/volumes/vol-1".to_owned(), None, 404),
+        (Method::GET, "/vms/ctx-1/volumes".to_owned(), None, 404),
+        (Method::GET, "/devices/volume".to_owned(), None, 400),
+        (Method::GET, "/nothing".to_owned(), None, 404),
+        (Method::PUT, "/volumes".to_owned(), None, 405),
+        (Method::GET, "/operations/op-1?wait=soon".to_owned(), None, 404),
+    ];
+    for (method, path, body, expected) in cases {
+        let request = asked(method.clone(), &path, "operator", None, body);
+        let (status, headers, problem) = world.send(request).await;
+        assert_eq!(status.as_u16(), expected, "{method} {path}: {problem}");
+        assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json", "{method} {path}");
+        assert_eq!(problem["status"], json!(expected), "{problem}");
+        assert!(problem["type"].as_str().unwrap().starts_with("urn:oma:problem:"), "{problem}");
+        assert!(!problem["detail"].as_str().unwrap().is_empty());
+    }
+    for wait in ["soon", "5", "s", "-1s", "9999999s", "1h"] {
+        let id = world.volume("web01").await;
+        let (status, problem) =
+            world.ask(Method::POST, &format!("/volumes/{id}/attach?wait={wait}"), None).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{wait}: {problem}");
+        world.done(Method::DELETE, &format!("/volumes/{id}"), None).await;
+    }
+}
+
+#[tokio::test]
+async fn l30_every_route_but_health_needs_a_principal_with_a_role() {
+    let world = World::new();
+    let (_, _, document) = world.send(asked(Method::GET, "/openapi.json", "viewer", None, None)).await;
+    let mut asked_for = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let path = path.strip_prefix(PREFIX).unwrap().replace(['{', '}'], "");
+            let mut bare = asked(method.clone(), &path, "x", None, None);
+            bare.headers_mut().remove(header::AUTHORIZATION);
+            let statuses = [
+                world.send(bare).await.0,
+                world.send(asked(method.clone(), &path, "nobody's", None, None)).await.0,
+                world.send(asked(method.clone(), &path, "viewer", None, None)).await.0,
+            ];
+            let changes = method != Method::GET;
+            match path.as_str() {
+                "/health" => assert_eq!(statuses, [StatusCode::OK; 3]),
+                _ => {
+                    assert_eq!(statuses[..2], [StatusCode::UNAUTHORIZED; 2], "{method} {path}");
+                    assert_eq!(statuses[2] == StatusCode::FORBIDDEN, changes, "{method} {path}");
+                }
+            }
+            asked_for += 1;
+        }
+    }
+    assert!(asked_for >= 24, "{asked_for}");
+}
+
+#[tokio::test]
+async fn lists_are_read_page_by_page() {
+    let world = World::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        world.vm(name).await;
+    }
+    let (mut names, mut after, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let page = world.get(&format!("/vms?limit=2{after}")).await;
+        names.extend(
+            page["items"].as_array().unwrap().iter().map(|vm| vm["name"].as_str().unwrap().to_owned()),
+        );
+        pages += 1;
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!((names.join(""), pages), ("abcde".to_owned(), 3));
+}
+
+#[tokio::test]
+async fn figures_and_health_are_told() {
+    let world = World::new();
+    world.volume("web01").await;
+    let (status, _, text) = world.send(asked(Method::GET, "/metrics", "viewer", None, None)).await;
+    assert_eq!(status, StatusCode::OK);
+    let text = text.as_str().unwrap();
+    assert!(text.contains("oma_volumes{status=\"created\"} 1\n"), "{text}");
+    assert!(text.contains("oma_volume_operations{status=\"executing\"} 0\n"), "{text}");
+    let mut bare = asked(Method::GET, "", "viewer", None, None);
+    *bare.uri_mut() = "/metrics".parse().unwrap();
+    assert_eq!(world.send(bare).await.2, json!(text), "where collectors look");
+    assert_eq!(world.get("/health").await["status"], json!("ok"));
+    let bare = Request::builder().uri("/health").body(Body::empty()).unwrap();
+    assert_eq!(world.send(bare).await.0, StatusCode::OK, "where load balancers look");
+}
+
+#[tokio::test]
+async fn an_open_door_admits_its_principal_only_as_far_as_its_role() {
+    let world = World::new();
+    let principal = Principal { name: "local".to_owned(), role: Role::Viewer };
+    let routes = Api::new("test").router(Door::Open(principal));
+    let request = Request::builder().uri(format!("{PREFIX}/openapi.json")).body(Body::empty()).unwrap();
+    assert_eq!(routes.oneshot(request).await.unwrap().status(), StatusCode::OK);
+    drop(world);
+}

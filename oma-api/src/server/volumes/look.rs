@@ -1,0 +1,107 @@
+//! Volumes as they are recorded.
+
+use axum::Json;
+use axum::extract::State;
+use futures_util::TryStreamExt;
+use oma_core::record::VolumeRecord;
+use oma_core::{Error, ErrorKind, VolumeId};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::VolumeRoutes;
+use super::paging::{Part, page};
+use crate::server::asked::Problems;
+use crate::server::extract::{InPath, InQuery};
+use crate::server::problem::Answer;
+use crate::{DeviceRow, Page, VolumeRow};
+
+pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get))
+        .routes(routes!(device))
+        .routes(routes!(of_device))
+        .routes(routes!(of_device_in_path))
+}
+
+/// List volumes
+#[utoipa::path(get, path = "/volumes", tag = "volumes", params(Part),
+    responses((status = 200, body = Page<VolumeRow>), Problems))]
+async fn list(
+    State(routes): State<VolumeRoutes>,
+    InQuery(part): InQuery<Part>,
+) -> Answer<Json<Page<VolumeRow>>> {
+    let (volumes, next) = part.of(routes.services.volumes.volumes(), |volume| volume.id.to_string()).await?;
+    let mut rows = Vec::with_capacity(volumes.len());
+    for volume in &volumes {
+        rows.push(routes.volume_row(volume).await?);
+    }
+    Ok(Json(page(rows, next)))
+}
+
+/// A volume
+#[utoipa::path(get, path = "/volumes/{volume_id}", tag = "volumes", params(("volume_id" = String, Path)),
+    responses((status = 200, body = VolumeRow), Problems))]
+async fn get(State(routes): State<VolumeRoutes>, InPath(id): InPath<VolumeId>) -> Answer<Json<VolumeRow>> {
+    let volume = routes.volume(&id).await?;
+    Ok(Json(routes.volume_row(&volume).await?))
+}
+
+/// The local device of an attached volume
+#[utoipa::path(get, path = "/volumes/{volume_id}/device", tag = "volumes", params(("volume_id" = String, Path)),
+    responses((status = 200, body = DeviceRow), Problems))]
+async fn device(State(routes): State<VolumeRoutes>, InPath(id): InPath<VolumeId>) -> Answer<Json<DeviceRow>> {
+    let volume = routes.volume(&id).await?;
+    let row = DeviceRow::of(&volume).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, "find the device of volume", &id)
+            .because(format!("it is {}; POST /volumes/{id}/attach first", volume.status))
+    })?;
+    Ok(Json(row))
+}
+
+/// Where a device lies.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct DevicePath {
+    /// Its path.
+    #[param(example = "/dev/vdb")]
+    path: String,
+}
+
+/// The volume behind a local device
+#[utoipa::path(get, path = "/devices/volume", tag = "volumes", params(DevicePath),
+    responses((status = 200, body = VolumeRow), Problems))]
+async fn of_device(
+    State(routes): State<VolumeRoutes>,
+    InQuery(asked): InQuery<DevicePath>,
+) -> Answer<Json<VolumeRow>> {
+    behind(&routes, &asked.path).await
+}
+
+/// The volume behind a local device, whose path is percent-encoded: `/devices/%2Fdev%2Fvdb/volume`
+#[utoipa::path(get, path = "/devices/{path}/volume", tag = "volumes", params(("path" = String, Path)),
+    responses((status = 200, body = VolumeRow), Problems))]
+async fn of_device_in_path(
+    State(routes): State<VolumeRoutes>,
+    InPath(path): InPath<String>,
+) -> Answer<Json<VolumeRow>> {
+    behind(&routes, &path).await
+}
+
+async fn behind(routes: &VolumeRoutes, path: &str) -> Answer<Json<VolumeRow>> {
+    let mut volumes = routes.services.volumes.volumes();
+    while let Some(volume) = volumes.try_next().await? {
+        if is_there(&volume, path) {
+            return Ok(Json(routes.volume_row(&volume).await?));
+        }
+    }
+    Err(Error::new(ErrorKind::NotFound, "find the volume of device", path)
+        .because("no attached volume of ours is there")
+        .into())
+}
+
+fn is_there(volume: &VolumeRecord, path: &str) -> bool {
+    volume.device_path.as_deref() == Some(path)
+}

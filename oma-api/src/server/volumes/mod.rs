@@ -1,0 +1,80 @@
+//! Volumes, their operations, and the VMs that they are for.
+
+mod change;
+mod health;
+mod look;
+mod operations;
+mod paging;
+mod reconcile;
+mod snapshots;
+mod vms;
+
+use std::sync::Arc;
+
+use oma_core::engine::{Reconciler, VolumeService, VolumeServices};
+use oma_core::record::{Operation, VolumeRecord};
+use oma_core::traits::Inventory;
+use oma_core::{DiskRef, Error, ErrorKind, VolumeId};
+use utoipa_axum::router::OpenApiRouter;
+
+use super::problem::Answer;
+use crate::{OperationRow, VolumeRow};
+
+/// What the routes of volumes work with.
+#[derive(Clone, Debug)]
+pub struct VolumeRoutes {
+    /// Changes volumes.
+    pub service: VolumeService,
+    /// What it changes them with.
+    pub services: VolumeServices,
+    /// VMs and disks.
+    pub inventory: Arc<dyn Inventory>,
+    /// Compares records and backend.
+    pub reconciler: Reconciler,
+    /// The cloud's id of the virtual machine that this process runs in, where it is known.
+    pub machine: Option<String>,
+}
+
+/// The group.
+pub(super) fn group(routes: VolumeRoutes) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .merge(change::group())
+        .merge(health::group())
+        .merge(look::group())
+        .merge(operations::group())
+        .merge(reconcile::group())
+        .merge(snapshots::group())
+        .merge(vms::group())
+        .with_state(routes)
+}
+
+/// What needs no token.
+pub(super) fn open(routes: VolumeRoutes) -> OpenApiRouter {
+    health::open().with_state(routes)
+}
+
+/// Where collectors look.
+pub(super) fn figures(routes: VolumeRoutes) -> OpenApiRouter {
+    health::group().with_state(routes)
+}
+
+impl VolumeRoutes {
+    async fn volume(&self, id: &VolumeId) -> Answer<VolumeRecord> {
+        let found = self.services.volumes.volume(id).await?;
+        Ok(found.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "find volume", id)
+                .because("there is no record of it; GET /volumes lists what there is")
+        })?)
+    }
+
+    async fn volume_row(&self, volume: &VolumeRecord) -> Answer<VolumeRow> {
+        let vm = self.inventory.context(&volume.disk.context).await?;
+        Ok(VolumeRow::new(vm.as_ref(), volume))
+    }
+
+    async fn operation_row(&self, operation: &Operation) -> Answer<OperationRow> {
+        let DiskRef { context, .. } = &operation.spec.disk;
+        let vm = self.inventory.context(context).await?;
+        Ok(OperationRow::new(vm.as_ref(), operation))
+    }
+}

@@ -1,0 +1,94 @@
+//! VMs: whom volumes are for.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use futures_util::{StreamExt, TryStreamExt};
+use oma_core::record::{SourceDisk, SourceIdentity, SourceVm, VolumeRecord};
+use oma_core::{ContextId, Error, ErrorKind};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::VolumeRoutes;
+use super::paging::{Part, page};
+use crate::server::asked::Problems;
+use crate::server::extract::{Body, InPath, InQuery};
+use crate::server::problem::Answer;
+use crate::{DiskRow, Page, RecordDisk, RecordVm, VmRow, VolumeRow};
+
+pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {
+    OpenApiRouter::new()
+        .routes(routes!(list, record))
+        .routes(routes!(get))
+        .routes(routes!(disks))
+        .routes(routes!(volumes))
+}
+
+/// List VMs
+#[utoipa::path(get, path = "/vms", tag = "vms", params(Part), responses((status = 200, body = Page<VmRow>), Problems))]
+async fn list(State(routes): State<VolumeRoutes>, InQuery(part): InQuery<Part>) -> Answer<Json<Page<VmRow>>> {
+    let (vms, next) = part.of(routes.inventory.contexts(), |vm| vm.id.to_string()).await?;
+    Ok(Json(page(vms.iter().map(VmRow::from).collect(), next)))
+}
+
+/// Record a VM and its disks as their source describes them now. The same VM again changes its record and nothing that hangs on it
+#[utoipa::path(post, path = "/vms", tag = "vms", request_body = RecordVm,
+    responses((status = 200, body = VmRow), Problems))]
+async fn record(
+    State(routes): State<VolumeRoutes>,
+    Body(asked): Body<RecordVm>,
+) -> Answer<(StatusCode, Json<VmRow>)> {
+    let RecordVm { instance_uuid, endpoint, name, path, disks } = asked;
+    let identity = SourceIdentity { instance_uuid, endpoint };
+    let disks = disks.into_iter().map(source_disk).collect();
+    let vm = routes.inventory.record(&SourceVm { identity, name, path, disks }).await?;
+    Ok((StatusCode::OK, Json(VmRow::from(&vm))))
+}
+
+fn source_disk(disk: RecordDisk) -> SourceDisk {
+    let RecordDisk { key, capacity_bytes, label, location, unit_number } = disk;
+    SourceDisk { key, label, location, capacity: capacity_bytes, unit_number }
+}
+
+/// A VM
+#[utoipa::path(get, path = "/vms/{context_id}", tag = "vms", params(("context_id" = String, Path)),
+    responses((status = 200, body = VmRow), Problems))]
+async fn get(State(routes): State<VolumeRoutes>, InPath(id): InPath<ContextId>) -> Answer<Json<VmRow>> {
+    let vm = routes.inventory.context(&id).await?;
+    Ok(Json(vm.as_ref().map(VmRow::from).ok_or_else(|| unknown(&id))?))
+}
+
+/// The disks of a VM
+#[utoipa::path(get, path = "/vms/{context_id}/disks", tag = "vms", params(("context_id" = String, Path)),
+    responses((status = 200, body = Vec<DiskRow>), Problems))]
+async fn disks(
+    State(routes): State<VolumeRoutes>,
+    InPath(id): InPath<ContextId>,
+) -> Answer<Json<Vec<DiskRow>>> {
+    let vm = routes.inventory.context(&id).await?.ok_or_else(|| unknown(&id))?;
+    let mut rows = Vec::new();
+    for disk in routes.inventory.disks(&id).await? {
+        let volume = routes.services.volumes.volume_of(&disk.disk).await?;
+        rows.push(DiskRow::new(&vm, &disk, volume.as_ref()));
+    }
+    Ok(Json(rows))
+}
+
+/// The volumes of a VM
+#[utoipa::path(get, path = "/vms/{context_id}/volumes", tag = "vms", params(("context_id" = String, Path)),
+    responses((status = 200, body = Vec<VolumeRow>), Problems))]
+async fn volumes(
+    State(routes): State<VolumeRoutes>,
+    InPath(id): InPath<ContextId>,
+) -> Answer<Json<Vec<VolumeRow>>> {
+    let vm = routes.inventory.context(&id).await?.ok_or_else(|| unknown(&id))?;
+    let of_vm =
+        routes.services.volumes.volumes().try_filter(|volume| std::future::ready(volume.disk.context == id));
+    let of_vm: Vec<VolumeRecord> = of_vm.boxed().try_collect().await?;
+    Ok(Json(of_vm.iter().map(|volume| VolumeRow::new(Some(&vm), volume)).collect()))
+}
+
+fn unknown(id: &ContextId) -> Error {
+    Error::new(ErrorKind::NotFound, "find VM", id)
+        .because("there is no record of it; GET /vms lists what there is")
+}
