@@ -1,6 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+pub mod age;
+pub mod data_dir;
+pub mod database;
+pub mod exit;
+pub mod failure;
+pub mod output;
 mod sample_disk;
+pub mod signals;
 
 pub use sample_disk::{SampleDisk, noise};
 

@@ -242,7 +242,7 @@ async fn what_cannot_be_read_is_a_problem() {
         (
             Method::POST,
             "/volumes".to_owned(),
-            Some(json!({ "context_id": vm, "disk_key": "a", "sise": 1 })),
+            Some(json!({ "context_id": vm, "disk_key": "a", "weight": 1 })),
             400,
         ),
         (Method::POST, "/volumes".to_owned(), Some(json!({ "context_id": "a b", "disk_key": "a" })), 400),

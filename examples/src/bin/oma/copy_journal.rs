@@ -13,9 +13,9 @@ use oma_core::{Error, ErrorKind, PointId, Result};
 use oma_volume::journal::FileJournal;
 
 use crate::args::CopyArgs;
-use crate::failure::{io_error, read_error};
 use crate::folder;
 use crate::source::is_uri;
+use oma_examples::failure::{io_error, read_error};
 
 /// An open journal.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use oma_core::{Error, ErrorKind, Extent, ExtentSet, Result};
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::failure::read_error;
+use oma_examples::failure::read_error;
 
 /// Reads the extents of a file.
 pub(crate) async fn read(path: &Path) -> Result<ExtentSet> {

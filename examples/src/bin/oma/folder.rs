@@ -7,7 +7,7 @@ use std::path::Path;
 use oma_core::Result;
 use tempfile::NamedTempFile;
 
-use crate::failure::io_error;
+use oma_examples::failure::io_error;
 
 /// The folder of a path; the current one for a bare name.
 pub(crate) fn of(path: &Path) -> &Path {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use oma_core::engine::{Limits, LimitsConfig};
 use oma_core::{Error, ErrorKind, Result, SystemClock};
 
-use crate::failure::read_error;
-use crate::output;
+use oma_examples::failure::read_error;
+use oma_examples::output;
 
 /// Reads the limits of a file.
 pub(crate) fn read(path: &Path) -> Result<Limits> {

@@ -4,20 +4,15 @@ mod appliance;
 mod args;
 mod command;
 mod copy_journal;
-mod data_dir;
 mod disk_arg;
-mod exit;
 mod extents_file;
-mod failure;
 mod folder;
 mod level_arg;
 mod limits_file;
 mod metrics_file;
-mod output;
 mod progress;
 mod report;
 mod serving;
-mod signals;
 mod signing_key;
 mod source;
 mod table;
@@ -32,8 +27,10 @@ use oma_api::Failure;
 use oma_core::{Error, ErrorKind, Result};
 use tracing_subscriber::EnvFilter;
 
+use oma_examples::{exit, output};
+
 use crate::args::Cli;
-use crate::failure::{Failed, io_error};
+use oma_examples::failure::{Failed, io_error};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -13,7 +13,7 @@ use oma_nbd::{Server, Uri};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
-use crate::failure::io_error;
+use oma_examples::failure::io_error;
 
 /// A listening server. Dropped, it is cut off; [`Serving::stop`] lets requests in flight finish first.
 #[derive(Debug)]

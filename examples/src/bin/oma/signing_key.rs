@@ -9,8 +9,8 @@ use std::process;
 use oma_core::seal::{PublicKey, SigningKey};
 use oma_core::{Error, ErrorKind, Result};
 
-use crate::failure::io_error;
 use crate::folder;
+use oma_examples::failure::io_error;
 
 /// The key of a file; `None` when there is no such file.
 pub(crate) fn load(path: &Path) -> Result<Option<SigningKey>> {

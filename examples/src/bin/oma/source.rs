@@ -14,7 +14,7 @@ use oma_volume::source::FileSource;
 
 use crate::args::MachineArgs;
 use crate::disk_arg::DiskArg;
-use crate::failure::io_error;
+use oma_examples::failure::io_error;
 
 /// What disks are read from.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use oma_core::record::{SampleSize, VerificationReport, VerificationScope};
 use oma_core::seal::SealedReport;
 use oma_core::traits::ReadManner;
 
-use crate::failure::{io_error, read_error};
 use crate::table::{Align, Table};
 use crate::{folder, output};
+use oma_examples::failure::{io_error, read_error};
 
 /// One row a disk.
 pub(crate) fn table(report: &VerificationReport) -> Table {

@@ -23,8 +23,8 @@ pub(crate) use self::points::{ListArgs, PointArgs, PointsArgs, PointsCommand};
 pub(crate) use self::serve::ServeArgs;
 pub(crate) use self::volumes::{AbandonArgs, ChangeArgs, OperationsArgs, VolumesArgs, VolumesCommand};
 use crate::disk_arg::DiskArg;
-use crate::exit;
 use crate::level_arg::{TrustArg, VerifyArg};
+use oma_examples::exit;
 
 /// Replicates disks of virtual machines: once in full, then only what changed
 #[derive(Debug, Parser)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use oma_core::engine::KeepPoints;
 use oma_core::{RecoveryPointId, VmPath};
+use oma_examples::age::age;
 
 /// Whether an epoch has a recovery point, and which ones are kept.
 #[derive(Debug, Args)]
@@ -24,22 +25,6 @@ impl KeepArgs {
         let keep = KeepPoints { last: self.keep_points, younger_than: self.keep_points_for };
         (keep != KeepPoints::default()).then_some(keep)
     }
-}
-
-pub(super) fn age(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no age; write a number with s, m, h, d or w behind it, e.g. 7d");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 604_800,
-        _ => return Err(wrong()),
-    };
-    let count: u64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
-    let all = count.checked_mul(seconds).filter(|all| *all > 0 && text.matches(unit).count() == 1);
-    all.map(Duration::from_secs).ok_or_else(wrong)
 }
 
 const POINTS_HELP: &str = "\
@@ -80,32 +65,4 @@ pub(crate) struct PointArgs {
     /// The point, as `oma points list` names it
     #[arg(value_name = "POINT")]
     pub(crate) point: RecoveryPointId,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_age_is_a_number_with_its_unit() {
-        for (text, seconds) in [("90s", 90), ("5m", 300), ("12h", 43_200), ("7d", 604_800), ("2w", 1_209_600)]
-        {
-            assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for wrong in [
-            "",
-            "d",
-            "7",
-            "7y",
-            "0d",
-            "-1d",
-            "7dd",
-            "1.5d",
-            "7 d",
-            "99999999999999999999d",
-            "999999999999999w",
-        ] {
-            assert!(age(wrong).is_err(), "{wrong:?}");
-        }
-    }
 }

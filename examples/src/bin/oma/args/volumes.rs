@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use oma_core::{ByteSize, OperationId, VolumeId};
 
-use super::points::{ListArgs, age};
+use oma_examples::age::age;
+
+use super::points::ListArgs;
 
 const VOLUMES_HELP: &str = "\
 Each change is recorded before it is done, and goes on with the next command when this one is

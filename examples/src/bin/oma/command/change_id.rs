@@ -6,7 +6,7 @@ use oma_core::{ChangeId, DiskKey, Error, ErrorKind, Result};
 use super::Context;
 use crate::appliance;
 use crate::args::ChangeIdArgs;
-use crate::output;
+use oma_examples::output;
 
 /// Prints change ids of last epochs, also while another process replicates.
 pub(super) async fn run(context: &Context, args: &ChangeIdArgs) -> Result<()> {

@@ -12,9 +12,9 @@ use oma_volume::device::FileDevice;
 
 use super::Context;
 use crate::args::VerifyArgs;
-use crate::failure::Failed;
-use crate::signals::Signals;
 use crate::{output, signing_key, verification};
+use oma_examples::failure::Failed;
+use oma_examples::signals::Signals;
 
 /// Checks a report without the appliance that made it: its signature, and the roots of files that are said to be its disk
 /// and its volume.

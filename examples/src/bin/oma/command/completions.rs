@@ -2,7 +2,7 @@ use clap::CommandFactory;
 use oma_core::{Error, ErrorKind, Result};
 
 use crate::args::{Cli, CompletionsArgs};
-use crate::output;
+use oma_examples::output;
 
 /// Prints the script that a shell reads.
 pub(super) fn run(args: &CompletionsArgs) -> Result<()> {

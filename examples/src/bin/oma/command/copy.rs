@@ -11,9 +11,9 @@ use oma_volume::device::FileDevice;
 use super::Context;
 use crate::args::{CopyArgs, ReflinkArg};
 use crate::copy_journal::Journal;
-use crate::failure::Failed;
-use crate::signals::Signals;
 use crate::{extents_file, output, progress, report, source};
+use oma_examples::failure::Failed;
+use oma_examples::signals::Signals;
 
 /// Copies one disk to another, without records but its own journal.
 pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed> {

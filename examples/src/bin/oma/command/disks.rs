@@ -5,8 +5,8 @@ use oma_core::traits::{Inventory, VolumeRegistry};
 
 use super::Context;
 use crate::appliance;
-use crate::output;
 use crate::table::{Align, Table};
+use oma_examples::output;
 
 /// Lists disks with their volumes, also while another process replicates.
 pub(super) async fn run(context: &Context) -> Result<()> {

@@ -9,8 +9,8 @@ use oma_core::traits::{Inventory, JobStore};
 
 use super::Context;
 use crate::appliance;
-use crate::output;
 use crate::table::{Align, Table};
+use oma_examples::output;
 
 /// Lists jobs, also while another process replicates.
 pub(super) async fn run(context: &Context) -> Result<()> {

@@ -21,8 +21,8 @@ mod volumes;
 use oma_core::Result;
 
 use crate::args::{Cli, Command};
-use crate::data_dir::DataDir;
-use crate::failure::Failed;
+use oma_examples::data_dir::DataDir;
+use oma_examples::failure::Failed;
 
 /// What every command is told.
 #[derive(Debug)]

@@ -7,10 +7,10 @@ use oma_core::engine::{PathPolicy, ReplicateConfig, ReplicateRequest, Report};
 use super::Context;
 use crate::appliance::Appliance;
 use crate::args::{ReflinkArg, ReplicateArgs};
-use crate::failure::Failed;
-use crate::signals::Signals;
 use crate::source::Source;
 use crate::{limits_file, metrics_file, output, progress, report};
+use oma_examples::failure::Failed;
+use oma_examples::signals::Signals;
 
 const STOPPING: &str = "stopping; what is copied stays, the same command continues (once more: end at once)";
 

@@ -7,9 +7,9 @@ use oma_volume::device::FileDevice;
 
 use super::Context;
 use crate::args::ServeArgs;
-use crate::output;
 use crate::serving::Serving;
-use crate::signals::{HangUps, Signals};
+use oma_examples::output;
+use oma_examples::signals::{HangUps, Signals};
 
 const STOPPING: &str = "stopping; requests in flight are answered (once more: end at once)";
 

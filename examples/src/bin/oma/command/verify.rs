@@ -8,10 +8,10 @@ use oma_core::{Error, ErrorKind, Result, VmPath};
 use super::{Context, check_report};
 use crate::appliance::Appliance;
 use crate::args::VerifyArgs;
-use crate::failure::Failed;
-use crate::signals::Signals;
 use crate::source::Source;
 use crate::{limits_file, output, progress, verification};
+use oma_examples::failure::Failed;
+use oma_examples::signals::Signals;
 
 /// Compares disks with their volumes, or checks a report of that.
 pub(super) async fn run(context: &Context, args: &VerifyArgs) -> Result<(), Failed> {

@@ -8,7 +8,7 @@ use oma_store::{Contents, SqlStore};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncBufRead, BufReader, BufWriter};
 
-use crate::failure::{io_error, read_error};
+use oma_examples::failure::{io_error, read_error};
 
 /// Rows are read and written in pieces of this size.
 const BUFFER: usize = 1 << 20;

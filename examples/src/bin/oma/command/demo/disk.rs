@@ -7,7 +7,7 @@ use oma_core::traits::{BlockDevice, Durability, Zeroing};
 use oma_core::{ByteSize, Extent, Result};
 use oma_examples::{SampleDisk, noise};
 
-use crate::failure::io_error;
+use oma_examples::failure::io_error;
 
 const MIB: u64 = 1 << 20;
 

@@ -15,9 +15,9 @@ use oma_core::{ByteSize, Error, ErrorKind, Result};
 
 use super::Context;
 use crate::args::DemoArgs;
-use crate::failure::{Failed, io_error};
-use crate::output;
 use crate::report;
+use oma_examples::failure::{Failed, io_error};
+use oma_examples::output;
 
 /// Below, the regions that are changed would overlap; above, a minute is not enough.
 const SIZES: (ByteSize, ByteSize) = (ByteSize::mib(64), ByteSize::gib(64));

@@ -12,12 +12,12 @@ use oma_volume::device::FileDevice;
 
 use super::disk;
 use crate::appliance::Appliance;
-use crate::data_dir::DataDir;
 use crate::disk_arg::DiskArg;
 use crate::serving::Serving;
-use crate::signals::Signals;
 use crate::source::Source;
 use crate::{output, progress, report, source};
+use oma_examples::data_dir::DataDir;
+use oma_examples::signals::Signals;
 
 pub(super) const VM: &str = "/demo/vm/disk";
 pub(super) const SOURCE: &str = "source.raw";

@@ -14,10 +14,10 @@ use oma_core::{ContextId, Error, ErrorKind, OperationId, Result, VolumeId};
 use super::Context;
 use crate::appliance::{self, Appliance};
 use crate::args::{AbandonArgs, ChangeArgs, ListArgs, OperationsArgs, VolumesArgs, VolumesCommand};
-use crate::failure::Failed;
-use crate::output;
 use crate::source::Source;
 use crate::table::{Align, Table};
+use oma_examples::failure::Failed;
+use oma_examples::output;
 
 /// Lists volumes and operations, or changes a single volume.
 pub(super) async fn run(context: &Context, args: &VolumesArgs) -> Result<(), Failed> {

@@ -7,14 +7,16 @@ use oma_core::{Error, ErrorKind};
 
 /// A failed command. The sentence is printed by `main`; the JSON too, unless the command has printed its report.
 #[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) error: Error,
-    pub(crate) reported: bool,
+pub struct Failed {
+    /// What happened.
+    pub error: Error,
+    /// Whether the command has printed its report already.
+    pub reported: bool,
 }
 
 impl Failed {
     /// A failure whose report stands on standard output already.
-    pub(crate) const fn reported(error: Error) -> Self {
+    pub const fn reported(error: Error) -> Self {
         Self { error, reported: true }
     }
 }
@@ -34,7 +36,7 @@ struct Advised {
 }
 
 /// The error of reading a file that must be there.
-pub(crate) fn read_error(operation: &'static str, resource: impl Display, error: io::Error) -> Error {
+pub fn read_error(operation: &'static str, resource: impl Display, error: io::Error) -> Error {
     let (kind, advice) = match error.kind() {
         io::ErrorKind::NotFound => (ErrorKind::NotFound, "there is no such file; name another one"),
         io::ErrorKind::IsADirectory => (ErrorKind::Invalid, "it is a folder; name a file"),
@@ -45,7 +47,7 @@ pub(crate) fn read_error(operation: &'static str, resource: impl Display, error:
 }
 
 /// The error of a call to the system that this program made itself.
-pub(crate) fn io_error(operation: &'static str, resource: impl Display, error: io::Error) -> Error {
+pub fn io_error(operation: &'static str, resource: impl Display, error: io::Error) -> Error {
     let (kind, advice) = match error.kind() {
         io::ErrorKind::NotFound => {
             (ErrorKind::NotFound, "a folder on the way to it is missing; make it, or name another path")

@@ -12,33 +12,57 @@ use crate::failure::io_error;
 
 /// A data directory, which may not exist yet.
 #[derive(Clone, Debug)]
-pub(crate) struct DataDir {
+pub struct DataDir {
     path: PathBuf,
 }
 
 /// The right to write into a data directory. The kernel takes it back when the process ends, however it ends.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     _file: File,
 }
 
 impl DataDir {
-    pub(crate) fn new(path: &Path) -> Result<Self> {
+    /// The one at this path.
+    ///
+    /// # Errors
+    /// When there is no current directory that a relative path could begin at.
+    pub fn new(path: &Path) -> Result<Self> {
         let path = std::path::absolute(path).map_err(|error| io_error("find", path.display(), error))?;
         Ok(Self { path })
     }
 
-    pub(crate) fn volumes(&self) -> PathBuf {
+    /// Where the volumes of the file backend lie.
+    #[must_use]
+    pub fn volumes(&self) -> PathBuf {
         self.path.join("volumes")
     }
 
     /// The key that signs verification reports.
-    pub(crate) fn signing_key(&self) -> PathBuf {
+    pub fn signing_key(&self) -> PathBuf {
         self.path.join("report.key")
     }
 
+    /// The tokens that the daemon knows.
+    #[must_use]
+    pub fn tokens(&self) -> PathBuf {
+        self.path.join("tokens")
+    }
+
+    /// The socket on which the daemon serves who may open this directory.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.path.join("volumed.sock")
+    }
+
+    /// The id of the worker of this directory, where its database has workers of other directories as well.
+    #[must_use]
+    pub fn worker(&self) -> PathBuf {
+        self.path.join("worker")
+    }
+
     /// The URL of the database. Every character of the path counts as it is.
-    pub(crate) fn database_url(&self) -> Result<String> {
+    pub fn database_url(&self) -> Result<String> {
         self.check_folder()?;
         let path = self.path.join("oma.db");
         match path.to_str() {
@@ -60,7 +84,7 @@ impl DataDir {
     }
 
     /// Refuses a data directory in which nothing was replicated yet: its name may be a slip of the pen.
-    pub(crate) fn check_used(&self) -> Result<()> {
+    pub fn check_used(&self) -> Result<()> {
         self.check_folder()?;
         if self.path.join("oma.db").exists() {
             return Ok(());
@@ -70,13 +94,21 @@ impl DataDir {
         ))
     }
 
-    /// Makes the directory when it is not there, readable by its owner only, and keeps other writers away.
-    pub(crate) fn lock(&self) -> Result<Lock> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.path)
-            .map_err(|error| io_error("make the data directory", self.path.display(), error))?;
+    /// Makes the directory when it is not there, readable by its owner only.
+    ///
+    /// # Errors
+    /// What the system answers.
+    pub fn make(&self) -> Result<()> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
+        made.map_err(|error| io_error("make the data directory", self.path.display(), error))
+    }
+
+    /// Makes the directory when it is not there, and keeps other writers away.
+    ///
+    /// # Errors
+    /// `Busy` when another process works in it; what the system answers.
+    pub fn lock(&self) -> Result<Lock> {
+        self.make()?;
         let path = self.path.join("oma.lock");
         let failed = |error: io::Error| io_error("lock the data directory", self.path.display(), error);
         let mut file = OpenOptions::new()

@@ -3,7 +3,7 @@
 use oma_core::ErrorKind;
 
 /// Shown by `oma --help` and in the README.
-pub(crate) const HELP: &str = "\
+pub const HELP: &str = "\
 Exit codes:
     0  done
     1  failed for a reason that has no number of its own
@@ -23,10 +23,10 @@ Environment:
   OMA_LOG       what to log on standard error, e.g. info or oma_nbd=debug; nothing by default";
 
 /// The exit code of a signal that is taken at once.
-pub(crate) const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// The exit code of a failure.
-pub(crate) const fn code(kind: ErrorKind) -> u8 {
+pub const fn code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Invalid | ErrorKind::Unsupported => 2,
         ErrorKind::Mismatch => 3,

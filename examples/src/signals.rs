@@ -13,7 +13,7 @@ use crate::output;
 
 /// Listens for signals until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub struct Signals {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -22,12 +22,12 @@ impl Signals {
     /// Listens; at the first signal tells `note` to the operator and cancels [`Signals::stop`].
     ///
     /// A terminal that goes is such a signal, unless it was to be ignored when the process began, as under nohup.
-    pub(crate) fn listen(note: &'static str) -> Result<Self> {
+    pub fn listen(note: &'static str) -> Result<Self> {
         Self::listen_to(note, !ignores_hang_ups())
     }
 
     /// The same without SIGHUP, for what does something else then.
-    pub(crate) fn listen_but_for_hang_ups(note: &'static str) -> Result<Self> {
+    pub fn listen_but_for_hang_ups(note: &'static str) -> Result<Self> {
         Self::listen_to(note, false)
     }
 
@@ -50,7 +50,7 @@ impl Signals {
     }
 
     /// Cancelled by the first signal.
-    pub(crate) const fn stop(&self) -> &CancellationToken {
+    pub const fn stop(&self) -> &CancellationToken {
         &self.stop
     }
 }
@@ -63,10 +63,14 @@ impl Drop for Signals {
 
 /// Does something at each SIGHUP until it is dropped.
 #[derive(Debug)]
-pub(crate) struct HangUps(JoinHandle<()>);
+pub struct HangUps(JoinHandle<()>);
 
 impl HangUps {
-    pub(crate) fn listen<F: Future<Output = ()> + Send>(
+    /// Listens; `act` is done at each.
+    ///
+    /// # Errors
+    /// When the system refuses to tell of signals.
+    pub fn listen<F: Future<Output = ()> + Send>(
         mut act: impl FnMut() -> F + Send + 'static,
     ) -> Result<Self> {
         let mut hang_ups =

@@ -1,0 +1,66 @@
+//! Where volumes live.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use oma_core::traits::VolumeBackend;
+use oma_core::{Error, ErrorKind, Result};
+use oma_examples::data_dir::DataDir;
+use oma_examples::failure::read_error;
+use oma_volume::cloudstack::{CloudStackBackend, CloudStackConfig, Keys};
+use oma_volume::file::{FileBackend, FileConfig};
+use oma_volume::loopdev::{LoopBackend, LoopConfig};
+
+use crate::args::{BackendArg, BackendArgs};
+
+/// A backend, and the cloud's id of the machine that this runs in.
+pub(crate) type Opened = (Arc<dyn VolumeBackend>, Option<String>);
+
+pub(crate) fn open(args: &BackendArgs, data: &DataDir) -> Result<Opened> {
+    Ok(match args.backend {
+        BackendArg::File => (Arc::new(FileBackend::open(&FileConfig { directory: data.volumes() })?), None),
+        BackendArg::Loop => (Arc::new(LoopBackend::open(&LoopConfig { directory: data.volumes() })?), None),
+        BackendArg::Cloudstack => {
+            let config = cloudstack_config(args)?;
+            let machine = config.appliance_vm_id.clone();
+            (Arc::new(CloudStackBackend::new(config, cloudstack_keys(args)?)?), Some(machine))
+        }
+    })
+}
+
+/// The zone and its keys.
+pub(crate) fn cloudstack(args: &BackendArgs) -> Result<CloudStackBackend> {
+    CloudStackBackend::new(cloudstack_config(args)?, cloudstack_keys(args)?)
+}
+
+fn cloudstack_config(args: &BackendArgs) -> Result<CloudStackConfig> {
+    let path = named(args.cloudstack.as_deref(), "--cloudstack")?;
+    let text = fs::read(path).map_err(|error| read_error("read", path.display(), error))?;
+    serde_json::from_slice(&text).map_err(|error| {
+        Error::new(ErrorKind::Invalid, "read", path.display())
+            .because(format!("it is no description of a zone: {error}; docs/cloudstack.md has one"))
+    })
+}
+
+fn cloudstack_keys(args: &BackendArgs) -> Result<Keys> {
+    let path = named(args.cloudstack_keys.as_deref(), "--cloudstack-keys")?;
+    let failed = |error| read_error("read", path.display(), error);
+    let about = fs::metadata(path).map_err(failed)?;
+    if about.mode() & 0o077 != 0 {
+        return Err(Error::new(ErrorKind::PermissionDenied, "read", path.display())
+            .because("others may read it; `chmod 600` it, and think of making new keys"));
+    }
+    let text = fs::read_to_string(path).map_err(failed)?;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    match (lines.next(), lines.next(), lines.next()) {
+        (Some(api), Some(secret), None) => Keys::new(api, secret),
+        _ => Err(Error::new(ErrorKind::Invalid, "read", path.display())
+            .because("it is to hold the API key on one line and the secret key on the next")),
+    }
+}
+
+fn named<'a>(path: Option<&'a Path>, argument: &'static str) -> Result<&'a Path> {
+    path.ok_or_else(|| Error::new(ErrorKind::Invalid, "find", argument).because("the backend needs it"))
+}

@@ -1,0 +1,125 @@
+//! Where the daemon serves, and whom it lets in there.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use oma_api::server::{Api, Door, Principal, Role, TlsIdentity, TokenFile, serve_tcp, serve_unix};
+use oma_core::engine::CancellationToken;
+use oma_core::{Error, ErrorKind, Result};
+use oma_examples::data_dir::DataDir;
+use oma_examples::failure::io_error;
+use oma_examples::output;
+use oma_examples::signals::HangUps;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+
+use crate::args::Cli;
+
+/// Sockets that are listened on, before anybody is served.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    socket: UnixListener,
+    path: PathBuf,
+    address: Option<(TcpListener, Door, Option<TlsIdentity>)>,
+}
+
+impl Doors {
+    /// Begins to listen. Nobody else does so in the data directory, which is locked: a socket there was left by a killed process.
+    pub(crate) async fn open(cli: &Cli, data: &DataDir) -> Result<Self> {
+        let path = data.socket();
+        let failed = |error| io_error("listen on", path.display(), error);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let address = match cli.listen {
+            Some(address) => Some(tcp(cli, data, address).await?),
+            None => None,
+        };
+        let socket = UnixListener::bind(&path).map_err(failed)?;
+        // The directory is its owner's only as well: nobody comes between.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Self { socket, path, address })
+    }
+
+    /// How the daemon is reached.
+    pub(crate) fn addresses(&self) -> Result<Vec<String>> {
+        let mut addresses = vec![format!("unix:{}", self.path.display())];
+        if let Some((listener, _, tls)) = &self.address {
+            let address =
+                listener.local_addr().map_err(|error| io_error("listen on", "the address", error))?;
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            addresses.push(format!("{scheme}://{address}"));
+        }
+        Ok(addresses)
+    }
+
+    /// Serves until `stop`, and removes the socket.
+    pub(crate) async fn serve(self, api: &Api, stop: &CancellationToken) -> Result<()> {
+        let Self { socket, path, address } = self;
+        let owner = Principal { name: "owner of the data directory".to_owned(), role: Role::Admin };
+        let mut served = JoinSet::new();
+        let (inner, token) = (api.router(Door::Open(owner)), stop.clone());
+        served.spawn(async move { serve_unix(socket, inner, &token).await });
+        let tls = address.as_ref().and_then(|(_, _, tls)| tls.clone());
+        let _hang_ups = HangUps::listen(move || reload(tls.clone()))?;
+        if let Some((listener, door, tls)) = address {
+            let (outer, token) = (api.router(door), stop.clone());
+            served.spawn(async move { serve_tcp(listener, outer, tls.as_ref(), &token).await });
+        }
+        let mut ended = Ok(());
+        while let Some(one) = served.join_next().await {
+            let one = one.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
+            ended = ended.and(one.map_err(|error| io_error("serve", "requests", error)));
+            // Half a daemon would be a riddle.
+            stop.cancel();
+        }
+        // Somebody may have removed it: then nothing is left to do.
+        let _ = fs::remove_file(&path);
+        ended
+    }
+}
+
+async fn tcp(
+    cli: &Cli,
+    data: &DataDir,
+    address: SocketAddr,
+) -> Result<(TcpListener, Door, Option<TlsIdentity>)> {
+    let is_local = address.ip().is_loopback();
+    let refused = |reason| Err(Error::new(ErrorKind::Invalid, "listen on", address).because(reason));
+    let tls = match (&cli.tls_certificate, &cli.tls_key) {
+        (Some(certificate), Some(key)) => Some(TlsIdentity::open(certificate.clone(), key.clone())?),
+        _ if is_local => None,
+        _ => {
+            return refused(
+                "others could read tokens on the way; name a certificate with --tls-certificate and --tls-key",
+            );
+        }
+    };
+    let door = match cli.no_auth {
+        true if !is_local => {
+            return refused("--no-auth is for an address of this machine, such as 127.0.0.1");
+        }
+        true => Door::Open(Principal { name: "anybody on this machine".to_owned(), role: Role::Admin }),
+        false => {
+            let tokens = TokenFile::new(data.tokens());
+            if tokens.principals().await?.is_empty() {
+                output::note("nobody has a token yet; make one with `volumed token add NAME --role ROLE`");
+            }
+            Door::Tokens(Arc::new(tokens))
+        }
+    };
+    let listener = TcpListener::bind(address).await.map_err(|error| io_error("listen on", address, error))?;
+    Ok((listener, door, tls))
+}
+
+async fn reload(tls: Option<TlsIdentity>) {
+    match tls.map(|tls| tls.reload()) {
+        None => {}
+        Some(Ok(())) => output::note("the certificate was read again"),
+        Some(Err(error)) => output::note(format!("{}; the one from before stays in use", error.chain())),
+    }
+}
