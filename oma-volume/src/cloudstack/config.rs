@@ -21,6 +21,10 @@ pub struct CloudStackConfig {
     pub disk_offering_id: String,
     /// Id of the virtual machine that this process runs in: volumes are attached to it.
     pub appliance_vm_id: String,
+    /// Id of the project that volumes are made and looked for in, to which the appliance belongs too; without it they are the
+    /// account's own.
+    #[serde(default)]
+    pub project_id: Option<String>,
     /// What the account may do.
     #[serde(default)]
     pub account: Account,
@@ -91,6 +95,7 @@ impl CloudStackConfig {
             zone_id: zone_id.into(),
             disk_offering_id: disk_offering_id.into(),
             appliance_vm_id: appliance_vm_id.into(),
+            project_id: None,
             account: Account::default(),
             ca_file: None,
             allow_plain_http: false,
@@ -109,13 +114,16 @@ impl CloudStackConfig {
 
     pub(super) fn check(&self) -> Result<(), CloudError> {
         let ids = [
-            ("zone_id", &self.zone_id),
-            ("disk_offering_id", &self.disk_offering_id),
-            ("appliance_vm_id", &self.appliance_vm_id),
+            ("zone_id", Some(&self.zone_id)),
+            ("disk_offering_id", Some(&self.disk_offering_id)),
+            ("appliance_vm_id", Some(&self.appliance_vm_id)),
+            ("project_id", self.project_id.as_ref()),
         ];
-        let is_good =
-            |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if let Some((name, _)) = ids.iter().find(|(_, id)| !is_good(id)) {
+        let is_good = |id: &str| {
+            id.starts_with(|first: char| first.is_ascii_alphanumeric())
+                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        if let Some((name, _)) = ids.iter().find(|(_, id)| id.is_some_and(|id| !is_good(id))) {
             return Err(CloudError::NoId(name));
         }
         let limits = [
@@ -193,8 +201,17 @@ mod tests {
         good.check().unwrap();
         let no_id = CloudStackConfig { zone_id: String::new(), ..good.clone() };
         let odd = CloudStackConfig { appliance_vm_id: "a b".to_owned(), ..good.clone() };
+        // All projects at once is none to make a volume in.
+        let all = CloudStackConfig { project_id: Some("-1".to_owned()), ..good.clone() };
+        let blank = CloudStackConfig { project_id: Some(String::new()), ..good.clone() };
         let endless = CloudStackConfig { patience: Duration::MAX, ..good };
-        for (config, name) in [(no_id, "zone_id"), (odd, "appliance_vm_id"), (endless, "patience")] {
+        for (config, name) in [
+            (no_id, "zone_id"),
+            (odd, "appliance_vm_id"),
+            (all, "project_id"),
+            (blank, "project_id"),
+            (endless, "patience"),
+        ] {
             let error = config.check().unwrap_err().about("set up", "cloud");
             assert_eq!(error.kind(), oma_core::ErrorKind::Invalid);
             assert!(error.chain().contains(name), "{}", error.chain());

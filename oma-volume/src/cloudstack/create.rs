@@ -78,6 +78,7 @@ impl Cloud {
             .with("zoneid", &self.config.zone_id)
             .with("diskofferingid", &self.config.disk_offering_id)
             .with("size", &gib);
+        let request = self.within(request);
         match self.config.account {
             Account::RootAdmin => request.with("customid", &known.custom_id()),
             Account::Ordinary => request,
@@ -107,7 +108,7 @@ impl Cloud {
         spec: &VolumeSpec,
         winner: Option<&str>,
     ) -> Result<Option<CloudVolume>> {
-        let request = Request::list_all("listVolumes").with("name", &known.name());
+        let request = self.list_all("listVolumes").with("name", &known.name());
         let mut found: Vec<CloudVolume> = api::one_page(&self.client, &request, "volume").await?;
         found.retain(|volume| volume.name == known.name());
         let is_destroyed = |volume: &CloudVolume| {

@@ -54,8 +54,12 @@ pub(super) enum CloudError {
     Restless { command: &'static str },
     #[error("there is no such volume in the cloud")]
     Unknown,
-    #[error("it is in a project of the cloud; move it back to the account of the keys")]
+    #[error(
+        "it is in a project of the cloud; move it back to the account of the keys, or name that project as project_id"
+    )]
     InProject,
+    #[error("it is not in the project {0}, but the account's own or in another one; move it back there")]
+    OutsideProject(String),
     #[error(
         "it exists and is not shown to these keys, because it is another account's; give it back, or use that account's keys"
     )]
@@ -221,7 +225,9 @@ impl CloudError {
             Self::NotAttached | Self::NoDevice | Self::AttachedElsewhere(_) | Self::State(_) => {
                 (ErrorKind::Conflict, Retry::Never)
             }
-            Self::InProject | Self::Hidden | Self::OtherMachine(_) => (ErrorKind::Conflict, Retry::Never),
+            Self::InProject | Self::OutsideProject(_) | Self::Hidden | Self::OtherMachine(_) => {
+                (ErrorKind::Conflict, Retry::Never)
+            }
             Self::NoAppliance => (ErrorKind::Unavailable, Retry::Later),
             Self::Moving(_) | Self::AtWork { .. } => (ErrorKind::Busy, Retry::Later),
             Self::Device(error) => (error.kind(), error.retry()),

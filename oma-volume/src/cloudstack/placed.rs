@@ -14,7 +14,6 @@ use oma_core::VolumeId;
 
 use super::api::{self, CloudVolume, State};
 use super::error::CloudError;
-use super::request::Request;
 use super::volumes::{Cloud, Result};
 use crate::discovery::Serial;
 
@@ -96,7 +95,7 @@ impl Cloud {
     /// What the cloud says is attached to this machine, its system among it.
     pub(super) async fn here(&self) -> Result<Vec<CloudVolume>> {
         let id = &self.config.appliance_vm_id;
-        let request = Request::list_all("listVolumes").with("virtualmachineid", id);
+        let request = self.list_all("listVolumes").with("virtualmachineid", id);
         match api::all(&self.client, &request, "volume").await {
             Err(CloudError::Refused { refusal, .. }) if refusal.is_unknown_id() => Ok(Vec::new()),
             here => here,

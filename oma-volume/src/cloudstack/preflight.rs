@@ -63,6 +63,8 @@ pub enum Check {
     Commands,
     /// What the account is, against what the configuration says.
     Account,
+    /// The project, where one is configured.
+    Project,
     /// The zone.
     Zone,
     /// The disk offering.
@@ -133,7 +135,7 @@ impl Cloud {
         let capabilities = self.capabilities().await?;
         let disks = self.here().await;
         let disks = disks.as_ref();
-        let judged = [
+        let mut judged = vec![
             (Check::Version, Ok(version(&capabilities))),
             (Check::Commands, self.commands().await),
             (Check::Account, self.account().await),
@@ -153,6 +155,9 @@ impl Cloud {
             (Check::KvmSnapshots, Ok(kvm_snapshots(&capabilities))),
             (Check::RateLimit, Ok(rate_limit(&capabilities))),
         ];
+        if let Some(id) = &self.config.project_id {
+            judged.push((Check::Project, self.project(id).await));
+        }
         let finding = |(check, judged): (Check, Result<Judged>)| {
             let (verdict, text) = judged.unwrap_or_else(|error| not_asked(&error));
             Finding { check, verdict, text }
@@ -179,7 +184,7 @@ impl Cloud {
 
     async fn commands(&self) -> Result<Judged> {
         let mut missing = Vec::new();
-        for name in NEEDED {
+        for name in NEEDED.into_iter().chain(self.config.project_id.is_some().then_some("listProjects")) {
             let request = Request::new("listApis").with("name", name);
             let found = match api::one_page::<ApiCommand>(&self.client, &request, "api").await {
                 Err(CloudError::Refused { refusal, .. }) if refusal.is_unknown_command() => {
@@ -225,6 +230,25 @@ impl Cloud {
         })
     }
 
+    async fn project(&self, id: &str) -> Result<Judged> {
+        Ok(match self.project_row(id).await? {
+            None => failed(format!(
+                "there is no project {id} for this account; check project_id, and that the account is a member of it"
+            )),
+            Some(found) => match found.state.as_deref() {
+                Some("Active") | None => good(format!("the project {} is active", found.name)),
+                Some(state) => failed(format!(
+                    "the project {} is {state}, so no volume can be made in it; activate it",
+                    found.name
+                )),
+            },
+        })
+    }
+
+    async fn project_row(&self, id: &str) -> Result<Option<Resources>> {
+        self.row(Request::list_all("listProjects").with("id", id), "project").await
+    }
+
     /// Without `listall` only the caller's own account is shown, to an administrator too.
     async fn own_account(&self) -> Result<Option<Resources>> {
         self.row(Request::new("listAccounts"), "account").await
@@ -256,19 +280,24 @@ impl Cloud {
 
     async fn appliance(&self) -> Result<Judged> {
         let id = &self.config.appliance_vm_id;
-        let request = Request::list_all("listVirtualMachines").with("id", id).with("details", "min");
+        let request = self.list_all("listVirtualMachines").with("id", id).with("details", "min");
         let found: Option<Machine> = self.row(request, "virtualmachine").await?;
         Ok(match found {
-            None => {
-                failed(format!("there is no virtual machine {id} for this account; check appliance_vm_id"))
-            }
+            None => match &self.config.project_id {
+                None => failed(format!(
+                    "there is no virtual machine {id} for this account; check appliance_vm_id"
+                )),
+                Some(project) => failed(format!(
+                    "there is no virtual machine {id} in the project {project}, and volumes of a project are attached to its own machines only; check appliance_vm_id and project_id"
+                )),
+            },
             Some(machine) => judge_machine(&machine, &self.config.zone_id),
         })
     }
 
     async fn vm_snapshots(&self) -> Result<Judged> {
         let id = &self.config.appliance_vm_id;
-        let request = Request::list_all("listVMSnapshot").with("virtualmachineid", id);
+        let request = self.list_all("listVMSnapshot").with("virtualmachineid", id);
         let found: Vec<VmSnapshot> = api::one_page(&self.client, &request, "vmSnapshot").await?;
         Ok(match found.first() {
             None => good("the appliance has no snapshots of the whole machine"),
@@ -302,21 +331,25 @@ impl Cloud {
     }
 
     async fn quota(&self) -> Result<Judged> {
-        let Some(found) = self.own_account().await? else {
-            return Ok(doubtful("the account's limits are not shown"));
+        let (whose, found) = match &self.config.project_id {
+            Some(id) => ("project", self.project_row(id).await?),
+            None => ("account", self.own_account().await?),
+        };
+        let Some(found) = found else {
+            return Ok(doubtful(format!("the {whose}'s limits are not shown")));
         };
         let none = |room: &Option<String>| room.as_deref() == Some("0");
         Ok(match (&found.volumeavailable, &found.primarystorageavailable) {
             (volumes, _) if none(volumes) => {
-                failed("the account may have no more volumes; raise its limit, or delete some")
+                failed(format!("the {whose} may have no more volumes; raise its limit, or delete some"))
             }
             (_, gib) if none(gib) => {
-                failed("the account has no primary storage left; raise its limit, or delete volumes")
+                failed(format!("the {whose} has no primary storage left; raise its limit, or delete volumes"))
             }
             (Some(volumes), Some(gib)) => {
                 good(format!("room for volumes: {volumes}; GiB of primary storage: {gib}"))
             }
-            _ => doubtful("the account's limits are not shown"),
+            _ => doubtful(format!("the {whose}'s limits are not shown")),
         })
     }
 }

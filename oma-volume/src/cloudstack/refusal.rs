@@ -40,10 +40,12 @@ impl Refusal {
         Self { code, detail: content.get("cserrorcode").and_then(Value::as_u64), text: one_line(text) }
     }
 
-    /// A number that names nothing the caller may see: an unknown id is refused as a bad parameter.
+    /// A number that names nothing the caller may see: an unknown id is refused as a bad parameter. That there is no such project
+    /// says nothing of what is looked for in it.
     pub(super) fn is_unknown_id(&self) -> bool {
         let plain = matches!(self.detail, None | Some(detail::PLAIN));
-        self.code == 431 && plain && self.text.contains("entity does not exist")
+        let is_project = self.text.contains("parameter projectid");
+        self.code == 431 && plain && !is_project && self.text.contains("entity does not exist")
     }
 
     /// The command is not there, or not for this account.
@@ -155,6 +157,8 @@ mod tests {
         let unknown = Refusal { text: text.to_owned(), ..refusal(431, Some(9999)) };
         assert!(unknown.is_unknown_id());
         assert!(!Refusal { code: 530, ..unknown.clone() }.is_unknown_id());
+        let project = text.replace("parameter id", "parameter projectid");
+        assert!(!Refusal { text: project, ..unknown.clone() }.is_unknown_id());
         assert!(!Refusal { detail: Some(4350), ..unknown }.is_unknown_id());
         assert!(!refusal(431, Some(9999)).is_unknown_id());
     }

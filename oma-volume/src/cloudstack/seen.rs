@@ -37,7 +37,7 @@ impl Cloud {
     }
 
     pub(super) async fn look_also_gone(&self, id: &str) -> Result<Seen> {
-        let request = Request::list_all("listVolumes").with("id", id);
+        let request = self.list_all("listVolumes").with("id", id);
         match self.volume_of(&request, id).await {
             Ok(Some(volume)) => Ok(Seen::Volume(Box::new(volume))),
             Ok(None) => self.not_listed(id).await,
@@ -53,8 +53,15 @@ impl Cloud {
 
     /// The id names a volume that is not in the list: it was removed, unless it is only not shown.
     async fn not_listed(&self, id: &str) -> Result<Seen> {
-        let anywhere = Request::list_all("listVolumes").with("id", id).with("projectid", "-1");
-        if self.volume_of(&anywhere, id).await?.is_some() {
+        let everywhere = Request::list_all("listVolumes").with("id", id);
+        let in_projects = everywhere.clone().with("projectid", "-1");
+        if let Some(project) = &self.config.project_id {
+            for places in [everywhere, in_projects] {
+                if self.volume_of(&places, id).await?.is_some() {
+                    return Err(CloudError::OutsideProject(project.clone()));
+                }
+            }
+        } else if self.volume_of(&in_projects, id).await?.is_some() {
             return Err(CloudError::InProject);
         }
         let snapshots = Request::list_all("listSnapshots").with("volumeid", id);
@@ -71,7 +78,7 @@ impl Cloud {
 
     async fn shows_appliance(&self) -> Result<bool> {
         let id = &self.config.appliance_vm_id;
-        let request = Request::list_all("listVirtualMachines").with("id", id).with("details", "min");
+        let request = self.list_all("listVirtualMachines").with("id", id).with("details", "min");
         match api::one_page::<Machine>(&self.client, &request, "virtualmachine").await {
             Ok(rows) => Ok(!rows.is_empty()),
             Err(CloudError::Refused { refusal, .. }) if refusal.is_unknown_id() => Ok(false),
@@ -87,7 +94,7 @@ impl Cloud {
 
     async fn find_system_disk(&self) -> Result<()> {
         let id = &self.config.appliance_vm_id;
-        let request = Request::list_all("listVolumes").with("virtualmachineid", id).with("type", "ROOT");
+        let request = self.list_all("listVolumes").with("virtualmachineid", id).with("type", "ROOT");
         let roots: Vec<CloudVolume> = match api::one_page(&self.client, &request, "volume").await {
             Err(CloudError::Refused { refusal, .. }) if refusal.is_unknown_id() => Vec::new(),
             roots => roots?,

@@ -43,6 +43,19 @@ impl Cloud {
         Self { client, jobs, tree, machine, detaches, config }
     }
 
+    /// Asks for all that the account may see, of the project where one is configured.
+    pub(super) fn list_all(&self, command: &'static str) -> Request {
+        self.within(Request::list_all(command))
+    }
+
+    /// In the project, where one is configured.
+    pub(super) fn within(&self, request: Request) -> Request {
+        match &self.config.project_id {
+            Some(project) => request.with("projectid", project),
+            None => request,
+        }
+    }
+
     pub(super) async fn get(&self, id: &VolumeId) -> Result<Option<Volume>> {
         match self.place(id, Thought::Away).await? {
             Some(placed) => self.describe(&placed).await.map(Some),
@@ -53,7 +66,7 @@ impl Cloud {
     /// What bears the instance's tag. The filter folds cases, so each one is looked at again.
     pub(super) async fn list(&self, instance: &InstanceId) -> Result<Vec<Placed>> {
         let value = marks::of_instance(instance);
-        let request = Request::list_all("listVolumes").with_tags([(marks::INSTANCE, value.as_str())]);
+        let request = self.list_all("listVolumes").with_tags([(marks::INSTANCE, value.as_str())]);
         let mut all: Vec<CloudVolume> = api::all(&self.client, &request, "volume").await?;
         let is_ours = |volume: &CloudVolume| {
             volume.tags.iter().any(|tag| tag.key == marks::INSTANCE && tag.value == value)

@@ -7,6 +7,7 @@ mod found;
 mod hidden;
 mod lost;
 mod owners;
+mod projects;
 mod real;
 mod twins;
 
@@ -46,6 +47,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(found::trials());
     trials.extend(hidden::trials());
     trials.extend(twins::trials());
+    trials.extend(projects::trials());
     trials.extend(real::trials());
     trials
 }
@@ -65,7 +67,10 @@ fn over_disks() -> Vec<Trial> {
 }
 
 async fn subject(account: Account, options: Options) -> BackendSubject {
-    let bench = Bench::start(account, options).await;
+    subject_of(Bench::start(account, options).await)
+}
+
+fn subject_of(bench: Bench) -> BackendSubject {
     let (backend, second) = (Arc::new(bench.backend), Arc::new(bench.second));
     BackendSubject { backend, second, guard: Box::new(bench.fake) }
 }
@@ -87,6 +92,16 @@ impl Bench {
     pub(crate) async fn start(account: Account, options: Options) -> Self {
         let fake = Fake::start(options).await;
         let (backend, second) = (connect(&fake, account, |_| ()), connect(&fake, account, |_| ()));
+        Self { fake, backend, second, instance: InstanceId::mint() }
+    }
+
+    /// Appliance and backends in a project of the ordinary account.
+    pub(crate) async fn in_project(account: Account, options: Options) -> Self {
+        let fake = Fake::start(options).await;
+        fake.move_appliance_to_project();
+        let project = fake.project_of("migration").to_string();
+        let connected = || connect(&fake, account, |config| config.project_id = Some(project.clone()));
+        let (backend, second) = (connected(), connected());
         Self { fake, backend, second, instance: InstanceId::mint() }
     }
 

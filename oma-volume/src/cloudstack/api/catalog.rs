@@ -66,7 +66,7 @@ pub(in super::super) struct Capabilities {
     pub(in super::super) apilimitinterval: Option<u64>,
 }
 
-/// An account's room, as texts: a number, or `Unlimited`.
+/// The room of an account or a project, as texts: a number, or `Unlimited`.
 #[derive(Clone, Debug, Deserialize)]
 pub(in super::super) struct Resources {
     #[serde(default)]
@@ -78,6 +78,9 @@ pub(in super::super) struct Resources {
     pub(in super::super) primarystorageavailable: Option<String>,
     #[serde(default)]
     pub(in super::super) roletype: Option<String>,
+    /// Of a project: `Active`, or something else.
+    #[serde(default)]
+    pub(in super::super) state: Option<String>,
 }
 
 /// A command that the account may call.

@@ -37,8 +37,8 @@ use commands::{Call, dispatch, find, root};
 pub(crate) use devices::{Backing, Bus, Wrong, serial};
 pub(crate) use error::ApiError;
 pub(crate) use faults::{Late, What};
-use model::Kind;
 pub(crate) use model::{Keys, Tag, Volume, VolumeState};
+use model::{Kind, Machine, ProjectState};
 pub(crate) use options::{Options, Pace};
 use params::Params;
 use world::World;
@@ -109,9 +109,38 @@ impl Fake {
         world.volume_mut(id).account = other;
     }
 
-    /// A volume comes to belong to a project of its account.
+    /// A volume comes to belong to the project of the ordinary account.
     pub(crate) fn move_to_project(&self, id: Uuid) {
-        self.world().volume_mut(id).in_project = true;
+        let mut world = self.world();
+        let account = world.projects[0].account;
+        world.volume_mut(id).account = account;
+    }
+
+    /// A volume comes to belong to the ordinary account.
+    pub(crate) fn take_from_project(&self, id: Uuid) {
+        let mut world = self.world();
+        let account = world.accounts[1].id;
+        world.volume_mut(id).account = account;
+    }
+
+    /// The appliance and its volumes come to belong to the project of the ordinary account.
+    pub(crate) fn move_appliance_to_project(&self) {
+        let mut world = self.world();
+        let account = world.projects[0].account;
+        let is_it = |machine: &&mut Machine| machine.id == self.appliance;
+        world.machines.iter_mut().filter(is_it).for_each(|machine| machine.account = account);
+        let is_there = |volume: &&mut Volume| volume.attached.is_some_and(|at| at.machine == self.appliance);
+        world.volumes.iter_mut().filter(is_there).for_each(|volume| volume.account = account);
+    }
+
+    /// The project of the ordinary account is suspended.
+    pub(crate) fn suspend_project(&self) {
+        self.world().projects[0].state = ProjectState::Suspended;
+    }
+
+    /// The project of this name, of those in `setup`.
+    pub(crate) fn project_of(&self, name: &str) -> Uuid {
+        self.world().projects.iter().find(|project| project.name == name).expect("a project").id
     }
 
     /// A second volume of the same account and size, whose id begins with the same 20 digits and differs in the last one.

@@ -20,6 +20,22 @@ pub(crate) struct Account {
     pub(crate) enabled: bool,
 }
 
+/// A project has an account of its own, to which its things belong.
+#[derive(Clone, Debug)]
+pub(crate) struct Project {
+    pub(crate) id: Uuid,
+    pub(crate) account: Uuid,
+    pub(crate) name: &'static str,
+    pub(crate) state: ProjectState,
+    pub(crate) members: Vec<Uuid>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProjectState {
+    Active,
+    Suspended,
+}
+
 /// An API key and its secret.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
@@ -89,8 +105,6 @@ pub(crate) struct Volume {
     /// It has a place on storage: from the first attach on, or made of a snapshot.
     pub(crate) pooled: bool,
     pub(crate) protected: bool,
-    /// It belongs to a project of its account, and lists that ask for no project leave it out.
-    pub(crate) in_project: bool,
     pub(crate) snapshot: Option<Uuid>,
     pub(crate) created: OffsetDateTime,
     pub(crate) removed: bool,
@@ -145,6 +159,7 @@ pub(crate) enum Kind {
     Machine,
     MachineSnapshot,
     Offering,
+    Project,
     Snapshot,
     Volume,
     Zone,

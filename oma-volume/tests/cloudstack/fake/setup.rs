@@ -10,7 +10,8 @@ use super::commands;
 use super::devices::Devices;
 use super::faults::Faults;
 use super::model::{
-    Account, Attachment, Keys, Machine, MachineState, Offering, Role, Volume, VolumeState, Zone,
+    Account, Attachment, Keys, Machine, MachineState, Offering, Project, ProjectState, Role, Volume,
+    VolumeState, Zone,
 };
 use super::options::Options;
 use super::world::World;
@@ -20,16 +21,15 @@ const ROOT_GIB: u64 = 2;
 pub(crate) fn world(options: Options, folder: &Path) -> World {
     let images = folder.join("images");
     std::fs::create_dir_all(&images).unwrap();
+    let accounts =
+        vec![account("admin", Role::RootAdmin), account("user", Role::User), account("other", Role::User)];
     World {
         clock: if options.running_clock { Clock::running() } else { Clock::stopped() },
         options,
         images,
         domain: Uuid::new_v4(),
-        accounts: vec![
-            account("admin", Role::RootAdmin),
-            account("user", Role::User),
-            account("other", Role::User),
-        ],
+        projects: vec![project("migration", accounts[1].id), project("finance", accounts[2].id)],
+        accounts,
         zones: vec![zone("zone-1", true), zone("zone-2", true), zone("closed", false)],
         offerings: offerings(),
         machines: Vec::new(),
@@ -51,6 +51,11 @@ fn account(name: &'static str, role: Role) -> Account {
     let random = || format!("{}-{}_x", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let keys = Keys { key: random(), secret: random() };
     Account { id: Uuid::new_v4(), user: Uuid::new_v4(), name, role, keys, enabled: true }
+}
+
+fn project(name: &'static str, member: Uuid) -> Project {
+    let (id, account) = (Uuid::new_v4(), Uuid::new_v4());
+    Project { id, account, name, state: ProjectState::Active, members: vec![member] }
 }
 
 fn zone(name: &'static str, enabled: bool) -> Zone {
@@ -96,7 +101,6 @@ impl World {
             attached: None,
             pooled: false,
             protected: false,
-            in_project: false,
             snapshot: None,
             created,
             removed: false,

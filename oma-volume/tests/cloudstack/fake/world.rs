@@ -13,7 +13,8 @@ use super::exchange::Arrived;
 use super::faults::{Faults, Late};
 use super::jobs::Job;
 use super::model::{
-    Account, Kind, Machine, MachineSnapshot, Offering, Role, Snapshot, Tag, Volume, VolumeState, Zone,
+    Account, Kind, Machine, MachineSnapshot, Offering, Project, Role, Snapshot, Tag, Volume, VolumeState,
+    Zone,
 };
 use super::options::Options;
 
@@ -25,6 +26,7 @@ pub(crate) struct World {
     pub(crate) images: PathBuf,
     pub(crate) domain: Uuid,
     pub(crate) accounts: Vec<Account>,
+    pub(crate) projects: Vec<Project>,
     pub(crate) zones: Vec<Zone>,
     pub(crate) offerings: Vec<Offering>,
     pub(crate) machines: Vec<Machine>,
@@ -65,10 +67,6 @@ impl Caller {
     pub(crate) fn is_admin(&self) -> bool {
         self.role == Role::RootAdmin
     }
-
-    pub(crate) fn may_see(&self, owner: Uuid) -> bool {
-        self.is_admin() || self.account == owner
-    }
 }
 
 impl World {
@@ -80,6 +78,7 @@ impl World {
             Kind::Machine => self.machines.iter().any(|row| row.id == id),
             Kind::MachineSnapshot => self.machine_snapshots.iter().any(|row| row.id == id),
             Kind::Offering => self.offerings.iter().any(|row| row.id == id),
+            Kind::Project => self.projects.iter().any(|row| row.id == id),
             Kind::Snapshot => self.snapshots.iter().any(|row| row.id == id),
             Kind::Volume => self.volumes.iter().any(|row| row.id == id),
             Kind::Zone => self.zones.iter().any(|row| row.id == id),
@@ -126,13 +125,29 @@ impl World {
         Ok(snapshot)
     }
 
-    /// `checkAccess`: an ordinary account has its own things only.
+    /// An ordinary account sees its own things and those of its projects.
+    pub(crate) fn may_see(&self, caller: &Caller, owner: Uuid) -> bool {
+        let is_member = |project: &Project| project.members.contains(&caller.account);
+        caller.is_admin() || caller.account == owner || self.project_of(owner).is_some_and(is_member)
+    }
+
+    /// The project whose account this is.
+    pub(crate) fn project_of(&self, account: Uuid) -> Option<&Project> {
+        self.projects.iter().find(|project| project.account == account)
+    }
+
+    /// `checkAccess`.
     pub(crate) fn allow(&self, caller: &Caller, owner: Uuid) -> Result<(), ApiError> {
-        if caller.may_see(owner) {
+        if self.may_see(caller, owner) {
             return Ok(());
         }
         let name = self.account(caller.account).name;
         Err(ApiError::denied(format!("Acct[{name}] does not have permission to operate with resource")))
+    }
+
+    /// Name of an account that people log in to; a project's has none.
+    pub(crate) fn account_name(&self, id: Uuid) -> Option<&'static str> {
+        self.accounts.iter().find(|account| account.id == id).map(|account| account.name)
     }
 
     pub(crate) fn account(&self, id: Uuid) -> &Account {

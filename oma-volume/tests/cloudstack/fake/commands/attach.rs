@@ -43,6 +43,10 @@ fn to_attach(world: &World, call: &Call) -> Result<Target, ApiError> {
         let text = "Please specify a volume that is not attached to any VM.";
         return Err(ApiError::parameter(text).about(volume.id, "volumeId"));
     }
+    if !call.caller.is_admin() && volume.account != machine.account {
+        let text = format!("Entity {} and entity {} belong to different accounts", volume.id, machine.id);
+        return Err(ApiError::denied(text));
+    }
     check_states(volume, machine)?;
     check_machine(world, machine)?;
     device_id(world, call, machine)?;

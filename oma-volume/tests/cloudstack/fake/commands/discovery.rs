@@ -44,6 +44,6 @@ fn type_name(of: Type) -> &'static str {
         Type::Long => "long",
         Type::Map => "map",
         Type::Text => "string",
-        Type::Uuid(_) => "uuid",
+        Type::Project | Type::Uuid(_) => "uuid",
     }
 }

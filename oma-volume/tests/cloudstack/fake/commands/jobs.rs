@@ -36,7 +36,8 @@ fn query(world: &mut World, call: &Call) -> Answered {
 }
 
 fn list(world: &mut World, call: &Call) -> Answered {
-    let seen = world.jobs.iter().rev().filter(|job| !job.purged && is_shown(call, job.call.caller.account));
+    let seen =
+        world.jobs.iter().rev().filter(|job| !job.purged && is_shown(world, call, job.call.caller.account));
     let rows = seen.map(|job| job.view(world.account(job.call.caller.account).user)).collect();
     paged(world, call, "asyncjobs", rows)
 }

@@ -9,11 +9,32 @@ use super::super::params::Params;
 use super::super::world::{Caller, World};
 use super::{Answered, Call};
 
-/// Whose rows a list shows: the caller's own; with `listall` or an id all that the caller may see.
-pub(super) fn is_shown(call: &Call, owner: Uuid) -> bool {
+/// Whose rows a list shows: the caller's own; with `listall` or an id all that the caller may see. Things of a project only when that
+/// is named, or -1 for all projects.
+pub(super) fn is_shown(world: &World, call: &Call, owner: Uuid) -> bool {
     let Caller { account, .. } = call.caller;
     let wide = call.params.flag("listall") || call.params.text("id").is_some_and(|id| !id.is_empty());
-    if wide { call.caller.may_see(owner) } else { account == owner }
+    let asked = call.params.text("projectid").filter(|project| !project.is_empty());
+    let is_in_scope = match (asked, world.project_of(owner)) {
+        (None, Some(_)) => false,
+        (None, None) => wide || account == owner,
+        (Some("-1"), project) => project.is_some() || call.params.flag("listall"),
+        (Some(asked), project) => project.is_some_and(|project| asked == project.id.to_string()),
+    };
+    is_in_scope && world.may_see(&call.caller, owner)
+}
+
+/// Lists and makes are asked for projects that the caller is a member of.
+pub(super) fn check_project(world: &World, call: &Call) -> Result<(), ApiError> {
+    let asked = call.params.uuid("projectid");
+    let Some(project) = world.projects.iter().find(|project| Some(project.id) == asked) else {
+        return Ok(());
+    };
+    if world.may_see(&call.caller, project.account) {
+        return Ok(());
+    }
+    let name = world.account(call.caller.account).name;
+    Err(ApiError::denied(format!("Account {name} can't access project id={}", project.id)))
 }
 
 /// Whether a row is one of those asked for by `id` or `ids`.

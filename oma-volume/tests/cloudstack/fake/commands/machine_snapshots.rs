@@ -22,6 +22,7 @@ pub(super) const COMMANDS: &[Command] = &[
             text("name"),
             text("state"),
             param("listall", Type::Boolean),
+            param("projectid", Type::Project),
         ],
     ),
     Command::new(
@@ -59,7 +60,7 @@ fn list(world: &mut World, call: &Call) -> Answered {
     let params = &call.params;
     let seen = world.machine_snapshots.iter().rev().filter(|row| {
         !row.removed
-            && is_shown(call, row.account)
+            && is_shown(world, call, row.account)
             && is_equal(params, "vmsnapshotid", &row.id.to_string())
             && is_equal(params, "virtualmachineid", &row.machine.to_string())
             && is_equal(params, "name", &row.name)

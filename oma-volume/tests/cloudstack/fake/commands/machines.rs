@@ -24,6 +24,7 @@ pub(super) const COMMANDS: &[Command] = &[
             param("details", Type::List),
             param("tags", Type::Map),
             param("listall", Type::Boolean),
+            param("projectid", Type::Project),
         ],
     ),
     Command::new(
@@ -44,7 +45,8 @@ fn view(world: &World, row: &Machine) -> Value {
     let zone = world.zones.iter().find(|zone| zone.id == row.zone).map(|zone| zone.name);
     json!({
         "id": row.id, "name": row.name, "displayname": row.name, "state": format!("{:?}", row.state),
-        "account": world.account(row.account).name, "domainid": world.domain, "domain": "ROOT",
+        "account": world.account_name(row.account),
+        "projectid": world.project_of(row.account).map(|project| project.id), "domainid": world.domain, "domain": "ROOT",
         "zoneid": row.zone, "zonename": zone, "hypervisor": "KVM", "created": clock::text(row.created),
         "rootdeviceid": 0, "rootdevicetype": "ROOT", "haenable": false, "nic": [],
         "tags": tags_of(world, row.id),
@@ -54,7 +56,7 @@ fn view(world: &World, row: &Machine) -> Value {
 fn list(world: &mut World, call: &Call) -> Answered {
     let params = &call.params;
     let is_wanted = |world: &World, row: &Machine| {
-        is_shown(call, row.account)
+        is_shown(world, call, row.account)
             && is_asked_for(params, row.id)
             && is_equal(params, "name", &row.name)
             && is_like(params, &row.name)

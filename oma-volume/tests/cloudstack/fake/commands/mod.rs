@@ -7,6 +7,7 @@ mod jobs;
 mod listing;
 mod machine_snapshots;
 mod machines;
+mod projects;
 mod removal;
 mod resize;
 mod snapshots;
@@ -77,6 +78,8 @@ pub(crate) enum Type {
     List,
     Long,
     Map,
+    /// A project, or -1 for all.
+    Project,
     Text,
     Uuid(Kind),
     Uuids(Kind),
@@ -167,6 +170,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
         jobs::COMMANDS,
         machine_snapshots::COMMANDS,
         machines::COMMANDS,
+        projects::COMMANDS,
         removal::COMMANDS,
         resize::COMMANDS,
         snapshots::COMMANDS,
@@ -197,6 +201,7 @@ pub(crate) fn dispatch(world: &mut World, command: &'static Command, mut call: C
     };
     call.params.forget(later);
     check(world, command, &call.params)?;
+    listing::check_project(world, &call)?;
     match command.body {
         Body::Sync(run) => run(world, &call),
         Body::Async { target, .. } => {
@@ -271,6 +276,9 @@ fn check_param(world: &World, command: &Command, param: &Param, params: &Params)
         Type::Uuid(kind) if (param.required || !value.is_empty()) && !exists(kind, value) => {
             Err(unknown(value))
         }
+        Type::Project if !value.is_empty() && value != "-1" && !exists(Kind::Project, value) => {
+            Err(unknown(value))
+        }
         Type::Uuids(kind) => {
             let list = params.list(name).unwrap_or_default();
             list.into_iter().find(|id| !exists(kind, id)).map_or(Ok(()), |id| Err(unknown(id)))
@@ -279,7 +287,7 @@ fn check_param(world: &World, command: &Command, param: &Param, params: &Params)
             Err(ApiError::malformed(format!("The parameter {name} needs the form {name}[0].key"))
                 .with_code(430))
         }
-        Type::Boolean | Type::List | Type::Long | Type::Text | Type::Uuid(_) => Ok(()),
+        Type::Boolean | Type::List | Type::Long | Type::Project | Type::Text | Type::Uuid(_) => Ok(()),
     }
 }
 

@@ -71,7 +71,7 @@ fn plan(world: &World, call: &Call) -> Result<u64, ApiError> {
         let text = "Going from existing size to a smaller one would shrink the volume. Need to sign off by supplying the shrinkok parameter with value of true.";
         return Err(ApiError::parameter(text));
     }
-    check_quota(world, call, bytes.saturating_sub(volume.bytes), 0)?;
+    check_quota(world, call, volume.account, bytes.saturating_sub(volume.bytes), 0)?;
     Ok(bytes)
 }
 

@@ -25,6 +25,7 @@ pub(super) const COMMANDS: &[Command] = &[
             text("name"),
             param("tags", Type::Map),
             param("listall", Type::Boolean),
+            param("projectid", Type::Project),
         ],
     ),
     Command {
@@ -59,7 +60,7 @@ pub(super) const COMMANDS: &[Command] = &[
 fn view(world: &World, row: &Snapshot) -> Value {
     json!({
         "id": row.id, "name": row.name, "volumeid": row.volume, "state": row.state, "snapshottype": "MANUAL",
-        "intervaltype": "MANUAL", "account": world.account(row.account).name, "domainid": world.domain,
+        "intervaltype": "MANUAL", "account": world.account_name(row.account), "domainid": world.domain,
         "created": clock::text(row.created), "virtualsize": row.bytes, "physicalsize": row.bytes,
         "locationtype": "SECONDARY", "revertable": true, "tags": tags_of(world, row.id),
     })
@@ -74,7 +75,7 @@ fn list(world: &mut World, call: &Call) -> Answered {
     }
     let wanted = |row: &&Snapshot| {
         !row.removed
-            && is_shown(call, row.account)
+            && is_shown(world, call, row.account)
             && is_asked_for(params, row.id)
             && is_equal(params, "volumeid", &row.volume.to_string())
             && is_equal(params, "name", &row.name)

@@ -52,7 +52,7 @@ const KINDS: [&str; 4] = ["Volume", "UserVm", "Snapshot", "VMSnapshot"];
 fn view(world: &World, tag: &Tag) -> Value {
     json!({
         "key": tag.key, "value": tag.value, "resourcetype": tag.kind, "resourceid": tag.resource,
-        "account": world.account(tag.account).name, "domainid": world.domain, "domain": "ROOT",
+        "account": world.account_name(tag.account), "domainid": world.domain, "domain": "ROOT",
     })
 }
 
@@ -148,8 +148,11 @@ fn list(world: &mut World, call: &Call) -> Answered {
     let params = &call.params;
     let caller = &call.caller;
     let seen = world.tags.iter().filter(|tag| {
-        (if params.flag("listall") { caller.may_see(tag.account) } else { caller.account == tag.account })
-            && is_equal(params, "resourcetype", tag.kind)
+        (if params.flag("listall") {
+            world.may_see(caller, tag.account)
+        } else {
+            caller.account == tag.account
+        }) && is_equal(params, "resourcetype", tag.kind)
             && is_equal(params, "resourceid", &tag.resource.to_string())
             && is_equal(params, "key", &tag.key)
             && is_equal(params, "value", &tag.value)

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::super::clock;
 use super::super::devices;
 use super::super::error::ApiError;
-use super::super::model::{Kind, Offering, Snapshot, Volume, VolumeState};
+use super::super::model::{Kind, Offering, ProjectState, Snapshot, Volume, VolumeState};
 use super::super::params::parse_custom;
 use super::super::world::World;
 use super::capabilities::LARGEST_GIB;
@@ -30,7 +30,7 @@ pub(super) const COMMANDS: &[Command] = &[
             uuid("diskofferingid", Kind::Offering).since("4.4"),
             param("tags", Type::Map),
             param("listall", Type::Boolean),
-            text("projectid"),
+            param("projectid", Type::Project),
         ],
     ),
     Command::new(
@@ -44,6 +44,7 @@ pub(super) const COMMANDS: &[Command] = &[
             uuid("snapshotid", Kind::Snapshot),
             param("size", Type::Long),
             text("customid"),
+            param("projectid", Type::Project),
         ],
     ),
     Command::new(
@@ -74,7 +75,9 @@ pub(super) fn view(world: &World, volume: &Volume) -> Value {
         "jobid": job, "jobstatus": job.map(|_| 0),
         "id": volume.id, "name": volume.name, "type": if volume.root { "ROOT" } else { "DATADISK" },
         "state": format!("{:?}", volume.state), "size": volume.bytes, "zoneid": volume.zone, "zonename": zone,
-        "diskofferingid": volume.offering, "account": world.account(volume.account).name,
+        "diskofferingid": volume.offering, "account": world.account_name(volume.account),
+        "projectid": world.project_of(volume.account).map(|project| project.id),
+        "project": world.project_of(volume.account).map(|project| project.name),
         "domainid": world.domain, "domain": "ROOT", "provisioningtype": "thin", "isextractable": true,
         "hypervisor": if volume.pooled { "KVM" } else { "None" },
         "storage": volume.pooled.then_some("primary"), "storagetype": "shared",
@@ -109,8 +112,7 @@ fn is_wanted(world: &World, call: &Call, volume: &Volume) -> bool {
     let kind = if volume.root { "ROOT" } else { "DATADISK" };
     let at = volume.attached.map(|attached| attached.machine.to_string()).unwrap_or_default();
     !volume.removed
-        && is_shown(call, volume.account)
-        && (!volume.in_project || params.text("projectid") == Some("-1"))
+        && is_shown(world, call, volume.account)
         && is_asked_for(params, volume.id)
         && is_equal(params, "name", &volume.name)
         && is_like(params, &volume.name)
@@ -136,12 +138,13 @@ fn make(world: &mut World, call: &Call) -> Result<Target, ApiError> {
             "Cannot perform this operation, Zone is currently disabled: {zone}"
         )));
     }
-    check_quota(world, call, bytes, 1)?;
+    let owner = owner(world, call)?;
+    check_quota(world, call, owner, bytes, 1)?;
     let id = custom_id(world, call)?;
     let name = params.text("name").filter(|name| !name.trim().is_empty());
     let volume = Volume {
         id,
-        account: call.caller.account,
+        account: owner,
         zone,
         name: name.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned),
         root: false,
@@ -151,13 +154,25 @@ fn make(world: &mut World, call: &Call) -> Result<Target, ApiError> {
         attached: None,
         pooled: false,
         protected: false,
-        in_project: false,
         snapshot: snapshot.map(|snapshot| snapshot.id),
         created: world.clock.now(),
         removed: false,
     };
     world.volumes.push(volume);
     Ok(Target::new("Volume", id, None))
+}
+
+/// Whose a new volume is: the project's, while that is active, or the caller's.
+fn owner(world: &World, call: &Call) -> Result<Uuid, ApiError> {
+    let asked = call.params.uuid("projectid");
+    match world.projects.iter().find(|project| Some(project.id) == asked) {
+        None => Ok(call.caller.account),
+        Some(project) if project.state == ProjectState::Active => Ok(project.account),
+        Some(project) => Err(ApiError::denied(format!(
+            "Can't add resources to the project with specified projectId in state={:?} as it's no longer active",
+            project.state
+        ))),
+    }
 }
 
 /// The job of a creation: the content of the snapshot, if it is made of one.
@@ -205,15 +220,20 @@ pub(super) fn checked_gib(gib: i64) -> Result<u64, ApiError> {
 }
 
 /// Whether so many more bytes and volumes are within the quota of the account.
-pub(super) fn check_quota(world: &World, call: &Call, bytes: u64, volumes: u64) -> Result<(), ApiError> {
+pub(super) fn check_quota(
+    world: &World,
+    call: &Call,
+    account: Uuid,
+    bytes: u64,
+    volumes: u64,
+) -> Result<(), ApiError> {
     if call.caller.is_admin() {
         return Ok(());
     }
-    let account = call.caller.account;
     let has = world.volumes.iter().filter(|volume| volume.account == account && !volume.removed);
     let (count, sum) = has.fold((0, 0), |(count, sum), volume| (count + 1, sum + volume.bytes));
     let over = |what: &str| {
-        let name = world.account(account).name;
+        let name = world.account_name(account).unwrap_or("a project");
         Err(ApiError::quota(format!(
             "Maximum amount of resources of Type = '{what}' for Account Name = '{name}' in Domain is exceeded."
         )))

@@ -87,7 +87,7 @@ fn accounts(world: &mut World, call: &Call) -> Answered {
     let rows: Vec<Value> = world
         .accounts
         .iter()
-        .filter(|account| is_shown(call, account.id) && is_asked_for(params, account.id))
+        .filter(|account| is_shown(world, call, account.id) && is_asked_for(params, account.id))
         .filter(|account| is_equal(params, "name", account.name))
         .map(|account| {
             let admin = account.role == Role::RootAdmin;
