@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::act::operation;
+use super::driven::Driving;
 use super::look::Look;
 use super::service::VolumeService;
 use crate::engine::config::RetryConfig;
@@ -47,7 +48,7 @@ impl VolumeService {
         }
         doubt(&found)?;
         self.check_silent(&found).await?;
-        let lease = self.hold(&found).await?;
+        let (lease, _driving) = self.hold(&found).await?;
         let given_up = self.give_up_held(&lease, id, reason).await;
         let left = operation(self.services(), id).await;
         match left.is_ok_and(|left| left.status.is_terminal()) {
@@ -79,13 +80,13 @@ impl VolumeService {
         }
     }
 
-    /// Takes the operation from whoever carries it out here, or from nobody.
-    async fn hold(&self, left: &Operation) -> Result<Lease> {
+    /// Takes the operation from whoever carries it out here, or from nobody. Nobody here takes it up meanwhile.
+    async fn hold(&self, left: &Operation) -> Result<(Lease, Driving)> {
         let disk = &left.spec.disk;
         let _taking = self.taking().await;
         self.driven().let_go(&left.spec.id).await;
         let live = self.services().jobs.live(&disk.context).await?;
-        let held = match live {
+        let (lease, _) = match live {
             None => self.take(disk).await,
             Some(job)
                 if job.kind == JobKind::Operate
@@ -97,8 +98,9 @@ impl VolumeService {
             Some(job) => {
                 Err(refused(left, format!("job {} of its VM is live; end that first, or wait", job.id)))
             }
-        };
-        held.map(|(lease, _)| lease)
+        }?;
+        let driving = Driving::begin(self, &lease.job, &disk.context, None);
+        Ok((lease, driving))
     }
 
     /// Killed in between, it is in doubt still.

@@ -282,3 +282,34 @@ fn l15_killed_at_any_step_of_abandoning_it_is_in_doubt_or_abandoned() {
         }
     }
 }
+
+#[test]
+fn l16_what_is_being_abandoned_is_not_taken_up_by_its_own_process_meanwhile() {
+    let case = &cases()[3];
+    for lost in 0..60 {
+        let (world, resize) = case.world();
+        world.live("daemon", FOR_EVER, &case.fates(Fate::Lost), async |service| {
+            doubt(&world, &service, &resize).await;
+        });
+        let store_fates = [vec![Fate::Answered; lost], vec![Fate::Lost]].concat();
+        world.live_on("daemon", FOR_EVER, [&[], &store_fates], async |service| {
+            let recovered = async {
+                for _ in 0..60 {
+                    drop(service.recover().await);
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let abandoned = service.abandon(&resize.id, "gone");
+            match futures_util::future::join(abandoned, recovered).await.0 {
+                Ok(abandoned) => assert_eq!(abandoned.status, OperationStatus::Failed),
+                Err(error) => assert_ne!(error.kind(), ErrorKind::Fenced, "{lost}: {}", error.chain()),
+            }
+            // Of two calls in a row the store loses one at most.
+            let ended = match service.abandon(&resize.id, "gone").await {
+                Err(_) => service.abandon(&resize.id, "gone").await,
+                abandoned => abandoned,
+            };
+            assert_eq!(ended.unwrap().status, OperationStatus::Failed);
+        });
+    }
+}
