@@ -26,6 +26,9 @@ const CHANGES: [&str; 7] = [
     "deleteVolume",
 ];
 
+/// How many volumes are made and deleted while answers are lost.
+const VOLUMES: u64 = 500;
+
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         conformance::trial("cloudstack::l19_a_lost_answer_to_a_change_changes_nothing", &[], || async {
@@ -171,15 +174,15 @@ async fn killed() {
     }
 }
 
-/// 250 volumes for each sort of account, 32 at a time.
+/// So many volumes for each sort of account, 32 at a time.
 async fn lossy(account: Account) {
     let bench = Bench::new(account).await;
     let (foreign, theirs) = bench.created().await;
     bench.fake.take_calls();
     live_lossy(&bench).await;
-    let least = bench.fake.take_calls() * 250;
+    let least = bench.fake.take_calls() * VOLUMES;
     bench.fake.lose_per_mille(50, 7);
-    let lives = (0..250).map(|_| live_lossy(&bench));
+    let lives = (0..VOLUMES).map(|_| live_lossy(&bench));
     stream::iter(lives).buffer_unordered(32).collect::<()>().await;
     bench.fake.lose_per_mille(0, 0);
     let left = bench.fake.data_volumes();
