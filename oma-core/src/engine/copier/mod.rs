@@ -10,6 +10,7 @@ mod buffers;
 mod counters;
 mod depth;
 mod known_zero;
+mod landing;
 mod ledger;
 mod memory;
 mod mover;

@@ -11,9 +11,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::buffers::Buffers;
 use super::counters::Counters;
 use super::known_zero::KnownZero;
+use super::landing::{Landed, Lander, Landing};
 use super::pieces::Piece;
 use super::runs::{index, runs};
-use super::shuttle::{Done, Reads, STRIDE, Shuttle};
+use super::shuttle::{Reads, STRIDE, Shuttle};
 use super::{Copier, Ticket};
 use crate::engine::explain::{Stage, StageTimes};
 use crate::engine::guard::too_late;
@@ -52,6 +53,7 @@ pub(super) struct Mover<'m> {
     copier: &'m Copier<'m>,
     known_zero: KnownZero,
     is_local: AtomicBool,
+    lander: Lander,
     /// Ends what is under way, when the copy is stopped and when it failed.
     stop: CancellationToken,
     /// A thread does not see that a copy was dropped: it is told.
@@ -66,6 +68,7 @@ impl<'m> Mover<'m> {
             copier,
             known_zero: KnownZero::default(),
             is_local: AtomicBool::new(is_local),
+            lander: Lander::default(),
             _dropped: stop.clone().drop_guard(),
             stop,
         }
@@ -134,7 +137,7 @@ impl<'m> Mover<'m> {
             Err(Err(_)) => return Err(Error::new(ErrorKind::Cancelled, "copy", piece.extent)),
         };
         self.buffers().give_back(shuttled.buffer);
-        let Some(Done { written, zeroes, stages }) = shuttled.done else {
+        let Some(Landed { written, zeroes, stages }) = shuttled.done else {
             // A device whose data is far: every further piece would be tried, and paid for, twice.
             self.is_local.store(false, Ordering::Relaxed);
             return Ok(false);
@@ -176,10 +179,38 @@ impl<'m> Mover<'m> {
         moved.read = piece.extent.length();
         moved.stages.add(Stage::Wait, admitted - begun);
         moved.stages.add(Stage::Read, admitted.elapsed());
+        let zeroes = match self.land(piece, &data).await {
+            Some(Landed { written, zeroes, stages }) => {
+                moved.written = written;
+                moved.stages += stages;
+                zeroes
+            }
+            None => self.write_runs(piece, &data, moved).await?,
+        };
+        self.buffers().recycle(data);
+        self.zero(&zeroes, moved).await
+    }
+
+    /// Writes a piece to a device of this machine, but for its zeroes; `None` when it must be written in another way.
+    async fn land(&self, piece: &Piece, data: &Bytes) -> Option<Landed> {
+        self.copier.target.in_place()?;
+        let landing = Landing {
+            target: Arc::clone(&self.copier.target),
+            piece: piece.clone(),
+            data: data.clone(),
+            granule: self.copier.config.zero_granule,
+            stop: self.stop.clone(),
+            since: Instant::now(),
+        };
+        self.lander.land(landing).await
+    }
+
+    /// Writes a piece to any device, but for its zeroes, which are told.
+    async fn write_runs(&self, piece: &Piece, data: &Bytes, moved: &mut Moved) -> Result<Vec<Extent>> {
         let mut zeroes = Vec::new();
         for part in &piece.parts {
             let scan = Instant::now();
-            let data = slice(&data, piece.extent, *part);
+            let data = slice(data, piece.extent, *part);
             let found = runs(&data, *part, self.copier.config.zero_granule);
             moved.stages.add(Stage::Scan, scan.elapsed());
             for run in found {
@@ -193,8 +224,7 @@ impl<'m> Mover<'m> {
                 }
             }
         }
-        self.buffers().recycle(data);
-        self.zero(&zeroes, moved).await
+        Ok(zeroes)
     }
 
     async fn admit(&self, bytes: u64, memory: u64) -> Result<Ticket> {

@@ -9,9 +9,10 @@ use std::time::Instant;
 use bytes::BytesMut;
 use tokio_util::sync::CancellationToken;
 
+use super::landing::Landed;
 use super::pieces::Piece;
-use super::runs::{index, runs};
-use crate::engine::explain::{Stage, StageTimes};
+use super::runs::index;
+use crate::engine::explain::Stage;
 use crate::traits::BlockDevice;
 use crate::{ByteSize, Extent, Result};
 
@@ -53,14 +54,7 @@ impl Reads {
 pub(super) struct Shuttled {
     pub(super) buffer: BytesMut,
     /// `None` when a device must be asked in another way; what was written meanwhile is written again then.
-    pub(super) done: Option<Done>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Done {
-    pub(super) written: u64,
-    pub(super) zeroes: Vec<Extent>,
-    pub(super) stages: StageTimes,
+    pub(super) done: Option<Landed>,
 }
 
 impl Shuttle {
@@ -71,7 +65,7 @@ impl Shuttle {
 
     /// Moves the piece, but for its zeroes, which are told.
     pub(super) fn run(mut self) -> Result<Shuttled> {
-        let mut done = Done::default();
+        let mut done = Landed::default();
         for part in std::mem::take(&mut self.piece.parts) {
             for stride in part.pieces(STRIDE) {
                 if !self.stride(stride, &mut done)? {
@@ -82,7 +76,7 @@ impl Shuttle {
         Ok(Shuttled { buffer: self.buffer, done: Some(done) })
     }
 
-    fn stride(&mut self, extent: Extent, done: &mut Done) -> Result<bool> {
+    fn stride(&mut self, extent: Extent, done: &mut Landed) -> Result<bool> {
         let (Some(source), Some(target)) = (self.source.in_place(), self.target.in_place()) else {
             return Ok(false);
         };
@@ -94,33 +88,7 @@ impl Shuttle {
         if !is_read? {
             return Ok(false);
         }
-        let read = Instant::now();
-        let found = runs(data, extent, self.granule);
-        let scanned = Instant::now();
-        // A read may have taken long: nothing is written for whoever gave up meanwhile.
-        if self.stop.is_cancelled() {
-            return Ok(false);
-        }
-        for run in found {
-            if run.is_zero {
-                add_zero(&mut done.zeroes, run.extent);
-            } else {
-                let from = index(run.extent.offset() - extent.offset());
-                target.write(run.extent.offset(), &data[from..from + index(run.extent.length())])?;
-                target.write_out(run.extent);
-                done.written += run.extent.length();
-            }
-        }
-        done.stages.add(Stage::Read, read - begun);
-        done.stages.add(Stage::Scan, scanned - read);
-        done.stages.add(Stage::Write, scanned.elapsed());
-        Ok(true)
-    }
-}
-
-fn add_zero(zeroes: &mut Vec<Extent>, extent: Extent) {
-    match zeroes.last_mut().filter(|last| last.end() == extent.offset()) {
-        Some(last) => *last = Extent::between(last.offset(), extent.end()).expect("it has grown"),
-        None => zeroes.push(extent),
+        done.stages.add(Stage::Read, begun.elapsed());
+        done.add(target, extent, data, self.granule, &self.stop)
     }
 }

@@ -1,3 +1,4 @@
+mod landed;
 mod local;
 mod share;
 mod stopped;
@@ -65,10 +66,21 @@ struct World {
     /// Until the first run begins; the engine marks the volume before its first write.
     blank: AtomicBool,
     stop: CancellationToken,
+    way: Way,
 }
 
-/// The two ways in which pieces go: over the runtime, and by a thread each between devices of this machine.
-const WAYS: [bool; 2] = [false, true];
+/// How pieces go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Over the runtime.
+    Relayed,
+    /// From afar to a device of this machine, whose thread writes them.
+    Landed,
+    /// By a thread each between devices of this machine.
+    Shuttled,
+}
+
+const WAYS: [Way; 3] = [Way::Relayed, Way::Landed, Way::Shuttled];
 
 impl World {
     fn new(target: MemoryDevice, blank: bool) -> Self {
@@ -93,15 +105,16 @@ impl World {
             },
             blank: AtomicBool::new(blank),
             stop: CancellationToken::new(),
+            way: Way::Relayed,
         }
     }
 
-    /// The same, whose devices can be used in place or not.
-    fn in_place(self, in_place: bool) -> Self {
-        if in_place {
+    /// The same, whose pieces go that way.
+    fn by(self, way: Way) -> Self {
+        if way != Way::Relayed {
             self.faults.pass_in_place();
         }
-        self
+        Self { way, ..self }
     }
 
     /// Copies what the journal does not have yet.
@@ -119,7 +132,7 @@ impl World {
         let resumed = ByteSize::new(CAPACITY - work.bytes().bytes());
         let copier = Copier {
             key: &DiskKey::parse("disk-2000").unwrap(),
-            source: self.device(self.source.read_only()),
+            source: self.source(),
             target: self.device(self.target.clone()),
             capacity: ByteSize::new(CAPACITY),
             work: &work,
@@ -133,6 +146,17 @@ impl World {
             stop: &self.stop,
         };
         act(&copier).await
+    }
+
+    fn source(&self) -> Arc<dyn BlockDevice> {
+        let source = self.device(self.source.read_only());
+        match self.way {
+            Way::Relayed | Way::Shuttled => source,
+            // It has no faults of its own, and is not used in place.
+            Way::Landed => {
+                Arc::new(FaultyDevice::new(source, Faults::new(ErrorKind::Unavailable, Retry::Never)))
+            }
+        }
     }
 
     fn device(&self, device: MemoryDevice) -> Arc<dyn BlockDevice> {
@@ -252,8 +276,8 @@ async fn l08_a_disk_with_nothing_left_to_copy_is_flushed_before_it_counts() {
 
 #[tokio::test]
 async fn at_most_one_journal_step_is_copied_twice() {
-    for in_place in WAYS {
-        let world = World::new(blank_target(), true).in_place(in_place);
+    for way in WAYS {
+        let world = World::new(blank_target(), true).by(way);
         world.fill(&[(0, CAPACITY)]).await;
         world.faults.fail_from(DeviceCall::Read, 30);
         world.run().await.0.unwrap_err();
@@ -270,8 +294,8 @@ async fn at_most_one_journal_step_is_copied_twice() {
 
 #[tokio::test]
 async fn a_failed_flush_records_nothing() {
-    for in_place in WAYS {
-        let world = World::new(blank_target(), true).in_place(in_place);
+    for way in WAYS {
+        let world = World::new(blank_target(), true).by(way);
         world.fill(&[(0, 100_000)]).await;
         world.faults.fail_nth(DeviceCall::Flush, 1);
         let error = world.run().await.0.unwrap_err();
@@ -282,8 +306,8 @@ async fn a_failed_flush_records_nothing() {
 
 #[tokio::test]
 async fn l11_a_source_that_ends_early_is_an_error() {
-    for in_place in WAYS {
-        let world = World::new(blank_target(), true).in_place(in_place);
+    for way in WAYS {
+        let world = World::new(blank_target(), true).by(way);
         world.fill(&[(0, CAPACITY)]).await;
         world.source.cut(2 << 20);
         let error = world.run().await.0.unwrap_err();
@@ -305,25 +329,25 @@ fn call() -> impl Strategy<Value = DeviceCall> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Devices that can be used in place are copied on one thread: with the same result and the same counts.
+    /// Devices that can be used in place are copied by threads: with the same result and the same counts.
     #[test]
-    fn both_ways_of_copying_end_alike(
+    fn all_ways_of_copying_end_alike(
         extents in prop::collection::vec((0..CAPACITY - 200_000, 1u64..200_000), 0..8),
         blank in any::<bool>(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let mut counted = Vec::new();
-            for in_place in WAYS {
+            for way in WAYS {
                 let target = if blank { blank_target() } else { used_target().await };
-                let world = World::new(target, blank).in_place(in_place);
+                let world = World::new(target, blank).by(way);
                 world.fill(&extents).await;
                 let (result, counters) = world.run().await;
                 result.unwrap();
                 prop_assert!(world.is_equal());
                 counted.push((counters.progress, counters.zero, counters.pieces));
             }
-            prop_assert_eq!(counted[0], counted[1]);
+            prop_assert!(counted.iter().all(|one| *one == counted[0]), "{counted:?}");
             Ok(())
         })?;
     }
@@ -334,16 +358,16 @@ proptest! {
     fn l15_after_any_failures_the_next_runs_end_with_an_equal_target(
         extents in prop::collection::vec((0..CAPACITY - 200_000, 1u64..200_000), 0..8),
         failures in prop::collection::vec((call(), 1u64..40), 0..4),
-        (blank, in_place) in any::<(bool, bool)>(),
+        (blank, way) in (any::<bool>(), prop::sample::select(&WAYS)),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let target = if blank { blank_target() } else { used_target().await };
-            let world = World::new(target, blank).in_place(in_place);
+            let world = World::new(target, blank).by(way);
             world.fill(&extents).await;
             for (call, nth) in &failures {
                 world.faults.fail_nth(*call, *nth);
-                if in_place {
+                if way != Way::Relayed {
                     // What fails on a thread is tried in the other way at once.
                     world.faults.fail_nth(*call, *nth);
                 }

@@ -12,7 +12,7 @@ fn bad() -> Extent {
 
 /// A full disk that is copied to a blank one, a thread for each piece.
 async fn local() -> World {
-    let mut world = World::new(blank_target(), true).in_place(true);
+    let mut world = World::new(blank_target(), true).by(Way::Shuttled);
     world.config.read_limit = Duration::from_secs(1);
     world.config.drain = Duration::from_millis(300);
     world.config.journal_interval = Duration::from_millis(10);

@@ -6,7 +6,7 @@ use super::*;
 
 /// Three runs of data with holes between, and a target that held something else.
 async fn sharing() -> World {
-    let world = World::new(used_target().await, false).in_place(true);
+    let world = World::new(used_target().await, false).by(Way::Shuttled);
     world.fill(&[(0, 256 << 10), (1 << 20, 512 << 10), (CAPACITY - (64 << 10), 64 << 10)]).await;
     world.faults.share_blocks_of(world.source.clone());
     world

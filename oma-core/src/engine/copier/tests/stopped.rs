@@ -10,8 +10,8 @@ fn extent() -> Extent {
 
 #[tokio::test]
 async fn l16_a_read_that_is_answered_after_the_stop_is_not_written() {
-    for in_place in WAYS {
-        let world = World::new(blank_target(), true).in_place(in_place);
+    for way in WAYS {
+        let world = World::new(blank_target(), true).by(way);
         world.fill(&[(0, CAPACITY)]).await;
         world.faults.stall_reads_in(extent());
         let stops = async {
@@ -29,8 +29,8 @@ async fn l16_a_read_that_is_answered_after_the_stop_is_not_written() {
 
 #[tokio::test]
 async fn l16_a_piece_that_was_cut_before_the_stop_is_neither_read_nor_written() {
-    for (in_place, reads_zero) in [(false, false), (true, false), (false, true)] {
-        let world = World::new(used_target().await, false).in_place(in_place);
+    for (way, reads_zero) in WAYS.map(|way| (way, false)).into_iter().chain([(Way::Relayed, true)]) {
+        let world = World::new(used_target().await, false).by(way);
         world.fill(&[(0, CAPACITY)]).await;
         let before = (world.source.calls(), world.target.calls());
         world.stop.cancel();
