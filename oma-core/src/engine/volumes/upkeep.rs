@@ -18,10 +18,11 @@ const SPREAD: Duration = Duration::from_secs(4);
 
 impl VolumeService {
     /// From now on [`VolumeService::recover`] is called every so often, at least a second apart, and deletions begin within five
-    /// seconds after they are due, until [`VolumeService::shutdown`]. A store that does not answer is logged and asked again, after
-    /// as long as a lease lasts if that is sooner. To be called once, after the start's own `recover`, within a Tokio runtime; a
-    /// second call does nothing. The first time comes after half to all of `every`, which differs by worker: many appliances that
-    /// are started together do not ask their database together. A minute is a good choice.
+    /// seconds after they are due (with the next such call, where the store's clock is more than a second behind ours), until
+    /// [`VolumeService::shutdown`]. A store that does not answer is logged and asked again, after as long as a lease lasts if that is
+    /// sooner. To be called once, after the start's own `recover`, within a Tokio runtime; a second call does nothing. The first time
+    /// comes after half to all of `every`, which differs by worker: many appliances that are started together do not ask their
+    /// database together. A minute is a good choice.
     pub fn upkeep(&self, every: Duration) {
         if self.is_first_upkeep() && self.begins(self.worker()).is_ok() {
             let this = self.clone();
