@@ -1,10 +1,15 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod backend;
 mod change_id;
+#[cfg(feature = "client")]
+pub mod client;
 mod copy;
 mod database;
 mod disk;
 mod explanation;
+mod export;
 mod failure;
 mod forecast;
 mod job;
@@ -26,6 +31,7 @@ pub use copy::CopyReport;
 pub use database::{DatabaseRow, FindingRow, MoveReport};
 pub use disk::DiskRow;
 pub use explanation::Explanation;
+pub use export::{CreateExport, ExportRow};
 pub use failure::Failure;
 pub use forecast::{ForecastReport, Spread};
 pub use job::JobRow;

@@ -16,6 +16,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::vanished::notice_vanished;
+
 /// How long answers that are under way may take once no more is to be served.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -88,6 +90,7 @@ pub async fn serve_tcp(
     tls: Option<&TlsIdentity>,
     stop: &CancellationToken,
 ) -> io::Result<()> {
+    notice_vanished(&listener)?;
     let listener = listener.into_std()?;
     let service = router.into_make_service();
     let handle = ending(stop);

@@ -9,10 +9,14 @@
 
 mod access;
 mod asked;
+mod backend;
+mod exports;
 mod extract;
 mod listen;
 mod problem;
+mod publish;
 mod tokens;
+mod vanished;
 mod volumes;
 
 #[cfg(test)]
@@ -30,7 +34,10 @@ use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
 pub use access::{Authenticator, Door, Principal, Role};
+pub use backend::BackendRoutes;
+pub use exports::ExportRoutes;
 pub use listen::{TlsIdentity, serve_tcp, serve_unix};
+pub use publish::{ExportAddress, Publisher};
 pub use tokens::{NewToken, TokenFile};
 pub use volumes::VolumeRoutes;
 

@@ -1,0 +1,106 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use oma_core::{Error, ErrorKind, Retry};
+use reqwest::StatusCode;
+
+use crate::Problem;
+use crate::backend::PROTOCOL;
+
+/// What went wrong between this client and a volume daemon.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("the address of the volume daemon cannot be used: {0}")]
+    Address(&'static str),
+    #[error("the certificate authorities in {} cannot be used", path.display())]
+    Authorities { path: PathBuf, source: io::Error },
+    #[error("TLS cannot be set up")]
+    Tls,
+    #[error("the HTTP client cannot be set up")]
+    SetUp(#[source] reqwest::Error),
+    #[error("the volume daemon cannot be reached; see whether it runs, and whether the address is right")]
+    Connect(#[source] reqwest::Error),
+    #[error(
+        "the volume daemon is not who this client trusts; see whether `ca_file` and the address are right"
+    )]
+    Untrusted(#[source] reqwest::Error),
+    #[error("the connection to the volume daemon was lost; it has done what was asked for, or not")]
+    Lost(#[source] reqwest::Error),
+    #[error("the volume daemon lets this client in no further: {0}")]
+    Denied(String),
+    #[error(
+        "what answered there, with {status} and {content}, is no volume daemon that is a backend; see whether the address is right"
+    )]
+    Foreign { status: StatusCode, content: String },
+    #[error(
+        "the volume daemon speaks version {0} of the backend routes, this client {PROTOCOL}; run the same release of both"
+    )]
+    Version(String),
+    #[error("the answer of the volume daemon cannot be read; run the same release of it and of this program")]
+    Garbled(#[source] serde_json::Error),
+    #[error("the answer of the volume daemon is longer than any can be")]
+    TooLong,
+    #[error("the answer of the volume daemon ended before it was whole")]
+    CutShort,
+    #[error("an id of this form cannot be asked for")]
+    NoSegment,
+    #[error("{0}")]
+    Refused(Box<Problem>),
+}
+
+impl Failure {
+    /// A request that failed, without the URL: the resource is told anyway.
+    pub(super) fn of_request(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        if is_untrusted(&error) {
+            Self::Untrusted(error)
+        } else if error.is_connect() {
+            Self::Connect(error)
+        } else {
+            Self::Lost(error)
+        }
+    }
+
+    /// The public error: the only place that decides kind and retry. What the daemon itself answered stays what it was.
+    pub(super) fn at(self, operation: &'static str, resource: impl fmt::Display) -> Error {
+        let (kind, retry) = match self {
+            Self::Refused(problem) => return problem.into_error(),
+            Self::Address(_) | Self::NoSegment => (ErrorKind::Invalid, Retry::Never),
+            Self::Authorities { ref source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => (ErrorKind::NotFound, Retry::Never),
+                io::ErrorKind::PermissionDenied => (ErrorKind::PermissionDenied, Retry::Never),
+                io::ErrorKind::InvalidData => (ErrorKind::Invalid, Retry::Never),
+                _ => (ErrorKind::Unavailable, Retry::Never),
+            },
+            Self::Tls | Self::SetUp(_) => (ErrorKind::Internal, Retry::Never),
+            Self::Connect(_) | Self::Lost(_) | Self::CutShort => (ErrorKind::Unavailable, Retry::Later),
+            Self::Denied(_) | Self::Untrusted(_) => (ErrorKind::PermissionDenied, Retry::Never),
+            // A proxy in front of a daemon that is being started, say.
+            Self::Foreign { status, .. } if status.is_server_error() => {
+                (ErrorKind::Unavailable, Retry::Later)
+            }
+            Self::Foreign { .. } => (ErrorKind::Unavailable, Retry::Never),
+            Self::Version(_) => (ErrorKind::Unsupported, Retry::Never),
+            Self::Garbled(_) | Self::TooLong => (ErrorKind::Corrupt, Retry::Never),
+        };
+        Error::new(kind, operation, resource).with_retry(retry).with_source(self)
+    }
+}
+
+/// Whether TLS found that the other end is not who it should be.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(error) = cause {
+        // An I/O error does not name what it wraps as its source.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let tls = tls.or_else(|| error.downcast_ref::<rustls::Error>());
+        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        cause = inner.map_or_else(|| error.source(), |inner| Some(inner));
+    }
+    false
+}

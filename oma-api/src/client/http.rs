@@ -1,0 +1,180 @@
+//! One request and its answer.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::config::{RemoteConfig, Token};
+use super::error::Failure;
+use super::tls::tls;
+use crate::Problem;
+use crate::backend::{PROTOCOL, PROTOCOL_HEADER};
+
+/// Where the backend routes begin.
+const ROUTES: [&str; 3] = ["api", "v1", "backend"];
+/// No answer but a list is longer.
+const LARGEST_ANSWER: usize = 1 << 20;
+/// A connection that says nothing is looked after so often.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// So often in vain, and the other machine is gone.
+const KEEPALIVES: u32 = 3;
+/// What was sent is not acknowledged for so long: the other machine is gone.
+const UNACKNOWLEDGED: Duration = Duration::from_mins(1);
+/// A connection that nobody uses is kept so long.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// A volume daemon over HTTP/1.1. It follows no redirection, and no proxy is taken from the environment: a token goes to whom it was
+/// given for.
+pub(super) struct Http {
+    client: Client,
+    base: Url,
+    token: Option<Token>,
+    name: String,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("daemon", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Http {
+    /// Reads files, connects to nobody yet.
+    pub(super) fn new(config: &RemoteConfig, token: Option<Token>) -> Result<Self, Failure> {
+        let builder = Client::builder()
+            .connect_timeout(config.connect_limit)
+            .http1_only()
+            .no_proxy()
+            .pool_idle_timeout(IDLE)
+            .redirect(redirect::Policy::none())
+            .tcp_keepalive(KEEPALIVE)
+            .tcp_keepalive_interval(KEEPALIVE)
+            .tcp_keepalive_retries(KEEPALIVES)
+            .tcp_user_timeout(UNACKNOWLEDGED)
+            .tls_backend_preconfigured(tls(config.ca_file.as_deref())?);
+        let (builder, base, name) = match config.address.strip_prefix("unix:") {
+            Some(path) => {
+                let base = Url::parse("http://localhost").map_err(|_| Failure::Address("it is no URL"))?;
+                (builder.unix_socket(socket(path)?), base, config.address.clone())
+            }
+            None => {
+                let base = url(config)?;
+                let name = authority(&base);
+                (builder, base, name)
+            }
+        };
+        let client = builder.build().map_err(Failure::SetUp)?;
+        Ok(Self { client, base, token, name })
+    }
+
+    /// Which daemon it is, for readers and in names.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Response, Failure> {
+        let mut url = self.url(path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.send(self.client.get(url)).await
+    }
+
+    pub(super) async fn send_to(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<Response, Failure> {
+        self.send(self.client.request(method, self.url(path)?).json(body)).await
+    }
+
+    /// Sends a request; what comes back is an answer of the backend routes.
+    async fn send(&self, mut request: RequestBuilder) -> Result<Response, Failure> {
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.header().clone());
+        }
+        let response = request.send().await.map_err(Failure::of_request)?;
+        match response.headers().get(PROTOCOL_HEADER).map(|value| value.to_str().unwrap_or("?")) {
+            None => Err(not_ours(response).await),
+            Some(PROTOCOL) if response.status().is_success() => Ok(response),
+            Some(PROTOCOL) => Err(Failure::Refused(Box::new(read(response).await?))),
+            Some(version) => Err(Failure::Version(version.escape_debug().to_string())),
+        }
+    }
+
+    fn url(&self, path: &[&str]) -> Result<Url, Failure> {
+        // A URL has no segments of this name.
+        if path.iter().any(|segment| matches!(*segment, "." | ".." | "")) {
+            return Err(Failure::NoSegment);
+        }
+        let mut url = self.base.clone();
+        let mut segments = url.path_segments_mut().map_err(|()| Failure::NoSegment)?;
+        segments.pop_if_empty().extend(ROUTES).extend(path);
+        drop(segments);
+        Ok(url)
+    }
+}
+
+/// An answer that the backend routes did not give: nothing that it says is believed of a volume (L21).
+async fn not_ours(response: Response) -> Failure {
+    let status = response.status();
+    let content = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content = content.map_or_else(|| "nothing".to_owned(), |text| text.escape_debug().to_string());
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        let told = read::<Problem>(response).await.map(|problem| problem.detail);
+        return Failure::Denied(told.unwrap_or_else(|_| status.to_string()));
+    }
+    Failure::Foreign { status, content }
+}
+
+/// The body of an answer.
+pub(super) async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(Failure::of_request)? {
+        if body.len() + chunk.len() > LARGEST_ANSWER {
+            return Err(Failure::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&body).map_err(Failure::Garbled)
+}
+
+fn socket(path: &str) -> Result<&Path, Failure> {
+    let path = Path::new(path);
+    if path.is_absolute() { Ok(path) } else { Err(Failure::Address("write unix:/PATH/TO/SOCKET")) }
+}
+
+fn url(config: &RemoteConfig) -> Result<Url, Failure> {
+    let url = Url::parse(&config.address)
+        .map_err(|_| Failure::Address("it is no URL; write https://HOST:PORT or unix:/PATH/TO/SOCKET"))?;
+    let Some(host) = url.host_str() else { return Err(Failure::Address("it has no host")) };
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err(Failure::Address("it carries a user, a password or a query"));
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if config.allow_plain_http || is_loopback(host) => Ok(url),
+        "http" => {
+            Err(Failure::Address("it is not encrypted; use https, or allow_plain_http where the way is safe"))
+        }
+        _ => Err(Failure::Address("its scheme is neither https nor http nor unix")),
+    }
+}
+
+/// Host and port.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}

@@ -1,0 +1,19 @@
+//! Volumes of a volume daemon as a [`VolumeBackend`](oma_core::traits::VolumeBackend).
+//!
+//! ```text
+//!  RemoteBackend ── Http ── one request for each call ──► /api/v1/backend of the daemon
+//!    └─ RemoteDevice ── ExportOpener ── reads and writes ──► the URI that the daemon named
+//!         └─ Session ── an answer that lasts ──► while it is read, the volume is open there
+//! ```
+
+mod config;
+mod device;
+mod error;
+mod http;
+mod lines;
+mod remote;
+mod session;
+mod tls;
+
+pub use config::{RemoteConfig, Token};
+pub use remote::{ExportOpener, RemoteBackend};

@@ -1,0 +1,72 @@
+//! Lists of any length, a line for each entry.
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, BoxStream, StreamExt};
+use oma_core::Result;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::Problem;
+use crate::backend::{ListEnd, ListLine};
+
+/// Entries that wait for a reader.
+const WAITING: usize = 64;
+
+/// A task that ends with whoever waits for it.
+struct Owned(JoinHandle<()>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Where entries go on their way to the reader.
+pub(super) type Entries<T> = mpsc::Sender<Result<T>>;
+
+/// An answer with all entries that a task sends. The task ends when nobody reads any more.
+pub(super) fn lines<T, F, Fut>(fill: F) -> Response
+where
+    T: Serialize + Send + 'static,
+    F: FnOnce(Entries<T>) -> Fut,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let (send, receive) = mpsc::channel(WAITING);
+    let filling = Owned(tokio::spawn(fill(send)));
+    let entries = stream::unfold((receive, filling), async |(mut receive, filling)| {
+        receive.recv().await.map(|entry| (entry, (receive, filling)))
+    });
+    let entries = entries.map(Some).chain(stream::once(async { None }));
+    let lines = entries.scan(0, |count, entry: Option<Result<T>>| {
+        let line = match entry {
+            Some(Ok(entry)) => {
+                *count += 1;
+                ListLine::Entry(entry)
+            }
+            Some(Err(error)) => ListLine::Problem(Problem::new(&error)),
+            None => ListLine::End(ListEnd { entries: *count }),
+        };
+        let read = serde_json::to_string(&line).map(|text| text + "\n");
+        std::future::ready(Some(read))
+    });
+    let chunks = lines.ready_chunks(WAITING).map(|chunk| {
+        let read: Result<String, serde_json::Error> = chunk.into_iter().collect();
+        read.map(Bytes::from)
+    });
+    let mut response = Body::from_stream(chunks).into_response();
+    let kind = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// Sends what a backend lists, until its end or until nobody reads any more.
+pub(super) async fn send<T, W: From<T>>(mut listed: BoxStream<'_, Result<T>>, entries: Entries<W>) {
+    while let Some(entry) = listed.next().await {
+        if entries.send(entry.map(W::from)).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! A volume that is open for as long as somebody reads the answer to the open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, StreamExt};
+use oma_core::traits::BlockDevice;
+use oma_core::{Error, ErrorKind, Result, VolumeId};
+use tokio::time::timeout;
+
+use super::super::publish::{Published, Publisher, Purpose};
+use crate::backend::Session;
+
+/// A line without anything goes out so often: by it a connection that leads nowhere any more is found out.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Lets go of the volume when the answer is at its end, or nobody reads it any more.
+struct Held(Arc<Published>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.let_go();
+    }
+}
+
+/// Publishes an open volume; the answer says where.
+pub(super) async fn session(
+    publisher: &Publisher,
+    volume: &VolumeId,
+    device: Arc<dyn BlockDevice>,
+) -> Result<Response> {
+    let held = Held(publisher.publish(volume.clone(), device, Purpose::Session).await?);
+    let told = serde_json::to_string(&Session { uri: held.0.uri.clone() });
+    let told = told.map_err(|error| Error::new(ErrorKind::Internal, "tell of", volume).with_source(error))?;
+    let first = stream::once(async { Ok::<_, std::convert::Infallible>(Bytes::from(told + "\n")) });
+    let beats = stream::unfold(held, async |held| {
+        let is_open = timeout(HEARTBEAT, held.0.closed()).await.is_err();
+        is_open.then(|| (Ok(Bytes::from_static(b"\n")), held))
+    });
+    let mut response = Body::from_stream(first.chain(beats)).into_response();
+    let kind = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}

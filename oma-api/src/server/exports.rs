@@ -1,0 +1,132 @@
+//! Volumes of this deployment served for reading, until an operator withdraws them or the daemon ends.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use oma_core::record::{VolumeRecord, VolumeTag};
+use oma_core::traits::{Access, VolumeBackend, VolumeRegistry};
+use oma_core::{Error, ErrorKind, ExportName, InstanceId, Result, VolumeId};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::asked::Problems;
+use super::extract::{Body, InPath};
+use super::problem::Answer;
+use super::publish::{Published, Publisher, Purpose};
+use super::{Api, PREFIX};
+use crate::{CreateExport, ExportRow};
+
+/// What the routes of exports work with.
+#[derive(Clone, Debug)]
+pub struct ExportRoutes {
+    /// The volumes.
+    pub backend: Arc<dyn VolumeBackend>,
+    /// Their records.
+    pub registry: Arc<dyn VolumeRegistry>,
+    /// This deployment.
+    pub instance: InstanceId,
+    /// Serves them.
+    pub publisher: Publisher,
+}
+
+impl Api {
+    /// Volumes of this deployment served for reading.
+    #[must_use]
+    pub fn exports(self, routes: ExportRoutes) -> Self {
+        let group = OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(get, withdraw));
+        self.with(group.with_state(routes))
+    }
+}
+
+impl ExportRoutes {
+    async fn record(&self, id: &VolumeId) -> Result<VolumeRecord> {
+        let unknown = || {
+            Error::new(ErrorKind::NotFound, "export volume", id)
+                .because("there is no record of it; GET /volumes lists what there is")
+        };
+        self.registry.volume(id).await?.ok_or_else(unknown)
+    }
+
+    fn find(&self, name: &ExportName) -> Result<Arc<Published>> {
+        let unknown = || {
+            Error::new(ErrorKind::NotFound, "find export", name)
+                .because("no volume is served under this name; GET /exports lists what is")
+        };
+        self.publisher.of_operators().into_iter().find(|one| one.name == *name).ok_or_else(unknown)
+    }
+
+    async fn row(&self, published: &Published) -> Result<ExportRow> {
+        let moved = self.publisher.statistics(&published.name).await?;
+        Ok(ExportRow {
+            export_name: published.name.clone(),
+            uri: published.uri.clone(),
+            volume_id: published.volume.clone(),
+            read_only: published.access == Access::ReadOnly,
+            capacity_bytes: published.capacity,
+            connections: moved.connections,
+            requests: moved.requests,
+            errors: moved.errors,
+            bytes_read: moved.bytes_read,
+        })
+    }
+}
+
+/// Serves an attached volume for reading
+#[utoipa::path(post, path = "/exports", tag = "exports", responses(
+    (status = 201, body = ExportRow, headers(("Location" = String, description = "Where the export is found"))), Problems))]
+async fn create(State(routes): State<ExportRoutes>, Body(asked): Body<CreateExport>) -> Answer<Response> {
+    let CreateExport { volume_id: id, read_only } = asked;
+    if !read_only {
+        let reason = "a volume is written under a job's lease only; export it with `read_only: true`";
+        return Err(Error::new(ErrorKind::Unsupported, "export volume", id).because(reason).into());
+    }
+    let record = routes.record(&id).await?;
+    let VolumeRecord { disk, generation, .. } = record;
+    let tag = VolumeTag { instance: routes.instance.clone(), disk, generation };
+    let device = routes.backend.open(&id, &tag, Access::ReadOnly).await?;
+    let published = routes.publisher.publish(id, device, Purpose::Operator).await?;
+    let row = routes.row(&published).await?;
+    let place = HeaderValue::try_from(format!("{PREFIX}/exports/{}", row.export_name));
+    let mut response = (StatusCode::CREATED, Json(row)).into_response();
+    if let Ok(place) = place {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    Ok(response)
+}
+
+/// What is served, by name
+#[utoipa::path(get, path = "/exports", tag = "exports", responses((status = 200, body = Vec<ExportRow>), Problems))]
+async fn list(State(routes): State<ExportRoutes>) -> Answer<Json<Vec<ExportRow>>> {
+    let mut rows = Vec::new();
+    for published in routes.publisher.of_operators() {
+        rows.push(routes.row(&published).await?);
+    }
+    Ok(Json(rows))
+}
+
+/// What went through an export
+#[utoipa::path(get, path = "/exports/{name}", tag = "exports", params(("name" = String, Path, description = "Name of the export")),
+    responses((status = 200, body = ExportRow), Problems))]
+async fn get(
+    State(routes): State<ExportRoutes>,
+    InPath(name): InPath<ExportName>,
+) -> Answer<Json<ExportRow>> {
+    let published = routes.find(&name)?;
+    Ok(Json(routes.row(&published).await?))
+}
+
+/// Ends an export: what clients asked for is answered, then they are disconnected and the volume is closed
+#[utoipa::path(delete, path = "/exports/{name}", tag = "exports", params(("name" = String, Path, description = "Name of the export")),
+    responses((status = 204, description = "It is not served any more, and its volume is closed"), Problems))]
+async fn withdraw(
+    State(routes): State<ExportRoutes>,
+    InPath(name): InPath<ExportName>,
+) -> Answer<StatusCode> {
+    let published = routes.find(&name)?;
+    published.let_go();
+    published.closed().await;
+    Ok(StatusCode::NO_CONTENT)
+}

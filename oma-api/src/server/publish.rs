@@ -1,0 +1,239 @@
+//! Open volumes under names of their own, each until somebody lets go of it.
+//!
+//! ```text
+//!  open volume ──► keeper: publish ── until let go of or the daemon ends ──► withdraw (drain) ──► close
+//!                    │ told: URI
+//!                  Published  (a session of the backend routes, or an export of an operator)
+//! ```
+//!
+//! What is asked for under a name is served by an [`ExportServer`]; nothing of it outlives this process (L24).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{join_all, select_all};
+use oma_core::engine::CancellationToken;
+use oma_core::traits::{Access, BlockDevice, ExportServer, ExportSpec, ExportStatistics};
+use oma_core::{ByteSize, Error, ErrorKind, ExportName, Fence, Result, Retry, VolumeId};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+/// How long clients of an export may finish what they asked for.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long a server that cannot be asked to withdraw is left in peace.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a volume that is busy is waited for, when it may be one of ours that is being closed just now.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Tells clients where exports are.
+pub trait ExportAddress: fmt::Debug + Send + Sync + 'static {
+    /// The URI of an export of this name.
+    ///
+    /// # Errors
+    /// `Invalid` when there can be none of this name.
+    fn uri(&self, name: &ExportName) -> Result<String>;
+}
+
+/// Publishes open volumes and closes them again. A clone is another handle on the same.
+///
+/// Names are random, so that nobody meets another one's export by mistake; who may open them is the export server's to say.
+#[derive(Clone, Debug)]
+pub struct Publisher(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    server: Arc<dyn ExportServer>,
+    address: Arc<dyn ExportAddress>,
+    table: Mutex<BTreeMap<ExportName, Arc<Published>>>,
+    shutdown: CancellationToken,
+}
+
+/// Whose an export is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Of whoever opened a volume over the backend routes, for as long as it has it open.
+    Session,
+    /// Of operators, until they withdraw it.
+    Operator,
+}
+
+/// A volume that is open and served.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) name: ExportName,
+    pub(super) uri: String,
+    pub(super) volume: VolumeId,
+    pub(super) capacity: ByteSize,
+    pub(super) access: Access,
+    purpose: Purpose,
+    let_go: CancellationToken,
+    closed: CancellationToken,
+}
+
+impl Published {
+    /// Has it withdrawn and closed.
+    pub(super) fn let_go(&self) {
+        self.let_go.cancel();
+    }
+
+    /// Returns once it is withdrawn and its volume closed.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+}
+
+impl Publisher {
+    /// Publishes through this server, whose exports are at these addresses.
+    #[must_use]
+    pub fn new(server: Arc<dyn ExportServer>, address: Arc<dyn ExportAddress>) -> Self {
+        let (table, shutdown) = (Mutex::default(), CancellationToken::new());
+        Self(Arc::new(Inner { server, address, table, shutdown }))
+    }
+
+    /// Withdraws and closes everything, and lets nothing new be opened: before the sockets of the routes are closed, because the
+    /// answers to opens last until then.
+    pub async fn close(&self) {
+        self.0.shutdown.cancel();
+        let all: Vec<_> = self.0.table().values().cloned().collect();
+        join_all(all.iter().map(|one| one.closed())).await;
+    }
+
+    /// Serves an open volume until it is let go of. A caller that is given up meanwhile leaves nothing behind.
+    pub(super) async fn publish(
+        &self,
+        volume: VolumeId,
+        device: Arc<dyn BlockDevice>,
+        purpose: Purpose,
+    ) -> Result<Arc<Published>> {
+        let name = ExportName::parse(format!("oma-{}", Uuid::new_v4().simple()))
+            .map_err(|error| Error::new(ErrorKind::Internal, "name export", &volume).with_source(error))?;
+        let info = device.info();
+        let published = Arc::new(Published {
+            uri: self.0.address.uri(&name)?,
+            name: name.clone(),
+            volume,
+            capacity: info.capacity,
+            access: info.access,
+            purpose,
+            let_go: self.0.shutdown.child_token(),
+            closed: CancellationToken::new(),
+        });
+        let keeper = Keeper { inner: self.0.clone(), published: published.clone() };
+        {
+            let mut table = self.0.table();
+            if self.0.shutdown.is_cancelled() {
+                return Err(ending(&published.volume));
+            }
+            table.insert(name, published.clone());
+        }
+        let (tell, told) = oneshot::channel();
+        // It ends soon after the volume is let go of; `close` waits for it.
+        tokio::spawn(keeper.keep(device, tell));
+        match told.await {
+            Ok(done) => done.map(|()| published),
+            Err(_) => Err(ending(&published.volume)),
+        }
+    }
+
+    /// The exports of operators, by name.
+    pub(super) fn of_operators(&self) -> Vec<Arc<Published>> {
+        let table = self.0.table();
+        table.values().filter(|one| one.purpose == Purpose::Operator).cloned().collect()
+    }
+
+    /// What went through an export; nothing when it is being withdrawn.
+    pub(super) async fn statistics(&self, name: &ExportName) -> Result<ExportStatistics> {
+        Ok(self.0.server.statistics(name).await?.unwrap_or_default())
+    }
+
+    /// Asks a backend for something of a volume. When that is busy, and open here, it may be that whoever has it open has let go of it
+    /// and only the news is on the way: then it is asked again as soon as one of those who have it open is gone, for a moment.
+    pub(super) async fn patiently<T, F, Fut>(&self, volume: &VolumeId, ask: F) -> Result<T>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let open = self.sessions(volume);
+            let answer = ask().await;
+            let is_busy = answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Busy);
+            if !is_busy || open.is_empty() {
+                return answer;
+            }
+            let one_is_gone = select_all(open.iter().map(|one| Box::pin(one.closed())));
+            if timeout_at(deadline, one_is_gone).await.is_err() {
+                return answer;
+            }
+        }
+    }
+
+    fn sessions(&self, volume: &VolumeId) -> Vec<Arc<Published>> {
+        let table = self.0.table();
+        let ours = |one: &&Arc<Published>| one.purpose == Purpose::Session && one.volume == *volume;
+        table.values().filter(ours).cloned().collect()
+    }
+}
+
+impl Inner {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<ExportName, Arc<Published>>> {
+        // Each change of the table is one call.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn ending(volume: &VolumeId) -> Error {
+    Error::new(ErrorKind::Unavailable, "open volume", volume)
+        .because("the volume daemon is shutting down; try again when it is back")
+        .with_retry(Retry::Later)
+}
+
+/// Keeps one export. However it ends, the export leaves the table and is closed.
+struct Keeper {
+    inner: Arc<Inner>,
+    published: Arc<Published>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.inner.table().remove(&self.published.name);
+        self.published.closed.cancel();
+    }
+}
+
+impl Keeper {
+    async fn keep(self, device: Arc<dyn BlockDevice>, tell: oneshot::Sender<Result<()>>) {
+        let Published { name, volume, access, let_go, .. } = &*self.published;
+        let spec = ExportSpec {
+            name: name.clone(),
+            description: format!("volume {volume}"),
+            access: *access,
+            // Nobody else takes the name, so nothing newer ever takes its place.
+            fence: Fence::FIRST,
+            device,
+        };
+        let served = self.inner.server.publish(spec).await;
+        let is_served = served.is_ok();
+        let is_heard = tell.send(served.map(drop)).is_ok();
+        if is_served {
+            if is_heard {
+                let_go.cancelled().await;
+            }
+            self.withdraw().await;
+        }
+    }
+
+    /// Comes back only when no request through the export can land any more: before that the volume must not be closed (L23).
+    async fn withdraw(&self) {
+        let Published { name, volume, .. } = &*self.published;
+        while let Err(error) = self.inner.server.withdraw(name, DRAIN).await {
+            tracing::warn!(export = %name, %volume, error = error.chain(), "not withdrawn yet");
+            if error.kind() != ErrorKind::Busy {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}

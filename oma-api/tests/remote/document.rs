@@ -1,0 +1,50 @@
+//! What is served is described.
+
+use std::sync::Arc;
+
+use oma_api::server::{Api, BackendRoutes, ExportRoutes, Publisher};
+use oma_core::InstanceId;
+use oma_core::conformance::{Trial, trial};
+use oma_core::memory::{ManualClock, MemoryBackend, MemoryExportServer, MemoryStore};
+use serde_json::Value;
+
+use crate::daemon::Memory;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![trial("every_route_is_described_with_its_answers_and_problems", &[], described)]
+}
+
+fn document() -> Value {
+    let exports = Memory(MemoryExportServer::new());
+    let publisher = Publisher::new(Arc::new(exports.0.clone()), Arc::new(exports));
+    let (backend, instance) = (Arc::new(MemoryBackend::new()), InstanceId::mint());
+    let registry =
+        Arc::new(MemoryStore::new(Arc::new(ManualClock::new(oma_core::Timestamp::from_millis(0)))));
+    let routes =
+        BackendRoutes { backend: backend.clone(), instance: instance.clone(), publisher: publisher.clone() };
+    let api =
+        Api::new("test").backend(routes).exports(ExportRoutes { backend, registry, instance, publisher });
+    serde_json::to_value(api.document()).unwrap()
+}
+
+async fn described() {
+    let document = document();
+    let mut operations = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        assert!(path.starts_with("/api/v1/backend/") || path.starts_with("/api/v1/exports"), "{path}");
+        for (method, operation) in methods.as_object().unwrap() {
+            let answers = operation["responses"].as_object().unwrap();
+            let is_done = |status: &String| status.starts_with('2');
+            assert!(answers.keys().any(is_done) && answers.contains_key("default"), "{method} {path}");
+            assert!(operation["summary"].is_string(), "{method} {path}");
+            operations += 1;
+        }
+    }
+    // The 16 methods of `VolumeBackend`, and 4 of exports.
+    assert_eq!(operations, 20);
+    let text = document.to_string();
+    for reference in text.split(r##""$ref":"#/components/schemas/"##).skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(document["components"]["schemas"][name].is_object(), "{name} is not described");
+    }
+}
