@@ -110,8 +110,7 @@ async fn session() {
     let id = crate::daemon::attached(&world.remote, &tag).await;
     let device = world.remote.open(&id, &tag, Access::ReadWrite).await.unwrap();
     device.write_at(0, sample(3, 4096), Durability::Durable).await.unwrap();
-    // The daemon's next heartbeat does not arrive.
-    world.cutter.cut(Cut::After);
+    world.cutter.cut_now();
     let error = loop {
         match device.write_at(0, sample(3, 4096), Durability::Durable).await {
             Ok(()) => tokio::task::yield_now().await,

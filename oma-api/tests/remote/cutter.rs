@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Where the next call is cut.
@@ -17,7 +18,11 @@ pub(crate) enum Cut {
 
 /// Stands between client and daemon.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Cutter(Arc<Mutex<Option<Cut>>>);
+pub(crate) struct Cutter {
+    next: Arc<Mutex<Option<Cut>>>,
+    /// Tells all connections that are there to end.
+    now: watch::Sender<()>,
+}
 
 impl Cutter {
     /// Listens on a port of its own; answers its address.
@@ -38,20 +43,27 @@ impl Cutter {
     }
 
     pub(crate) fn cut(&self, cut: Cut) {
-        *self.0.lock().unwrap() = Some(cut);
+        *self.next.lock().unwrap() = Some(cut);
+    }
+
+    /// Cuts all that is there.
+    pub(crate) fn cut_now(&self) {
+        self.now.send_replace(());
     }
 
     /// Whether the cut was made.
     pub(crate) fn has_cut(&self) -> bool {
-        self.0.lock().unwrap().is_none()
+        self.next.lock().unwrap().is_none()
     }
 
     /// Passes bytes on until the cut that is asked for.
     async fn pass(&self, mut client: TcpStream, daemon: &str) -> Option<()> {
         let mut server = TcpStream::connect(daemon).await.ok()?;
+        let mut now = self.now.subscribe();
         let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
         loop {
             tokio::select! {
+                _ = now.changed() => return None,
                 read = client.read(&mut asked) => {
                     let read = read.ok().filter(|read| *read > 0)?;
                     self.passes(Cut::Before)?;
@@ -67,7 +79,7 @@ impl Cutter {
     }
 
     fn passes(&self, here: Cut) -> Option<()> {
-        let mut plan = self.0.lock().unwrap();
+        let mut plan = self.next.lock().unwrap();
         if *plan == Some(here) {
             *plan = None;
             return None;
