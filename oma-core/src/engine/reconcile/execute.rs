@@ -76,7 +76,7 @@ impl Reconciler {
         if begun || self.service.driven().has(&left.spec.id) {
             return self.ended(&left.spec.id).await;
         }
-        Ok(StepOutcome::Refused("somebody else is at it, or it is not due".to_owned()))
+        Ok(StepOutcome::Refused("somebody else is at it, or has to finish it, or it is not due".to_owned()))
     }
 
     async fn repair(&self, plan: &ReconcilePlan, step: &Step) -> Result<StepOutcome> {

@@ -14,6 +14,7 @@ use super::service::VolumeService;
 use crate::engine::keeper::LeaseKeeper;
 use crate::engine::retry::retry;
 use crate::record::{JobEnd, Lease, Operation};
+use crate::state::OperationKind;
 use crate::traits::Volume;
 use crate::{Error, ErrorKind, Result, Retry};
 
@@ -58,14 +59,14 @@ impl VolumeService {
         let end = match self.until_told(&act, &stop, is_in_doubt).await {
             Ok(volume) => match self.until_recorded(&act, &stop, &volume).await {
                 Ok(()) => JobEnd::Done,
-                Err(error) if is_given_up(&error) => return self.let_go(lease, error).await,
+                Err(error) if is_given_up(&error) => return self.let_go(&act, error).await,
                 Err(error) => {
                     let why = format!("the backend did it, and it cannot be recorded: {}", error.chain());
                     self.keep_doubt(&act, &why).await?;
                     JobEnd::Failed(why)
                 }
             },
-            Err(error) if is_given_up(&error) => return self.let_go(lease, error).await,
+            Err(error) if is_given_up(&error) => return self.let_go(&act, error).await,
             Err(error) => {
                 let volumes = &self.services().volumes;
                 let why = error.chain();
@@ -76,9 +77,11 @@ impl VolumeService {
         self.end(lease, end).await
     }
 
-    async fn let_go(&self, lease: &Lease, error: Error) -> Result<()> {
+    async fn let_go(&self, act: &Act<'_>, error: Error) -> Result<()> {
         match error.kind() {
-            ErrorKind::Cancelled => self.services().jobs.release(lease).await,
+            // Its owner tells at which machine it is to be. We get it back at once, and nobody else is to have it.
+            ErrorKind::Cancelled if act.spec.kind == OperationKind::Attach => Ok(()),
+            ErrorKind::Cancelled => self.services().jobs.release(act.lease).await,
             _ => Err(error),
         }
     }

@@ -6,11 +6,11 @@ use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::act::operation;
-use super::service::VolumeService;
+use super::service::{VolumeService, VolumeServices};
 use crate::engine::retry::retry;
 use crate::record::{JobEnd, JobSpec, Lease, Operation};
-use crate::state::{JobKind, OperationStatus};
-use crate::{ContextId, DiskRef, Error, ErrorKind, JobId, Result, Retry};
+use crate::state::{JobKind, OperationKind, OperationStatus};
+use crate::{ContextId, DiskRef, Error, ErrorKind, JobId, Result, Retry, WorkerId};
 
 /// How long is waited for the job of an operation that has ended.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -83,8 +83,35 @@ impl VolumeService {
         }
     }
 
+    /// The other worker that alone can finish what is left of this operation: an attach and a detach are about the machine of who
+    /// began it, and of no other one is seen what is attached there (L21).
+    pub(super) async fn finisher(&self, left: &Operation) -> Result<Option<WorkerId>> {
+        let VolumeServices { jobs, volumes, .. } = self.services();
+        let worker = match (left.spec.kind, &left.spec.volume) {
+            (OperationKind::Attach, _) => jobs.get(&left.spec.job).await?.and_then(|job| job.owner),
+            (OperationKind::Detach, Some(volume)) => {
+                volumes.volume(volume).await?.and_then(|volume| volume.attached_to)
+            }
+            _ => None,
+        };
+        Ok(worker.filter(|worker| worker != self.worker()))
+    }
+
+    /// The same, of an operation that is to be taken up; told to readers of the log.
+    pub(super) async fn is_left_to_another(&self, left: &Operation) -> Result<bool> {
+        let finisher = self.finisher(left).await?;
+        if let Some(worker) = &finisher {
+            let (operation, kind) = (&left.spec.id, left.spec.kind);
+            tracing::debug!(%operation, %kind, %worker, "left to who began it");
+        }
+        Ok(finisher.is_some())
+    }
+
     /// Goes on with an operation that nobody carries out: under the job that is left of it, or one of its own.
     pub(super) async fn go_on(&self, left: &Operation) -> Result<()> {
+        if self.is_left_to_another(left).await? {
+            return Ok(());
+        }
         let disk = &left.spec.disk;
         let held = match self.services().jobs.live(&disk.context).await? {
             None => self.take(disk).await,

@@ -17,6 +17,9 @@ pub(super) struct Look<'a> {
 
 impl Look<'_> {
     /// What the backend has now, if that is what is wanted; `None` when nothing was done. Nothing is changed.
+    ///
+    /// Of an attach and a detach only the call itself tells that it was done: what it looks at besides, as whether the cloud still
+    /// has the volume attached while no disk is here, and whether the disk that is here may be used (L05), no description tells.
     pub(super) async fn look(&self) -> Result<Option<Volume>> {
         if self.spec.kind == OperationKind::Create {
             return self.look_for_unrecorded().await.map(|()| None);
@@ -28,8 +31,6 @@ impl Look<'_> {
         let ours = found.clone().filter(|found| found.tag.as_ref().is_some_and(is_ours));
         let wanted = self.spec.capacity;
         Ok(match self.spec.kind {
-            OperationKind::Attach => ours.filter(|volume| volume.device_path.is_some()),
-            OperationKind::Detach => ours.filter(|volume| volume.device_path.is_none()),
             OperationKind::Resize => ours.filter(|volume| wanted.is_some_and(|size| volume.capacity >= size)),
             OperationKind::Delete => found.is_none().then(|| as_recorded(&record)),
             OperationKind::Snapshot => {
@@ -39,7 +40,9 @@ impl Look<'_> {
                 let left = self.find_snapshot(&record, self.snapshot_id()?).await?;
                 left.is_none().then(|| as_recorded(&record))
             }
-            OperationKind::Create | OperationKind::Revert => None,
+            OperationKind::Create | OperationKind::Attach | OperationKind::Detach | OperationKind::Revert => {
+                None
+            }
         })
     }
 

@@ -30,8 +30,9 @@ impl Recovered {
 impl VolumeService {
     /// Takes up what this worker left before it died, and what others left whose lease has ended: every operation that has not ended
     /// is carried out again, which asks the backend what became of it; deletions that are due begin. To be called at each start,
-    /// and every now and then, which [`VolumeService::upkeep`] does. What others drive is let be (L17), and so is what a VM's live job will finish itself. What cannot be
-    /// taken up keeps nothing else from it.
+    /// and every now and then, which [`VolumeService::upkeep`] does. What others drive is let be (L17), and so is what a VM's live job
+    /// will finish itself, and an attach or a detach at another worker's machine: only there is seen what became of it, so it waits
+    /// for that worker, or for [`VolumeService::abandon`]. What cannot be taken up keeps nothing else from it.
     ///
     /// # Errors
     /// What the store answers when it is asked what there is; nothing is lost then. `Cancelled` once the service is shut down.
@@ -105,22 +106,36 @@ impl VolumeService {
         if self.driven().has_job(&job.id) {
             return Ok(Left::Nothing);
         }
+        // Before it is claimed: whose it is, its owner tells.
+        if let Some(left) = self.executing(job).await?
+            && self.is_left_to_another(&left).await?
+        {
+            return Ok(Left::Nothing);
+        }
         let (lease, asked) = match self.claim(&job.id).await {
             Err(error) if is_taken(&error) => return Ok(Left::Nothing),
             claimed => claimed?,
         };
+        if let Some(left) = self.executing(job).await? {
+            let id = left.spec.id.clone();
+            tracing::info!(operation = %id, kind = %left.spec.kind, "finish what was left over");
+            self.drive_on(lease, asked, left);
+            return Ok(Left::Begun(id));
+        }
+        let driving = Driving::begin(self, &job.id, &job.context, None);
+        Ok(Left::Idle(lease, driving))
+    }
+
+    /// The operation that a job carries out, or did when it was left.
+    async fn executing(&self, job: &ReplicationJob) -> Result<Option<Operation>> {
         for key in &job.disks {
             let disk = DiskRef { context: job.context.clone(), key: key.clone() };
             let left = self.services().volumes.unfinished(&disk).await?;
             if let Some(left) = left.filter(|left| left.status == OperationStatus::Executing) {
-                let id = left.spec.id.clone();
-                tracing::info!(operation = %id, kind = %left.spec.kind, "finish what was left over");
-                self.drive_on(lease, asked, left);
-                return Ok(Left::Begun(id));
+                return Ok(Some(left));
             }
         }
-        let driving = Driving::begin(self, &job.id, &job.context, None);
-        Ok(Left::Idle(lease, driving))
+        Ok(None)
     }
 
     /// Ends a job whose operation has ended, is pending, or was never recorded.
@@ -157,7 +172,7 @@ impl VolumeService {
 
     /// Finishes an operation whose job has ended without it.
     pub(super) async fn take_over(&self, left: &Operation) -> Result<Option<OperationId>> {
-        if self.driven().has(&left.spec.id) {
+        if self.driven().has(&left.spec.id) || self.is_left_to_another(left).await? {
             return Ok(None);
         }
         let (_taking, lease, asked) = match self.take_idle(&left.spec.disk).await {

@@ -156,7 +156,8 @@ impl VolumeService {
     /// Whether nobody carries out what has not ended.
     async fn is_left(&self, operation: &Operation) -> Result<bool> {
         let live = self.0.services.jobs.live(&operation.spec.disk.context).await?;
-        Ok(live.is_none_or(|job| job.owner.is_none()))
+        let is_over = |worker| self.0.stop.is_cancelled() && worker == self.0.worker;
+        Ok(live.and_then(|job| job.owner).is_none_or(is_over))
     }
 
     pub(in crate::engine) fn services(&self) -> &VolumeServices {

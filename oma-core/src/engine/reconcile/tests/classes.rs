@@ -172,7 +172,14 @@ fn an_operation_that_somebody_drives_is_let_be() {
     world.clock.advance(CONFIG.lease * 2);
     let left = compare(&world);
     assert_eq!(classes(&left), [FindingClass::Undriven]);
-    assert!(execute(&world, &left.plan()).left.is_whole());
+    let done = execute(&world, &left.plan());
+    assert!(matches!(done.steps[0].1, StepOutcome::Refused(_)), "an attach is finished at its machine");
+    assert_eq!(classes(&done.left), [FindingClass::Undriven]);
+    world.live("rival", FOR_EVER, &[], async |service| {
+        service.finish_left_over().await.unwrap();
+        service.finish_left_over().await.unwrap();
+    });
+    assert_eq!(classes(&compare(&world)), [FindingClass::AttachedElsewhere], "at the rival's");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod abandons;
 mod accidents;
 mod deletes;
 mod doubts;
+mod machines;
 mod schedules;
 mod steps;
 mod submits;

@@ -192,17 +192,19 @@ impl Play {
         });
     }
 
-    /// Everybody's leases have ended; one that does not die finishes what is left.
+    /// Everybody's leases have ended; everybody lives once more without dying, and finishes what is left.
     fn settle(&self) {
         self.world.backend.reconnect();
         self.world.clock.advance(CONFIG.lease * 2);
-        self.world.live("last", FOR_EVER, &[], async |service| {
-            for id in service.recover().await.unwrap().resumed {
-                service.wait(&id, LONG).await.unwrap();
-            }
-            // Jobs whose operation had ended.
-            service.recover().await.unwrap();
-        });
+        for worker in ["last", "daemon", "rival"] {
+            self.world.live(worker, FOR_EVER, &[], async |service| {
+                for id in service.recover().await.unwrap().resumed {
+                    service.wait(&id, LONG).await.unwrap();
+                }
+                // Jobs whose operation had ended.
+                service.recover().await.unwrap();
+            });
+        }
     }
 }
 
