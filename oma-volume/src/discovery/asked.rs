@@ -6,10 +6,13 @@
 //!       └▶ asked anew ─▶ in time: its serial
 //!                     └▶ not:     unreadable; with the serial that it told before, it is known which one it is not
 //! ```
+//!
+//! Before Linux 5.15 disks have no count, and a question that is open may be about an earlier disk of that name. It is waited for, so
+//! that one disk never holds two threads, and its answer is believed by those only who looked before it was asked.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,8 +30,8 @@ pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// What a disk told, or why it could not; of one that many wait for.
 type Told = Result<Option<String>, Arc<io::Error>>;
 type Answer = Shared<BoxFuture<'static, Told>>;
-/// Name, number and the kernel's count of disks: never another disk.
-type Key = (String, Number, u64);
+/// Name, number and, where there is one, the kernel's count of disks: with it, never another disk.
+type Key = (String, Number, Option<u64>);
 
 /// What disks were asked, shared by all who look.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +41,7 @@ pub(super) struct Serials(Arc<Mutex<BTreeMap<Key, Asked>>>);
 struct Asked {
     /// Since when, and the answer to come.
     open: Option<(Instant, Answer)>,
-    /// What it told last.
+    /// What it told last; not kept without a count.
     last: Option<String>,
 }
 
@@ -59,45 +62,52 @@ impl Serials {
             return (Ok(None), None);
         }
         let folder = root.join("sys/block").join(&disk.name);
-        let key = disk.sequence.map(|sequence| (disk.name.clone(), disk.number, sequence));
-        let (since, answer) = self.answer(key.as_ref(), folder, disk.sequence);
-        let told = timeout_at(since + ANSWER, answer).await;
+        let key = (disk.name.clone(), disk.number, disk.sequence);
+        let told = self.told(&key, &folder).await;
         let mut all = self.all();
-        let known = key.and_then(|key| all.get_mut(&key));
+        let known = all.get_mut(&key).filter(|_| disk.sequence.is_some());
         match (told, known) {
-            (Ok(Ok(told)), Some(known)) => {
+            (Some(Ok(told)), Some(known)) => {
                 known.last.clone_from(&told);
                 (Ok(told), None)
             }
-            (Ok(Ok(told)), None) => (Ok(told), None),
-            (Ok(Err(error)), _) => (Err(io::Error::new(error.kind(), error.to_string())), None),
-            (Err(_), known) => (Err(silent()), known.and_then(|known| known.last.clone())),
+            (Some(Ok(told)), None) => (Ok(told), None),
+            (Some(Err(error)), _) => (Err(io::Error::new(error.kind(), error.to_string())), None),
+            (None, known) => (Err(silent()), known.and_then(|known| known.last.clone())),
         }
     }
 
-    /// The question that is open, or a new one. Without a count of disks it cannot be told that a question is about this one.
-    fn answer(&self, key: Option<&Key>, folder: PathBuf, sequence: Option<u64>) -> (Instant, Answer) {
-        let mut all = self.all();
-        let asked = key.map(|key| all.entry(key.clone()).or_default());
-        let open = asked.as_ref().and_then(|asked| asked.open.clone());
-        if let Some(open) = open.filter(|(_, answer)| answer.peek().is_none()) {
-            return open;
+    /// What the disk told; `None` when it hangs.
+    async fn told(&self, key: &Key, folder: &Path) -> Option<Told> {
+        let begun = Instant::now();
+        loop {
+            let (since, answer) = self.answer(key, folder);
+            let told = timeout_at(since + ANSWER, answer).await.ok()?;
+            if key.2.is_some() || since >= begun {
+                return Some(told);
+            }
         }
+    }
+
+    /// The question that is open, or a new one.
+    fn answer(&self, key: &Key, folder: &Path) -> (Instant, Answer) {
+        let mut all = self.all();
+        let asked = all.entry(key.clone()).or_default();
+        if let Some(open) = asked.open.as_ref().filter(|(_, answer)| answer.peek().is_none()) {
+            return open.clone();
+        }
+        let (folder, sequence) = (folder.to_owned(), key.2);
         let read = blocking(move || serial_of(&folder, sequence));
         let read = read.map(|read| read.map_err(io::Error::other).and_then(|told| told).map_err(Arc::new));
         let new = (Instant::now(), read.boxed().shared());
-        if let Some(asked) = asked {
-            asked.open = Some(new.clone());
-        }
+        asked.open = Some(new.clone());
         new
     }
 
     /// Disks that went are not kept.
     fn forget_others(&self, disks: &Disks) {
         let is_there = |(name, number, sequence): &Key| {
-            disks
-                .iter()
-                .any(|disk| (&disk.name, disk.number, disk.sequence) == (name, *number, Some(*sequence)))
+            disks.iter().any(|disk| (&disk.name, disk.number, disk.sequence) == (name, *number, *sequence))
         };
         self.all().retain(|key, _| is_there(key));
     }

@@ -188,6 +188,11 @@ impl Disk {
         self.serial.is_err() && self.last.as_deref().is_none_or(|last| serial.is(last))
     }
 
+    /// Whether it hangs, and told this serial before.
+    pub(super) fn bore(&self, serial: &Serial) -> bool {
+        self.serial.is_err() && self.last.as_deref().is_some_and(|last| serial.is(last))
+    }
+
     fn names(&self) -> impl Iterator<Item = &str> {
         self.devices().map(|(name, _)| name)
     }

@@ -258,11 +258,16 @@ impl DeviceTree {
         }
     }
 
-    /// The one disk with this serial. One that does not tell its own may be the one.
+    /// The one disk with this serial. One that does not tell its own may be the one; one that told this serial before it began to
+    /// hang is a second one, whose writes may come any time.
     fn one<'a>(&self, disks: &'a Disks, serial: &Serial) -> Result<Option<&'a Disk>, DiscoveryError> {
+        let two = |first: &Disk, second: &Disk| DiscoveryError::Two(first.path.clone(), second.path.clone());
         match disks.bearing(&self.root, serial)[..] {
-            [disk] => Ok(Some(disk)),
-            [first, second, ..] => Err(DiscoveryError::Two(first.path.clone(), second.path.clone())),
+            [disk] => match disks.iter().find(|other| other.bore(serial)) {
+                Some(hung) => Err(two(hung, disk)),
+                None => Ok(Some(disk)),
+            },
+            [first, second, ..] => Err(two(first, second)),
             [] => disks.iter().find_map(|disk| unreadable(disk, serial)).map_or(Ok(None), Err),
         }
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join;
 use oma_core::traits::Access;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
@@ -191,6 +192,88 @@ async fn of_a_disk_that_began_to_hang_it_is_known_which_one_it_is() {
     ] {
         is(&error, ErrorKind::Unavailable, Retry::Later, &["dev/vdc", "hangs"]);
     }
+}
+
+/// Detached by hand while it hung and attached again, the volume has a second disk; the first one may write what it still holds.
+#[tokio::test]
+async fn l05_a_disk_beside_one_that_told_its_serial_before_it_hung_is_one_of_two() {
+    let (machine, now) = (Machine::new(), Duration::ZERO);
+    machine.plug("vdb", 1, Some(SERIAL));
+    let next = machine.found().await;
+    machine.write("sys/block/vdb/serial", other().as_str());
+    machine.plug("vdc", 2, Some(SERIAL));
+    let tree = machine.tree();
+    assert_eq!(tree.find(&serial()).await.unwrap().unwrap().name, "vdc");
+    hang(&machine);
+    machine.write("sys/block/vdb/serial", SERIAL);
+    let (found, _silent) = finds(&machine, &tree, &serial()).await;
+    for error in [
+        found.map(drop).unwrap_err(),
+        tree.appears(&serial(), SIZE, now).await.map(drop).unwrap_err(),
+        tree.check(&next, SIZE).await.unwrap_err(),
+        tree.open(&next, SIZE, Access::ReadWrite).await.map(drop).unwrap_err(),
+    ] {
+        is(&error, ErrorKind::Conflict, Retry::Never, &["dev/vdb", "dev/vdc", "detach one"]);
+    }
+    tree.vanishes(&serial(), now).await.unwrap_err();
+}
+
+/// Before Linux 5.15.
+fn uncounted() -> Machine {
+    let machine = hung();
+    for name in ["vda", "vdb", "vdc"] {
+        fs::remove_file(machine.at(&format!("sys/block/{name}/diskseq"))).unwrap();
+    }
+    machine
+}
+
+/// How often this process has a file open.
+fn open_files(path: &Path) -> usize {
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.filter(|file| fs::read_link(file.path()).is_ok_and(|file| file == path)).count()
+}
+
+#[tokio::test]
+async fn a_disk_without_a_count_that_hangs_is_asked_by_one_thread() {
+    let machine = uncounted();
+    let tree = machine.tree();
+    let (found, _silent) = finds(&machine, &tree, &other()).await;
+    let begun = Instant::now();
+    is(&found.map(drop).unwrap_err(), ErrorKind::Unavailable, Retry::Later, &["dev/vdc", "hangs"]);
+    for _ in 0..3 {
+        let error = tree.clone().find(&other()).await.unwrap_err();
+        is(&error, ErrorKind::Unavailable, Retry::Later, &["dev/vdc", "hangs"]);
+        assert_eq!(tree.find(&serial()).await.unwrap().unwrap().name, "vdb", "it is in no other one's way");
+    }
+    assert!(begun.elapsed() < ANSWER, "it is not waited for again");
+    let pipe = fs::canonicalize(machine.at("sys/block/vdc/serial")).unwrap();
+    assert_eq!(open_files(&pipe), 2, "who asks, and who is asked");
+}
+
+/// It may be an earlier disk's.
+#[tokio::test(start_paused = true)]
+async fn without_a_count_a_late_answer_is_not_believed_by_who_looked_later() {
+    let machine = uncounted();
+    let (tree, root) = (machine.tree(), machine.folder.path());
+    let (mut first, mut second) = (Disks::look(root).unwrap(), Disks::look(root).unwrap());
+    {
+        let (mut one, mut two) =
+            (Box::pin(tree.serials.ask(root, &mut first)), Box::pin(tree.serials.ask(root, &mut second)));
+        assert!((&mut one).now_or_never().is_none());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!((&mut two).now_or_never().is_none());
+        let mut silent = asked(&machine, "serial").await;
+        fs::remove_file(machine.at("sys/block/vdc/serial")).unwrap();
+        machine.write("sys/block/vdc/serial", SERIAL);
+        silent.write_all(other().as_str().as_bytes()).unwrap();
+        drop(silent);
+        join(one, two).await;
+    }
+    let told = |disks: &Disks| {
+        let disk = disks.iter().find(|disk| disk.name == "vdc").unwrap();
+        disk.serial.as_ref().unwrap().clone().unwrap()
+    };
+    assert_eq!((&told(&first)[..], &told(&second)[..]), (other().as_str(), SERIAL));
 }
 
 /// With another count it is another disk.
