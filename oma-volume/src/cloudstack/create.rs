@@ -193,7 +193,7 @@ impl Cloud {
             }
             match Marks::read(&volume.tags) {
                 Some(marks) if marks.is_made_by(spec) => {
-                    let placed = self.placed(volume).await?;
+                    let Some(placed) = self.all_placed(vec![volume]).await?.pop() else { return Ok(None) };
                     return self.describe(&placed).await.map(Some);
                 }
                 // Its maker is the only one who may have touched it: with a place on storage or at a machine it is somebody's.

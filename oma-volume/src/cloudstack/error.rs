@@ -69,6 +69,10 @@ pub(super) enum CloudError {
     )]
     NoAppliance,
     #[error(
+        "the cloud says that {0} is attached to this machine, and its list of what is does not show it; check that the keys are those of the appliance's owner, and appliance_vm_id"
+    )]
+    Unlisted(String),
+    #[error(
         "the system disk of the virtual machine {0} is not in this machine, so this is another one or a clone of it; put this machine's own id into appliance_vm_id"
     )]
     OtherMachine(String),
@@ -228,7 +232,9 @@ impl CloudError {
             Self::InProject | Self::OutsideProject(_) | Self::Hidden | Self::OtherMachine(_) => {
                 (ErrorKind::Conflict, Retry::Never)
             }
-            Self::NoAppliance => (ErrorKind::Unavailable, Retry::Later),
+            Self::NoAppliance | Self::Unlisted(_) => {
+                (ErrorKind::Unavailable, Retry::Later)
+            }
             Self::Moving(_) | Self::AtWork { .. } => (ErrorKind::Busy, Retry::Later),
             Self::Device(error) => (error.kind(), error.retry()),
             Self::NoSnapshots | Self::NoGrowth => (ErrorKind::Unsupported, Retry::Never),
