@@ -1,7 +1,8 @@
 //! Detaching, so that no detach of ours takes a volume from whoever has it later (apache/cloudstack#14214).
 //!
 //! ```text
-//!  attached since T ─▶ job id of (volume, machine, T, 0) ─▶ taken and over? of (volume, machine, T, 1) …
+//!  attached since T ─▶ job id of (volume, machine, T, 0) ─▶ taken and over? of (volume, machine, T, 1), 2, 4, 8 …
+//!                                                                   └▶ halved between the last that is and the first that is not
 //! ```
 //!
 //! The id of the job follows from the attachment that it is to end, so all processes, also those that know nothing of each other,
@@ -30,12 +31,24 @@ use super::tries::Tries;
 use super::volumes::{Cloud, Result, with_device};
 
 const COMMAND: &str = "detachVolume";
-/// So many ids are asked for one after the other. A job has one as long as its record is kept, for a day.
-const MOST: usize = 100;
+/// So many ids there are for the detaches of one attachment. A job has one as long as its record is kept, for a day; asked for three
+/// times in ten seconds, which is more than the engine does, there are fewer in a day.
+const MOST: usize = 1 << 15;
 
-/// By volume, the jobs of detaches whose end is not known.
+/// What this process knows of detaches, by volume.
 #[derive(Debug, Default)]
-pub(super) struct Detaches(Mutex<HashMap<String, Sent>>);
+pub(super) struct Detaches(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Jobs whose end is not known.
+    sent: HashMap<String, Sent>,
+    /// An attachment, and the number of its first job that is not known to be over.
+    next: HashMap<String, (Attachment, usize)>,
+}
+
+/// The machine, and since when.
+type Attachment = (String, String);
 
 #[derive(Clone, Copy, Debug)]
 struct Sent {
@@ -45,20 +58,48 @@ struct Sent {
 }
 
 impl Detaches {
-    fn all(&self) -> MutexGuard<'_, HashMap<String, Sent>> {
+    fn all(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the job to ask for.
+    ///
+    /// # Errors
+    /// When there is none left. The next call begins with the first one again: the cloud may have forgotten it by then.
+    fn next(&self, volume: &CloudVolume) -> Result<usize> {
+        let mut all = self.all();
+        let known = all.next.get(&key(volume)).filter(|(of, _)| *of == attachment(volume));
+        let number = known.map_or(0, |(_, number)| *number);
+        if number >= MOST {
+            all.next.remove(&key(volume));
+            return Err(CloudError::AskedTooOften(MOST));
+        }
+        Ok(number)
+    }
+
+    fn go_on_at(&self, volume: &CloudVolume, number: usize) {
+        self.all().next.insert(key(volume), (attachment(volume), number));
+    }
+
+    fn forget_numbers(&self, volume: &CloudVolume) {
+        self.all().next.remove(&key(volume));
     }
 }
 
-/// The id of a job that ends this attachment and no other one.
-fn job_of(volume: &CloudVolume, number: usize) -> JobName {
-    if number >= MOST {
-        return JobName::Fresh;
-    }
+fn key(volume: &CloudVolume) -> String {
+    volume.id.to_ascii_lowercase()
+}
+
+fn attachment(volume: &CloudVolume) -> Attachment {
     let text = |field: &Option<String>| field.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let (machine, since) = (text(&volume.machine), text(&volume.attached));
-    let text = format!("{COMMAND} {} {machine} {since} {number}", volume.id.to_ascii_lowercase());
-    JobName::Kept(Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()))
+    (text(&volume.machine), text(&volume.attached))
+}
+
+/// The id of a job that ends this attachment and no other one.
+fn job_of(volume: &CloudVolume, number: usize) -> Uuid {
+    let (machine, since) = attachment(volume);
+    let text = format!("{COMMAND} {} {machine} {since} {number}", key(volume));
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())
 }
 
 impl Cloud {
@@ -66,7 +107,7 @@ impl Cloud {
     /// makes the cloud fail the job and believe that the volume is attached; asked again, it finds the disk gone.
     pub(super) async fn detach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
         let (mut tries, mut thought) = (Tries::new(self.jobs.pauses()), Thought::Here);
-        let (mut number, mut is_over) = (0, false);
+        let mut is_over = false;
         loop {
             let placed = self.prove(id, tag, thought).await?;
             let volume = &placed.volume;
@@ -76,6 +117,7 @@ impl Cloud {
                     continue;
                 }
                 self.vanished(volume).await?;
+                self.detaches.forget_numbers(volume);
                 return with_device(volume, None);
             }
             // What an earlier process asked for is no try of this one.
@@ -83,28 +125,54 @@ impl Cloud {
                 tries.begin()?;
             }
             let _nobody_else = self.closed(&placed).await?;
+            let number = self.detaches.next(volume)?;
             let outcome = self.detach_once(volume, job_of(volume, number)).await;
-            number += usize::from(outcome.as_ref().err().is_none_or(CloudError::has_ended));
+            if is_taken(&outcome) {
+                self.detaches.go_on_at(volume, number + 1);
+            }
             is_over = matches!(outcome, Err(CloudError::JobOver { .. }));
-            if !is_over {
+            if is_over {
+                let free = self.free_after(volume, number).await?;
+                self.detaches.go_on_at(volume, free);
+            } else {
                 tries.ended(outcome).await?;
             }
             thought = Thought::Away;
         }
     }
 
-    async fn detach_once(&self, volume: &CloudVolume, name: JobName) -> Result<()> {
-        let key = volume.id.to_ascii_lowercase();
-        if let JobName::Kept(job) = name {
-            self.detaches.all().insert(key.clone(), Sent { job, until: None });
+    /// The number of a job that is not over, behind one that is; [`MOST`] when there is none. Found by doubling, then by halving: those
+    /// before may have asked for many. One that is under way is such a job: it is followed.
+    async fn free_after(&self, volume: &CloudVolume, over: usize) -> Result<usize> {
+        let (mut over, mut free, mut step) = (over, MOST, 1);
+        while over + 1 < free {
+            let number = (over + step).min(MOST - 1);
+            if !self.jobs.is_over(job_of(volume, number)).await? {
+                free = number;
+                break;
+            }
+            (over, step) = (number, step * 2);
         }
+        while over + 1 < free {
+            let middle = over.midpoint(free);
+            match self.jobs.is_over(job_of(volume, middle)).await? {
+                true => over = middle,
+                false => free = middle,
+            }
+        }
+        Ok(free)
+    }
+
+    async fn detach_once(&self, volume: &CloudVolume, job: Uuid) -> Result<()> {
+        let key = key(volume);
+        self.detaches.all().sent.insert(key.clone(), Sent { job, until: None });
         let request = Request::new(COMMAND).with("id", &volume.id);
-        let outcome = self.jobs.run(request, name).await.map(drop);
+        let outcome = self.jobs.run(request, JobName::Kept(job)).await.map(drop);
         let has_ended = outcome.as_ref().err().is_none_or(CloudError::has_ended);
         let mut all = self.detaches.all();
         if has_ended {
-            all.remove(&key);
-        } else if let Some(sent) = all.get_mut(&key) {
+            all.sent.remove(&key);
+        } else if let Some(sent) = all.sent.get_mut(&key) {
             sent.until = Some(Instant::now() + VALID_CHANGE);
         }
         drop(all);
@@ -114,20 +182,28 @@ impl Cloud {
     /// Waits until nothing can come any more of a detach that this process asked for; whether there was one.
     pub(super) async fn settle_detach(&self, id: &VolumeId) -> Result<bool> {
         let key = id.as_str().to_ascii_lowercase();
-        let sent = self.detaches.all().get(&key).copied();
+        let sent = self.detaches.all().sent.get(&key).copied();
         let Some(Sent { job, until }) = sent else { return Ok(false) };
         if !self.jobs.settle(COMMAND, job).await? {
             sleep_until(until.unwrap_or_else(|| Instant::now() + VALID_CHANGE)).await;
             self.jobs.settle(COMMAND, job).await?;
         }
-        self.detaches.all().remove(&key);
+        self.detaches.all().sent.remove(&key);
         Ok(true)
+    }
+}
+
+/// Whether the id of a job was used up. A request that was refused made no job.
+fn is_taken(outcome: &Result<()>) -> bool {
+    match outcome {
+        Ok(()) => true,
+        Err(error) => error.has_ended() && !matches!(error, CloudError::Refused { .. }),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use oma_core::{DiskRef, Generation, InstanceId, OperationId};
+    use oma_core::{DiskRef, ErrorKind, Generation, InstanceId, OperationId, Retry};
     use serde_json::{Value, json};
 
     use super::super::config::CloudStackConfig;
@@ -206,14 +282,51 @@ mod tests {
         let row = |since: &str| -> CloudVolume {
             serde_json::from_value(json!({"id": ID, "virtualmachineid": "vm", "attached": since})).unwrap()
         };
-        let id = |volume: &CloudVolume, number| match job_of(volume, number) {
-            JobName::Kept(id) => id,
-            name => panic!("{name:?}"),
-        };
         let (first, second) = (row("2026-01-02T03:04:05+0000"), row("2026-01-02T03:04:06+0000"));
-        let all = [id(&first, 0), id(&first, 1), id(&second, 0), id(&second, MOST - 1)];
+        let all = [job_of(&first, 0), job_of(&first, 1), job_of(&second, 0), job_of(&second, MOST - 1)];
         assert!((1..all.len()).all(|number| !all[..number].contains(&all[number])), "{all:?}");
-        assert_eq!(id(&first, 0), id(&first.clone(), 0), "every process asks for the same");
-        assert!(matches!(job_of(&first, MOST), JobName::Fresh));
+        assert_eq!(job_of(&first, 0), job_of(&first.clone(), 0), "every process asks for the same");
+    }
+
+    /// Never under an id that others do not know.
+    #[tokio::test(start_paused = true)]
+    async fn a_detach_whose_ids_are_all_used_up_is_refused_with_advice() {
+        let (tag, (_folder, here)) = (tag(), machine());
+        let system = json!({"count": 1, "volume": [{"id": SYSTEM, "state": "Ready"}]});
+        let script = Script::new()
+            .answers("listVolumes", row(&tag, Some("vm")))
+            .answers("listVolumes", system)
+            .answers("listVolumes", row(&tag, Some("vm")))
+            .refuses("detachVolume", 431, Some(4350), "already exists")
+            .answers("queryAsyncJobResult", json!({"jobstatus": 2, "jobresultcode": 530, "jobresult": "no"}));
+        let (cloud, id) = (Cloud::new(client(&script), here), ID.parse().unwrap());
+        for time in 1..=2 {
+            let error = cloud.detach(&id, &tag).await.unwrap_err();
+            assert!(matches!(error, CloudError::AskedTooOften(MOST)), "{error}");
+            assert_eq!(script.count("detachVolume"), time, "its first id, which may be forgotten by now");
+            assert!(script.sent().len() <= time * 25, "{} requests", script.sent().len());
+            let error = error.about("detach", ID);
+            assert_eq!((error.kind(), error.retry()), (ErrorKind::Unavailable, Retry::Later));
+            assert!(error.chain().contains("by hand"), "{}", error.chain());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_refused_uses_no_id_up() {
+        let (tag, (_folder, here)) = (tag(), machine());
+        let system = json!({"count": 1, "volume": [{"id": SYSTEM, "state": "Ready"}]});
+        let script = Script::new()
+            .answers("listVolumes", row(&tag, Some("vm")))
+            .answers("listVolumes", system)
+            .answers("listVolumes", row(&tag, Some("vm")))
+            .refuses("detachVolume", 530, None, "no agent")
+            .unknown_id("queryAsyncJobResult");
+        let (cloud, id) = (Cloud::new(client(&script), here), ID.parse().unwrap());
+        for _ in 0..2 {
+            cloud.detach(&id, &tag).await.unwrap_err();
+        }
+        let sent: Vec<_> = script.sent().into_iter().filter(|sent| sent.command == "detachVolume").collect();
+        assert_eq!(sent.len(), 6);
+        assert!(sent.iter().all(|one| one.value("customjobid") == sent[0].value("customjobid")));
     }
 }

@@ -73,6 +73,10 @@ pub(super) enum CloudError {
     )]
     Unlisted(String),
     #[error(
+        "its detach was asked for {0} times and the cloud still says that it is attached; look at the volume's events in CloudStack, then detach it there by hand or restart the appliance"
+    )]
+    AskedTooOften(usize),
+    #[error(
         "the system disk of the virtual machine {0} is not in this machine, so this is another one or a clone of it; put this machine's own id into appliance_vm_id"
     )]
     OtherMachine(String),
@@ -232,7 +236,7 @@ impl CloudError {
             Self::InProject | Self::OutsideProject(_) | Self::Hidden | Self::OtherMachine(_) => {
                 (ErrorKind::Conflict, Retry::Never)
             }
-            Self::NoAppliance | Self::Unlisted(_) => {
+            Self::NoAppliance | Self::Unlisted(_) | Self::AskedTooOften(_) => {
                 (ErrorKind::Unavailable, Retry::Later)
             }
             Self::Moving(_) | Self::AtWork { .. } => (ErrorKind::Busy, Retry::Later),

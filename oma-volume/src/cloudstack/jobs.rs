@@ -147,6 +147,11 @@ impl Jobs {
         }
     }
 
+    /// Whether a job is there and over.
+    pub(super) async fn is_over(&self, id: Uuid) -> Result<bool> {
+        Ok(self.find(&id.to_string()).await?.is_some_and(|job| job.is_over()))
+    }
+
     /// Waits for the end of a job that may be there, however it ends; whether it is there.
     pub(super) async fn settle(&self, command: &'static str, id: Uuid) -> Result<bool> {
         let id = id.to_string();

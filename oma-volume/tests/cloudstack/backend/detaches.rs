@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         conformance::trial("cloudstack::l19_a_detach_that_arrives_late_hits_no_later_attachment", &[], late),
         conformance::trial("cloudstack::l19_a_detach_is_good_for_two_minutes", &[], expired),
         conformance::trial("cloudstack::a_guest_that_holds_on_to_a_disk_is_asked_again", &[], again),
+        conformance::trial("cloudstack::to_ask_again_and_again_costs_no_more_each_time", &[], cost),
         conformance::trial(
             "cloudstack::what_an_operator_has_under_way_is_waited_for_and_named",
             &[],
@@ -143,6 +144,31 @@ async fn again() {
         assert!(refused < 5, "it never ends");
     }
     assert_eq!(refused, 2, "three tries each");
+    assert_eq!(bench.fake.attached(bench.fake.appliance).len(), 1);
+}
+
+/// A guest holds on to a disk for long, and then the process is another one.
+async fn cost() {
+    use super::super::fake::Late::StillAttached;
+
+    let bench = Bench::new(Account::Ordinary).await;
+    let (volume, tag) = bench.attached().await;
+    bench.fake.fault("detachVolume", 0, 180, What::LateDetach(StillAttached));
+    bench.fake.take_calls();
+    bench.backend.detach(&volume.id, &tag).await.unwrap_err();
+    let first = bench.fake.take_calls();
+    for _ in 1..60 {
+        bench.backend.detach(&volume.id, &tag).await.unwrap_err();
+        let calls = bench.fake.take_calls();
+        assert!(calls <= first + 2, "{calls} requests, {first} the first time");
+    }
+    let next = connect(&bench.fake, Account::Ordinary, |_| ());
+    next.detach(&volume.id, &tag).await.unwrap();
+    let calls = bench.fake.take_calls();
+    assert!(
+        calls <= first + 25,
+        "{calls} requests to find the first of 180 that is free, {first} the first time"
+    );
     assert_eq!(bench.fake.attached(bench.fake.appliance).len(), 1);
 }
 
