@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::act::operation;
 use super::driven::Driving;
-use super::look::Look;
+use super::look::{Look, Looked};
 use super::service::VolumeService;
 use crate::engine::config::RetryConfig;
 use crate::engine::retry::retry;
@@ -18,19 +18,25 @@ const LAST_LOOK: Duration = Duration::from_secs(30);
 const LOOKS: u32 = 2;
 
 impl VolumeService {
-    /// Ends an operation that is in doubt ([`Operation::error`]) and whose backend is silent, for good: it is recorded as failed, with
-    /// the operator's reason and with what is unknown from now on. The VM can be changed and replicated again. Idempotent: the first
-    /// reason stays. The backend is asked once more before, for half a minute and twice at most.
+    /// Ends an operation that is in doubt ([`Operation::error`]) and of which the backend does not tell, for good: it is recorded as
+    /// failed, with the operator's reason and with what is unknown from now on. The VM can be changed and replicated again. Idempotent:
+    /// the first reason stays. The backend is asked once more before, for half a minute and twice at most: it must be silent, or have
+    /// told of nothing done since the operation began, which must be longer ago than [`VolumesConfig::answer_limit`]. An attach or a
+    /// detach that another worker left at its machine is in doubt everywhere else, once the lease of that worker has ended.
     ///
     /// What was abandoned may have been done, and may be done yet. So nothing is believed of the volume that it could have made
-    /// wrong: after a resize, a revert or a delete its content is inconsistent and its generation the next (L09), which also has the
-    /// backend refuse whatever still comes under the old mark, once the volume bears the new one; attachments and snapshots are asked of
-    /// the backend before they are used anyway; a volume that a create made bears our mark and is in no record: a comparison finds it.
+    /// wrong: after a resize, a revert or a delete its content is inconsistent and its generation the next (L09). Once the volume
+    /// bears the new mark, the backend refuses what is asked for under the old one; what it had taken on before, as a cloud that has
+    /// a `deleteVolume` in its queue, it may do all the same, also to a volume that is used again by then. Attachments and snapshots
+    /// are asked of the backend before they are used anyway; a volume that a create made bears our mark and is in no record: a
+    /// comparison finds it.
     ///
     /// # Errors
-    /// `Conflict` when it is pending, completed, cancelled or not in doubt, when the backend answers (then it is found out what
-    /// became of it), and when another job of the VM is live; `Busy` while another worker carries it out; `Invalid` without a
+    /// `Conflict` when it is pending, completed, cancelled or not in doubt, when the backend has done it or may tell yet, when another
+    /// job of the VM is live; `Unavailable` when the records cannot be read; `Busy` while another worker carries it out; `Invalid` without a
     /// reason; `NotFound` for an unknown operation. The operation goes on then.
+    ///
+    /// [`VolumesConfig::answer_limit`]: super::VolumesConfig::answer_limit
     pub async fn abandon(&self, id: &OperationId, reason: &str) -> Result<Operation> {
         let (this, id, reason) = (self.clone(), id.clone(), reason.trim().to_owned());
         self.begins(&id)?;
@@ -46,10 +52,10 @@ impl VolumeService {
         if found.status == OperationStatus::Failed {
             return Ok(found);
         }
-        doubt(&found)?;
-        self.check_silent(&found).await?;
+        let doubt = self.doubt(&found).await?;
+        self.check_untold(&found).await?;
         let (lease, _driving) = self.hold(&found).await?;
-        let given_up = self.give_up_held(&lease, id, reason).await;
+        let given_up = self.give_up_held(&lease, id, reason, &doubt).await;
         let left = operation(self.services(), id).await;
         match left.is_ok_and(|left| left.status.is_terminal()) {
             true => {
@@ -62,21 +68,62 @@ impl VolumeService {
         given_up
     }
 
-    /// Refuses what the backend tells of. Asked before anything is held: it may take its time.
-    async fn check_silent(&self, left: &Operation) -> Result<()> {
-        let limit = LAST_LOOK.min(self.config().answer_limit);
-        let look = Look { services: self.services(), spec: &left.spec };
-        let patience = RetryConfig { attempts: LOOKS, ..self.config().retry };
-        let told = retry(&patience, self.stop(), || {
-            self.answered_within(limit, &left.spec.id, self.stop(), look.look())
-        });
-        match told.await {
-            Ok(_) => Err(refused(left, "the backend answers: wait until it has told, or have it recovered")),
-            Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
-            Err(silent) => {
-                tracing::info!(operation = %left.spec.id, error = %silent.chain(), "the backend is silent");
+    /// Refuses what the backend tells of, and what it may tell of yet. Asked before anything is held: it may take its time.
+    async fn check_untold(&self, left: &Operation) -> Result<()> {
+        let Some(looked) = self.last_look(left).await? else { return Ok(()) };
+        let limit = self.config().answer_limit;
+        // A deletion was recorded long before it began, its job was not.
+        let live = self.services().jobs.live(&left.spec.disk.context).await?;
+        let begun = live.map_or(left.updated_at, |job| job.created_at);
+        match looked {
+            Looked::Done(_) => Err(refused(left, "the backend has done it: wait, or have it recovered")),
+            _ if self.now() < begun.after(limit) => {
+                let limit = limit.as_secs();
+                let reason = format!(
+                    "the backend answers: wait until it has told, for {limit} s at least, or have it recovered"
+                );
+                Err(refused(left, reason))
+            }
+            looked => {
+                tracing::info!(operation = %left.spec.id, ?looked, "the backend answers and never tells");
                 Ok(())
             }
+        }
+    }
+
+    /// What the backend tells now; `None` when it is silent, which a store that does not answer is no proof of (L21).
+    async fn last_look(&self, left: &Operation) -> Result<Option<Looked>> {
+        let look = Look { services: self.services(), spec: &left.spec };
+        let known = match self.patiently(|| look.known()).await {
+            // Its volume was forgotten: nothing is left to look at.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Some(Looked::Unclear(error.chain())));
+            }
+            known => known?,
+        };
+        let limit = LAST_LOOK.min(self.config().answer_limit);
+        let patience = RetryConfig { attempts: LOOKS, ..self.config().retry };
+        let told = retry(&patience, self.stop(), || {
+            self.answered_within(limit, &left.spec.id, self.stop(), look.ask(&known))
+        });
+        match told.await {
+            Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
+            Err(silent) if silent.kind() == ErrorKind::Unavailable => {
+                tracing::info!(operation = %left.spec.id, error = %silent.chain(), "the backend is silent");
+                Ok(None)
+            }
+            told => Ok(Some(told.unwrap_or_else(|error| Looked::Unclear(error.chain())))),
+        }
+    }
+
+    /// Why nobody knows what became of it.
+    async fn doubt(&self, found: &Operation) -> Result<String> {
+        check_begun(found)?;
+        match (&found.error, self.finisher(found).await?) {
+            (Some(doubt), _) => Ok(doubt.clone()),
+            // While that one is there its lease keeps it from being abandoned.
+            (None, Some(worker)) => Ok(format!("worker {worker} began it, and has not ended it")),
+            (None, None) => Err(refused(found, "it is not in doubt: wait, or have it recovered")),
         }
     }
 
@@ -104,13 +151,20 @@ impl VolumeService {
     }
 
     /// Killed in between, it is in doubt still.
-    async fn give_up_held(&self, lease: &Lease, id: &OperationId, reason: &str) -> Result<Operation> {
+    async fn give_up_held(
+        &self,
+        lease: &Lease,
+        id: &OperationId,
+        reason: &str,
+        doubt: &str,
+    ) -> Result<Operation> {
         let volumes = &self.services().volumes;
         let found = operation(self.services(), id).await?;
         if found.status == OperationStatus::Failed {
             return Ok(found);
         }
-        let doubt = doubt(&found)?;
+        check_begun(&found)?;
+        let doubt = found.error.as_deref().unwrap_or(doubt);
         let unknown = unknown_of(found.spec.kind);
         if let (true, Some(volume)) = (unknown.ends_content, &found.spec.volume) {
             match self.patiently(|| volumes.advance_generation(lease, volume)).await {
@@ -126,15 +180,11 @@ impl VolumeService {
     }
 }
 
-/// Why nobody knows what became of it.
-fn doubt(found: &Operation) -> Result<&str> {
-    match (found.status, &found.error) {
-        (OperationStatus::Executing, Some(doubt)) => Ok(doubt),
-        (OperationStatus::Executing, None) => {
-            Err(refused(found, "it is not in doubt: wait, or have it recovered"))
-        }
-        (OperationStatus::Pending, _) => Err(refused(found, "it has not begun: call it off")),
-        (ended, _) => Err(refused(found, format!("it is {ended}"))),
+fn check_begun(found: &Operation) -> Result<()> {
+    match found.status {
+        OperationStatus::Executing => Ok(()),
+        OperationStatus::Pending => Err(refused(found, "it has not begun: call it off")),
+        ended => Err(refused(found, format!("it is {ended}"))),
     }
 }
 

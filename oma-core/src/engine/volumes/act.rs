@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::TryStreamExt as _;
 
-use super::look::{Look, as_recorded};
+use super::look::{Look, Looked, as_recorded};
 use super::service::VolumeServices;
 use crate::record::{Lease, Operation, OperationSpec, VolumeRecord, VolumeTag};
 use crate::state::{JobKind, OperationKind};
@@ -34,8 +34,13 @@ impl<'a> Act<'a> {
     }
 
     /// As [`Look::look`].
-    pub(super) async fn look(&self) -> Result<Option<Volume>> {
+    pub(super) async fn look(&self) -> Result<Looked> {
         self.look.look().await
+    }
+
+    /// As [`Look::is_seen`].
+    pub(super) const fn is_seen(&self) -> bool {
+        self.look.is_seen()
     }
 
     /// Has the backend do it, once. The answer is how the volume is afterwards.

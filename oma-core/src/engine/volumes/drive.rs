@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::act::Act;
 use super::driven::Driving;
+use super::look::Looked;
 use super::service::VolumeService;
 use crate::engine::keeper::LeaseKeeper;
 use crate::engine::retry::retry;
@@ -104,15 +105,20 @@ impl VolumeService {
             if !doubted.load(Ordering::Relaxed) {
                 return Err(error);
             }
-            if error.kind() != ErrorKind::Unavailable || error.retry() == Retry::Never {
+            let is_refused = error.kind() != ErrorKind::Unavailable || error.retry() == Retry::Never;
+            let mut why = error.chain();
+            // What was done may be refused for ever, with an answer that promises more.
+            if is_refused || act.is_seen() {
                 match self.bounded(&act.spec.id, stop, act.look()).await {
-                    Ok(Some(done)) => return Ok(done),
-                    Ok(None) => return Err(error),
+                    Ok(Looked::Done(done)) => return Ok(done),
+                    Ok(Looked::NotDone) if is_refused => return Err(error),
+                    Ok(Looked::NotDone) => {}
+                    Ok(Looked::Unclear(reason)) => why = format!("{why}; {reason}"),
                     Err(given_up) if is_given_up(&given_up) => return Err(given_up),
                     Err(unknown) => tracing::debug!(error = %unknown.chain(), "still in doubt"),
                 }
             }
-            self.keep_doubt(act, &error.chain()).await?;
+            self.keep_doubt(act, &why).await?;
             self.rest(act, stop).await?;
         }
     }

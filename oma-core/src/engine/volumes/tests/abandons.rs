@@ -313,3 +313,82 @@ fn l16_what_is_being_abandoned_is_not_taken_up_by_its_own_process_meanwhile() {
         });
     }
 }
+
+#[test]
+fn l21_what_the_backend_has_made_is_not_abandoned_for_silence() {
+    let world = World::new();
+    let create = request(&world.disk("web"), create());
+    world.live("daemon", FOR_EVER, &[Fate::Unheard; 40], async |service| {
+        service.submit(create.clone()).await.unwrap();
+        tokio::time::sleep(CONFIG.doubt_pause / 2).await;
+        doubted(&world, &create.id).await;
+        let refused = service.abandon(&create.id, "no answer").await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict, "{}", refused.chain());
+        assert!(refused.chain().contains("the backend answers"), "{}", refused.chain());
+        assert_eq!(service.wait(&create.id, LONG).await.unwrap().status, OperationStatus::Completed);
+    });
+    world.assert_whole();
+}
+
+#[test]
+fn l21_a_store_that_does_not_answer_is_no_silence_of_the_backend() {
+    let case = &cases()[1];
+    for lost in 0..30 {
+        let (world, attach) = case.world();
+        world.live("daemon", FOR_EVER, &case.fates(Fate::Lost), async |service| {
+            doubt(&world, &service, &attach).await;
+        });
+        world.backend.reconnect();
+        let store_fates = [vec![Fate::Answered; lost], vec![Fate::Lost; 2]].concat();
+        world.live_on("daemon", FOR_EVER, [&[], &store_fates], async |service| {
+            let refused = service.abandon(&attach.id, "gone").await.unwrap_err();
+            assert!(matches!(refused.kind(), ErrorKind::Conflict | ErrorKind::Unavailable), "{refused:?}");
+            let now = world.store.operation(&attach.id).await.unwrap().unwrap();
+            assert_eq!(now.status, OperationStatus::Executing, "{lost}: {now:?}");
+        });
+    }
+}
+
+#[test]
+fn a_create_that_is_refused_beside_a_volume_of_nobody_says_so_and_can_be_ended() {
+    use crate::memory::MemoryBackend;
+    let backend = std::sync::Arc::new(MemoryBackend::new().with_room(ByteSize::mib(1)));
+    let world = World { backend, ..World::new() };
+    let disk = world.disk("web");
+    let orphan = request(&disk, create());
+    world.live("daemon", FOR_EVER, &[Fate::Unheard; 2], async |service| {
+        doubt(&world, &service, &orphan).await;
+        service.abandon(&orphan.id, "gone").await.unwrap();
+    });
+    world.backend.reconnect();
+    world.live("daemon", FOR_EVER, &[Fate::Lost; 2], async |service| {
+        let refused = request(&disk, create());
+        service.submit(refused.clone()).await.unwrap();
+        tokio::time::sleep(CONFIG.doubt_pause * 5).await;
+        let left = world.store.operation(&refused.id).await.unwrap().unwrap();
+        assert_eq!(left.status, OperationStatus::Executing);
+        let why = left.error.unwrap();
+        assert!(why.contains("there is room for") && why.contains("is in no record"), "{why}");
+        world.clock.advance(CONFIG.answer_limit);
+        let ended = service.abandon(&refused.id, "no room, and it made nothing").await.unwrap();
+        assert_eq!(ended.status, OperationStatus::Failed);
+    });
+    world.assert_idle();
+}
+
+#[test]
+fn a_deletion_has_its_time_from_when_it_began() {
+    let vm = Replicated::new();
+    let delete = vm.condemned();
+    vm.world.clock.advance(CONFIG.grace * 2);
+    vm.world.live("daemon", FOR_EVER, &[Fate::Lost; 40], async |service| {
+        service.recover().await.unwrap();
+        doubted(&vm.world, &delete.id).await;
+        let early = service.abandon(&delete.id, "it never ends").await.unwrap_err();
+        assert_eq!(early.kind(), ErrorKind::Conflict, "{}", early.chain());
+        vm.world.clock.advance(CONFIG.answer_limit);
+        let ended = service.abandon(&delete.id, "it never ends").await.unwrap();
+        assert_eq!(ended.status, OperationStatus::Failed);
+    });
+    vm.world.assert_idle();
+}

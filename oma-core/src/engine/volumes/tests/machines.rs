@@ -337,3 +337,40 @@ fn l05_an_attach_whose_disk_was_refused_is_not_done_because_there_is_a_disk() {
         assert_eq!(shared.recorded(), before);
     }
 }
+
+#[test]
+fn what_a_machine_that_never_comes_back_left_is_abandoned_by_another() {
+    for (before, change) in [(&[][..], VolumeChange::Attach), (&[VolumeChange::Attach], VolumeChange::Detach)]
+    {
+        let shared = Shared::after(before);
+        shared.answers(&[Answer::Silent]);
+        let id = shared.left_by_a(&change, End::Killed);
+        shared.recovers("b");
+        shared.live("b", async |service| {
+            let ended = service.abandon(&id, "its host burnt down").await.unwrap();
+            assert_eq!(ended.status, OperationStatus::Failed, "{ended:?}");
+            assert!(ended.error.unwrap().contains("worker a"));
+        });
+        shared.world.assert_idle();
+    }
+}
+
+#[test]
+fn what_the_backend_refuses_for_ever_with_a_promise_is_abandoned_once_it_had_its_time() {
+    let shared = Shared::after(&[VolumeChange::Attach]);
+    shared.answers(&[Answer::Lost; 1000]);
+    let detach = request(&shared.disk, VolumeChange::Detach);
+    shared.live("a", async |service| {
+        service.submit(detach.clone()).await.unwrap();
+        tokio::time::sleep(CONFIG.doubt_pause * 3).await;
+        let early = service.abandon(&detach.id, "the guest never lets go").await.unwrap_err();
+        assert_eq!(early.kind(), ErrorKind::Conflict);
+        assert!(early.chain().contains("the backend answers"), "{}", early.chain());
+        assert!(service.driven().has(&detach.id), "it goes on");
+        shared.world.clock.advance(CONFIG.answer_limit);
+        let ended = service.abandon(&detach.id, "the guest never lets go").await.unwrap();
+        assert_eq!(ended.status, OperationStatus::Failed, "{ended:?}");
+    });
+    shared.world.assert_whole();
+    assert_eq!(shared.place().as_deref(), Some("a"));
+}
