@@ -13,6 +13,8 @@ pub struct VolumeRequest {
     pub id: OperationId,
     /// The disk.
     pub disk: DiskRef,
+    /// The volume that the caller means: should the disk have another one by then, nothing is done. `None` for whichever it has.
+    pub volume: Option<VolumeId>,
     /// What is to be done with its volume.
     pub change: VolumeChange,
 }

@@ -105,7 +105,7 @@ impl VolumeService {
     ///
     /// # Errors
     /// `AlreadyExists` when the id was given to something else; `Conflict` while another job of the VM is live or another operation
-    /// of the disk has not ended, naming it, when the VM's state forbids it (L07), and when the volume's does; `NotFound` for an
+    /// of the disk has not ended, naming it, when the VM's state forbids it (L07), when the volume's does, and when the disk has another volume than was meant; `NotFound` for an
     /// unknown disk and one without a volume; `Cancelled` once the service is shut down.
     pub async fn submit(&self, request: VolumeRequest) -> Result<Operation> {
         let this = self.clone();
@@ -245,7 +245,8 @@ impl VolumeService {
         let Some(known) = self.0.services.volumes.operation(&request.id).await? else { return Ok(None) };
         let Operation { spec, status, .. } = &known;
         let same = request.intent(spec.job.clone(), spec.volume.clone(), spec.snapshot.clone());
-        if *spec != same {
+        let is_meant = request.volume.is_none() || request.volume == spec.volume;
+        if *spec != same || !is_meant {
             return Err(Error::new(ErrorKind::AlreadyExists, "record operation", &request.id)
                 .because("this id was given to something else; mint a new one"));
         }
@@ -283,6 +284,9 @@ impl VolumeService {
                 return Err(Error::new(ErrorKind::NotFound, "find the volume of disk", &request.disk));
             }
         };
+        if let Some(meant) = request.volume.as_ref().filter(|meant| **meant != volume.id) {
+            return refuse(format!("it has volume {}, not {meant}", volume.id));
+        }
         if request.change == VolumeChange::Detach && volume.status != VolumeStatus::Attached {
             return refuse(format!("volume {} is {}, not attached", volume.id, volume.status));
         }
@@ -292,7 +296,11 @@ impl VolumeService {
     /// What the backend knows of snapshots and speaks against the request. Asked before anything is held: it may take its time.
     async fn check_snapshots(&self, request: &VolumeRequest) -> Result<()> {
         let services = &self.0.services;
-        let Some(volume) = services.volumes.volume_of(&request.disk).await? else { return Ok(()) };
+        // Another volume is refused in the end.
+        let found = services.volumes.volume_of(&request.disk).await?;
+        let is_meant =
+            |volume: &VolumeRecord| request.volume.as_ref().is_none_or(|meant| *meant == volume.id);
+        let Some(volume) = found.filter(is_meant) else { return Ok(()) };
         match &request.change {
             VolumeChange::Revert { snapshot } | VolumeChange::DeleteSnapshot { snapshot } => {
                 let found = find_snapshot(services, &volume.id, snapshot).await?;

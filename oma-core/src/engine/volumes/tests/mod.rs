@@ -33,7 +33,7 @@ pub(in crate::engine) fn create() -> VolumeChange {
 }
 
 pub(in crate::engine) fn request(disk: &DiskRef, change: VolumeChange) -> VolumeRequest {
-    VolumeRequest { id: OperationId::mint(), disk: disk.clone(), change }
+    VolumeRequest { id: OperationId::mint(), disk: disk.clone(), volume: None, change }
 }
 
 /// Asks and waits for the end.

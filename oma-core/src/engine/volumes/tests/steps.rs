@@ -27,7 +27,8 @@ fn script() -> Script {
 async fn play(service: VolumeService, disk: &DiskRef, script: &Script) {
     let mut made = Vec::new();
     for (id, change) in script {
-        let request = VolumeRequest { id: id.clone(), disk: disk.clone(), change: change(&made) };
+        let request =
+            VolumeRequest { id: id.clone(), disk: disk.clone(), volume: None, change: change(&made) };
         let ended = done(&service, &request).await;
         assert_eq!(ended.status, OperationStatus::Completed, "{ended:?}");
         if request.change == VolumeChange::Snapshot {

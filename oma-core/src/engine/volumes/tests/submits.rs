@@ -34,6 +34,37 @@ fn the_same_request_again_is_the_same_operation() {
 }
 
 #[test]
+fn l03_what_was_meant_for_a_volume_is_not_done_to_the_next_one_of_its_disk() {
+    with_volume(async |service, world, disk| {
+        let first = world.store.volume_of(disk).await.unwrap().unwrap().id;
+        let meant = |change| VolumeRequest { volume: Some(first.clone()), ..request(disk, change) };
+        let attach = meant(VolumeChange::Attach);
+        assert_eq!(done(service, &attach).await.status, OperationStatus::Completed);
+        done(service, &request(disk, VolumeChange::Detach)).await;
+        done(service, &request(disk, VolumeChange::Delete)).await;
+        done(service, &request(disk, create())).await;
+        let second = world.store.volume_of(disk).await.unwrap().unwrap();
+        assert_ne!(second.id, first);
+        for change in
+            [VolumeChange::Delete, VolumeChange::Attach, VolumeChange::Resize { capacity: ByteSize::mib(9) }]
+        {
+            let refused = service.submit(meant(change)).await.unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Conflict);
+            assert!(refused.chain().contains(second.id.as_str()), "{}", refused.chain());
+        }
+        assert_eq!(world.store.volume_of(disk).await.unwrap(), Some(second.clone()), "it was let be");
+        assert_eq!(
+            service.submit(attach.clone()).await.unwrap().status,
+            OperationStatus::Completed,
+            "as before"
+        );
+        let mistaken = VolumeRequest { volume: Some(second.id), ..attach };
+        assert_eq!(service.submit(mistaken).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    })
+    .assert_whole();
+}
+
+#[test]
 fn one_request_sent_by_many_at_once_is_done_once() {
     let world = World::new();
     let disk = world.disk("web");

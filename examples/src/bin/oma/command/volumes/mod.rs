@@ -87,7 +87,7 @@ async fn change(
     let (appliance, volume) = open(context, &args.volume).await?;
     let service = appliance.volumes(config);
     let id = args.id.clone().unwrap_or_else(OperationId::mint);
-    let request = VolumeRequest { id, disk: volume.disk.clone(), change };
+    let request = VolumeRequest { id, disk: volume.disk.clone(), volume: Some(volume.id.clone()), change };
     let ended = ended(&service, request).await;
     service.shutdown().await;
     let told = match ended {
