@@ -1,6 +1,7 @@
 //! Who asks, and what they may ask for.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -55,6 +56,18 @@ pub struct Principal {
     pub role: Role,
 }
 
+impl Principal {
+    /// Refuses who may less.
+    pub(super) fn needs(&self, needed: Role, what: &'static str, on: &impl fmt::Display) -> Answer<()> {
+        if self.role >= needed {
+            return Ok(());
+        }
+        let reason = format!("{} is {}; this needs the role {needed}", self.name, self.role);
+        tracing::warn!(principal = self.name, what, %on, "refused");
+        Err(Error::new(ErrorKind::PermissionDenied, what, on).because(reason).into())
+    }
+}
+
 /// Knows tokens.
 #[async_trait]
 pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
@@ -74,7 +87,7 @@ pub enum Door {
 impl Door {
     async fn admit(&self, headers: &HeaderMap) -> Answer<Principal> {
         let authenticator = match self {
-            Self::Open(principal) => return Ok(principal.clone()),
+            Self::Open(principal) => return local(headers).map(|()| principal.clone()),
             Self::Tokens(authenticator) => authenticator,
         };
         let Some(header) = headers.get(header::AUTHORIZATION) else {
@@ -87,9 +100,32 @@ impl Door {
         let Some(token) = token else {
             return Err(Refused::unauthenticated("the header is to read `Authorization: Bearer TOKEN`"));
         };
-        let known = authenticator.principal(token).await?;
-        known.ok_or_else(|| Refused::unauthenticated("nobody has this token; ask for another one"))
+        let known = authenticator.principal(token).await.map_err(|error| {
+            tracing::error!(error = error.chain(), "tokens cannot be checked");
+            Error::new(ErrorKind::Unavailable, "check", "a token").because("the daemon's log says why")
+        })?;
+        known.ok_or_else(|| {
+            tracing::warn!("refused a token that nobody has");
+            Refused::unauthenticated("nobody has this token; ask for another one")
+        })
     }
+}
+
+/// Refuses what a page of the web has a browser on this machine ask, by its own name or another's (DNS rebinding).
+fn local(headers: &HeaderMap) -> Answer<()> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_local =
+        name.is_empty() || name == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    if is_local && !headers.contains_key(header::ORIGIN) {
+        return Ok(());
+    }
+    let error = Error::new(ErrorKind::PermissionDenied, "ask", "without a token");
+    Err(error.because("this comes from a web page, or by a name other than localhost; use a token").into())
 }
 
 /// Lets a request through when its principal may look, or change what it is about to change. Handlers find the [`Principal`] among the
@@ -111,10 +147,7 @@ async fn admitted(door: &Door, method: &Method, uri: &Uri, headers: &HeaderMap) 
         Method::GET | Method::HEAD => Role::Viewer,
         _ => Role::Operator,
     };
-    if principal.role < needed {
-        let reason = format!("{} is a {}; this needs an {needed}", principal.name, principal.role);
-        return Err(Error::new(ErrorKind::PermissionDenied, "change", uri.path()).because(reason).into());
-    }
+    principal.needs(needed, "change", &uri.path())?;
     if needed > Role::Viewer {
         tracing::info!(principal = principal.name, %method, path = uri.path(), "asked");
     }

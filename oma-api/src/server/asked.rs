@@ -14,6 +14,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::PREFIX;
+use super::access::Principal;
 use super::extract::InQuery;
 use super::problem::{Answer, Refused};
 use crate::OperationRow;
@@ -57,6 +58,7 @@ impl Wait {
 pub(super) struct Asked {
     pub(super) id: OperationId,
     pub(super) wait: Duration,
+    pub(super) principal: Principal,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Asked {
@@ -68,7 +70,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
             Some(value) => key(value)?,
             None => OperationId::mint(),
         };
-        Ok(Self { id, wait: wait.limit()? })
+        let principal = parts.extensions.get::<Principal>().cloned();
+        let nobody = || Refused::unauthenticated("nobody is known to ask");
+        Ok(Self { id, wait: wait.limit()?, principal: principal.ok_or_else(nobody)? })
     }
 }
 

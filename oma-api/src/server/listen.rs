@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
-use axum_server::{Address, Handle};
+use axum_server::{Address, Handle, Server};
+use hyper_util::rt::TokioTimer;
 use oma_core::engine::CancellationToken;
 use oma_core::{Error, ErrorKind, Result};
 use rustls::ServerConfig;
@@ -20,6 +21,9 @@ use super::vanished::notice_vanished;
 
 /// How long answers that are under way may take once no more is to be served.
 const ENDING: Duration = Duration::from_secs(5);
+
+/// How long a client may take to send the headers of a request.
+const HEADERS: Duration = Duration::from_secs(30);
 
 /// A certificate and its key, read from files, for HTTPS.
 #[derive(Clone)]
@@ -95,10 +99,10 @@ pub async fn serve_tcp(
     let service = router.into_make_service();
     let handle = ending(stop);
     match tls {
-        None => axum_server::from_tcp(listener)?.handle(handle).serve(service).await,
+        None => patient(axum_server::from_tcp(listener)?).handle(handle).serve(service).await,
         Some(tls) => {
             let server = axum_server::from_tcp_rustls(listener, tls.config.clone())?;
-            server.handle(handle).serve(service).await
+            patient(server).handle(handle).serve(service).await
         }
     }
 }
@@ -109,7 +113,13 @@ pub async fn serve_tcp(
 /// As [`serve_tcp`].
 pub async fn serve_unix(listener: UnixListener, router: Router, stop: &CancellationToken) -> io::Result<()> {
     let server = axum_server::from_unix(listener.into_std()?)?;
-    server.handle(ending(stop)).serve(router.into_make_service()).await
+    patient(server).handle(ending(stop)).serve(router.into_make_service()).await
+}
+
+/// With a limit to how long a request may take to tell its headers.
+fn patient<A: Address, C>(mut server: Server<A, C>) -> Server<A, C> {
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    server
 }
 
 /// Ends a server soon after `stop`.

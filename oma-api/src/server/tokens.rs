@@ -1,7 +1,9 @@
 //! Tokens in a file, of which it keeps hashes only.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -70,6 +72,7 @@ impl TokenFile {
             return Err(Error::new(ErrorKind::Invalid, "name token", name)
                 .because("a name has no space and is not empty"));
         }
+        let _alone = self.alone().await?;
         let mut lines = self.lines().await?;
         if lines.iter().any(|line| line.principal.name == name) {
             return Err(Error::new(ErrorKind::AlreadyExists, "make token", name)
@@ -87,6 +90,7 @@ impl TokenFile {
     /// # Errors
     /// What reading and writing answer.
     pub async fn remove(&self, name: &str) -> Result<bool> {
+        let _alone = self.alone().await?;
         let mut lines = self.lines().await?;
         let before = lines.len();
         lines.retain(|line| line.principal.name != name);
@@ -111,6 +115,20 @@ impl TokenFile {
             })
         };
         text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()).map(line).collect()
+    }
+
+    /// Keeps other processes from changing the file while this is held.
+    async fn alone(&self) -> Result<File> {
+        let path = self.0.with_extension("lock");
+        let locked = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || {
+                let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+                file.lock().map(|()| file)
+            }
+        });
+        let locked = locked.await.unwrap_or_else(|lost| Err(io::Error::other(lost)));
+        locked.map_err(|error| failed("lock tokens", &path, error))
     }
 
     /// Takes the place of the file at once, or not at all.
@@ -163,7 +181,6 @@ fn random() -> String {
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
 
     let beside = path.with_extension("new");
     let mut file =
@@ -172,7 +189,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&beside, path)?;
     // The name is durable with its folder.
-    path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 fn failed(operation: &'static str, path: &Path, error: io::Error) -> Error {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use axum::extract::State;
+use futures_util::TryStreamExt;
 use oma_core::engine::{VolumeChange, VolumeRequest};
 use oma_core::record::Operation;
-use oma_core::state::{OperationStatus, VolumeStatus};
-use oma_core::{DiskRef, Error, ErrorKind, OperationId, VolumeId};
+use oma_core::state::{OperationKind, OperationStatus, VolumeStatus};
+use oma_core::{DiskRef, Error, ErrorKind, OperationId, Retry, VolumeId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -32,28 +33,36 @@ pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {
 
 impl VolumeRoutes {
     /// Asks for a change, and answers it as it is then.
-    pub(super) async fn change(&self, asked: Asked, disk: DiskRef, change: VolumeChange) -> Answer<Accepted> {
-        let Asked { id, wait } = asked;
-        let begun = self.service.submit(VolumeRequest { id, disk, change }).await?;
-        self.waited(begun, wait).await
+    pub(super) async fn change(&self, asked: Asked, request: VolumeRequest) -> Answer<Accepted> {
+        let begun = self.service.submit(request).await?;
+        tracing::info!(operation = %begun.spec.id, kind = %begun.spec.kind, principal = asked.principal.name, "recorded");
+        self.waited(begun, asked.wait).await
     }
 
-    /// The same of a volume that is known.
+    /// The same of a volume that is known, or was when the operation of this id was recorded.
     pub(super) async fn change_volume(
         &self,
         asked: Asked,
         id: &VolumeId,
         change: VolumeChange,
     ) -> Answer<Accepted> {
-        let volume = self.volume(id).await?;
-        self.change(asked, volume.disk, change).await
+        let disk = match self.services.volumes.operation(&asked.id).await? {
+            Some(known) if known.spec.volume.as_ref() == Some(id) => known.spec.disk,
+            _ => self.volume(id).await?.disk,
+        };
+        let request = VolumeRequest { id: asked.id.clone(), disk, volume: Some(id.clone()), change };
+        self.change(asked, request).await
     }
 
-    /// The operation once it has ended, or after so long.
+    /// The operation once it has ended, or as it is after so long or when the daemon is to end.
     pub(super) async fn waited(&self, operation: Operation, wait: Duration) -> Answer<Accepted> {
-        let now = match wait.is_zero() {
-            true => operation,
-            false => self.service.wait(&operation.spec.id, wait).await?,
+        if wait.is_zero() {
+            return Ok(Accepted(self.operation_row(&operation).await?));
+        }
+        let id = &operation.spec.id;
+        let now = tokio::select! {
+            waited = self.service.wait(id, wait) => waited?,
+            () = self.stop.cancelled() => operation,
         };
         Ok(Accepted(self.operation_row(&now).await?))
     }
@@ -69,6 +78,16 @@ async fn create(
 ) -> Answer<Accepted> {
     let CreateVolume { context_id, disk_key, name, size, provisioning } = wanted;
     let disk = DiskRef { context: context_id, key: disk_key };
+    if let Some(Operation { spec, .. }) = routes.services.volumes.operation(&asked.id).await? {
+        // Whatever was not said is as it was then.
+        let change = VolumeChange::Create {
+            name: name.or(spec.name).unwrap_or_default(),
+            capacity: size.or(spec.capacity).unwrap_or_default(),
+            provisioning,
+        };
+        let request = VolumeRequest { id: asked.id.clone(), disk, volume: None, change };
+        return routes.change(asked, request).await;
+    }
     let known = routes.inventory.disk(&disk).await?.ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "find disk", &disk)
             .because("there is no record of it; POST /vms makes one")
@@ -85,7 +104,9 @@ async fn create(
             vm.map_or_else(|| disk.key.to_string(), |vm| format!("{}-{}", vm.name, disk.key))
         }
     };
-    routes.change(asked, disk, VolumeChange::Create { name, capacity, provisioning }).await
+    let change = VolumeChange::Create { name, capacity, provisioning };
+    let request = VolumeRequest { id: asked.id.clone(), disk, volume: None, change };
+    routes.change(asked, request).await
 }
 
 /// Make a volume visible to this daemon as a local device
@@ -147,8 +168,8 @@ async fn resize(
     routes.change_volume(asked, &id, VolumeChange::Resize { capacity: wanted.size }).await
 }
 
-/// Delete a volume; it is detached first. One that ever held an epoch is condemned: its operation is `pending` until it is due, and can
-/// be called off meanwhile
+/// Delete a volume. It is detached first, for which the answer waits up to 30 s. One that ever held an epoch is condemned: its
+/// operation is `pending` until it is due, and can be called off meanwhile
 #[utoipa::path(delete, path = "/volumes/{volume_id}", tag = "volumes",
     params(("volume_id" = String, Path), Wait, Key),
     responses((status = 200, body = OperationRow), (status = 202, body = OperationRow), Problems))]
@@ -157,31 +178,53 @@ async fn delete(
     InPath(id): InPath<VolumeId>,
     asked: Asked,
 ) -> Answer<Accepted> {
-    let volume = routes.volume(&id).await?;
-    let is_known = routes.services.volumes.operation(&asked.id).await?.is_some();
-    if volume.status == VolumeStatus::Attached && !is_known {
-        let request = VolumeRequest {
-            id: OperationId::mint(),
-            disk: volume.disk.clone(),
-            change: VolumeChange::Detach,
+    // It goes on when whoever asked goes away (L18).
+    let deleted = tokio::spawn(async move {
+        if routes.services.volumes.operation(&asked.id).await?.is_none() {
+            routes.detach_first(&id).await?;
+        }
+        routes.change_volume(asked, &id, VolumeChange::Delete).await
+    });
+    deleted.await.unwrap_or_else(|lost| {
+        Err(Error::new(ErrorKind::Internal, "delete", "volume").with_source(lost).into())
+    })
+}
+
+impl VolumeRoutes {
+    /// Nothing is changed when the deletion would be refused for a snapshot.
+    async fn detach_first(&self, id: &VolumeId) -> Answer<()> {
+        let volume = self.volume(id).await?;
+        if volume.status != VolumeStatus::Attached {
+            return Ok(());
+        }
+        if let Some(snapshot) = self.services.backend.snapshots(id).try_next().await? {
+            let reason = format!("it has snapshot {}; delete that first", snapshot.spec.id);
+            return Err(Error::new(ErrorKind::Conflict, "delete volume", id).because(reason).into());
+        }
+        let begun = match self.services.volumes.unfinished(&volume.disk).await? {
+            Some(under_way) if under_way.spec.kind == OperationKind::Detach => under_way,
+            _ => {
+                let (id, volume_id) = (OperationId::mint(), Some(id.clone()));
+                let (disk, change) = (volume.disk, VolumeChange::Detach);
+                self.service.submit(VolumeRequest { id, disk, volume: volume_id, change }).await?
+            }
         };
-        let begun = routes.service.submit(request).await?;
-        detached(routes.service.wait(&begun.spec.id, DETACH).await?)?;
+        detached(&self.service.wait(&begun.spec.id, DETACH).await?)
     }
-    routes.change(asked, volume.disk, VolumeChange::Delete).await
 }
 
 /// A volume is deleted once it is known to be detached.
-fn detached(operation: Operation) -> Answer<()> {
-    let id = operation.spec.id.clone();
-    let refused = |kind, reason| Err(Error::new(kind, "detach volume by", &id).because(reason).into());
+fn detached(operation: &Operation) -> Answer<()> {
+    let id = &operation.spec.id;
+    let error = |kind| Error::new(kind, "detach volume by", id);
     match operation.status {
         OperationStatus::Completed => Ok(()),
         OperationStatus::Pending | OperationStatus::Executing => {
-            refused(ErrorKind::Busy, "it goes on; ask for the deletion again when it has ended".to_owned())
+            let busy = error(ErrorKind::Busy).with_retry(Retry::Later);
+            Err(busy.because("it goes on; ask for the deletion again when it has ended").into())
         }
         OperationStatus::Failed | OperationStatus::Cancelled => {
-            refused(ErrorKind::Conflict, operation.error.unwrap_or_default())
+            Err(error(ErrorKind::Conflict).because(operation.error.clone().unwrap_or_default()).into())
         }
     }
 }
@@ -198,7 +241,5 @@ async fn pardon(
     let condemned = routes.services.volumes.unfinished(&volume.disk).await?.ok_or_else(|| {
         Error::new(ErrorKind::Conflict, "call off the deletion of volume", &id).because("it is not condemned")
     })?;
-    let reason = wanted.reason.unwrap_or_else(|| "called off by an operator".to_owned());
-    let pardoned = routes.service.pardon(&condemned.spec.id, &reason).await?;
-    Ok(Accepted(routes.operation_row(&pardoned).await?))
+    routes.pardon(&condemned.spec.id, wanted).await
 }

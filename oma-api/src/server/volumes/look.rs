@@ -33,11 +33,11 @@ async fn list(
     State(routes): State<VolumeRoutes>,
     InQuery(part): InQuery<Part>,
 ) -> Answer<Json<Page<VolumeRow>>> {
-    let (volumes, next) = part.of(routes.services.volumes.volumes(), |volume| volume.id.to_string()).await?;
-    let mut rows = Vec::with_capacity(volumes.len());
-    for volume in &volumes {
-        rows.push(routes.volume_row(volume).await?);
-    }
+    let all = routes.services.volumes.volumes();
+    let (volumes, next) = part.by_id(all, |volume| volume.id.to_string()).await?;
+    let vms = routes.vms(volumes.iter().map(|volume| &volume.disk.context)).await?;
+    let row = |volume: &VolumeRecord| VolumeRow::new(vms.get(&volume.disk.context), volume);
+    let rows = volumes.iter().map(row).collect();
     Ok(Json(page(rows, next)))
 }
 
@@ -54,9 +54,9 @@ async fn get(State(routes): State<VolumeRoutes>, InPath(id): InPath<VolumeId>) -
     responses((status = 200, body = DeviceRow), Problems))]
 async fn device(State(routes): State<VolumeRoutes>, InPath(id): InPath<VolumeId>) -> Answer<Json<DeviceRow>> {
     let volume = routes.volume(&id).await?;
-    let row = DeviceRow::of(&volume).ok_or_else(|| {
+    let row = DeviceRow::of(&volume).filter(|_| routes.sees(&volume)).ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "find the device of volume", &id)
-            .because(format!("it is {}; POST /volumes/{id}/attach first", volume.status))
+            .because(format!("it is {}, and no device of this machine", volume.status))
     })?;
     Ok(Json(row))
 }
@@ -93,15 +93,11 @@ async fn of_device_in_path(
 async fn behind(routes: &VolumeRoutes, path: &str) -> Answer<Json<VolumeRow>> {
     let mut volumes = routes.services.volumes.volumes();
     while let Some(volume) = volumes.try_next().await? {
-        if is_there(&volume, path) {
+        if routes.sees(&volume) && volume.device_path.as_deref() == Some(path) {
             return Ok(Json(routes.volume_row(&volume).await?));
         }
     }
     Err(Error::new(ErrorKind::NotFound, "find the volume of device", path)
         .because("no attached volume of ours is there")
         .into())
-}
-
-fn is_there(volume: &VolumeRecord, path: &str) -> bool {
-    volume.device_path.as_deref() == Some(path)
 }

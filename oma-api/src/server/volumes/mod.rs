@@ -9,12 +9,13 @@ mod reconcile;
 mod snapshots;
 mod vms;
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use oma_core::engine::{Reconciler, VolumeService, VolumeServices};
-use oma_core::record::{Operation, VolumeRecord};
+use oma_core::engine::{CancellationToken, Reconciler, VolumeService, VolumeServices};
+use oma_core::record::{Operation, VmContext, VolumeRecord};
 use oma_core::traits::Inventory;
-use oma_core::{DiskRef, Error, ErrorKind, VolumeId};
+use oma_core::{ContextId, DiskRef, Error, ErrorKind, VolumeId, WorkerId};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::Answer;
@@ -33,6 +34,10 @@ pub struct VolumeRoutes {
     pub reconciler: Reconciler,
     /// The cloud's id of the virtual machine that this process runs in, where it is known.
     pub machine: Option<String>,
+    /// Whose devices are those of this machine: the worker of the service.
+    pub worker: WorkerId,
+    /// Cancelled when the daemon is to end: nobody is kept waiting any longer.
+    pub stop: CancellationToken,
 }
 
 /// The group.
@@ -65,6 +70,24 @@ impl VolumeRoutes {
             Error::new(ErrorKind::NotFound, "find volume", id)
                 .because("there is no record of it; GET /volumes lists what there is")
         })?)
+    }
+
+    /// Whether the device of a volume is one of this machine. On another one its path means nothing, or another disk.
+    fn sees(&self, volume: &VolumeRecord) -> bool {
+        volume.attached_to.as_ref() == Some(&self.worker)
+    }
+
+    /// The VMs of a page.
+    async fn vms<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a ContextId>,
+    ) -> Answer<HashMap<ContextId, VmContext>> {
+        let ids: BTreeSet<&ContextId> = ids.collect();
+        let mut vms = HashMap::new();
+        for id in ids {
+            vms.extend(self.inventory.context(id).await?.map(|vm| (id.clone(), vm)));
+        }
+        Ok(vms)
     }
 
     async fn volume_row(&self, volume: &VolumeRecord) -> Answer<VolumeRow> {

@@ -1,7 +1,7 @@
 //! What was asked for of volumes, and what became of it.
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use oma_core::record::{Operation, OperationFilter};
 use oma_core::state::{OperationKind, OperationStatus};
 use oma_core::{ContextId, Error, ErrorKind, OperationId, VolumeId};
@@ -12,13 +12,18 @@ use utoipa_axum::routes;
 
 use super::VolumeRoutes;
 use super::paging::{Part, page};
+use crate::server::access::{Principal, Role};
 use crate::server::asked::{Accepted, Problems, Wait};
-use crate::server::extract::{InPath, InQuery};
+use crate::server::extract::{Body, InPath, InQuery, OptionalBody};
 use crate::server::problem::Answer;
-use crate::{OperationRow, Page};
+use crate::{CallOff, OperationRow, Page};
 
 pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(get))
+        .routes(routes!(pardon))
+        .routes(routes!(abandon))
 }
 
 /// Which operations.
@@ -51,11 +56,10 @@ async fn list(
     let Wanted { kind, status, volume_id, context_id } = wanted;
     let filter = OperationFilter { context: context_id, volume: volume_id, kind, status };
     let all = routes.services.volumes.operations(filter);
-    let (operations, next) = part.of(all, |operation| operation.spec.id.to_string()).await?;
-    let mut rows = Vec::with_capacity(operations.len());
-    for operation in &operations {
-        rows.push(routes.operation_row(operation).await?);
-    }
+    let (operations, next) = part.behind(all, |operation| operation.spec.id.to_string()).await?;
+    let vms = routes.vms(operations.iter().map(|operation| &operation.spec.disk.context)).await?;
+    let row = |operation: &Operation| OperationRow::new(vms.get(&operation.spec.disk.context), operation);
+    let rows = operations.iter().map(row).collect();
     Ok(Json(page(rows, next)))
 }
 
@@ -71,6 +75,42 @@ async fn get(
     let operation = known(&routes, &id).await?;
     let limit = wait.limit()?;
     routes.waited(operation, limit).await
+}
+
+/// Call off a deletion that is not due yet. Called off already, it is answered as it is
+#[utoipa::path(post, path = "/operations/{operation_id}/pardon", tag = "operations",
+    params(("operation_id" = String, Path)), request_body = Option<CallOff>,
+    responses((status = 200, body = OperationRow), Problems))]
+async fn pardon(
+    State(routes): State<VolumeRoutes>,
+    InPath(id): InPath<OperationId>,
+    OptionalBody(wanted): OptionalBody<CallOff>,
+) -> Answer<Accepted> {
+    routes.pardon(&id, wanted).await
+}
+
+/// End an operation in doubt whose backend never answers again. It counts as failed, and nothing is believed of its volume. Needs an
+/// admin
+#[utoipa::path(post, path = "/operations/{operation_id}/abandon", tag = "operations",
+    params(("operation_id" = String, Path)), request_body = CallOff,
+    responses((status = 200, body = OperationRow), Problems))]
+async fn abandon(
+    State(routes): State<VolumeRoutes>,
+    Extension(principal): Extension<Principal>,
+    InPath(id): InPath<OperationId>,
+    Body(wanted): Body<CallOff>,
+) -> Answer<Accepted> {
+    principal.needs(Role::Admin, "abandon operation", &id)?;
+    let abandoned = routes.service.abandon(&id, wanted.reason.as_deref().unwrap_or_default()).await?;
+    Ok(Accepted(routes.operation_row(&abandoned).await?))
+}
+
+impl VolumeRoutes {
+    pub(super) async fn pardon(&self, id: &OperationId, wanted: CallOff) -> Answer<Accepted> {
+        let reason = wanted.reason.unwrap_or_else(|| "called off by an operator".to_owned());
+        let pardoned = self.service.pardon(id, &reason).await?;
+        Ok(Accepted(self.operation_row(&pardoned).await?))
+    }
 }
 
 pub(super) async fn known(routes: &VolumeRoutes, id: &OperationId) -> Answer<Operation> {

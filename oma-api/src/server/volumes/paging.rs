@@ -27,26 +27,41 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// This part of a list, whose entries are known by the name that `name` makes. A list whose `after` is gone is at its end.
-    pub(super) async fn of<T>(
+    /// This part of a list in the order of ids: what was removed meanwhile is passed over.
+    pub(super) async fn by_id<T: Send>(
         &self,
         all: BoxStream<'_, Result<T>>,
-        name: impl Fn(&T) -> String + Copy + Send,
-    ) -> Result<(Vec<T>, Option<String>)>
-    where
-        T: Send,
-    {
-        let limit = usize::from(self.limit.unwrap_or(USUAL).clamp(1, MOST));
+        id: impl Fn(&T) -> String + Copy + Send + Sync,
+    ) -> Result<(Vec<T>, Option<String>)> {
+        let is_behind = |entry: &T| self.after.as_deref().is_none_or(|after| id(entry).as_str() > after);
+        self.cut(all.try_filter(|entry| ready(is_behind(entry))).boxed(), id).await
+    }
+
+    /// This part of a list of which nothing is removed.
+    pub(super) async fn behind<T: Send>(
+        &self,
+        all: BoxStream<'_, Result<T>>,
+        id: impl Fn(&T) -> String + Copy + Send + Sync,
+    ) -> Result<(Vec<T>, Option<String>)> {
         let mut passed = self.after.is_none();
         let from_there = all.try_filter(move |entry| {
             let is_wanted = passed;
-            passed |= self.after.as_deref() == Some(name(entry).as_str());
+            passed |= self.after.as_deref() == Some(id(entry).as_str());
             ready(is_wanted)
         });
-        let mut items: Vec<T> = from_there.take(limit + 1).try_collect().await?;
+        self.cut(from_there.boxed(), id).await
+    }
+
+    async fn cut<T>(
+        &self,
+        list: BoxStream<'_, Result<T>>,
+        id: impl Fn(&T) -> String,
+    ) -> Result<(Vec<T>, Option<String>)> {
+        let limit = usize::from(self.limit.unwrap_or(USUAL).clamp(1, MOST));
+        let mut items: Vec<T> = list.take(limit + 1).try_collect().await?;
         let has_more = items.len() > limit;
         items.truncate(limit);
-        let next = items.last().filter(|_| has_more).map(name);
+        let next = items.last().filter(|_| has_more).map(id);
         Ok((items, next))
     }
 }

@@ -1,19 +1,28 @@
 //! Records and backend are compared, and what is provably ours is repaired by a plan.
 
-use axum::Json;
-use axum::extract::State;
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::{Extension, Json};
 use oma_core::engine::{ReconcilePlan, Reconciled, Reconciliation};
+use oma_core::{Error, ErrorKind, Retry};
 use serde::Serialize;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::VolumeRoutes;
+use crate::server::access::{Principal, Role};
 use crate::server::asked::Problems;
 use crate::server::extract::Body;
 use crate::server::problem::Answer;
 
+/// A plan of many steps is long.
+const LONGEST: usize = 64 << 20;
+
 pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {
-    OpenApiRouter::new().routes(routes!(compare, execute))
+    let routes = OpenApiRouter::new().routes(routes!(compare, execute));
+    routes.layer(DefaultBodyLimit::max(LONGEST)).layer(Extension(Alone::default()))
 }
 
 /// What was found, and what can be repaired of it.
@@ -23,21 +32,51 @@ struct Compared {
     plan: ReconcilePlan,
 }
 
-/// Compare records and backend in both directions. Nothing is changed: `plan` is what can be repaired
+/// One comparison at a time: each asks the backend about everything.
+#[derive(Clone, Debug, Default)]
+struct Alone(Arc<Mutex<()>>);
+
+impl Alone {
+    fn take(self) -> Answer<OwnedMutexGuard<()>> {
+        self.0.try_lock_owned().map_err(|_| {
+            let busy = Error::new(ErrorKind::Busy, "compare", "records and volumes").with_retry(Retry::Later);
+            busy.because("another comparison is under way; ask again when it has ended").into()
+        })
+    }
+}
+
+/// Compare records and backend in both directions. Nothing is changed: `plan` is what can be repaired. Needs an operator: the backend is
+/// asked about each volume
 #[utoipa::path(get, path = "/reconciliation", tag = "reconciliation",
     responses((status = 200, body = Object), Problems))]
-async fn compare(State(routes): State<VolumeRoutes>) -> Answer<Json<Compared>> {
+async fn compare(
+    State(routes): State<VolumeRoutes>,
+    Extension(principal): Extension<Principal>,
+    Extension(alone): Extension<Alone>,
+) -> Answer<Json<Compared>> {
+    principal.needs(Role::Operator, "compare", &"records and volumes")?;
+    let _alone = alone.take()?;
     let found = routes.reconciler.compare(None).await?;
     let plan = found.plan();
     Ok(Json(Compared { found, plan }))
 }
 
-/// Do the steps of a plan, each if the world still is as the plan saw it, then compare again
+/// Do the steps of a plan, each if the world still is as the plan saw it, then compare again. Needs an admin
 #[utoipa::path(post, path = "/reconciliation", tag = "reconciliation", request_body = Object,
     responses((status = 200, body = Object), Problems))]
 async fn execute(
     State(routes): State<VolumeRoutes>,
+    Extension(principal): Extension<Principal>,
+    Extension(alone): Extension<Alone>,
     Body(plan): Body<ReconcilePlan>,
 ) -> Answer<Json<Reconciled>> {
-    Ok(Json(routes.reconciler.execute(&plan).await?))
+    principal.needs(Role::Admin, "execute", &"a plan")?;
+    let alone = alone.take()?;
+    // It goes on when whoever asked goes away (L18).
+    let done = tokio::spawn(async move {
+        let _alone = alone;
+        routes.reconciler.execute(&plan).await
+    });
+    let lost = |lost| Err(Error::new(ErrorKind::Internal, "execute", "a plan").with_source(lost));
+    Ok(Json(done.await.unwrap_or_else(lost)?))
 }

@@ -3,8 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use futures_util::{StreamExt, TryStreamExt};
-use oma_core::record::{SourceDisk, SourceIdentity, SourceVm, VolumeRecord};
+use oma_core::record::{SourceDisk, SourceIdentity, SourceVm};
 use oma_core::{ContextId, Error, ErrorKind};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -27,7 +26,7 @@ pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {
 /// List VMs
 #[utoipa::path(get, path = "/vms", tag = "vms", params(Part), responses((status = 200, body = Page<VmRow>), Problems))]
 async fn list(State(routes): State<VolumeRoutes>, InQuery(part): InQuery<Part>) -> Answer<Json<Page<VmRow>>> {
-    let (vms, next) = part.of(routes.inventory.contexts(), |vm| vm.id.to_string()).await?;
+    let (vms, next) = part.by_id(routes.inventory.contexts(), |vm| vm.id.to_string()).await?;
     Ok(Json(page(vms.iter().map(VmRow::from).collect(), next)))
 }
 
@@ -82,10 +81,12 @@ async fn volumes(
     InPath(id): InPath<ContextId>,
 ) -> Answer<Json<Vec<VolumeRow>>> {
     let vm = routes.inventory.context(&id).await?.ok_or_else(|| unknown(&id))?;
-    let of_vm =
-        routes.services.volumes.volumes().try_filter(|volume| std::future::ready(volume.disk.context == id));
-    let of_vm: Vec<VolumeRecord> = of_vm.boxed().try_collect().await?;
-    Ok(Json(of_vm.iter().map(|volume| VolumeRow::new(Some(&vm), volume)).collect()))
+    let mut rows = Vec::new();
+    for disk in routes.inventory.disks(&id).await? {
+        let volume = routes.services.volumes.volume_of(&disk.disk).await?;
+        rows.extend(volume.map(|volume| VolumeRow::new(Some(&vm), &volume)));
+    }
+    Ok(Json(rows))
 }
 
 fn unknown(id: &ContextId) -> Error {
