@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -101,6 +101,19 @@ impl DataDir {
     pub fn make(&self) -> Result<()> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
         made.map_err(|error| io_error("make the data directory", self.path.display(), error))
+    }
+
+    /// Refuses a directory in which others could put files of their own, such as tokens.
+    ///
+    /// # Errors
+    /// `PermissionDenied`; what the system answers.
+    pub fn check_private(&self) -> Result<()> {
+        let about = self.path.metadata().map_err(|error| io_error("look at", self.path.display(), error))?;
+        if about.mode() & 0o022 == 0 {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::PermissionDenied, "use the data directory", self.path.display())
+            .because("others may write into it; `chmod go-w` it, and look at what is there"))
     }
 
     /// Makes the directory when it is not there, and keeps other writers away.

@@ -3,6 +3,7 @@
 
 mod daemon;
 mod deaths;
+mod program;
 mod replicated;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         trials.extend(devices(name, way));
     }
     trials.extend(deaths::trials());
+    trials.extend(program::trials());
     trials.extend(replicated::trials());
     conformance::run(trials)
 }

@@ -80,7 +80,7 @@ pub(crate) enum BackendArg {
 pub(crate) enum Command {
     /// Make, list and remove tokens; a running daemon knows at once
     Token(TokenArgs),
-    /// Tell whether the place where volumes live has all that is needed; nothing is changed
+    /// Tell whether the place where volumes live has all that is needed
     Check,
     /// Print the OpenAPI document of the routes
     Openapi,

@@ -4,22 +4,24 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oma_api::server::{Api, VolumeRoutes};
+use oma_api::server::{Api, TlsIdentity, VolumeRoutes};
 use oma_core::engine::{
     CancellationToken, ReconcileServices, Reconciler, VolumeService, VolumeServices, VolumesConfig,
 };
-use oma_core::traits::VolumeRegistry as _;
-use oma_core::{Error, ErrorKind, Result, WorkerId};
+use oma_core::memory::{MemoryBackend, MemoryStore};
+use oma_core::traits::{Inventory, RecoveryPoints, VolumeRegistry as _};
+use oma_core::{Error, ErrorKind, InstanceId, Result, WorkerId};
 use oma_examples::data_dir::{DataDir, Lock};
 use oma_examples::database::{Database, VARIABLE};
 use oma_examples::failure::{io_error, read_error};
 use oma_examples::output;
-use oma_examples::signals::Signals;
+use oma_examples::signals::{HangUps, Signals};
 use oma_store::SqlStore;
 
-use crate::args::Cli;
+use crate::args::{BackendArg, Cli};
 use crate::backend;
-use crate::doors::Doors;
+use crate::content::Content;
+use crate::doors::{self, Doors};
 
 const STOPPING: &str = "stopping; answers under way are finished (once more: end at once)";
 
@@ -31,54 +33,95 @@ struct Daemon {
     api: Api,
     service: VolumeService,
     store: Arc<SqlStore>,
+    content: Content,
     _lock: Lock,
 }
 
 /// Serves until a signal.
 pub(crate) async fn run(cli: &Cli) -> Result<()> {
     let signals = Signals::listen_but_for_hang_ups(STOPPING)?;
+    let tls = doors::identity(cli)?;
+    let _hang_ups = HangUps::listen({
+        let tls = tls.clone();
+        move || doors::reload(tls.clone())
+    })?;
     let data = DataDir::new(&cli.data_dir)?;
-    let daemon = Daemon::open(cli, &data).await?;
-    let served = daemon.serve(cli, &data, signals.stop()).await;
+    let daemon = Daemon::open(cli, &data, signals.stop()).await?;
+    let served = daemon.serve(cli, &data, tls, signals.stop()).await;
     daemon.close().await;
     served
 }
 
-/// The routes, as a document. Nothing is opened for it.
-pub(crate) async fn print_document(cli: &Cli) -> Result<()> {
-    let folder = tempfile::tempdir().map_err(|error| io_error("make", "a temporary folder", error))?;
-    let data = DataDir::new(folder.path())?;
-    let daemon = Daemon::wire(cli, &data, Database::of(&data)?).await?;
-    let text = serde_json::to_string_pretty(daemon.api.document());
-    daemon.close().await;
+/// The routes, as a document. They are not asked for anything: nothing is opened for it.
+pub(crate) fn print_document() -> Result<()> {
+    let store = Arc::new(MemoryStore::default());
+    let backend = Arc::new(MemoryBackend::new());
+    let beside = Content::new("nbd.sock".into()).routes(backend.clone(), store.clone(), InstanceId::mint());
+    let services = VolumeServices { jobs: store.clone(), volumes: store.clone(), backend };
+    let worker = WorkerId::parse("document");
+    let worker =
+        worker.map_err(|error| Error::new(ErrorKind::Internal, "name", "a worker").with_source(error))?;
+    let service = VolumeService::new(services.clone(), worker.clone(), VolumesConfig::default());
+    let api = api(service, services, store.clone(), store, worker, None, &CancellationToken::new());
+    let api = api.backend(beside.0).exports(beside.1);
+    let text = serde_json::to_string_pretty(api.document());
     output::line(text.map_err(|error| Error::new(ErrorKind::Internal, "write", "JSON").with_source(error))?)
 }
 
-impl Daemon {
-    async fn open(cli: &Cli, data: &DataDir) -> Result<Self> {
-        let database = Database::choose(data, cli.database.as_deref(), std::env::var(VARIABLE))?;
-        Self::wire(cli, data, database).await
-    }
+/// The routes of volumes.
+fn api(
+    service: VolumeService,
+    services: VolumeServices,
+    inventory: Arc<dyn Inventory>,
+    points: Arc<dyn RecoveryPoints>,
+    worker: WorkerId,
+    machine: Option<String>,
+    stop: &CancellationToken,
+) -> Api {
+    let beside = ReconcileServices { inventory: inventory.clone(), points };
+    let reconciler = Reconciler::new(service.clone(), beside);
+    let stop = stop.clone();
+    let routes = VolumeRoutes { service, services, inventory, reconciler, machine, worker, stop };
+    Api::new("OMA volume daemon").volumes(routes)
+}
 
-    async fn wire(cli: &Cli, data: &DataDir, database: Database) -> Result<Self> {
+impl Daemon {
+    async fn open(cli: &Cli, data: &DataDir, stop: &CancellationToken) -> Result<Self> {
+        let database = Database::choose(data, cli.database.as_deref(), std::env::var(VARIABLE))?;
+        if database.data.is_none() && cli.backend.backend != BackendArg::Cloudstack {
+            return Err(Error::new(ErrorKind::Invalid, "open", database.url()).because(
+                "volumes in files of one machine need the database of its data directory: another machine would take them for lost",
+            ));
+        }
         let lock = data.lock()?;
+        data.check_private()?;
         let store = Arc::new(SqlStore::open(&database.config).await?);
         let worker = worker(data, &database, &store).await?;
         let (backend, machine) = backend::open(&cli.backend, data)?;
+        let content = Content::new(data.socket().with_file_name("nbd.sock"));
+        let beside = content.routes(backend.clone(), store.clone(), store.instance().await?);
         let services = VolumeServices { jobs: store.clone(), volumes: store.clone(), backend };
         let config = VolumesConfig { grace: cli.grace, ..VolumesConfig::default() };
-        let service = VolumeService::new(services.clone(), worker, config);
-        let beside = ReconcileServices { inventory: store.clone(), points: store.clone() };
-        let reconciler = Reconciler::new(service.clone(), beside);
-        let inventory = store.clone();
-        let routes = VolumeRoutes { service: service.clone(), services, inventory, reconciler, machine };
-        Ok(Self { api: Api::new("OMA volume daemon").volumes(routes), service, store, _lock: lock })
+        let service = VolumeService::new(services.clone(), worker.clone(), config);
+        let (inventory, points) = (store.clone(), store.clone());
+        let api = api(service.clone(), services, inventory, points, worker, machine, stop);
+        let api = api.backend(beside.0).exports(beside.1);
+        Ok(Self { api, service, store, content, _lock: lock })
     }
 
     /// What a process before left is taken up first.
-    async fn serve(&self, cli: &Cli, data: &DataDir, stop: &CancellationToken) -> Result<()> {
-        let doors = Doors::open(cli, data).await?;
-        let recovered = self.service.recover().await?;
+    async fn serve(
+        &self,
+        cli: &Cli,
+        data: &DataDir,
+        tls: Option<TlsIdentity>,
+        stop: &CancellationToken,
+    ) -> Result<()> {
+        let (doors, listener) = (Doors::open(cli, data, tls).await?, self.content.listen()?);
+        let recovered = tokio::select! {
+            recovered = self.service.recover() => recovered?,
+            () = stop.cancelled() => return Ok(()),
+        };
         for left in &recovered.left {
             output::note(format!("not taken up yet: {left}"));
         }
@@ -86,7 +129,12 @@ impl Daemon {
         for address in doors.addresses()? {
             output::line(address)?;
         }
-        doors.serve(&self.api, stop).await
+        let serving = async {
+            let served = doors.serve(&self.api, stop).await;
+            stop.cancel();
+            served
+        };
+        tokio::join!(serving, self.content.serve(listener, stop)).0
     }
 
     async fn close(self) {
@@ -112,7 +160,7 @@ fn kept_name(data: &DataDir) -> Result<String> {
     let path = data.worker();
     match fs::read_to_string(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let name = format!("volumed-{}", oma_core::InstanceId::mint());
+            let name = format!("volumed-{}", InstanceId::mint());
             let beside = path.with_extension("new");
             let written = fs::write(&beside, &name).and_then(|()| fs::rename(&beside, &path));
             written.map(|()| name).map_err(|error| io_error("write", path.display(), error))

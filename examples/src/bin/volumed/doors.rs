@@ -12,7 +12,6 @@ use oma_core::{Error, ErrorKind, Result};
 use oma_examples::data_dir::DataDir;
 use oma_examples::failure::io_error;
 use oma_examples::output;
-use oma_examples::signals::HangUps;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
@@ -22,13 +21,24 @@ use crate::args::Cli;
 #[derive(Debug)]
 pub(crate) struct Doors {
     socket: UnixListener,
-    path: PathBuf,
+    file: SocketFile,
     address: Option<(TcpListener, Door, Option<TlsIdentity>)>,
+}
+
+/// The name of the socket, which goes with this.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it: then nothing is left to do.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl Doors {
     /// Begins to listen. Nobody else does so in the data directory, which is locked: a socket there was left by a killed process.
-    pub(crate) async fn open(cli: &Cli, data: &DataDir) -> Result<Self> {
+    pub(crate) async fn open(cli: &Cli, data: &DataDir, tls: Option<TlsIdentity>) -> Result<Self> {
         let path = data.socket();
         let failed = |error| io_error("listen on", path.display(), error);
         match fs::remove_file(&path) {
@@ -36,18 +46,18 @@ impl Doors {
             _ => {}
         }
         let address = match cli.listen {
-            Some(address) => Some(tcp(cli, data, address).await?),
+            Some(address) => Some(tcp(cli, data, address, tls).await?),
             None => None,
         };
         let socket = UnixListener::bind(&path).map_err(failed)?;
-        // The directory is its owner's only as well: nobody comes between.
+        // Nobody else writes into the directory: nobody comes between.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { socket, path, address })
+        Ok(Self { socket, file: SocketFile(path), address })
     }
 
     /// How the daemon is reached.
     pub(crate) fn addresses(&self) -> Result<Vec<String>> {
-        let mut addresses = vec![format!("unix:{}", self.path.display())];
+        let mut addresses = vec![format!("unix:{}", self.file.0.display())];
         if let Some((listener, _, tls)) = &self.address {
             let address =
                 listener.local_addr().map_err(|error| io_error("listen on", "the address", error))?;
@@ -59,13 +69,11 @@ impl Doors {
 
     /// Serves until `stop`, and removes the socket.
     pub(crate) async fn serve(self, api: &Api, stop: &CancellationToken) -> Result<()> {
-        let Self { socket, path, address } = self;
+        let Self { socket, file: _file, address } = self;
         let owner = Principal { name: "owner of the data directory".to_owned(), role: Role::Admin };
         let mut served = JoinSet::new();
         let (inner, token) = (api.router(Door::Open(owner)), stop.clone());
         served.spawn(async move { serve_unix(socket, inner, &token).await });
-        let tls = address.as_ref().and_then(|(_, _, tls)| tls.clone());
-        let _hang_ups = HangUps::listen(move || reload(tls.clone()))?;
         if let Some((listener, door, tls)) = address {
             let (outer, token) = (api.router(door), stop.clone());
             served.spawn(async move { serve_tcp(listener, outer, tls.as_ref(), &token).await });
@@ -77,8 +85,6 @@ impl Doors {
             // Half a daemon would be a riddle.
             stop.cancel();
         }
-        // Somebody may have removed it: then nothing is left to do.
-        let _ = fs::remove_file(&path);
         ended
     }
 }
@@ -87,18 +93,15 @@ async fn tcp(
     cli: &Cli,
     data: &DataDir,
     address: SocketAddr,
+    tls: Option<TlsIdentity>,
 ) -> Result<(TcpListener, Door, Option<TlsIdentity>)> {
     let is_local = address.ip().is_loopback();
     let refused = |reason| Err(Error::new(ErrorKind::Invalid, "listen on", address).because(reason));
-    let tls = match (&cli.tls_certificate, &cli.tls_key) {
-        (Some(certificate), Some(key)) => Some(TlsIdentity::open(certificate.clone(), key.clone())?),
-        _ if is_local => None,
-        _ => {
-            return refused(
-                "others could read tokens on the way; name a certificate with --tls-certificate and --tls-key",
-            );
-        }
-    };
+    if tls.is_none() && !is_local {
+        return refused(
+            "others could read tokens on the way; name a certificate with --tls-certificate and --tls-key",
+        );
+    }
     let door = match cli.no_auth {
         true if !is_local => {
             return refused("--no-auth is for an address of this machine, such as 127.0.0.1");
@@ -116,7 +119,16 @@ async fn tcp(
     Ok((listener, door, tls))
 }
 
-async fn reload(tls: Option<TlsIdentity>) {
+/// The certificate, where one is named.
+pub(crate) fn identity(cli: &Cli) -> Result<Option<TlsIdentity>> {
+    match (&cli.tls_certificate, &cli.tls_key) {
+        (Some(certificate), Some(key)) => TlsIdentity::open(certificate.clone(), key.clone()).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Reads the certificate again.
+pub(crate) async fn reload(tls: Option<TlsIdentity>) {
     match tls.map(|tls| tls.reload()) {
         None => {}
         Some(Ok(())) => output::note("the certificate was read again"),

@@ -3,6 +3,7 @@
 mod args;
 mod backend;
 mod check;
+mod content;
 mod daemon;
 mod doors;
 mod token;
@@ -50,7 +51,7 @@ fn run(cli: &Cli) -> Result<()> {
             None => daemon::run(cli).await,
             Some(Command::Token(args)) => token::run(cli, args).await,
             Some(Command::Check) => check::run(cli).await,
-            Some(Command::Openapi) => daemon::print_document(cli).await,
+            Some(Command::Openapi) => daemon::print_document(),
         }
     });
     // A call that hangs on a dead disk must not keep the process.

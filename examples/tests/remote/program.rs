@@ -1,0 +1,85 @@
+//! The daemon as its program.
+
+use std::process::Stdio;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use oma_core::conformance::{self, BackendSubject, Trial, sample, trial};
+use oma_core::traits::{Access, Durability, VolumeBackend};
+use oma_core::{ByteSize, ErrorKind};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::daemon::{attached, connect};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = conformance::cases("volumed", &conformance::volume_backend_cases(), async || {
+        let folder = TempDir::new().unwrap();
+        let program = Program::start(&folder).await;
+        let (backend, second) = (connect(&program.address).await, connect(&program.address).await);
+        BackendSubject {
+            backend: Arc::new(backend),
+            second: Arc::new(second),
+            guard: Box::new((program, folder)),
+        }
+    });
+    trials.push(trial("l15_a_volumed_that_is_killed_keeps_what_was_flushed", &[], killed));
+    trials.push(trial("a_volumed_that_is_told_to_end_closes_what_is_open", &[], ended));
+    trials
+}
+
+/// A running `volumed`, killed when it is dropped.
+struct Program {
+    address: String,
+    child: Child,
+    _said: Lines<BufReader<ChildStdout>>,
+}
+
+impl Program {
+    async fn start(folder: &TempDir) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_volumed"))
+            .arg("--data-dir")
+            .arg(folder.path())
+            .env_remove("OMA_DATABASE")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = said.next_line().await.unwrap().expect("it tells where it serves");
+        Self { address, child, _said: said }
+    }
+}
+
+async fn killed() {
+    let folder = TempDir::new().unwrap();
+    let mut program = Program::start(&folder).await;
+    let remote = connect(&program.address).await;
+    let (id, tag) = attached(&remote, ByteSize::mib(1)).await;
+    let device = remote.open(&id, &tag, Access::ReadWrite).await.unwrap();
+    device.write_at(0, sample(7, 4096), Durability::Durable).await.unwrap();
+    program.child.kill().await.unwrap();
+    let error = device.write_at(0, sample(8, 4096), Durability::Durable).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+    assert_eq!(remote.get(&id).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    drop(device);
+    let _program = Program::start(&folder).await;
+    let device = remote.open(&id, &tag, Access::ReadOnly).await.expect("the same client goes on");
+    assert_eq!(device.read_at(0, BytesMut::zeroed(4096)).await.unwrap(), sample(7, 4096));
+}
+
+async fn ended() {
+    let folder = TempDir::new().unwrap();
+    let mut program = Program::start(&folder).await;
+    let remote = connect(&program.address).await;
+    let (id, tag) = attached(&remote, ByteSize::mib(1)).await;
+    let device = remote.open(&id, &tag, Access::ReadWrite).await.unwrap();
+    let pid = program.child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    program.child.wait().await.unwrap();
+    let error = device.flush().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+    assert!(!folder.path().join("nbd.sock").exists());
+}
