@@ -112,6 +112,13 @@ impl Serials {
         self.all().retain(|key, _| is_there(key));
     }
 
+    /// How many disks have not answered yet.
+    #[cfg(test)]
+    pub(super) fn open(&self) -> usize {
+        let is_open = |asked: &&Asked| asked.open.as_ref().is_some_and(|(_, answer)| answer.peek().is_none());
+        self.all().values().filter(is_open).count()
+    }
+
     fn all(&self) -> MutexGuard<'_, BTreeMap<Key, Asked>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -133,6 +133,10 @@ async fn finds(machine: &Machine, tree: &DeviceTree, wanted: &Serial) -> (Result
     let (at, serial) = (tree.clone(), wanted.clone());
     let find = tokio::spawn(async move { at.find(&serial).await });
     let silent = asked(machine, "serial").await;
+    // The others shall not be late: they answer before time goes by.
+    while tree.serials.open() > 1 {
+        tokio::task::yield_now().await;
+    }
     tokio::time::advance(ANSWER + Duration::from_secs(1)).await;
     let found = find.await.unwrap();
     tokio::time::resume();
