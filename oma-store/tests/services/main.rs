@@ -121,8 +121,12 @@ async fn plans(store: &SqlStore) -> Vec<Vec<VolumeRequest>> {
             2 => [create(), VolumeChange::Snapshot, VolumeChange::Attach],
             _ => [create(), VolumeChange::Resize { capacity: ByteSize::mib(2) }, VolumeChange::Delete],
         };
-        let requests =
-            changes.map(|change| VolumeRequest { id: OperationId::mint(), disk: disk.clone(), change });
+        let requests = changes.map(|change| VolumeRequest {
+            id: OperationId::mint(),
+            disk: disk.clone(),
+            volume: None,
+            change,
+        });
         plans.push(requests.to_vec());
     }
     plans
