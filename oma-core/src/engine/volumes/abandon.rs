@@ -20,7 +20,7 @@ const LOOKS: u32 = 2;
 impl VolumeService {
     /// Ends an operation that is in doubt ([`Operation::error`]) and of which the backend does not tell, for good: it is recorded as
     /// failed, with the operator's reason and with what is unknown from now on. The VM can be changed and replicated again. Idempotent:
-    /// the first reason stays. The backend is asked once more before, for half a minute and twice at most: it must be silent, or have
+    /// the first reason stays. The backend is asked once more before, for half a minute and twice at most: it must not answer, or have
     /// told of nothing done since the operation began, which must be longer ago than [`VolumesConfig::answer_limit`]. An attach or a
     /// detach that another worker left at its machine is in doubt everywhere else, once the lease of that worker has ended.
     ///
@@ -91,7 +91,8 @@ impl VolumeService {
         }
     }
 
-    /// What the backend tells now; `None` when it is silent, which a store that does not answer is no proof of (L21).
+    /// What the backend tells now; `None` when it is silent, or answers an error, also to the mere question how the volume is. That a
+    /// store does not answer is no proof of that (L21).
     async fn last_look(&self, left: &Operation) -> Result<Option<Looked>> {
         let look = Look { services: self.services(), spec: &left.spec };
         let known = match self.patiently(|| look.known()).await {
@@ -108,11 +109,11 @@ impl VolumeService {
         });
         match told.await {
             Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
-            Err(silent) if silent.kind() == ErrorKind::Unavailable => {
-                tracing::info!(operation = %left.spec.id, error = %silent.chain(), "the backend is silent");
+            Err(error) => {
+                tracing::info!(operation = %left.spec.id, error = %error.chain(), "the backend does not tell");
                 Ok(None)
             }
-            told => Ok(Some(told.unwrap_or_else(|error| Looked::Unclear(error.chain())))),
+            Ok(told) => Ok(Some(told)),
         }
     }
 

@@ -71,6 +71,16 @@ impl VolumeService {
         .await
     }
 
+    /// A lease that is held, and since when that counts.
+    pub(super) async fn renewed(&self, lease: &Lease) -> Result<(Lease, Instant)> {
+        let (jobs, ttl) = (&self.services().jobs, self.config().lease);
+        self.patiently(|| async {
+            let asked = Instant::now();
+            Ok((jobs.renew(lease, ttl).await?, asked))
+        })
+        .await
+    }
+
     /// Ends a job; again when nobody knows whether it was ended.
     pub(super) async fn end(&self, lease: &Lease, end: JobEnd) -> Result<()> {
         let jobs = &self.services().jobs;

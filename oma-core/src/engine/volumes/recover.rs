@@ -158,7 +158,7 @@ impl VolumeService {
             Some(Operation { status: OperationStatus::Completed, spec, .. }) => {
                 let act = Act::new(self.services(), lease, &spec);
                 match self.bounded(&spec.id, self.stop(), act.mark()).await {
-                    Err(error) if error.retry() != Retry::Never => {
+                    Err(error) if error.retry() != Retry::Never || error.kind() == ErrorKind::Cancelled => {
                         self.services().jobs.release(lease).await?;
                         return Err(error);
                     }

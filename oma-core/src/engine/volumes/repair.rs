@@ -52,6 +52,8 @@ impl VolumeService {
         match done {
             Ok(Some(begun)) => {
                 let id = begun.spec.id.clone();
+                // As long ago as it was taken, it counts for nothing any more.
+                let (lease, asked) = self.renewed(&lease).await?;
                 // From one to the other before anybody sees the job driven by nobody.
                 let _taking = self.taking().await;
                 drop(driving);

@@ -90,7 +90,21 @@ async fn doubted(world: &World, id: &OperationId) {
     }
 }
 
-async fn generation(world: &World, disk: &DiskRef) -> Option<(crate::Generation, VolumeContent)> {
+/// Generation and content of a volume.
+type Held = (crate::Generation, VolumeContent);
+
+/// Nothing is believed of a content that may have ended, and everything of one that has not.
+fn check_content(ends_content: bool, before: Option<Held>, after: Option<Held>) {
+    if ends_content {
+        let (before, after) = (before.unwrap(), after.unwrap());
+        assert!(after.0 > before.0, "{before:?} {after:?}");
+        assert_eq!(after.1, VolumeContent::Inconsistent);
+    } else {
+        assert_eq!(after, before);
+    }
+}
+
+async fn generation(world: &World, disk: &DiskRef) -> Option<Held> {
     world.store.volume_of(disk).await.unwrap().map(|volume| (volume.generation, volume.content))
 }
 
@@ -112,14 +126,7 @@ fn l09_whatever_is_abandoned_leaves_nothing_that_is_believed_and_can_be_asked_fo
                     "the first reason stays"
                 );
                 let after = generation(&world, &request.disk).await;
-                match case.ends_content {
-                    true => {
-                        let (before, after) = (before.unwrap(), after.unwrap());
-                        assert!(after.0 > before.0, "{before:?} {after:?}");
-                        assert_eq!(after.1, VolumeContent::Inconsistent);
-                    }
-                    false => assert_eq!(after, before),
-                }
+                check_content(case.ends_content, before, after);
                 ended.spec.kind
             });
             world.backend.reconnect();
@@ -261,8 +268,10 @@ fn l15_killed_at_any_step_of_abandoning_it_is_in_doubt_or_abandoned() {
         let mut dies_at = 0;
         loop {
             let (world, request) = case.world();
-            world.live("daemon", FOR_EVER, &case.fates(Fate::Silent), async |service| {
+            let before = world.live("daemon", FOR_EVER, &case.fates(Fate::Silent), async |service| {
+                let before = generation(&world, &request.disk).await;
                 doubt(&world, &service, &request).await;
+                before
             });
             let abandon = async |service: VolumeService| service.abandon(&request.id, "gone").await.unwrap();
             let lived = world.live("daemon", dies_at, &[], abandon).is_some();
@@ -270,9 +279,11 @@ fn l15_killed_at_any_step_of_abandoning_it_is_in_doubt_or_abandoned() {
                 let ended = service.abandon(&request.id, "gone").await.unwrap();
                 // The job of one that was killed behind its end.
                 service.recover().await.unwrap();
-                ended
+                (ended, generation(&world, &request.disk).await)
             });
-            assert_eq!(ended.unwrap().status, OperationStatus::Failed, "killed at step {dies_at}");
+            let (ended, after) = ended.unwrap();
+            assert_eq!(ended.status, OperationStatus::Failed, "killed at step {dies_at}");
+            check_content(case.ends_content, before.unwrap(), after);
             world.assert_idle();
             if lived {
                 assert!(dies_at > 8, "{dies_at}");

@@ -277,25 +277,65 @@ fn l16_what_is_repaired_is_not_taken_up_by_its_own_process_meanwhile() {
     world.assert_idle();
 }
 
+/// It died between the end of its revert and that of its job: the volume does not bear its generation yet.
+async fn leave_unmarked(world: &World, disk: &DiskRef) {
+    let store = &*world.store;
+    let volume = store.volume_of(disk).await.unwrap().unwrap();
+    let job = JobSpec::operate(JobId::mint(world.clock.now()), disk.clone());
+    let job = store.insert(job).await.unwrap().id;
+    let lease = store.claim(&job, &WorkerId::parse("daemon").unwrap(), CONFIG.lease).await.unwrap();
+    let revert = OperationSpec {
+        volume: Some(volume.id.clone()),
+        snapshot: Some(crate::SnapshotId::parse("snap-1").unwrap()),
+        ..OperationSpec::new(OperationId::mint(), OperationKind::Revert, disk.clone(), job)
+    };
+    store.begin(&lease, &revert).await.unwrap();
+    let found = world.backend.get(&volume.id).await.unwrap().unwrap();
+    store.complete(&lease, &revert.id, &found, false).await.unwrap();
+}
+
+#[test]
+fn l15_a_mark_that_is_being_made_at_the_end_of_a_process_is_made_by_the_next() {
+    let (world, disk) = attached();
+    world.live("daemon", FOR_EVER, &[Fate::Silent], async |service| {
+        leave_unmarked(&world, &disk).await;
+        let ends = async {
+            tokio::time::sleep(CONFIG.doubt_pause).await;
+            service.shutdown().await;
+        };
+        drop(futures_util::future::join(service.recover(), ends).await);
+        assert!(world.store.live(&disk.context).await.unwrap().is_some(), "its job has not ended");
+    });
+    world.live("daemon", FOR_EVER, &[], async |service| service.recover().await.unwrap());
+    world.assert_whole();
+}
+
+#[test]
+fn l16_a_repair_whose_check_takes_longer_than_a_lease_is_carried_out() {
+    let (world, disk) = attached();
+    world.weather.slow.store(true, std::sync::atomic::Ordering::SeqCst);
+    world.live("daemon", FOR_EVER, &[Fate::Silent], async |service| {
+        let volume = world.store.volume_of(&disk).await.unwrap().unwrap();
+        let id = OperationId::mint();
+        let slowly = async {
+            tokio::time::sleep(CONFIG.lease * 3).await;
+            Ok(true)
+        };
+        let mended = service.mend(&disk, Mend::Operate(&id, OperationKind::Detach, &volume.id), slowly).await;
+        assert_eq!(mended.unwrap().as_ref(), Some(&id));
+        let ended = service.wait(&id, LONG).await.unwrap();
+        assert_eq!(ended.status, OperationStatus::Completed, "{ended:?}");
+    });
+    world.assert_whole();
+}
+
 #[test]
 fn a_mark_that_a_dead_process_left_to_make_holds_up_no_other_vm() {
     let (world, disk) = attached();
     let other = world.disk("db");
     world.live("daemon", FOR_EVER, &[Fate::Silent], async |service| {
-        // It died between the end of its revert and that of its job.
-        let store = &*world.store;
-        let volume = store.volume_of(&disk).await.unwrap().unwrap();
-        let job = JobSpec::operate(JobId::mint(world.clock.now()), disk.clone());
-        let job = store.insert(job).await.unwrap().id;
-        let lease = store.claim(&job, &WorkerId::parse("daemon").unwrap(), CONFIG.lease).await.unwrap();
-        let revert = OperationSpec {
-            volume: Some(volume.id.clone()),
-            snapshot: Some(crate::SnapshotId::parse("snap-1").unwrap()),
-            ..OperationSpec::new(OperationId::mint(), OperationKind::Revert, disk.clone(), job)
-        };
-        store.begin(&lease, &revert).await.unwrap();
-        let found = world.backend.get(&volume.id).await.unwrap().unwrap();
-        store.complete(&lease, &revert.id, &found, false).await.unwrap();
+        leave_unmarked(&world, &disk).await;
+        let volume = world.store.volume_of(&disk).await.unwrap().unwrap();
         let forgotten = service.mend(&disk, Mend::Forget(&volume.id), async { Ok(false) });
         let silent = beside(&service, &other, forgotten).await.unwrap_err();
         assert_eq!(silent.kind(), ErrorKind::Unavailable);

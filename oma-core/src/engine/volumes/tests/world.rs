@@ -96,6 +96,9 @@ impl Process {
         if fate == Some(Fate::Lost) {
             return lost();
         }
+        if self.weather.slow.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
         let answer = answer.await;
         self.step().await;
         if fate == Some(Fate::Unheard) { lost() } else { answer }
@@ -262,6 +265,8 @@ pub(in crate::engine) struct Weather {
     pub(in crate::engine) mute: AtomicBool,
     /// Whether the store lists nothing.
     pub(in crate::engine) deaf: AtomicBool,
+    /// Whether the store takes its time.
+    pub(in crate::engine) slow: AtomicBool,
     /// How often the store was asked for a list.
     pub(in crate::engine) lists: AtomicUsize,
     /// Where the backend believes that attached volumes are, if not where they are.
