@@ -28,6 +28,9 @@ pub use line::{ListEnd, ListLine};
 /// The header of every answer of the backend routes. Its value is [`PROTOCOL`].
 pub const PROTOCOL_HEADER: &str = "oma-backend";
 
+/// The header of every answer that says which daemon gave it: the id of its deployment. A client hears the same one all the time.
+pub const DAEMON_HEADER: &str = "oma-backend-daemon";
+
 /// The version of what is said here; another one is not understood.
 pub const PROTOCOL: &str = "1";
 

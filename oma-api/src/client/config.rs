@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use oma_core::{Error, ErrorKind, Result};
+use oma_core::{Error, ErrorKind, InstanceId, Result};
 use reqwest::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,9 @@ pub struct RemoteConfig {
     /// A file of certificate authorities (PEM) instead of those that this machine trusts.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// The deployment of the daemon, as it says at its start. Without it the first answer tells; another one is not believed after that.
+    #[serde(default)]
+    pub daemon: Option<InstanceId>,
     /// Goes without TLS to another machine: what is asked and answered, and the token, can be read and changed on the way.
     #[serde(default)]
     pub allow_plain_http: bool,
@@ -34,6 +37,7 @@ impl RemoteConfig {
         Self {
             address: address.into(),
             ca_file: None,
+            daemon: None,
             allow_plain_http: false,
             connect_limit: connect_limit(),
         }

@@ -38,12 +38,24 @@ pub(super) enum Failure {
         "the volume daemon speaks version {0} of the backend routes, this client {PROTOCOL}; run the same release of both"
     )]
     Version(String),
+    #[error(
+        "another volume daemon ({found}) answered than the one before ({known}); see where the address leads: what one knows of volumes says nothing of those of the other"
+    )]
+    OtherDaemon { known: String, found: String },
     #[error("the answer of the volume daemon cannot be read; run the same release of it and of this program")]
     Garbled(#[source] serde_json::Error),
     #[error("the answer of the volume daemon is longer than any can be")]
     TooLong,
     #[error("the answer of the volume daemon ended before it was whole")]
     CutShort,
+    #[error(
+        "the volume daemon serves what volumes hold on a socket of its own machine; run this program there, or a daemon that serves NBD over TLS"
+    )]
+    Elsewhere,
+    #[error(
+        "the volume daemon serves what volumes hold without TLS; have it serve with TLS, or allow_plain_http where the way is safe"
+    )]
+    PlainContent,
     #[error("an id of this form cannot be asked for")]
     NoSegment,
     #[error("{0}")]
@@ -77,13 +89,10 @@ impl Failure {
             Self::Tls | Self::SetUp(_) => (ErrorKind::Internal, Retry::Never),
             Self::Connect(_) | Self::Lost(_) | Self::CutShort => (ErrorKind::Unavailable, Retry::Later),
             Self::Denied(_) | Self::Untrusted(_) => (ErrorKind::PermissionDenied, Retry::Never),
-            // A proxy in front of a daemon that is being started, say.
-            Self::Foreign { status, .. } if status.is_server_error() => {
-                (ErrorKind::Unavailable, Retry::Later)
-            }
-            Self::Foreign { .. } => (ErrorKind::Unavailable, Retry::Never),
-            Self::Version(_) => (ErrorKind::Unsupported, Retry::Never),
-            Self::Garbled(_) | Self::TooLong => (ErrorKind::Corrupt, Retry::Never),
+            // A proxy in front of a daemon that is being started, say. Nothing is known of the volume, and what was asked for may be done.
+            Self::Foreign { .. } | Self::Garbled(_) | Self::TooLong => (ErrorKind::Unavailable, Retry::Later),
+            Self::OtherDaemon { .. } => (ErrorKind::Unavailable, Retry::Never),
+            Self::Version(_) | Self::Elsewhere | Self::PlainContent => (ErrorKind::Unsupported, Retry::Never),
         };
         Error::new(kind, operation, resource).with_retry(retry).with_source(self)
     }

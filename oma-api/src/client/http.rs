@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -14,7 +15,7 @@ use super::config::{RemoteConfig, Token};
 use super::error::Failure;
 use super::tls::tls;
 use crate::Problem;
-use crate::backend::{PROTOCOL, PROTOCOL_HEADER};
+use crate::backend::{DAEMON_HEADER, PROTOCOL, PROTOCOL_HEADER};
 
 /// Where the backend routes begin.
 const ROUTES: [&str; 3] = ["api", "v1", "backend"];
@@ -26,8 +27,8 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVES: u32 = 3;
 /// What was sent is not acknowledged for so long: the other machine is gone.
 const UNACKNOWLEDGED: Duration = Duration::from_mins(1);
-/// A connection that nobody uses is kept so long.
-const IDLE: Duration = Duration::from_secs(30);
+/// A connection that nobody uses is kept so long: half as long as the daemon keeps it, which would close it under a request.
+const IDLE: Duration = Duration::from_secs(15);
 
 /// A volume daemon over HTTP/1.1. It follows no redirection, and no proxy is taken from the environment: a token goes to whom it was
 /// given for.
@@ -36,6 +37,11 @@ pub(super) struct Http {
     base: Url,
     token: Option<Token>,
     name: String,
+    /// The deployment of the daemon that answers: named by the configuration, else by its first answer.
+    daemon: OnceLock<String>,
+    /// Whether the daemon runs on this machine.
+    is_local: bool,
+    allows_plain: bool,
 }
 
 impl fmt::Debug for Http {
@@ -58,24 +64,50 @@ impl Http {
             .tcp_keepalive_retries(KEEPALIVES)
             .tcp_user_timeout(UNACKNOWLEDGED)
             .tls_backend_preconfigured(tls(config.ca_file.as_deref())?);
-        let (builder, base, name) = match config.address.strip_prefix("unix:") {
+        let (builder, base, name, is_local) = match config.address.strip_prefix("unix:") {
             Some(path) => {
                 let base = Url::parse("http://localhost").map_err(|_| Failure::Address("it is no URL"))?;
-                (builder.unix_socket(socket(path)?), base, config.address.clone())
+                (builder.unix_socket(socket(path)?), base, config.address.clone(), true)
             }
             None => {
                 let base = url(config)?;
                 let name = authority(&base);
-                (builder, base, name)
+                let is_local = base.host_str().is_some_and(is_loopback);
+                (builder, base, name, is_local)
             }
         };
         let client = builder.build().map_err(Failure::SetUp)?;
-        Ok(Self { client, base, token, name })
+        let daemon = OnceLock::new();
+        if let Some(named) = &config.daemon {
+            daemon.get_or_init(|| named.to_string());
+        }
+        let allows_plain = config.allow_plain_http;
+        Ok(Self { client, base, token, name, daemon, is_local, allows_plain })
     }
 
     /// Which daemon it is, for readers and in names.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether what the daemon says of an export can be used from here: it serves on a socket of its own machine, or without TLS.
+    pub(super) fn check_content(&self, uri: &str) -> Result<(), Failure> {
+        match uri.split_once(':').map(|(scheme, _)| scheme) {
+            _ if self.is_local => Ok(()),
+            Some("nbd+unix" | "nbds+unix") => Err(Failure::Elsewhere),
+            Some("nbd") if !self.allows_plain => Err(Failure::PlainContent),
+            _ => Ok(()),
+        }
+    }
+
+    /// Who answers is the same all the time (L21).
+    fn check_daemon(&self, response: &Response) -> Result<(), Failure> {
+        let found = response.headers().get(DAEMON_HEADER).map_or("", |value| value.to_str().unwrap_or("?"));
+        let known = self.daemon.get_or_init(|| found.to_owned());
+        if known == found {
+            return Ok(());
+        }
+        Err(Failure::OtherDaemon { known: known.clone(), found: found.escape_debug().to_string() })
     }
 
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Response, Failure> {
@@ -103,7 +135,9 @@ impl Http {
         let response = request.send().await.map_err(Failure::of_request)?;
         match response.headers().get(PROTOCOL_HEADER).map(|value| value.to_str().unwrap_or("?")) {
             None => Err(not_ours(response).await),
-            Some(PROTOCOL) if response.status().is_success() => Ok(response),
+            Some(PROTOCOL) if response.status().is_success() => {
+                self.check_daemon(&response).map(|()| response)
+            }
             Some(PROTOCOL) => Err(Failure::Refused(Box::new(read(response).await?))),
             Some(version) => Err(Failure::Version(version.escape_debug().to_string())),
         }

@@ -111,7 +111,9 @@ impl RemoteBackend {
             let told: crate::backend::Session = lines.next().await?;
             Ok((told.uri, Session::new(lines.into_response())))
         };
-        let (uri, session) = told.await.map_err(|failure: Failure| failure.at(operation, &identity))?;
+        let failed = |failure: Failure| failure.at(operation, &identity);
+        let (uri, session) = told.await.map_err(failed)?;
+        self.http.check_content(&uri).map_err(failed)?;
         let opened = self.opener.open(&uri, access).await;
         let inner = opened.map_err(|error| not_opened(error, operation, &identity))?;
         Ok(Arc::new(RemoteDevice::new(identity, inner, session)))

@@ -132,8 +132,13 @@ impl Publisher {
         let (tell, told) = oneshot::channel();
         // It ends soon after the volume is let go of; `close` waits for it.
         tokio::spawn(keeper.keep(device, tell));
+        // Given up before or after the news came, it is let go of.
+        let guard = published.let_go.clone().drop_guard();
         match told.await {
-            Ok(done) => done.map(|()| published),
+            Ok(done) => done.map(|()| {
+                guard.disarm();
+                published
+            }),
             Err(_) => Err(ending(&published.volume)),
         }
     }

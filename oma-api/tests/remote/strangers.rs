@@ -19,9 +19,10 @@ use crate::daemon::{Memory, tag};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("l21_what_a_proxy_answers_is_not_believed_of_a_volume", &[], a_proxy),
-        trial("an_answer_that_cannot_be_read_is_corrupt", &[], garbled),
+        trial("l21_an_answer_that_cannot_be_read_says_nothing_of_a_volume", &[], garbled),
         trial("a_list_that_is_cut_short_is_no_list", &[], cut_short),
         trial("another_version_is_unsupported", &[], another_version),
+        trial("l21_another_daemon_is_not_believed_of_volumes_of_the_first", &[], another_daemon),
         trial("a_redirection_is_not_followed", &[], redirected),
         trial("who_never_finishes_tls_is_given_up", &[], silent),
         trial("an_address_that_can_never_work_is_invalid", &[], addresses),
@@ -105,7 +106,7 @@ async fn a_proxy() {
     ];
     for answer in answers {
         stranger.says(answer);
-        stranger.is_answered(ErrorKind::Unavailable, Retry::Never).await;
+        stranger.is_answered(ErrorKind::Unavailable, Retry::Later).await;
     }
     stranger.says(|| (StatusCode::FORBIDDEN, Html("<h1>No</h1>")).into_response());
     stranger.is_answered(ErrorKind::PermissionDenied, Retry::Never).await;
@@ -121,7 +122,7 @@ async fn garbled() {
     for answer in answers {
         stranger.says(answer);
         for error in stranger.errors().await {
-            assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", error.chain());
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
         }
     }
 }
@@ -149,6 +150,21 @@ async fn cut_short() {
     }
 }
 
+async fn another_daemon() {
+    let stranger = Stranger::new().await;
+    stranger.says(|| ([("oma-backend", "1"), ("oma-backend-daemon", "reinstalled")], "null").into_response());
+    for error in stranger.errors().await {
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Unavailable, Retry::Never));
+        assert!(error.chain().contains("reinstalled"), "{}", error.chain());
+    }
+    let config = RemoteConfig {
+        daemon: Some("ours".parse().unwrap()),
+        ..RemoteConfig::new(answering(stranger.answer.clone()).await)
+    };
+    let error = RemoteBackend::connect(&config, None, Arc::new(Memory(MemoryExportServer::new()))).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable, "at the first answer");
+}
+
 async fn another_version() {
     let stranger = Stranger::new().await;
     stranger.says(|| ([("oma-backend", "2")], "null").into_response());
@@ -158,7 +174,7 @@ async fn another_version() {
 async fn redirected() {
     let stranger = Stranger::new().await;
     stranger.says(|| Redirect::temporary("http://127.0.0.1:9/").into_response());
-    stranger.is_answered(ErrorKind::Unavailable, Retry::Never).await;
+    stranger.is_answered(ErrorKind::Unavailable, Retry::Later).await;
 }
 
 /// Somebody who takes the connection and says nothing.

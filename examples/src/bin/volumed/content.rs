@@ -4,15 +4,19 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use oma_api::server::{BackendRoutes, ExportRoutes, Publisher};
 use oma_core::engine::CancellationToken;
 use oma_core::traits::{VolumeBackend, VolumeRegistry};
 use oma_core::{InstanceId, Result};
-use oma_examples::NbdAddress;
 use oma_examples::failure::io_error;
+use oma_examples::{NbdAddress, output};
 use oma_nbd::{Server, ServerConfig};
 use tokio::net::UnixListener;
+
+/// How long requests under way may take: one that hangs on a dead disk does not keep the daemon.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// The server, and what it serves.
 #[derive(Debug)]
@@ -60,7 +64,9 @@ impl Content {
         let closed = CancellationToken::new();
         let close = async {
             stop.cancelled().await;
-            self.publisher.close().await;
+            if tokio::time::timeout(CLOSING, self.publisher.close()).await.is_err() {
+                output::note("a volume is still busy; it is closed when this process has ended");
+            }
             closed.cancel();
         };
         tokio::join!(self.server.serve_unix(listener, closed.clone()), close);

@@ -4,7 +4,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use oma_core::Result;
+use oma_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -36,10 +36,20 @@ where
 {
     let (send, receive) = mpsc::channel(WAITING);
     let filling = Owned(tokio::spawn(fill(send)));
-    let entries = stream::unfold((receive, filling), async |(mut receive, filling)| {
-        receive.recv().await.map(|entry| (entry, (receive, filling)))
+    let entries = stream::unfold(Some((receive, filling)), async |state| {
+        let (mut receive, mut filling) = state?;
+        match receive.recv().await {
+            Some(entry) => Some((Some(entry), Some((receive, filling)))),
+            // It is whole only if whoever filled it came to its end (L21).
+            None => match (&mut filling.0).await {
+                Ok(()) => Some((None, None)),
+                Err(lost) => {
+                    let error = Error::new(ErrorKind::Internal, "list", "all entries").with_source(lost);
+                    Some((Some(Err(error)), None))
+                }
+            },
+        }
     });
-    let entries = entries.map(Some).chain(stream::once(async { None }));
     let lines = entries.scan(0, |count, entry: Option<Result<T>>| {
         let line = match entry {
             Some(Ok(entry)) => {

@@ -11,7 +11,7 @@ mod volumes;
 
 use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::Api;
 use super::publish::Publisher;
-use crate::backend::{PROTOCOL, PROTOCOL_HEADER};
+use crate::backend::{DAEMON_HEADER, PROTOCOL, PROTOCOL_HEADER};
 
 /// What the backend routes work with.
 #[derive(Clone, Debug)]
@@ -47,15 +47,18 @@ fn group(routes: BackendRoutes) -> OpenApiRouter {
     OpenApiRouter::new()
         .merge(volumes::group())
         .merge(snapshots::group())
-        .layer(middleware::from_fn(mark))
+        .layer(middleware::from_fn_with_state(routes.clone(), mark))
         .with_state(routes)
 }
 
-/// Marks an answer as one of these routes.
-async fn mark(request: Request, next: Next) -> Response {
+/// Marks an answer as one of these routes, and as one of this daemon.
+async fn mark(State(routes): State<BackendRoutes>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    let (name, value) = (HeaderName::from_static(PROTOCOL_HEADER), HeaderValue::from_static(PROTOCOL));
-    response.headers_mut().insert(name, value);
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static(PROTOCOL_HEADER), HeaderValue::from_static(PROTOCOL));
+    if let Ok(daemon) = HeaderValue::from_str(routes.instance.as_str()) {
+        headers.insert(HeaderName::from_static(DAEMON_HEADER), daemon);
+    }
     response
 }
 
