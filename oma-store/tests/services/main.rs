@@ -1,5 +1,6 @@
 //! Two volume services, each a worker of its own, on one database, with many operations in flight. One dies in the middle of a
-//! dozen; the other finishes what was left once the lease has ended. Then records and backend agree.
+//! dozen; the other finishes what was left once the lease has ended, but for attachments, which the dead one's machine finishes when
+//! it is back. Then records and backend agree.
 #![allow(clippy::unwrap_used, reason = "a test panics when its setup fails")]
 
 mod backend;
@@ -21,7 +22,7 @@ use oma_core::record::{
     JobFilter, Operation, OperationFilter, ReplicationJob, SourceDisk, SourceIdentity, SourceVm,
     VolumeRecord, VolumeTag,
 };
-use oma_core::state::OperationStatus;
+use oma_core::state::{OperationKind, OperationStatus};
 use oma_core::traits::{Inventory, JobStore, Provisioning, Volume, VolumeBackend, VolumeRegistry};
 use oma_core::{
     ByteSize, DiskKey, DiskRef, Endpoint, ErrorKind, InstanceUuid, OperationId, VmPath, WorkerId,
@@ -78,9 +79,15 @@ async fn finished_by_another(kind: Kind) {
     futures_util::future::join(dies, finish(&staying_on, staying)).await;
     let left = operations(&store, Some(OperationStatus::Executing)).await;
     assert!(left.len() >= UNDER_WAY, "{} were under way", left.len());
+    assert!(left.iter().any(|left| !is_of_a_machine(left)), "{left:?}");
 
-    tokio::time::timeout(PATIENCE, finish(&staying_on, dying)).await.unwrap();
+    tokio::time::timeout(PATIENCE, taken_over(&store)).await.unwrap();
+    let back = service(&store, "dies", Unsteady::new(&world, Calls::forgetful(7)));
+    back.recover().await.unwrap();
+    back.upkeep(Duration::from_secs(1));
+    tokio::time::timeout(PATIENCE, finish(&back, dying)).await.unwrap();
     tokio::time::timeout(PATIENCE, idle(&store)).await.unwrap();
+    back.shutdown().await;
     staying_on.shutdown().await;
     judge(&store, &world, &plans).await;
     assert_eq!(store.check().await.unwrap(), []);
@@ -176,6 +183,18 @@ async fn completed(service: &VolumeService, request: &VolumeRequest) {
             // The job of the dead worker.
             Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.chain()),
         }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Whether it is finished by the worker alone whose machine it is about.
+fn is_of_a_machine(operation: &Operation) -> bool {
+    matches!(operation.spec.kind, OperationKind::Attach | OperationKind::Detach)
+}
+
+/// Waits until whatever is bound to no machine was finished by who is still there.
+async fn taken_over(store: &SqlStore) {
+    while !operations(store, Some(OperationStatus::Executing)).await.iter().all(is_of_a_machine) {
         tokio::time::sleep(LOOK).await;
     }
 }
