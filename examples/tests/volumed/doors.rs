@@ -1,6 +1,7 @@
 //! Who is let in, and how.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use oma_core::conformance::{Trial, trial};
 use reqwest::{Certificate, Client};
@@ -65,6 +66,7 @@ async fn refused() {
         (&["--tls-certificate", "a.pem", "--listen", "127.0.0.1:0"], "--tls-key"),
         (&["--backend", "cloudstack"], "--cloudstack"),
         (&["--database", "mysql://oma:hunter2@db/oma"], "OMA_DATABASE"),
+        (&["--database", "sqlite:other.db"], "database of its data directory"),
         (&["token", "add", "a b", "--role", "viewer"], "no space"),
         (&["token", "add", "web", "--role", "king"], "viewer, operator and admin"),
         (
@@ -77,6 +79,11 @@ async fn refused() {
         assert!(ran.err.contains(said), "{args:?}: {ran:?}");
         assert!(!ran.err.contains("hunter2") && !ran.err.contains("panicked"), "{ran:?}");
     }
+    let open = World::new();
+    fs::create_dir(open.path("data")).unwrap();
+    fs::set_permissions(open.path("data"), fs::Permissions::from_mode(0o777)).unwrap();
+    let ran = open.run(&[]).await;
+    assert!(ran.code == Some(1) && ran.err.contains("chmod go-w"), "{ran:?}");
     let holder = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let taken = world.run(&["--listen", &holder.local_addr().unwrap().to_string()]).await;
     assert_eq!(taken.code, Some(4), "{taken:?}");

@@ -212,3 +212,23 @@ fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_machine_serves_for_itself_only_is_not_looked_for_here() {
+        let http = |address: &str, allow_plain_http| {
+            let config = RemoteConfig { allow_plain_http, ..RemoteConfig::new(address) };
+            Http::new(&config, None).unwrap()
+        };
+        let (far, near) = (http("https://oma.example:8090", false), http("unix:/run/volumed.sock", false));
+        for uri in ["nbd+unix:///a?socket=/run/nbd.sock", "nbd://oma.example/a"] {
+            assert!(far.check_content(uri).is_err(), "{uri}");
+            assert!(near.check_content(uri).is_ok(), "{uri}");
+        }
+        assert!(far.check_content("nbds://oma.example/a").is_ok());
+        assert!(http("http://oma.example:8090", true).check_content("nbd://oma.example/a").is_ok());
+    }
+}

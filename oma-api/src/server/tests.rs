@@ -32,22 +32,17 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (store, backend) = (Arc::new(MemoryStore::default()), Arc::new(MemoryBackend::new()));
+        Self::of("test", Arc::new(MemoryStore::default()), Arc::new(MemoryBackend::new()))
+    }
+
+    fn of(worker: &str, store: Arc<MemoryStore>, backend: Arc<MemoryBackend>) -> Self {
         let services = VolumeServices { jobs: store.clone(), volumes: store.clone(), backend };
-        let worker = WorkerId::parse("test").unwrap();
-        let service = VolumeService::new(services.clone(), worker.clone(), VolumesConfig::default());
+        let worker = WorkerId::parse(worker).unwrap();
+        let service = VolumeService::new(services, worker, VolumesConfig::default());
         let beside = ReconcileServices { inventory: store.clone(), points: store.clone() };
         let reconciler = Reconciler::new(service.clone(), beside);
-        let (inventory, machine) = (store, Some("vm-1".to_owned()));
-        let routes = VolumeRoutes {
-            service: service.clone(),
-            services,
-            inventory,
-            reconciler,
-            machine,
-            worker,
-            stop: CancellationToken::new(),
-        };
+        let (inventory, machine, stop) = (store, Some("vm-1".to_owned()), CancellationToken::new());
+        let routes = VolumeRoutes { service: service.clone(), inventory, reconciler, machine, stop };
         Self { routes: Api::new("test").volumes(routes).router(Door::Tokens(Arc::new(Labels))), service }
     }
 
@@ -266,6 +261,21 @@ async fn a_page_of_the_web_asks_nothing_through_an_open_door() {
         assert_eq!(ask(header::HOST, host).await, StatusCode::FORBIDDEN, "{host}");
     }
     assert_eq!(ask(header::ORIGIN, "https://evil.example").await, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn l05_a_device_of_another_machine_is_none_of_this_one() {
+    let (store, backend) = (Arc::new(MemoryStore::default()), Arc::new(MemoryBackend::new()));
+    let (there, here) =
+        (World::of("there", store.clone(), backend.clone()), World::of("here", store, backend));
+    let id = there.volume("web01").await;
+    there.done(Method::POST, &format!("/volumes/{id}/attach"), None).await;
+    let device = there.get(&format!("/volumes/{id}/device")).await;
+    let path = device["device_path"].as_str().unwrap().replace('/', "%2F");
+    for asked in [format!("/volumes/{id}/device"), format!("/devices/volume?path={path}")] {
+        assert_eq!(there.ask(Method::GET, &asked, None).await.0, StatusCode::OK, "{asked}");
+        assert_eq!(here.ask(Method::GET, &asked, None).await.0, StatusCode::NOT_FOUND, "{asked}");
+    }
 }
 
 #[tokio::test]

@@ -242,6 +242,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn tokens_that_are_made_at_once_are_all_there() {
+        let (_folder, file) = file();
+        let names: Vec<String> = (0..8).map(|number| format!("token-{number}")).collect();
+        let made = names.iter().map(|name| file.add(name, Role::Viewer));
+        futures_util::future::try_join_all(made).await.unwrap();
+        assert_eq!(file.principals().await.unwrap().len(), names.len());
+    }
+
+    #[tokio::test]
     async fn names_are_unique_and_have_no_space() {
         let (_folder, file) = file();
         file.add("web", Role::Viewer).await.unwrap();

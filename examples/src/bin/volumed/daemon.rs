@@ -1,6 +1,7 @@
 //! The daemon: store, backend and service are opened and wired to the routes.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,8 +62,8 @@ pub(crate) fn print_document() -> Result<()> {
     let worker = WorkerId::parse("document");
     let worker =
         worker.map_err(|error| Error::new(ErrorKind::Internal, "name", "a worker").with_source(error))?;
-    let service = VolumeService::new(services.clone(), worker.clone(), VolumesConfig::default());
-    let api = api(service, services, store.clone(), store, worker, None, &CancellationToken::new());
+    let service = VolumeService::new(services, worker, VolumesConfig::default());
+    let api = api(service, store.clone(), store, None, &CancellationToken::new());
     let api = api.backend(beside.0).exports(beside.1);
     let text = serde_json::to_string_pretty(api.document());
     output::line(text.map_err(|error| Error::new(ErrorKind::Internal, "write", "JSON").with_source(error))?)
@@ -71,17 +72,15 @@ pub(crate) fn print_document() -> Result<()> {
 /// The routes of volumes.
 fn api(
     service: VolumeService,
-    services: VolumeServices,
     inventory: Arc<dyn Inventory>,
     points: Arc<dyn RecoveryPoints>,
-    worker: WorkerId,
     machine: Option<String>,
     stop: &CancellationToken,
 ) -> Api {
     let beside = ReconcileServices { inventory: inventory.clone(), points };
     let reconciler = Reconciler::new(service.clone(), beside);
     let stop = stop.clone();
-    let routes = VolumeRoutes { service, services, inventory, reconciler, machine, worker, stop };
+    let routes = VolumeRoutes { service, inventory, reconciler, machine, stop };
     Api::new("OMA volume daemon").volumes(routes)
 }
 
@@ -102,9 +101,8 @@ impl Daemon {
         let beside = content.routes(backend.clone(), store.clone(), store.instance().await?);
         let services = VolumeServices { jobs: store.clone(), volumes: store.clone(), backend };
         let config = VolumesConfig { grace: cli.grace, ..VolumesConfig::default() };
-        let service = VolumeService::new(services.clone(), worker.clone(), config);
-        let (inventory, points) = (store.clone(), store.clone());
-        let api = api(service.clone(), services, inventory, points, worker, machine, stop);
+        let service = VolumeService::new(services, worker, config);
+        let api = api(service.clone(), store.clone(), store.clone(), machine, stop);
         let api = api.backend(beside.0).exports(beside.1);
         Ok(Self { api, service, store, content, _lock: lock })
     }
@@ -162,7 +160,13 @@ fn kept_name(data: &DataDir) -> Result<String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let name = format!("volumed-{}", InstanceId::mint());
             let beside = path.with_extension("new");
-            let written = fs::write(&beside, &name).and_then(|()| fs::rename(&beside, &path));
+            // Durable before anything bears it: what it leaves is finished by a worker of this name only.
+            let written = File::create(&beside).and_then(|mut file| {
+                file.write_all(name.as_bytes())?;
+                file.sync_all()?;
+                fs::rename(&beside, &path)?;
+                path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+            });
             written.map(|()| name).map_err(|error| io_error("write", path.display(), error))
         }
         read => read.map_err(|error| read_error("read", path.display(), error)),

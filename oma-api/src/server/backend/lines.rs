@@ -80,3 +80,21 @@ pub(super) async fn send<T, W: From<T>>(mut listed: BoxStream<'_, Result<T>>, en
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn l21_a_list_whose_maker_died_does_not_end_as_whole() {
+        let answer = lines::<u32, _, _>(async |entries| {
+            entries.send(Ok(1)).await.expect("it is read");
+            panic!("of the backend");
+        });
+        let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(text.contains("\"problem\"") && !text.contains("\"end\""), "{text}");
+    }
+}

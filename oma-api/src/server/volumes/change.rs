@@ -46,7 +46,7 @@ impl VolumeRoutes {
         id: &VolumeId,
         change: VolumeChange,
     ) -> Answer<Accepted> {
-        let disk = match self.services.volumes.operation(&asked.id).await? {
+        let disk = match self.service.services().volumes.operation(&asked.id).await? {
             Some(known) if known.spec.volume.as_ref() == Some(id) => known.spec.disk,
             _ => self.volume(id).await?.disk,
         };
@@ -78,7 +78,7 @@ async fn create(
 ) -> Answer<Accepted> {
     let CreateVolume { context_id, disk_key, name, size, provisioning } = wanted;
     let disk = DiskRef { context: context_id, key: disk_key };
-    if let Some(Operation { spec, .. }) = routes.services.volumes.operation(&asked.id).await? {
+    if let Some(Operation { spec, .. }) = routes.service.services().volumes.operation(&asked.id).await? {
         // Whatever was not said is as it was then.
         let change = VolumeChange::Create {
             name: name.or(spec.name).unwrap_or_default(),
@@ -180,7 +180,7 @@ async fn delete(
 ) -> Answer<Accepted> {
     // It goes on when whoever asked goes away (L18).
     let deleted = tokio::spawn(async move {
-        if routes.services.volumes.operation(&asked.id).await?.is_none() {
+        if routes.service.services().volumes.operation(&asked.id).await?.is_none() {
             routes.detach_first(&id).await?;
         }
         routes.change_volume(asked, &id, VolumeChange::Delete).await
@@ -197,11 +197,11 @@ impl VolumeRoutes {
         if volume.status != VolumeStatus::Attached {
             return Ok(());
         }
-        if let Some(snapshot) = self.services.backend.snapshots(id).try_next().await? {
+        if let Some(snapshot) = self.service.services().backend.snapshots(id).try_next().await? {
             let reason = format!("it has snapshot {}; delete that first", snapshot.spec.id);
             return Err(Error::new(ErrorKind::Conflict, "delete volume", id).because(reason).into());
         }
-        let begun = match self.services.volumes.unfinished(&volume.disk).await? {
+        let begun = match self.service.services().volumes.unfinished(&volume.disk).await? {
             Some(under_way) if under_way.spec.kind == OperationKind::Detach => under_way,
             _ => {
                 let (id, volume_id) = (OperationId::mint(), Some(id.clone()));
@@ -238,7 +238,7 @@ async fn pardon(
     OptionalBody(wanted): OptionalBody<CallOff>,
 ) -> Answer<Accepted> {
     let volume = routes.volume(&id).await?;
-    let condemned = routes.services.volumes.unfinished(&volume.disk).await?.ok_or_else(|| {
+    let condemned = routes.service.services().volumes.unfinished(&volume.disk).await?.ok_or_else(|| {
         Error::new(ErrorKind::Conflict, "call off the deletion of volume", &id).because("it is not condemned")
     })?;
     routes.pardon(&condemned.spec.id, wanted).await

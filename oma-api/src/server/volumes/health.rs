@@ -47,7 +47,7 @@ struct Health {
     responses((status = 200, body = Health), (status = 503, body = Health)))]
 async fn health(State(routes): State<VolumeRoutes>) -> (StatusCode, Json<Health>) {
     let version = env!("CARGO_PKG_VERSION");
-    match tokio::time::timeout(LIMIT, routes.services.volumes.instance()).await {
+    match tokio::time::timeout(LIMIT, routes.service.services().volumes.instance()).await {
         Ok(Ok(_)) => (StatusCode::OK, Json(Health { status: "ok", version })),
         Ok(Err(error)) => {
             tracing::warn!(error = error.chain(), "the database does not answer");
@@ -65,7 +65,7 @@ async fn health(State(routes): State<VolumeRoutes>) -> (StatusCode, Json<Health>
     responses((status = 200, body = String, content_type = "text/plain"), Problems))]
 async fn metrics(State(routes): State<VolumeRoutes>) -> Answer<Response> {
     let mut volumes: BTreeMap<&'static str, u64> = BTreeMap::new();
-    let mut all = routes.services.volumes.volumes();
+    let mut all = routes.service.services().volumes.volumes();
     while let Some(volume) = all.try_next().await? {
         *volumes.entry(volume.status.as_str()).or_default() += 1;
     }
@@ -103,5 +103,5 @@ async fn metrics(State(routes): State<VolumeRoutes>) -> Answer<Response> {
 
 async fn unended(routes: &VolumeRoutes, status: OperationStatus) -> Answer<Vec<Operation>> {
     let filter = OperationFilter { status: Some(status), ..OperationFilter::default() };
-    Ok(routes.services.volumes.operations(filter).try_collect().await?)
+    Ok(routes.service.services().volumes.operations(filter).try_collect().await?)
 }

@@ -33,7 +33,7 @@ async fn list(
     State(routes): State<VolumeRoutes>,
     InQuery(part): InQuery<Part>,
 ) -> Answer<Json<Page<VolumeRow>>> {
-    let all = routes.services.volumes.volumes();
+    let all = routes.service.services().volumes.volumes();
     let (volumes, next) = part.by_id(all, |volume| volume.id.to_string()).await?;
     let vms = routes.vms(volumes.iter().map(|volume| &volume.disk.context)).await?;
     let row = |volume: &VolumeRecord| VolumeRow::new(vms.get(&volume.disk.context), volume);
@@ -91,7 +91,7 @@ async fn of_device_in_path(
 }
 
 async fn behind(routes: &VolumeRoutes, path: &str) -> Answer<Json<VolumeRow>> {
-    let mut volumes = routes.services.volumes.volumes();
+    let mut volumes = routes.service.services().volumes.volumes();
     while let Some(volume) = volumes.try_next().await? {
         if routes.sees(&volume) && volume.device_path.as_deref() == Some(path) {
             return Ok(Json(routes.volume_row(&volume).await?));

@@ -12,10 +12,10 @@ mod vms;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use oma_core::engine::{CancellationToken, Reconciler, VolumeService, VolumeServices};
+use oma_core::engine::{CancellationToken, Reconciler, VolumeService};
 use oma_core::record::{Operation, VmContext, VolumeRecord};
 use oma_core::traits::Inventory;
-use oma_core::{ContextId, DiskRef, Error, ErrorKind, VolumeId, WorkerId};
+use oma_core::{ContextId, DiskRef, Error, ErrorKind, VolumeId};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::Answer;
@@ -26,16 +26,12 @@ use crate::{OperationRow, VolumeRow};
 pub struct VolumeRoutes {
     /// Changes volumes.
     pub service: VolumeService,
-    /// What it changes them with.
-    pub services: VolumeServices,
     /// VMs and disks.
     pub inventory: Arc<dyn Inventory>,
     /// Compares records and backend.
     pub reconciler: Reconciler,
     /// The cloud's id of the virtual machine that this process runs in, where it is known.
     pub machine: Option<String>,
-    /// Whose devices are those of this machine: the worker of the service.
-    pub worker: WorkerId,
     /// Cancelled when the daemon is to end: nobody is kept waiting any longer.
     pub stop: CancellationToken,
 }
@@ -65,7 +61,7 @@ pub(super) fn figures(routes: VolumeRoutes) -> OpenApiRouter {
 
 impl VolumeRoutes {
     async fn volume(&self, id: &VolumeId) -> Answer<VolumeRecord> {
-        let found = self.services.volumes.volume(id).await?;
+        let found = self.service.services().volumes.volume(id).await?;
         Ok(found.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "find volume", id)
                 .because("there is no record of it; GET /volumes lists what there is")
@@ -74,7 +70,7 @@ impl VolumeRoutes {
 
     /// Whether the device of a volume is one of this machine. On another one its path means nothing, or another disk.
     fn sees(&self, volume: &VolumeRecord) -> bool {
-        volume.attached_to.as_ref() == Some(&self.worker)
+        volume.attached_to.as_ref() == Some(self.service.worker())
     }
 
     /// The VMs of a page.

@@ -55,7 +55,7 @@ async fn list(
 ) -> Answer<Json<Page<OperationRow>>> {
     let Wanted { kind, status, volume_id, context_id } = wanted;
     let filter = OperationFilter { context: context_id, volume: volume_id, kind, status };
-    let all = routes.services.volumes.operations(filter);
+    let all = routes.service.services().volumes.operations(filter);
     let (operations, next) = part.behind(all, |operation| operation.spec.id.to_string()).await?;
     let vms = routes.vms(operations.iter().map(|operation| &operation.spec.disk.context)).await?;
     let row = |operation: &Operation| OperationRow::new(vms.get(&operation.spec.disk.context), operation);
@@ -114,7 +114,7 @@ impl VolumeRoutes {
 }
 
 pub(super) async fn known(routes: &VolumeRoutes, id: &OperationId) -> Answer<Operation> {
-    let found = routes.services.volumes.operation(id).await?;
+    let found = routes.service.services().volumes.operation(id).await?;
     Ok(found.ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "find operation", id)
             .because("there is no record of it; GET /operations lists what there is")

@@ -27,7 +27,7 @@ async fn list(
     InPath(id): InPath<VolumeId>,
 ) -> Answer<Json<Vec<SnapshotRow>>> {
     let volume = routes.volume(&id).await?;
-    let found: Vec<Snapshot> = routes.services.backend.snapshots(&volume.id).try_collect().await?;
+    let found: Vec<Snapshot> = routes.service.services().backend.snapshots(&volume.id).try_collect().await?;
     Ok(Json(found.into_iter().map(SnapshotRow::from).collect()))
 }
 

@@ -67,7 +67,7 @@ async fn disks(
     let vm = routes.inventory.context(&id).await?.ok_or_else(|| unknown(&id))?;
     let mut rows = Vec::new();
     for disk in routes.inventory.disks(&id).await? {
-        let volume = routes.services.volumes.volume_of(&disk.disk).await?;
+        let volume = routes.service.services().volumes.volume_of(&disk.disk).await?;
         rows.push(DiskRow::new(&vm, &disk, volume.as_ref()));
     }
     Ok(Json(rows))
@@ -83,7 +83,7 @@ async fn volumes(
     let vm = routes.inventory.context(&id).await?.ok_or_else(|| unknown(&id))?;
     let mut rows = Vec::new();
     for disk in routes.inventory.disks(&id).await? {
-        let volume = routes.services.volumes.volume_of(&disk.disk).await?;
+        let volume = routes.service.services().volumes.volume_of(&disk.disk).await?;
         rows.extend(volume.map(|volume| VolumeRow::new(Some(&vm), &volume)));
     }
     Ok(Json(rows))

@@ -160,11 +160,15 @@ impl VolumeService {
         Ok(live.and_then(|job| job.owner).is_none_or(is_over))
     }
 
-    pub(in crate::engine) fn services(&self) -> &VolumeServices {
+    /// What volumes are changed with.
+    #[must_use]
+    pub fn services(&self) -> &VolumeServices {
         &self.0.services
     }
 
-    pub(in crate::engine) fn worker(&self) -> &WorkerId {
+    /// Who changes them.
+    #[must_use]
+    pub fn worker(&self) -> &WorkerId {
         &self.0.worker
     }
 
