@@ -78,6 +78,9 @@ type Recording<'a> = BoxFuture<'a, Result<(u64, StageTimes)>>;
 /// Pieces under way before anything was tried: few, because what is on its way fits the cache then; far sources get more soon.
 const FIRST_DEPTH: usize = 4;
 
+/// A piece that is moved between devices of this machine.
+const LOCAL_PIECE: ByteSize = ByteSize::mib(8);
+
 impl Copier<'_> {
     /// Copies everything, flushes and records it.
     ///
@@ -114,11 +117,11 @@ impl Copier<'_> {
         recording: &mut OptionFuture<Recording<'m>>,
         counters: &mut Counters,
     ) -> Result<()> {
-        let piece = self.piece();
-        let mut ledger = Ledger::new(self.config.journal_step, self.resumed);
         let mut is_local = mover.is_local();
+        let piece = if is_local { self.local_piece() } else { self.piece() };
+        let mut ledger = Ledger::new(self.config.journal_step, self.resumed);
         let mut depth = self.depth(is_local);
-        let planned = pieces(Arc::clone(&self.source), work, self.cut(), self.config.retry);
+        let planned = pieces(Arc::clone(&self.source), work, self.cut(piece), self.config.retry);
         let mut planned = std::pin::pin!(planned.peekable());
         let mut all_planned = false;
         let mut recording_under_way = false;
@@ -238,9 +241,15 @@ impl Copier<'_> {
         self.config.piece.max(preferred.min(self.config.journal_step))
     }
 
-    fn cut(&self) -> Cut {
+    /// What a thread moves alone takes the memory of one stride, however large it is, and each piece costs a hand-over.
+    fn local_piece(&self) -> ByteSize {
+        let most = ByteSize::new(self.config.journal_step.bytes() / 16);
+        self.piece().max(LOCAL_PIECE.min(most))
+    }
+
+    fn cut(&self, size: ByteSize) -> Cut {
         let Self { config, .. } = self;
-        Cut { size: self.piece(), gap: config.merge_gap, trust_zeroes: config.trust_zeroes }
+        Cut { size, gap: config.merge_gap, trust_zeroes: config.trust_zeroes }
     }
 
     /// Spinning disks are fast only in order. Pieces that a thread each moves are kept from the processor, or from the lock that

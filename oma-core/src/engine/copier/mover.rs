@@ -101,7 +101,9 @@ impl<'m> Mover<'m> {
             moved.promised_zero = moved.bytes;
             self.zero(&piece.parts, &mut moved).await?;
         } else if !self.shuttle(&piece, &mut moved).await? {
-            self.relay(&piece, &mut moved).await?;
+            for part in piece.cut(self.copier.piece()) {
+                self.relay(&part, &mut moved).await?;
+            }
         }
         Ok(moved)
     }
@@ -176,12 +178,12 @@ impl<'m> Mover<'m> {
         let _ticket = self.admit(piece.extent.length(), piece.extent.length()).await?;
         let admitted = Instant::now();
         let data = self.read(piece.extent).await?.freeze();
-        moved.read = piece.extent.length();
+        moved.read += piece.extent.length();
         moved.stages.add(Stage::Wait, admitted - begun);
         moved.stages.add(Stage::Read, admitted.elapsed());
         let zeroes = match self.land(piece, &data).await {
             Some(Landed { written, zeroes, stages }) => {
-                moved.written = written;
+                moved.written += written;
                 moved.stages += stages;
                 zeroes
             }

@@ -28,6 +28,26 @@ impl Piece {
         Self { extent, parts: vec![extent], reads_zero }
     }
 
+    /// The same in pieces none of which crosses a multiple of `size`.
+    pub(super) fn cut(&self, size: ByteSize) -> Vec<Self> {
+        let size = size.bytes().max(1);
+        let mut cut: Vec<Self> = Vec::new();
+        for part in self.parts.iter().flat_map(|part| part.pieces(size)) {
+            let same = |last: &&mut Self| last.extent.offset() / size == part.offset() / size;
+            match cut.last_mut().filter(same) {
+                Some(last) => last.join(part),
+                None => cut.push(Self::new(part, self.reads_zero)),
+            }
+        }
+        cut
+    }
+
+    /// Takes an extent behind its end to its own, and what lies between.
+    fn join(&mut self, extent: Extent) {
+        self.extent = Extent::between(self.extent.offset(), extent.end()).expect("it grows");
+        self.parts.push(extent);
+    }
+
     /// Bytes that are copied.
     pub(super) fn bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.length()).sum()
@@ -117,10 +137,7 @@ impl<I: Iterator<Item = Extent>> Cutter<I> {
             near && !last.reads_zero && last.extent.offset() / size == extent.offset() / size
         };
         match self.ready.back_mut().filter(joins) {
-            Some(last) if !reads_zero => {
-                last.extent = Extent::between(last.extent.offset(), extent.end()).expect("it has grown");
-                last.parts.push(extent);
-            }
+            Some(last) if !reads_zero => last.join(extent),
             _ => self.ready.push_back(Piece::new(extent, reads_zero)),
         }
     }
@@ -185,6 +202,17 @@ mod tests {
                 (1, found.len(), usize::try_from(extents).unwrap())
             );
         }
+    }
+
+    #[test]
+    fn a_piece_is_cut_at_multiples_of_a_size_and_keeps_its_parts() {
+        let found = cut(&set(&[(100, 10), (150, 9_800), (9_980, 20)]), &[(0, CAPACITY)], CUT).remove(0);
+        let pieces = found.cut(ByteSize::new(4_000));
+        let told: Vec<_> =
+            pieces.iter().map(|piece| (<(u64, u64)>::from(piece.extent), piece.parts.len())).collect();
+        assert_eq!(told, [((100, 3_900), 2), ((4_000, 4_000), 1), ((8_000, 2_000), 2)]);
+        assert_eq!(pieces.iter().map(Piece::bytes).sum::<u64>(), found.bytes());
+        assert_eq!(found.cut(ByteSize::new(20_000)), std::slice::from_ref(&found));
     }
 
     #[test]
