@@ -187,6 +187,10 @@ text_id! {
     AutomationJobId, "automation job id", 36, blank_or_slash
 }
 text_id! {
+    /// Identity of a token or session; says nothing of its secret.
+    TokenId, "token id", 64, blank_or_slash
+}
+text_id! {
     /// Inventory path of a VM, e.g. `/DC/vm/NAME`.
     VmPath, "VM path", 500, nothing
 }
@@ -234,6 +238,14 @@ impl RecoveryPointId {
     #[must_use]
     pub fn mint() -> Self {
         Self(format!("point-{}", Uuid::now_v7()))
+    }
+}
+
+impl TokenId {
+    /// A new id, ordered by time.
+    #[must_use]
+    pub fn mint() -> Self {
+        Self(format!("tok-{}", Uuid::now_v7()))
     }
 }
 
@@ -338,6 +350,14 @@ counter! {
 counter! {
     /// Number of a log event: grows in the order of recording; 0 before the first.
     LogId, 0
+}
+counter! {
+    /// Number of a user (`users.id`); 0 is nobody's.
+    UserId, 0
+}
+counter! {
+    /// Number of an entry of the audit trail (`audit_logs.id`): grows by one; 0 before the first.
+    AuditId, 0
 }
 counter! {
     /// Fencing token of a job: grows with every claim (L16); 0 before the first.

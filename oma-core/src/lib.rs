@@ -9,6 +9,7 @@ mod id;
 mod size;
 mod time;
 
+pub mod audit;
 pub mod direct;
 pub mod memory;
 pub mod record;
@@ -28,9 +29,9 @@ pub use error::{Error, ErrorKind, Result, Retry};
 pub use extent::{Extent, ExtentError};
 pub use extent_set::{CompactError, ExtentSet};
 pub use id::{
-    AutomationJobId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, ExportName, Fence, Generation, IdError,
-    InstanceId, InstanceUuid, JobId, LogId, OperationId, PointId, RecoveryPointId, SnapshotId, TargetName,
-    VmPath, VolumeId, WorkerId,
+    AuditId, AutomationJobId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, ExportName, Fence, Generation,
+    IdError, InstanceId, InstanceUuid, JobId, LogId, OperationId, PointId, RecoveryPointId, SnapshotId,
+    TargetName, TokenId, UserId, VmPath, VolumeId, WorkerId,
 };
 pub use size::{ByteSize, ByteSizeError};
 pub use time::{Clock, SystemClock, Timestamp};

@@ -55,6 +55,13 @@ impl Timestamp {
         Self::from_millis(self.0.saturating_add(millis))
     }
 
+    /// This time less a duration, at least [`Timestamp::MIN`].
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self::from_millis(self.0.saturating_sub(millis))
+    }
+
     /// `YYYYMMDD-HHMMSS`, as job ids carry it.
     #[must_use]
     pub fn compact(self) -> String {
@@ -125,6 +132,7 @@ mod tests {
         assert_eq!(Timestamp::from_millis(i64::MIN).to_string(), "0001-01-01T00:00:00.000Z");
         assert_eq!(Timestamp::from_millis(i64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
         assert_eq!(Timestamp::from_millis(0).after(Duration::MAX), Timestamp::MAX);
+        assert_eq!(Timestamp::from_millis(0).before(Duration::MAX), Timestamp::MIN);
         assert_eq!(serde_json::from_str::<Timestamp>(&i64::MAX.to_string()).unwrap(), Timestamp::MAX);
     }
 

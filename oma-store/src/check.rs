@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use oma_core::DiskKey;
+use oma_core::audit::AuditBreak;
 
+use crate::audit_log;
 use crate::db::{MOST_FAULTS, Row, Sql, ToVal, Tx, Val, vals};
 use crate::error::{Result, StoreError};
 use crate::extent_journal;
@@ -97,6 +99,7 @@ pub const RULES: &[(&str, &str)] = &[
     ("failover-of-other-vm", "a failover names a replication job of another VM"),
     ("log-of-other-job", "a log event names a step of another job"),
     ("line-twice", "two lines of a job's output have one number"),
+    ("audit-trail", "the audit trail was tampered with: an entry was removed, altered or inserted"),
 ];
 
 /// Rows that are read at a time.
@@ -131,6 +134,8 @@ impl SqlStore {
             read(&mut tx, *key, *sql, *record, &mut findings).await?;
         }
         read_journals(&mut tx, &mut findings).await?;
+        let broken = audit_log::walk(&mut tx, None).await?.broken;
+        findings.extend(broken.map(|broken| tampered(&broken)));
         // A rule that was broken in such a table says more.
         let untold = |table: &&str| !findings.iter().any(|finding| finding.table == *table);
         let untold: Vec<_> = forbidding.into_iter().filter(untold).map(forbidden).collect();
@@ -164,6 +169,11 @@ fn forbidden(table: &'static str) -> Finding {
     let detail =
         "a value in one of its rows breaks a CHECK of the table; set it to one that the table allows";
     Finding { rule: "check", table, key: "?".to_owned(), detail: detail.to_owned() }
+}
+
+fn tampered(broken: &AuditBreak) -> Finding {
+    let detail = format!("{broken}; so whatever stands behind it proves nothing");
+    Finding { rule: "audit-trail", table: "audit_logs", key: broken.id.to_string(), detail }
 }
 
 fn broken(rule: &Rule, key: String, found: &str) -> Finding {

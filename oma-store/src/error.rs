@@ -92,6 +92,8 @@ pub(crate) enum StoreError {
     Refused(#[from] Refused),
     #[error("{0}")]
     Conflict(String),
+    #[error("the account has changed meanwhile; log in again")]
+    OtherAccount,
 }
 
 impl StoreError {
@@ -133,7 +135,7 @@ impl StoreError {
             Self::Newer { .. } | Self::OtherBuild { .. } | Self::OtherFile { .. } | Self::NotBuilt(_) => {
                 (ErrorKind::Unsupported, Retry::Never)
             }
-            Self::ReadOnly => (ErrorKind::PermissionDenied, Retry::Never),
+            Self::ReadOnly | Self::OtherAccount => (ErrorKind::PermissionDenied, Retry::Never),
             Self::Foreign { .. } | Self::Url(_) | Self::TooLarge(_) | Self::Invalid(_) => {
                 (ErrorKind::Invalid, Retry::Never)
             }

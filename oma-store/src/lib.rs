@@ -21,6 +21,8 @@ pub mod servers;
 mod sql;
 mod store;
 
+mod accounts;
+mod audit_log;
 mod change_id_repo;
 mod claims;
 mod export_registry;

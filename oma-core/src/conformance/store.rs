@@ -1,7 +1,10 @@
 //! What every store promises: [`JobStore`], [`Inventory`], [`ChangeIdRepo`], [`ExtentJournal`], [`VolumeRegistry`],
-//! [`ExportRegistry`], [`LogStore`], [`Overview`], [`ReportStore`] and [`RecoveryPoints`] over the same records.
+//! [`ExportRegistry`], [`LogStore`], [`Overview`], [`ReportStore`], [`RecoveryPoints`], [`Accounts`] and [`AuditLog`] over the
+//! same records.
 
+mod accounts;
 mod attempts;
+mod audit;
 mod bounds;
 mod changes;
 mod commits;
@@ -13,6 +16,7 @@ mod jobs;
 mod journal;
 mod leases;
 mod lines;
+mod logins;
 mod logs;
 mod operates;
 mod operations;
@@ -23,6 +27,7 @@ mod races;
 mod reports;
 mod results;
 mod retention;
+mod tokens;
 mod volumes;
 
 use std::fmt;
@@ -41,8 +46,8 @@ use crate::record::{
 };
 use crate::state::{JobEvent, OperationKind, ReplicationType};
 use crate::traits::{
-    ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, LogStore, Overview, RecoveryPoints,
-    ReportStore, Volume, VolumeRegistry,
+    Accounts, AuditLog, ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, LogStore, Overview,
+    RecoveryPoints, ReportStore, Volume, VolumeRegistry,
 };
 use crate::{
     AutomationJobId, ByteSize, ChangeId, Clock, ContextId, DiskKey, DiskRef, Endpoint, ErrorKind, ExportName,
@@ -75,6 +80,10 @@ pub struct StoreSubject {
     pub reports: Arc<dyn ReportStore>,
     /// Its recovery points.
     pub points: Arc<dyn RecoveryPoints>,
+    /// Its users and their tokens.
+    pub accounts: Arc<dyn Accounts>,
+    /// Its audit trail.
+    pub audit: Arc<dyn AuditLog>,
     /// How it comes to know an automation job.
     pub automation: AddAutomationJob,
     /// The clock that it goes by.
@@ -89,6 +98,7 @@ impl StoreSubject {
     where
         S: JobStore + Inventory + ChangeIdRepo + ExtentJournal,
         S: VolumeRegistry + ExportRegistry + LogStore + Overview + ReportStore + RecoveryPoints,
+        S: Accounts + AuditLog,
     {
         Self {
             jobs: store.clone(),
@@ -100,7 +110,9 @@ impl StoreSubject {
             logs: store.clone(),
             overview: store.clone(),
             reports: store.clone(),
-            points: store,
+            points: store.clone(),
+            accounts: store.clone(),
+            audit: store,
             automation,
             clock,
             guard,
@@ -140,6 +152,10 @@ pub fn store_cases() -> Vec<Case<StoreSubject>> {
     all.extend(overview::cases());
     all.extend(reports::cases());
     all.extend(points::cases());
+    all.extend(accounts::cases());
+    all.extend(tokens::cases());
+    all.extend(logins::cases());
+    all.extend(audit::cases());
     all
 }
 

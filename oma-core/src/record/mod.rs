@@ -1,5 +1,6 @@
 //! Records: what is stored of VMs, jobs, volumes, operations, exports and change ids.
 
+mod account;
 mod change;
 mod claim;
 mod copy;
@@ -15,6 +16,10 @@ mod verification;
 mod vm;
 mod volume;
 
+pub use account::{
+    AccessToken, Attempt, AttemptLimits, AttemptSubject, Bearer, Credentials, Email, EmailError, Login,
+    PasswordHash, TokenHash, TokenSpec, User, UserChange, UserSpec,
+};
 pub use change::{CbtRecord, CommittedChange, DiskAttempt, DiskCommit, EpochCommit};
 pub use claim::{ClaimLimits, ClaimRequest};
 pub use copy::{CopyBasis, CopyEntry};

@@ -13,6 +13,7 @@
 //!
 //! The labels are what the database stores; a test fixes each.
 
+mod account;
 mod context;
 mod disk;
 mod export;
@@ -22,6 +23,7 @@ mod operation;
 mod point;
 mod volume;
 
+pub use account::{Role, TokenKind};
 pub use context::{ContextEvent, ContextStatus};
 pub use disk::{DiskEvent, DiskStatus};
 pub use export::{ExportEvent, ExportStatus};

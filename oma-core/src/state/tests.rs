@@ -43,7 +43,9 @@ fn stored_labels_never_change() {
         ContextStatus,
         LogLevel,
         LineStream,
-        PointStatus
+        PointStatus,
+        Role,
+        TokenKind
     );
     assert_eq!(
         labels,
@@ -60,6 +62,8 @@ fn stored_labels_never_change() {
             "DEBUG INFO WARN ERROR",
             "stdout stderr",
             "creating taken ready deleting",
+            "agent viewer operator admin",
+            "api session",
         ]
     );
 }

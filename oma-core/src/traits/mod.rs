@@ -7,7 +7,9 @@
 //!   [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) (L21).
 //! * A dropped future leaves the call either done or not done, never half done; ask again to learn which.
 
+mod accounts;
 mod admission;
+mod audit_log;
 mod block_device;
 mod change_id_repo;
 mod copy_journal;
@@ -25,7 +27,9 @@ mod report_store;
 mod volume_backend;
 mod volume_registry;
 
+pub use accounts::Accounts;
 pub use admission::Admission;
+pub use audit_log::AuditLog;
 pub use block_device::{
     Access, BlockDevice, BlockSizes, BlockStatus, BlockStatusKind, DeviceIdentity, DeviceInfo, Durability,
     InPlace, Zeroing,
@@ -58,4 +62,5 @@ mod dyn_safe {
     const _: fn(&dyn JobStore, &dyn Inventory, &dyn ChangeIdRepo, &dyn ExtentJournal) = |_, _, _, _| ();
     const _: fn(&dyn VolumeRegistry, &dyn ExportRegistry, &dyn LogStore, &dyn Overview) = |_, _, _, _| ();
     const _: fn(&dyn ReportStore, &dyn CopyJournal, &dyn RecoveryPoints) = |_, _, _| ();
+    const _: fn(&dyn Accounts, &dyn AuditLog) = |_, _| ();
 }

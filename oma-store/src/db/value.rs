@@ -1,13 +1,15 @@
 //! Bound values: whole numbers, texts and times, with typed nulls, and nothing that an engine folds or rounds.
 
+use oma_core::audit::AuditHash;
+use oma_core::record::{AttemptSubject, Email, TokenHash};
 use oma_core::state::{
     ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus, LineStream, LogLevel, OperationKind,
-    OperationStatus, PointStatus, ReplicationType, VolumeStatus,
+    OperationStatus, PointStatus, ReplicationType, Role, TokenKind, VolumeStatus,
 };
 use oma_core::{
-    AutomationJobId, ByteSize, ChangeId, ContextId, DiskKey, Endpoint, Epoch, ExportName, Fence, Generation,
-    InstanceId, InstanceUuid, JobId, LogId, OperationId, RecoveryPointId, SnapshotId, TargetName, Timestamp,
-    VmPath, VolumeId, WorkerId,
+    AuditId, AutomationJobId, ByteSize, ChangeId, ContextId, DiskKey, Endpoint, Epoch, ExportName, Fence,
+    Generation, InstanceId, InstanceUuid, JobId, LogId, OperationId, RecoveryPointId, SnapshotId, TargetName,
+    Timestamp, TokenId, UserId, VmPath, VolumeId, WorkerId,
 };
 
 use crate::error::StoreError;
@@ -135,6 +137,10 @@ to_val! {
     (Epoch) => |epoch: &Epoch| epoch.0;
     (Fence) => |fence: &Fence| fence.0;
     (LogId) => |id: &LogId| id.0;
+    (AuditId) => |id: &AuditId| id.0;
+    (UserId) => |id: &UserId| id.0;
+    (AuditHash) => |hash: &AuditHash| hash.to_string();
+    (TokenHash) => |hash: &TokenHash| hash.to_hex();
     (Generation) => |generation: &Generation| generation.0;
 }
 
@@ -155,6 +161,7 @@ text_val! {
     TargetName, WorkerId, ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus, LineStream, LogLevel, OperationKind, OperationStatus,
     PointStatus,
     RecoveryPointId, ReplicationType, SnapshotId,
+    AttemptSubject, Email, Role, TokenId, TokenKind,
     VolumeStatus,
 }
 

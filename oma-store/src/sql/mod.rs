@@ -7,6 +7,8 @@
 //! a job locks its row first with [`jobs::GUARD`]; who begins a job, its VM's with [`vms::LOCK`]; all else is guarded by a
 //! unique key, or by the predicate of the statement that writes.
 
+pub(crate) mod accounts;
+pub(crate) mod audit;
 pub(crate) mod changes;
 pub(crate) mod checks;
 pub(crate) mod events;
@@ -42,6 +44,8 @@ pub(crate) use statements;
 #[cfg(any(test, feature = "servers"))]
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, crate::db::Sql)> {
     let modules = [
+        accounts::ALL,
+        audit::ALL,
         changes::ALL,
         events::ALL,
         exports::ALL,

@@ -206,6 +206,16 @@ tables! {
         "id": Int, "email": Text, "password_hash": Text, "full_name": Text, "role": Text, "is_active": Int,
         "last_login_at": Time, "created_at": Time, "updated_at": Time,
     }
+    "access_tokens" named by "id" {
+        "id": Text, "user_id": Int, "kind": Text, "name": Text, "role": Text, "token_hash": Text, "ip_address": Text,
+        "created_at": Time, "expires_at": Time, "last_used_at": Time, "revoked_at": Time,
+    }
+    "token_jobs" numbered by "id" {
+        "id": Int, "token_id": Text, "job_id": Text,
+    }
+    "login_attempts" named by "subject" {
+        "subject": Text, "attempts": Int, "until_at": Time,
+    }
     "servers" numbered by "id" {
         "id": Int, "hostname": Text, "ip_address": Text, "os_type": Text, "environment": Text, "status": Text,
         "description": Text, "tags": Text, "created_at": Time, "updated_at": Time,
@@ -228,8 +238,11 @@ tables! {
         "closed_at": Time,
     }
     "audit_logs" numbered by "id" {
-        "id": Int, "user_id": Int, "action": Text, "resource_type": Text, "resource_id": Text, "details": Text,
-        "ip_address": Text, "ts": Time,
+        "id": Int, "user_id": Int, "actor": Text, "action": Text, "resource_type": Text, "resource_id": Text, "details": Text,
+        "ip_address": Text, "ts": Time, "previous_hash": Text, "hash": Text,
+    }
+    "audit_chain" named by "name" {
+        "name": Text, "last_id": Int, "last_hash": Text, "last_ts": Time, "pruned_through": Int,
     }
 }
 

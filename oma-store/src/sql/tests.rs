@@ -2,7 +2,7 @@
 
 use oma_core::state::{
     ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus, LineStream, LogLevel, OperationKind,
-    OperationStatus, PointStatus, ReplicationType, VolumeStatus,
+    OperationStatus, PointStatus, ReplicationType, Role, TokenKind, VolumeStatus,
 };
 use sqlx::{Connection, Executor, Row, SqlSafeStr, SqliteConnection};
 
@@ -164,6 +164,17 @@ fn checks_of_the_schema_know_every_label() {
         include_str!("../../migrations/postgres/0007_operations.sql"),
     ] {
         assert!(added.replace("''", "'").contains(&operations), "{operations}");
+    }
+    let (roles, kinds) = (
+        format!("CHECK (role IN ({}))", list(Role::ALL)),
+        format!("CHECK (kind IN ({}))", list(TokenKind::ALL)),
+    );
+    for added in [
+        include_str!("../../migrations/sqlite/0008_accounts.sql"),
+        include_str!("../../migrations/mysql/0008_accounts.sql"),
+        include_str!("../../migrations/postgres/0008_accounts.sql"),
+    ] {
+        assert!(added.contains(&roles) && added.contains(&kinds), "{roles} {kinds}");
     }
     let ended: Vec<_> = JobStatus::ALL.iter().filter(|status| status.is_terminal()).collect();
     let not_ended = format!("status NOT IN ({})", list(&ended));

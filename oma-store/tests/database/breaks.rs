@@ -23,6 +23,8 @@ const RUN: &str =
 const LINE: &str = "INSERT INTO job_logs (id, job_id, line_number, stream, content, ts) VALUES";
 const TICKET: &str = "INSERT INTO tickets (id, ticket_id, job_id, user_id, assigned_to, title, status, priority, created_at, \
     updated_at) VALUES";
+const TOKEN: &str =
+    "INSERT INTO access_tokens (id, user_id, kind, name, role, token_hash, created_at, expires_at) VALUES";
 const LOG: &str = "INSERT INTO log_events (id, job_id, step_id, level, message, ts) VALUES";
 const POINT: &str = "INSERT INTO recovery_points (id, vm_context_id, job_id, epoch, status, volumes, created_at, updated_at) VALUES";
 /// A report that is as it should be.
@@ -37,6 +39,7 @@ pub(crate) fn automation(engine: Engine) -> String {
          INSERT INTO playbooks (id, name, file_path, created_at, updated_at) VALUES (1, 'p', 'p.yml', {{t}}, {{t}}); \
          {RUN} (1, 'run-1', 1, 1, 1, 'completed', {{t}}, {{t}}); {LINE} (1, 1, 1, 'stderr', 'a line', {{t}}); \
          {TICKET} (1, 't-1', 1, 1, 1, 'x', 'open', 'low', {{t}}, {{t}}); \
+         {TOKEN} ('tok-1', 1, 'api', 'n', 'viewer', 'h', {{t}}, {{t}}); \
          INSERT INTO audit_logs (id, user_id, action, resource_type, ts) VALUES (1, 1, 'create', 'job', {{t}})"
     );
     text.replace("{t}", engine.moment())
@@ -140,6 +143,7 @@ impl Names {
             ("{RUN}", RUN.to_owned()),
             ("{LINE}", LINE.to_owned()),
             ("{TICKET}", TICKET.to_owned()),
+            ("{TOKEN}", TOKEN.to_owned()),
             ("{LOG}", LOG.to_owned()),
             ("{STEP}", STEP.to_owned()),
             ("{vm}", self.vm.clone()),

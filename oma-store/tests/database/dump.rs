@@ -1,14 +1,19 @@
 //! A database as a file, from one engine to the next.
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use oma_core::ErrorKind;
+use oma_core::audit::AuditEntry;
 use oma_core::conformance::{Requirement, Trial, trial};
-use oma_core::record::{JobEnd, LogEvent, Page, PageStart};
-use oma_core::state::LogLevel;
-use oma_core::traits::{ExtentJournal, JobStore, LogStore, VolumeRegistry};
-use oma_core::{ByteSize, Extent, Timestamp, WorkerId};
+use oma_core::record::{
+    AttemptLimits, AttemptSubject, Email, JobEnd, LogEvent, Page, PageStart, PasswordHash, TokenHash,
+    TokenSpec, UserSpec,
+};
+use oma_core::state::{LogLevel, Role, TokenKind};
+use oma_core::traits::{Accounts, AuditLog, ExtentJournal, JobStore, LogStore, VolumeRegistry};
+use oma_core::{ByteSize, ErrorKind, Extent, JobId, Timestamp, TokenId, WorkerId};
 use oma_store::{Contents, SqlStore};
 use serde_json::Value;
 
@@ -161,12 +166,12 @@ async fn refused(engine: Engine) {
     refuses(&store, sealed(&rows.join("\n")).as_bytes(), &corrupt, &["order of the keys"]).await;
     for (from, to, words) in [
         ("\"format\":1", "\"format\":2", "the file has format 2, this program reads 1"),
-        ("\"schema\":7", "\"schema\":6", "the file has schema 6, this program reads 7"),
+        ("\"schema\":8", "\"schema\":7", "the file has schema 7, this program reads 8"),
     ] {
         let changed = sealed(&bytes.replacen(from, to, 1));
         refuses(&store, changed.as_bytes(), &[ErrorKind::Unsupported], &[words]).await;
     }
-    let counted = bytes.replacen("\"rows\":{\"audit_logs\":0", "\"rows\":{\"audit_logs\":1", 1);
+    let counted = bytes.replacen("\"audit_logs\":0", "\"audit_logs\":1", 1);
     refuses(&store, counted.as_bytes(), &corrupt, &["does not count the rows"]).await;
     refuses(&store, format!("{bytes}\n").as_bytes(), &corrupt, &["nothing belongs behind"]).await;
     assert!(exported(&store).await.0 == before, "something was left");
@@ -234,13 +239,18 @@ async fn worked_on(engine: Engine) {
     store.append(std::slice::from_ref(&event)).await.unwrap();
     let newest = Page { start: PageStart::Newest, limit: 1 };
     assert_eq!(store.events(&oma_core::record::LogFilter::default(), &newest).await.unwrap()[0].1, event);
+    let entry = AuditEntry { action: "worked".to_owned(), ..AuditEntry::default() };
+    store.audit(&entry).await.unwrap();
+    let trail = store.verify_audit(None).await.unwrap();
+    assert_eq!((trail.entries, trail.broken), (2, None));
+    assert!(store.bearer(&TokenHash::of("secret")).await.unwrap().is_some());
     let worker = WorkerId::parse("appliance-2").unwrap();
     let jobs: Vec<_> = lines(&bytes);
     let live = jobs
         .iter()
         .find(|line| line["table"] == "replication_jobs" && line["row"]["status"] == "replicating");
     let live = live.unwrap()["row"]["id"].as_str().unwrap().parse().unwrap();
-    let lease = store.claim(&live, &worker, std::time::Duration::from_secs(60)).await.unwrap();
+    let lease = store.claim(&live, &worker, Duration::from_secs(60)).await.unwrap();
     store.end(&lease, JobEnd::Failed("given up".to_owned())).await.unwrap();
     let findings = store.check().await.unwrap();
     // The export of the copy that was given up still stands as running (L24).
@@ -323,4 +333,33 @@ async fn populate(engine: Engine, place: &Place, store: &SqlStore) {
     );
     place.force(&text.replace("{t}", engine.moment())).await;
     place.force(&breaks::automation(engine)).await;
+    accounts(store, &live.lease.job).await;
+}
+
+/// A token that sees a job, an attempt to log in, and an entry of the audit trail behind the one that is in no chain.
+async fn accounts(store: &SqlStore, job: &JobId) {
+    let email = Email::parse("ada@example.com").unwrap();
+    let spec = UserSpec {
+        email,
+        full_name: "Ada ü 😀".to_owned(),
+        role: Role::Agent,
+        password_hash: PasswordHash::none(),
+    };
+    let user = store.add_user(&spec).await.unwrap();
+    let token = TokenSpec {
+        id: TokenId::mint(),
+        kind: TokenKind::Api,
+        name: "token".to_owned(),
+        role: Role::Agent,
+        hash: TokenHash::of("secret"),
+        jobs: BTreeSet::from([job.clone()]),
+        lifetime: Duration::from_secs(3600),
+        address: Some([192, 0, 2, 7].into()),
+    };
+    store.mint(user.id, &token).await.unwrap();
+    let limits =
+        AttemptLimits { attempts: 3, window: Duration::from_secs(60), lock: Duration::from_secs(60) };
+    store.attempt(&AttemptSubject::account("ada"), &limits).await.unwrap();
+    let entry = AuditEntry { actor: "ada".to_owned(), action: "moved".to_owned(), ..AuditEntry::default() };
+    store.audit(&entry).await.unwrap();
 }

@@ -81,7 +81,7 @@ async fn reader(kind: Kind) {
     let place = Place::empty(kind).await;
     let error = SqlStore::open_read_only(&place.config()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{}", told(&error));
-    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: None, needed: 7 });
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: None, needed: 8 });
     place.open().await.unwrap().close().await;
     let store = SqlStore::open_read_only(&place.config()).await.unwrap();
     let error = store.record(&vm("web", "")).await.unwrap_err();
@@ -89,8 +89,37 @@ async fn reader(kind: Kind) {
     store.close().await;
 }
 
-/// Takes step 7 back.
-pub(crate) const fn to_version_6(kind: Kind) -> &'static str {
+/// Takes step 8 back.
+const fn to_version_7(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sqlite => {
+            "DROP TRIGGER audit_logs_update; DROP TRIGGER audit_logs_delete; DROP TRIGGER audit_logs_insert; \
+             DROP TABLE audit_chain; DROP TABLE token_jobs; DROP TABLE access_tokens; DROP TABLE login_attempts; \
+             DROP INDEX ix_audit_actor; ALTER TABLE audit_logs DROP COLUMN actor; \
+             ALTER TABLE audit_logs DROP COLUMN previous_hash; ALTER TABLE audit_logs DROP COLUMN hash; \
+             DELETE FROM oma_migrations WHERE version = 8"
+        }
+        Kind::Server(ServerEngine::MariaDb) => {
+            "DROP TRIGGER audit_logs_update; DROP TRIGGER audit_logs_delete; \
+             DROP TABLE audit_chain, token_jobs, access_tokens, login_attempts; ALTER TABLE audit_logs \
+             DROP KEY ix_audit_actor, DROP COLUMN actor, DROP COLUMN previous_hash, DROP COLUMN hash; \
+             DELETE FROM oma_migrations WHERE version = 8"
+        }
+        Kind::Server(ServerEngine::Postgres) => {
+            "DROP TRIGGER audit_logs_keep ON audit_logs; DROP TRIGGER audit_logs_truncate ON audit_logs; \
+             DROP TABLE audit_chain, token_jobs, access_tokens, login_attempts; DROP FUNCTION oma_keep_audit_logs(); \
+             DROP FUNCTION oma_keep_audit_chain(); ALTER TABLE audit_logs DROP COLUMN actor, \
+             DROP COLUMN previous_hash, DROP COLUMN hash; DELETE FROM oma_migrations WHERE version = 8"
+        }
+    }
+}
+
+/// Takes steps 8 and 7 back.
+pub(crate) fn to_version_6(kind: Kind) -> String {
+    format!("{}; {}", to_version_7(kind), seven_to_6(kind))
+}
+
+const fn seven_to_6(kind: Kind) -> &'static str {
     match kind {
         // Its text makes the table anew, whatever columns that has.
         Kind::Sqlite => {
@@ -132,6 +161,15 @@ const HALF_WAY_TO_7: [&str; 3] = [
     "DELETE FROM oma_migrations WHERE version = 7",
 ];
 
+/// As one in the middle of step 8 does: its columns are not there yet, its triggers are not, or all is.
+const HALF_WAY_TO_8: [&str; 3] = [
+    "ALTER TABLE audit_logs DROP KEY ix_audit_actor, DROP COLUMN actor, DROP COLUMN previous_hash, DROP COLUMN hash; \
+     DROP TRIGGER audit_logs_update; DROP TRIGGER audit_logs_delete; DROP TRIGGER audit_chain_update; \
+     DROP TRIGGER audit_chain_delete; DELETE FROM oma_migrations WHERE version = 8",
+    "DROP TRIGGER audit_chain_update; DROP TRIGGER audit_chain_delete; DELETE FROM oma_migrations WHERE version = 8",
+    "DELETE FROM oma_migrations WHERE version = 8",
+];
+
 async fn upgraded(kind: Kind) {
     let place = Place::migrated(kind).await;
     let store = place.open().await.unwrap();
@@ -143,18 +181,19 @@ async fn upgraded(kind: Kind) {
     // Version 5 knew none.
     hand.execute("UPDATE vm_disks SET committed_bytes = NULL").await.unwrap();
     let before = exported(&place).await;
-    let to_6 = to_version_6(kind);
-    let mut earlier = vec![(6, to_6.to_owned()), (5, format!("{to_6}; {TO_VERSION_5}"))];
+    let (to_7, to_6) = (to_version_7(kind), to_version_6(kind));
+    let mut earlier = vec![(7, to_7.to_owned()), (6, to_6.clone()), (5, format!("{to_6}; {TO_VERSION_5}"))];
     if let Kind::Server(ServerEngine::MariaDb) = kind {
         earlier.extend(HALF_WAY_TO_6.map(|half_way| (5, format!("{to_6}; {half_way}"))));
-        earlier.extend(HALF_WAY_TO_7.map(|half_way| (6, half_way.to_owned())));
+        earlier.extend(HALF_WAY_TO_7.map(|half_way| (6, format!("{to_7}; {half_way}"))));
+        earlier.extend(HALF_WAY_TO_8.map(|half_way| (7, half_way.to_owned())));
     }
     for (version, earlier) in earlier {
         // A connection of SQLite learns only so that another one changed the schema.
         hand.number("SELECT COUNT(*) FROM oma_migrations").await;
         hand.execute(&earlier).await.unwrap();
         let found = SqlStore::schema(&place.config()).await.unwrap();
-        assert_eq!(found, Schema { found: Some(version), needed: 7 });
+        assert_eq!(found, Schema { found: Some(version), needed: 8 });
         assert!(exported(&place).await == before, "{earlier}");
     }
 }
@@ -257,6 +296,6 @@ async fn half_migrated(kind: Kind) {
     let store = place.open().await.unwrap();
     store.instance().await.unwrap();
     place.hand().await.execute("DELETE FROM tickets").await.unwrap();
-    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: Some(7), needed: 7 });
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: Some(8), needed: 8 });
     store.close().await;
 }

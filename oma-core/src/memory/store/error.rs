@@ -48,6 +48,12 @@ pub(super) enum Refusal {
     OtherLine(u64),
     #[error("{0}")]
     Input(&'static str),
+    #[error("there is one with this {0} already; take another one")]
+    Taken(&'static str),
+    #[error("{0}")]
+    Stands(&'static str),
+    #[error("{0}")]
+    Denied(&'static str),
 }
 
 impl Refusal {
@@ -68,7 +74,9 @@ impl Refusal {
         let (kind, retry) = match &self {
             Self::Fenced { .. } => (ErrorKind::Fenced, Retry::Never),
             Self::Unknown { .. } => (ErrorKind::NotFound, Retry::Never),
-            Self::OtherSpec | Self::NameTaken { .. } => (ErrorKind::AlreadyExists, Retry::Never),
+            Self::OtherSpec | Self::NameTaken { .. } | Self::Taken(_) => {
+                (ErrorKind::AlreadyExists, Retry::Never)
+            }
             Self::Held(_) => (ErrorKind::Busy, Retry::Later),
             Self::LiveJob(_)
             | Self::LiveOperation(_)
@@ -78,7 +86,9 @@ impl Refusal {
             | Self::State(_)
             | Self::Differs { .. }
             | Self::OtherLine(_)
+            | Self::Stands(_)
             | Self::PathTaken { .. } => (ErrorKind::Conflict, Retry::Never),
+            Self::Denied(_) => (ErrorKind::PermissionDenied, Retry::Never),
             Self::Impossible(_) | Self::NoDisk | Self::DiskTwice(_) | Self::EmptyDisk(_) | Self::Input(_) => {
                 (ErrorKind::Invalid, Retry::Never)
             }

@@ -2,6 +2,8 @@
 //!
 //! Each change is one closure under the lock: it checks everything first and changes after, so a refusal leaves no trace.
 
+mod accounts;
+mod audit;
 mod change_ids;
 mod claims;
 mod error;
@@ -40,7 +42,8 @@ use crate::{
 /// [`ChangeIdRepo`](crate::traits::ChangeIdRepo), [`ExtentJournal`](crate::traits::ExtentJournal),
 /// [`VolumeRegistry`](crate::traits::VolumeRegistry), [`ExportRegistry`](crate::traits::ExportRegistry),
 /// [`LogStore`](crate::traits::LogStore), [`Overview`](crate::traits::Overview),
-/// [`ReportStore`](crate::traits::ReportStore) and [`RecoveryPoints`](crate::traits::RecoveryPoints).
+/// [`ReportStore`](crate::traits::ReportStore), [`RecoveryPoints`](crate::traits::RecoveryPoints),
+/// [`Accounts`](crate::traits::Accounts) and [`AuditLog`](crate::traits::AuditLog).
 #[derive(Debug)]
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
@@ -107,6 +110,8 @@ struct State {
     automation_jobs: BTreeSet<AutomationJobId>,
     last_line: u64,
     lines: BTreeMap<(AutomationJobId, u64), Line>,
+    accounts: accounts::Table,
+    trail: audit::Trail,
 }
 
 #[derive(Debug)]
@@ -162,6 +167,8 @@ impl State {
             automation_jobs: BTreeSet::new(),
             last_line: 0,
             lines: BTreeMap::new(),
+            accounts: accounts::Table::default(),
+            trail: audit::Trail::default(),
         }
     }
 

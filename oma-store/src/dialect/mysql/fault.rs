@@ -25,12 +25,13 @@ fn of_number(number: u16) -> Fault {
         126 | 127 | 1034 | 1035 | 1194 | 1195 | 1712 | 1877 => Fault::Damaged,
         // --read-only, read-only table or transaction, InnoDB in read-only mode
         1036 | 1290 | 1792 | 1874 | 1836 => Fault::ReadOnly,
-        // access denied: to a database, to the server, to a table, column or operation; no TLS but required; locked
-        1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1698 | 1820 | 3118 | 3159 | 4151 => Fault::Denied,
+        // access denied: to a database, to the server, to a table, column or operation; no TLS but required; locked; triggers
+        // while there is a binary log
+        1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1419 | 1698 | 1820 | 3118 | 3159 | 4151 => Fault::Denied,
         1049 => Fault::NoDatabase,
         1062 | 1586 => Fault::Duplicate,
-        // NULL, foreign keys, checks
-        1048 | 1216 | 1217 | 1451 | 1452 | 3819 | 4025 => Fault::Constraint,
+        // NULL, foreign keys, checks, what a trigger refuses
+        1048 | 1216 | 1217 | 1451 | 1452 | 1644 | 3819 | 4025 => Fault::Constraint,
         // out of range, wrong value, too long, invalid characters
         1153 | 1264 | 1292 | 1366 | 1406 => Fault::Value,
         // shutting down, gone away, killed, no connection
@@ -53,10 +54,10 @@ mod tests {
             (&[1040], Fault::Exhausted),
             (&[1021, 1114], Fault::Full),
             (&[1290, 1792], Fault::ReadOnly),
-            (&[1044, 1045, 1142], Fault::Denied),
+            (&[1044, 1045, 1142, 1419], Fault::Denied),
             (&[1049], Fault::NoDatabase),
             (&[1062], Fault::Duplicate),
-            (&[1451, 1452, 4025, 3819], Fault::Constraint),
+            (&[1451, 1452, 1644, 4025, 3819], Fault::Constraint),
             (&[1406, 1366], Fault::Value),
             (&[1053, 1158, 1927], Fault::Unreachable),
             (&[1064, 1146], Fault::Statement),

@@ -21,6 +21,10 @@ labels! {
     }
     "job_steps" by "id" { "status": "'running', 'completed', 'failed', 'skipped'", }
     "users" by "id" { "role": "'viewer', 'operator', 'admin', 'agent'", }
+    "access_tokens" by "id" {
+        "kind": "'api', 'session'",
+        "role": "'agent', 'viewer', 'operator', 'admin'",
+    }
     "servers" by "id" { "status": "'active', 'maintenance', 'inactive'", }
     "jobs" by "job_id" { "status": "'pending', 'running', 'completed', 'failed', 'cancelled'", }
     "job_logs" by "id" { "stream": "'stdout', 'stderr'", }

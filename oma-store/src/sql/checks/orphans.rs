@@ -87,6 +87,13 @@ orphans! {
         "job_id" -> "replication_jobs"."id",
         "step_id" -> "job_steps"."id",
     }
+    "access_tokens" by "id" {
+        "user_id" -> "users"."id",
+    }
+    "token_jobs" by "id" {
+        "token_id" -> "access_tokens"."id",
+        "job_id" -> "replication_jobs"."id",
+    }
     "jobs" by "job_id" {
         "user_id" -> "users"."id",
         "server_id" -> "servers"."id",
@@ -117,6 +124,7 @@ mod tests {
             include_str!("../../../migrations/mysql/0003_journal.sql"),
             include_str!("../../../migrations/mysql/0004_reports.sql"),
             include_str!("../../../migrations/mysql/0005_points.sql"),
+            include_str!("../../../migrations/mysql/0008_accounts.sql"),
         ];
         // The keys of journals and of their extents stand there twice: step 3 made both tables anew.
         let keys = schema.concat().matches("FOREIGN KEY").count() - 2;
