@@ -11,7 +11,7 @@ pub mod output;
 mod sample_disk;
 pub mod signals;
 
-pub use nbd_address::NbdAddress;
+pub use nbd_address::{NbdAddress, NbdAddresses};
 pub use nbd_opener::NbdOpener;
 pub use sample_disk::{SampleDisk, noise};
 

@@ -3,8 +3,10 @@
 
 mod daemon;
 mod deaths;
+mod pki;
 mod program;
 mod replicated;
+mod tls;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     trials.extend(deaths::trials());
     trials.extend(program::trials());
     trials.extend(replicated::trials());
+    trials.extend(tls::trials());
     conformance::run(trials)
 }
 

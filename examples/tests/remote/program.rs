@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use oma_api::client::RemoteBackend;
 use oma_core::conformance::{self, BackendSubject, Trial, sample, trial};
 use oma_core::traits::{Access, Durability, VolumeBackend};
 use oma_core::{ByteSize, ErrorKind};
@@ -16,8 +17,8 @@ use crate::daemon::{attached, connect};
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = conformance::cases("volumed", &conformance::volume_backend_cases(), async || {
         let folder = TempDir::new().unwrap();
-        let program = Program::start(&folder).await;
-        let (backend, second) = (connect(&program.address).await, connect(&program.address).await);
+        let program = Program::local(&folder).await;
+        let (backend, second) = (program.remote().await, program.remote().await);
         BackendSubject {
             backend: Arc::new(backend),
             second: Arc::new(second),
@@ -30,17 +31,20 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A running `volumed`, killed when it is dropped.
-struct Program {
-    address: String,
+pub(crate) struct Program {
+    /// Lines that it printed once it listened, its socket's first.
+    pub(crate) addresses: Vec<String>,
     child: Child,
     _said: Lines<BufReader<ChildStdout>>,
 }
 
 impl Program {
-    async fn start(folder: &TempDir) -> Self {
+    /// With these arguments it listens at so many addresses.
+    pub(crate) async fn start(folder: &TempDir, args: &[&str], count: usize) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_volumed"))
             .arg("--data-dir")
             .arg(folder.path())
+            .args(args)
             .env_remove("OMA_DATABASE")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -48,15 +52,32 @@ impl Program {
             .spawn()
             .unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
-        let address = said.next_line().await.unwrap().expect("it tells where it serves");
-        Self { address, child, _said: said }
+        let mut addresses = Vec::new();
+        while addresses.len() < count {
+            addresses.push(said.next_line().await.unwrap().expect("it tells where it serves"));
+        }
+        Self { addresses, child, _said: said }
+    }
+
+    /// On its socket only.
+    async fn local(folder: &TempDir) -> Self {
+        Self::start(folder, &[], 1).await
+    }
+
+    pub(crate) async fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().await.unwrap().success());
+    }
+
+    async fn remote(&self) -> RemoteBackend {
+        connect(&self.addresses[0]).await
     }
 }
 
 async fn killed() {
     let folder = TempDir::new().unwrap();
-    let mut program = Program::start(&folder).await;
-    let remote = connect(&program.address).await;
+    let mut program = Program::local(&folder).await;
+    let remote = program.remote().await;
     let (id, tag) = attached(&remote, ByteSize::mib(1)).await;
     let device = remote.open(&id, &tag, Access::ReadWrite).await.unwrap();
     device.write_at(0, sample(7, 4096), Durability::Durable).await.unwrap();
@@ -65,19 +86,18 @@ async fn killed() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
     assert_eq!(remote.get(&id).await.unwrap_err().kind(), ErrorKind::Unavailable);
     drop(device);
-    let _program = Program::start(&folder).await;
+    let _program = Program::local(&folder).await;
     let device = remote.open(&id, &tag, Access::ReadOnly).await.expect("the same client goes on");
     assert_eq!(device.read_at(0, BytesMut::zeroed(4096)).await.unwrap(), sample(7, 4096));
 }
 
 async fn ended() {
     let folder = TempDir::new().unwrap();
-    let mut program = Program::start(&folder).await;
-    let remote = connect(&program.address).await;
+    let mut program = Program::local(&folder).await;
+    let remote = program.remote().await;
     let (id, tag) = attached(&remote, ByteSize::mib(1)).await;
     let device = remote.open(&id, &tag, Access::ReadWrite).await.unwrap();
-    let pid = program.child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    program.signal("TERM").await;
     program.child.wait().await.unwrap();
     let error = device.flush().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());

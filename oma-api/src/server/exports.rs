@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 
 use super::asked::Problems;
 use super::extract::{Body, InPath};
+use super::origin::Origin;
 use super::problem::Answer;
 use super::publish::{Published, Publisher, Purpose};
 use super::{Api, PREFIX};
@@ -58,11 +59,11 @@ impl ExportRoutes {
         self.publisher.of_operators().into_iter().find(|one| one.name == *name).ok_or_else(unknown)
     }
 
-    async fn row(&self, published: &Published) -> Result<ExportRow> {
+    async fn row(&self, published: &Published, asker: Origin) -> Result<ExportRow> {
         let moved = self.publisher.statistics(&published.name).await?;
         Ok(ExportRow {
             export_name: published.name.clone(),
-            uri: published.uri.clone(),
+            uri: self.publisher.uri(published, asker)?,
             volume_id: published.volume.clone(),
             read_only: published.access == Access::ReadOnly,
             capacity_bytes: published.capacity,
@@ -77,7 +78,11 @@ impl ExportRoutes {
 /// Serves an attached volume for reading
 #[utoipa::path(post, path = "/exports", tag = "exports", responses(
     (status = 201, body = ExportRow, headers(("Location" = String, description = "Where the export is found"))), Problems))]
-async fn create(State(routes): State<ExportRoutes>, Body(asked): Body<CreateExport>) -> Answer<Response> {
+async fn create(
+    State(routes): State<ExportRoutes>,
+    asker: Origin,
+    Body(asked): Body<CreateExport>,
+) -> Answer<Response> {
     let CreateExport { volume_id: id, read_only } = asked;
     if !read_only {
         let reason = "a volume is written under a job's lease only; export it with `read_only: true`";
@@ -88,7 +93,7 @@ async fn create(State(routes): State<ExportRoutes>, Body(asked): Body<CreateExpo
     let tag = VolumeTag { instance: routes.instance.clone(), disk, generation };
     let device = routes.backend.open(&id, &tag, Access::ReadOnly).await?;
     let published = routes.publisher.publish(id, device, Purpose::Operator).await?;
-    let row = routes.row(&published).await?;
+    let row = routes.row(&published, asker).await?;
     let place = HeaderValue::try_from(format!("{PREFIX}/exports/{}", row.export_name));
     let mut response = (StatusCode::CREATED, Json(row)).into_response();
     if let Ok(place) = place {
@@ -99,10 +104,10 @@ async fn create(State(routes): State<ExportRoutes>, Body(asked): Body<CreateExpo
 
 /// What is served, by name
 #[utoipa::path(get, path = "/exports", tag = "exports", responses((status = 200, body = Vec<ExportRow>), Problems))]
-async fn list(State(routes): State<ExportRoutes>) -> Answer<Json<Vec<ExportRow>>> {
+async fn list(State(routes): State<ExportRoutes>, asker: Origin) -> Answer<Json<Vec<ExportRow>>> {
     let mut rows = Vec::new();
     for published in routes.publisher.of_operators() {
-        rows.push(routes.row(&published).await?);
+        rows.push(routes.row(&published, asker).await?);
     }
     Ok(Json(rows))
 }
@@ -112,10 +117,11 @@ async fn list(State(routes): State<ExportRoutes>) -> Answer<Json<Vec<ExportRow>>
     responses((status = 200, body = ExportRow), Problems))]
 async fn get(
     State(routes): State<ExportRoutes>,
+    asker: Origin,
     InPath(name): InPath<ExportName>,
 ) -> Answer<Json<ExportRow>> {
     let published = routes.find(&name)?;
-    Ok(Json(routes.row(&published).await?))
+    Ok(Json(routes.row(&published, asker).await?))
 }
 
 /// Ends an export: what clients asked for is answered, then they are disconnected and the volume is closed

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use axum_server::tls_rustls::RustlsConfig;
 use axum_server::{Address, Handle, Server};
 use hyper_util::rt::TokioTimer;
@@ -17,6 +17,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::origin::Origin;
 use super::vanished::notice_vanished;
 
 /// How long answers that are under way may take once no more is to be served.
@@ -107,12 +108,13 @@ pub async fn serve_tcp(
     }
 }
 
-/// Serves on a unix socket until `stop`.
+/// Serves on a unix socket until `stop`; requests are known to come from this machine.
 ///
 /// # Errors
 /// As [`serve_tcp`].
 pub async fn serve_unix(listener: UnixListener, router: Router, stop: &CancellationToken) -> io::Result<()> {
     let server = axum_server::from_unix(listener.into_std()?)?;
+    let router = router.layer(Extension(Origin::Socket));
     patient(server).handle(ending(stop)).serve(router.into_make_service()).await
 }
 

@@ -21,6 +21,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use super::origin::Origin;
+
 /// How long clients of an export may finish what they asked for.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long a server that cannot be asked to withdraw is left in peace.
@@ -30,11 +32,11 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Tells clients where exports are.
 pub trait ExportAddress: fmt::Debug + Send + Sync + 'static {
-    /// The URI of an export of this name.
+    /// The URI of an export of this name, for whoever asks from there.
     ///
     /// # Errors
     /// `Invalid` when there can be none of this name.
-    fn uri(&self, name: &ExportName) -> Result<String>;
+    fn uri(&self, name: &ExportName, asker: Origin) -> Result<String>;
 }
 
 /// Publishes open volumes and closes them again. A clone is another handle on the same.
@@ -64,7 +66,6 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 pub(super) struct Published {
     pub(super) name: ExportName,
-    pub(super) uri: String,
     pub(super) volume: VolumeId,
     pub(super) capacity: ByteSize,
     pub(super) access: Access,
@@ -112,7 +113,6 @@ impl Publisher {
             .map_err(|error| Error::new(ErrorKind::Internal, "name export", &volume).with_source(error))?;
         let info = device.info();
         let published = Arc::new(Published {
-            uri: self.0.address.uri(&name)?,
             name: name.clone(),
             volume,
             capacity: info.capacity,
@@ -141,6 +141,11 @@ impl Publisher {
             }),
             Err(_) => Err(ending(&published.volume)),
         }
+    }
+
+    /// Where whoever asks from there finds an export.
+    pub(super) fn uri(&self, published: &Published, asker: Origin) -> Result<String> {
+        self.0.address.uri(&published.name, asker)
     }
 
     /// The exports of operators, by name.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use oma_api::client::{ExportOpener, RemoteBackend, RemoteConfig, Token};
-use oma_api::server::{Api, BackendRoutes, Door, ExportAddress, ExportRoutes, Principal, Publisher, Role};
+use oma_api::server::{
+    Api, BackendRoutes, Door, ExportAddress, ExportRoutes, Origin, Principal, Publisher, Role,
+};
 use oma_core::memory::{ManualClock, MemoryExportServer, MemoryStore};
 use oma_core::record::VolumeTag;
 use oma_core::traits::{Access, BlockDevice, Provisioning, VolumeBackend, VolumeSpec};
@@ -28,7 +30,7 @@ pub(crate) enum Way {
 pub(crate) struct Memory(pub(crate) MemoryExportServer);
 
 impl ExportAddress for Memory {
-    fn uri(&self, name: &ExportName) -> Result<String> {
+    fn uri(&self, name: &ExportName, _: Origin) -> Result<String> {
         Ok(format!("memory:{name}"))
     }
 }

@@ -45,12 +45,27 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub(crate) tls_key: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) nbd: NbdArgs,
+    #[command(flatten)]
     pub(crate) backend: BackendArgs,
     /// How long a volume that held an epoch stays condemned before it is deleted, e.g. 12h, 7d
     #[arg(long, value_name = "AGE", value_parser = age, default_value = "7d")]
     pub(crate) grace: Duration,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NbdArgs {
+    /// The address to serve what volumes hold on, over NBD with TLS, to clients that show a certificate; without one only a socket
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) nbd_listen: Option<SocketAddr>,
+    /// The directory with server-cert.pem, server-key.pem and, for the certificates of clients, ca-cert.pem; read again at SIGHUP
+    #[arg(long, value_name = "DIR", requires = "nbd_listen")]
+    pub(crate) nbd_tls_certificates: Option<PathBuf>,
+    /// By which name or address clients reach it, which stands in its certificate; the address itself if it is not said
+    #[arg(long, value_name = "HOST", requires = "nbd_listen")]
+    pub(crate) nbd_host: Option<String>,
 }
 
 #[derive(Debug, Args)]

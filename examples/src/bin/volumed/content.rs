@@ -1,4 +1,5 @@
-//! What open volumes hold, over NBD on a socket in the data directory: for other deployments that have them open, and for exports.
+//! What open volumes hold, over NBD: for other deployments that have them open, and for exports. On a socket in the data directory, and
+//! on a port with TLS where one is named.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,14 +7,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oma_api::server::{BackendRoutes, ExportRoutes, Publisher};
+use oma_api::server::{BackendRoutes, ExportAddress, ExportRoutes, Publisher};
 use oma_core::engine::CancellationToken;
 use oma_core::traits::{VolumeBackend, VolumeRegistry};
 use oma_core::{InstanceId, Result};
 use oma_examples::failure::io_error;
-use oma_examples::{NbdAddress, output};
-use oma_nbd::{Server, ServerConfig};
+use oma_examples::{NbdAddress, NbdAddresses, output};
+use oma_nbd::{Server, ServerConfig, TlsPolicy};
 use tokio::net::UnixListener;
+
+use crate::nbd_port::NbdPort;
 
 /// How long requests under way may take: one that hangs on a dead disk does not keep the daemon.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -24,14 +27,19 @@ pub(crate) struct Content {
     publisher: Publisher,
     server: Server,
     path: PathBuf,
+    port: Option<NbdPort>,
 }
 
 impl Content {
-    /// Listens to nobody yet.
-    pub(crate) fn new(path: PathBuf) -> Self {
+    /// For clients on this machine, and for those that reach a port. Nobody is served yet.
+    pub(crate) fn new(path: PathBuf, port: Option<NbdPort>) -> Self {
         let server = Server::new(ServerConfig::default());
-        let address = Arc::new(NbdAddress::Unix(path.clone()));
-        Self { publisher: Publisher::new(Arc::new(server.clone()), address), server, path }
+        let near = NbdAddress::Unix(path.clone());
+        let address: Arc<dyn ExportAddress> = match &port {
+            None => Arc::new(near),
+            Some(port) => Arc::new(NbdAddresses { near, far: port.address().clone() }),
+        };
+        Self { publisher: Publisher::new(Arc::new(server.clone()), address), server, path, port }
     }
 
     /// What the routes work with that have volumes opened.
@@ -47,7 +55,12 @@ impl Content {
         (others, ExportRoutes { backend, registry, instance, publisher })
     }
 
-    /// Begins to listen. The data directory is locked: a socket there was left by a killed process.
+    /// The port, as operators are told of it.
+    pub(crate) fn address(&self) -> Option<String> {
+        self.port.as_ref().map(NbdPort::shown)
+    }
+
+    /// Begins to listen on the socket. The data directory is locked: a socket there was left by a killed process.
     pub(crate) fn listen(&self) -> Result<UnixListener> {
         let failed = |error| io_error("listen on", self.path.display(), error);
         match fs::remove_file(&self.path) {
@@ -60,7 +73,7 @@ impl Content {
     }
 
     /// Serves until `stop`; then everything is withdrawn and closed, which ends the answers that last while a volume is open.
-    pub(crate) async fn serve(&self, listener: UnixListener, stop: &CancellationToken) {
+    pub(crate) async fn serve(&mut self, listener: UnixListener, stop: &CancellationToken) {
         let closed = CancellationToken::new();
         let close = async {
             stop.cancelled().await;
@@ -69,7 +82,13 @@ impl Content {
             }
             closed.cancel();
         };
-        tokio::join!(self.server.serve_unix(listener, closed.clone()), close);
+        let (server, port) = (&self.server, self.port.take());
+        let far = async {
+            if let Some(NbdPort { listener, tls, .. }) = port {
+                server.with_tls(TlsPolicy::Required(tls)).serve_tcp(listener, closed.clone()).await;
+            }
+        };
+        tokio::join!(server.serve_unix(listener, closed.clone()), far, close);
         // Somebody may have removed it: then nothing is left to do.
         let _ = fs::remove_file(&self.path);
     }

@@ -17,12 +17,14 @@ use oma_examples::database::{Database, VARIABLE};
 use oma_examples::failure::{io_error, read_error};
 use oma_examples::output;
 use oma_examples::signals::{HangUps, Signals};
+use oma_nbd::TlsServer;
 use oma_store::SqlStore;
 
 use crate::args::{BackendArg, Cli};
 use crate::backend;
 use crate::content::Content;
 use crate::doors::{self, Doors};
+use crate::nbd_port::{self, NbdPort};
 
 const STOPPING: &str = "stopping; answers under way are finished (once more: end at once)";
 
@@ -41,13 +43,19 @@ struct Daemon {
 /// Serves until a signal.
 pub(crate) async fn run(cli: &Cli) -> Result<()> {
     let signals = Signals::listen_but_for_hang_ups(STOPPING)?;
-    let tls = doors::identity(cli)?;
+    let (tls, nbd_tls) = (doors::identity(cli)?, nbd_port::identity(&cli.nbd).await?);
     let _hang_ups = HangUps::listen({
-        let tls = tls.clone();
-        move || doors::reload(tls.clone())
+        let (tls, nbd_tls) = (tls.clone(), nbd_tls.clone());
+        move || {
+            let (tls, nbd_tls) = (tls.clone(), nbd_tls.clone());
+            async move {
+                doors::reload(tls).await;
+                nbd_port::reload(nbd_tls).await;
+            }
+        }
     })?;
     let data = DataDir::new(&cli.data_dir)?;
-    let daemon = Daemon::open(cli, &data, signals.stop()).await?;
+    let mut daemon = Daemon::open(cli, &data, nbd_tls, signals.stop()).await?;
     let served = daemon.serve(cli, &data, tls, signals.stop()).await;
     daemon.close().await;
     served
@@ -57,7 +65,8 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
 pub(crate) fn print_document() -> Result<()> {
     let store = Arc::new(MemoryStore::default());
     let backend = Arc::new(MemoryBackend::new());
-    let beside = Content::new("nbd.sock".into()).routes(backend.clone(), store.clone(), InstanceId::mint());
+    let beside =
+        Content::new("nbd.sock".into(), None).routes(backend.clone(), store.clone(), InstanceId::mint());
     let services = VolumeServices { jobs: store.clone(), volumes: store.clone(), backend };
     let worker = WorkerId::parse("document");
     let worker =
@@ -85,7 +94,12 @@ fn api(
 }
 
 impl Daemon {
-    async fn open(cli: &Cli, data: &DataDir, stop: &CancellationToken) -> Result<Self> {
+    async fn open(
+        cli: &Cli,
+        data: &DataDir,
+        nbd_tls: Option<TlsServer>,
+        stop: &CancellationToken,
+    ) -> Result<Self> {
         let database = Database::choose(data, cli.database.as_deref(), std::env::var(VARIABLE))?;
         if database.data.is_none() && cli.backend.backend != BackendArg::Cloudstack {
             return Err(Error::new(ErrorKind::Invalid, "open", database.url()).because(
@@ -97,7 +111,8 @@ impl Daemon {
         let store = Arc::new(SqlStore::open(&database.config).await?);
         let worker = worker(data, &database, &store).await?;
         let (backend, machine) = backend::open(&cli.backend, data)?;
-        let content = Content::new(data.socket().with_file_name("nbd.sock"));
+        let port = NbdPort::open(&cli.nbd, nbd_tls).await?;
+        let content = Content::new(data.socket().with_file_name("nbd.sock"), port);
         let beside = content.routes(backend.clone(), store.clone(), store.instance().await?);
         let services = VolumeServices { jobs: store.clone(), volumes: store.clone(), backend };
         let config = VolumesConfig { grace: cli.grace, ..VolumesConfig::default() };
@@ -109,7 +124,7 @@ impl Daemon {
 
     /// What a process before left is taken up first.
     async fn serve(
-        &self,
+        &mut self,
         cli: &Cli,
         data: &DataDir,
         tls: Option<TlsIdentity>,
@@ -124,15 +139,16 @@ impl Daemon {
             output::note(format!("not taken up yet: {left}"));
         }
         self.service.upkeep(UPKEEP);
-        for address in doors.addresses()? {
+        for address in doors.addresses()?.into_iter().chain(self.content.address()) {
             output::line(address)?;
         }
+        let (api, content) = (&self.api, &mut self.content);
         let serving = async {
-            let served = doors.serve(&self.api, stop).await;
+            let served = doors.serve(api, stop).await;
             stop.cancel();
             served
         };
-        tokio::join!(serving, self.content.serve(listener, stop)).0
+        tokio::join!(serving, content.serve(listener, stop)).0
     }
 
     async fn close(self) {

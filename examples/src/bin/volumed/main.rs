@@ -6,6 +6,7 @@ mod check;
 mod content;
 mod daemon;
 mod doors;
+mod nbd_port;
 mod token;
 
 use std::io;

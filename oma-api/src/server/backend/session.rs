@@ -11,6 +11,7 @@ use oma_core::traits::BlockDevice;
 use oma_core::{Error, ErrorKind, Result, VolumeId};
 use tokio::time::timeout;
 
+use super::super::origin::Origin;
 use super::super::publish::{Published, Publisher, Purpose};
 use crate::backend::Session;
 
@@ -31,9 +32,10 @@ pub(super) async fn session(
     publisher: &Publisher,
     volume: &VolumeId,
     device: Arc<dyn BlockDevice>,
+    asker: Origin,
 ) -> Result<Response> {
     let held = Held(publisher.publish(volume.clone(), device, Purpose::Session).await?);
-    let told = serde_json::to_string(&Session { uri: held.0.uri.clone() });
+    let told = serde_json::to_string(&Session { uri: publisher.uri(&held.0, asker)? });
     let told = told.map_err(|error| Error::new(ErrorKind::Internal, "tell of", volume).with_source(error))?;
     let first = stream::once(async { Ok::<_, std::convert::Infallible>(Bytes::from(told + "\n")) });
     let beats = stream::unfold(held, async |held| {

@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 
 use super::super::asked::Problems;
 use super::super::extract::{Body, InPath};
+use super::super::origin::Origin;
 use super::super::problem::Answer;
 use super::session::session;
 use super::{BackendRoutes, lines};
@@ -61,11 +62,12 @@ async fn snapshot(
     responses((status = 200, body = Session, content_type = "application/x-ndjson", description = "The first of its lines; it lasts while the snapshot is open"), Problems))]
 async fn open_snapshot(
     State(routes): State<BackendRoutes>,
+    asker: Origin,
     Body(mark): Body<SnapshotMark>,
 ) -> Answer<Response> {
     let spec = routes.foreign_snapshot("open snapshot", mark)?;
     let device = routes.patiently(&spec.volume, || routes.backend.open_snapshot(&spec)).await?;
-    Ok(session(&routes.publisher, &spec.volume, device).await?)
+    Ok(session(&routes.publisher, &spec.volume, device, asker).await?)
 }
 
 /// Destroys a snapshot

@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 
 use super::super::asked::Problems;
 use super::super::extract::{Body, InPath, InQuery};
+use super::super::origin::Origin;
 use super::super::problem::Answer;
 use super::session::session;
 use super::{BackendRoutes, lines};
@@ -123,12 +124,13 @@ async fn detach(
     responses((status = 200, body = Session, content_type = "application/x-ndjson", description = "The first of its lines; it lasts while the volume is open"), Problems))]
 async fn open(
     State(routes): State<BackendRoutes>,
+    asker: Origin,
     InPath(id): InPath<VolumeId>,
     Body(Open { tag, access }): Body<Open>,
 ) -> Answer<Response> {
     let tag = routes.foreign("open volume", &id, tag)?;
     let device = routes.patiently(&id, || routes.backend.open(&id, &tag, access.into())).await?;
-    Ok(session(&routes.publisher, &id, device).await?)
+    Ok(session(&routes.publisher, &id, device, asker).await?)
 }
 
 /// Makes a volume larger

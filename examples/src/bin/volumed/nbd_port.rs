@@ -1,0 +1,84 @@
+//! The TCP port that content is served on: with TLS, to clients that show a certificate. Tokens do not guard it.
+
+use std::net::SocketAddr;
+
+use oma_core::{Error, ErrorKind, Result};
+use oma_examples::failure::io_error;
+use oma_examples::{NbdAddress, output};
+use oma_nbd::{TlsFiles, TlsServer, Uri, UriTls};
+use tokio::net::TcpListener;
+
+use crate::args::NbdArgs;
+
+/// A port that is listened on, before anybody is served.
+#[derive(Debug)]
+pub(crate) struct NbdPort {
+    pub(crate) listener: TcpListener,
+    pub(crate) tls: TlsServer,
+    address: NbdAddress,
+    shown: String,
+}
+
+impl NbdPort {
+    pub(crate) async fn open(args: &NbdArgs, tls: Option<TlsServer>) -> Result<Option<Self>> {
+        let (Some(address), Some(tls)) = (args.nbd_listen, tls) else { return Ok(None) };
+        let host = host(args, address)?;
+        let failed = |error| io_error("listen on", address, error);
+        // A host that is none is told before anybody is kept from the port.
+        Uri::tcp(&host, address.port().max(1), "")?;
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        let shown = Uri::tcp(&host, port, "")?.with_tls(UriTls::default())?.to_string();
+        Ok(Some(Self { listener, tls, address: NbdAddress::Tcp { host, port, tls: true }, shown }))
+    }
+
+    /// As clients are told.
+    pub(crate) const fn address(&self) -> &NbdAddress {
+        &self.address
+    }
+
+    /// For operators.
+    pub(crate) fn shown(&self) -> String {
+        self.shown.clone()
+    }
+}
+
+/// By which name clients reach an address.
+fn host(args: &NbdArgs, address: SocketAddr) -> Result<String> {
+    match &args.nbd_host {
+        Some(host) => Ok(host.clone()),
+        None if address.ip().is_unspecified() => Err(refused(
+            address,
+            "clients cannot be told this address; name the one by which they reach this machine with --nbd-host",
+        )),
+        None => Ok(address.ip().to_string()),
+    }
+}
+
+/// The certificates, where the port is asked for.
+pub(crate) async fn identity(args: &NbdArgs) -> Result<Option<TlsServer>> {
+    match (args.nbd_listen, &args.nbd_tls_certificates) {
+        (None, _) => Ok(None),
+        (Some(_), Some(directory)) => {
+            Ok(Some(TlsServer::open(TlsFiles::mutual_in_directory(directory)).await?))
+        }
+        (Some(address), None) => Err(refused(
+            address,
+            "tokens do not guard NBD: it is served to clients with certificates only; name a directory with \
+             server-cert.pem, server-key.pem and ca-cert.pem with --nbd-tls-certificates (docs/tls.md)",
+        )),
+    }
+}
+
+fn refused(address: SocketAddr, reason: &'static str) -> Error {
+    Error::new(ErrorKind::Invalid, "serve NBD on", address).because(reason)
+}
+
+/// Reads the certificates again.
+pub(crate) async fn reload(tls: Option<TlsServer>) {
+    let Some(tls) = tls else { return };
+    match tls.reload().await {
+        Ok(()) => output::note("the certificates of NBD were read again"),
+        Err(error) => output::note(format!("{}; those from before stay in use", error.chain())),
+    }
+}
