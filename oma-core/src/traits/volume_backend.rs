@@ -144,7 +144,8 @@ pub trait VolumeBackend: fmt::Debug + Send + Sync + 'static {
     async fn detach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume>;
 
     /// Opens an attached volume; for writing at most once at a time, in this process and in all others (L06). The lock
-    /// ends with the last clone of the device and with the process.
+    /// ends with the last clone of the device and with the process. A device that loses it sooner, as with the connection to
+    /// the machine that holds it, fails for ever: none of its flushes succeeds any more.
     ///
     /// # Errors
     /// `Conflict` when it is not attached; `Busy` while somebody writes to it, or, for writing, while somebody has it open.

@@ -9,7 +9,8 @@ use crate::engine::retry::retry;
 use crate::engine::services::Services;
 use crate::engine::volumes::{ReadyVolume, foreign, was_written};
 use crate::record::{Lease, VolumeContent, VolumeTag};
-use crate::{Error, ErrorKind, Result};
+use crate::traits::BlockDevice;
+use crate::{Error, ErrorKind, Result, VolumeId};
 
 /// Durably ends the generation of a volume that the run has open for writing: no later run may build on its change id or
 /// its journal, however soon this one dies (L09). A stop does not keep it from being tried again.
@@ -70,7 +71,8 @@ pub(super) async fn disown(
 }
 
 /// Keeps the stamps of all volumes that nobody serves any more, while they are still locked, and closes them. What was
-/// written is flushed before: a write that is not durable may change the stamp later, or be lost.
+/// written is flushed before: a write that is not durable may change the stamp later, or be lost. It is flushed again after: a
+/// volume that was not locked any more has no stamp to be believed, and its generation has ended.
 ///
 /// One that fails does not keep the others from being closed; the first failure is answered.
 pub(super) async fn leave(run: &mut Run<'_>) -> Result<()> {
@@ -87,15 +89,28 @@ pub(super) async fn leave(run: &mut Run<'_>) -> Result<()> {
 
 async fn keep(run: &mut Run<'_>, index: usize) -> Result<()> {
     let (services, disk) = (run.services, &run.disks[index]);
-    let Some(target) = disk.target.as_ref().filter(|_| disk.can_be_stamped()) else { return Ok(()) };
-    let id = &disk.ready_volume().record.id;
-    let late = || Error::new(ErrorKind::Unavailable, "flush volume", id).because("it takes too long");
-    tokio::time::timeout(run.config.drain, target.flush()).await.map_err(|_| late())??;
-    let stamp = retry(&run.config.retry, run.stop, || services.backend.content_stamp(id)).await?;
+    let Some(target) = disk.target.clone().filter(|_| disk.can_be_stamped()) else { return Ok(()) };
+    let id = disk.ready_volume().record.id.clone();
+    flush(run.config, &*target, &id).await?;
+    let stamp = retry(&run.config.retry, run.stop, || services.backend.content_stamp(&id)).await?;
     if let Some(stamp) = &stamp {
-        let keep = || services.volumes.keep_stamp(&run.lease, id, stamp);
+        // What answers still was open all the time, and locked: the stamp shows what this run wrote. What does not may have been
+        // lost before, as with the connection to another machine, and somebody else may have written what the stamp shows.
+        if let Err(lost) = flush(run.config, &*target, &id).await {
+            let disowned = disown(services, run.config, &run.lease, &mut run.disks[index]).await;
+            if let Err(error) = disowned {
+                tracing::warn!(volume = %id, error = %error.chain(), "the mark of a volume that was lost is not ended");
+            }
+            return Err(lost);
+        }
+        let keep = || services.volumes.keep_stamp(&run.lease, &id, stamp);
         retry(&run.config.retry, run.stop, keep).await?;
     }
     run.disks[index].stamp = stamp;
     Ok(())
+}
+
+async fn flush(config: &ReplicateConfig, target: &dyn BlockDevice, id: &VolumeId) -> Result<()> {
+    let late = || Error::new(ErrorKind::Unavailable, "flush volume", id).because("it takes too long");
+    tokio::time::timeout(config.drain, target.flush()).await.map_err(|_| late())?
 }

@@ -1,7 +1,9 @@
 //! Somebody else writes to a volume between two runs of one epoch.
 
 use super::interrupted::{crash_as, crash_at};
+use super::shaky::stamping;
 use super::*;
+use crate::Generation;
 use crate::engine::config::TrustPolicy;
 
 const DISK: &str = "disk-2000";
@@ -186,6 +188,29 @@ async fn l09_a_volume_is_made_durable_before_its_stamp_is_kept() {
     assert!(target.calls().bytes_written > recorded.bytes(), "all of it was recorded");
     assert!(world.volume(DISK).await.stamp.is_some());
     assert!(target.unflushed().is_empty(), "a stamp of what may be lost with the power");
+}
+
+#[tokio::test]
+async fn l09_a_write_to_a_volume_that_was_lost_before_its_stamp_is_noticed() {
+    let world = world().await;
+    // As when the connection to its machine is lost, with it the lock, and somebody there opens it.
+    let (faults, lost) = (world.backend.faults(&key(DISK)), world.clone());
+    let act = move || {
+        faults.fail_as(ErrorKind::Unavailable, Retry::Never);
+        faults.fail_all();
+        damage(&lost, COPIED);
+    };
+    let replicator = Replicator::new(stamping(&world, act), worker("appliance"), world.config);
+    let report = replicator.run(&world.request(), &Silent, &CancellationToken::new()).await.unwrap();
+    assert_eq!(failure(&report).kind(), ErrorKind::Unavailable);
+    let volume = world.volume(DISK).await;
+    assert_eq!((volume.stamp, volume.generation), (None, Generation::FIRST.next()), "whose write is it?");
+    assert_eq!(world.change_ids().await, [None]);
+    world.backend.faults(&key(DISK)).clear();
+    let report = world.run().await;
+    assert!(report.outcome.is_completed(), "{report:?}");
+    assert_eq!(report.disks[0].bytes_resumed, ByteSize::ZERO);
+    world.assert_replicated(1).await;
 }
 
 #[tokio::test]

@@ -64,7 +64,8 @@ impl Moments {
 /// Services of a world with trouble.
 pub(super) fn troubled(world: &World, moments: &Arc<Moments>) -> Services {
     let (services, _) = world.services();
-    let backend = ShakyBackend { inner: world.backend.clone(), moments: moments.clone(), flips: None };
+    let backend =
+        ShakyBackend { inner: world.backend.clone(), moments: moments.clone(), flips: None, stamped: None };
     let points =
         ShakyPoints { inner: world.store.clone(), moments: moments.clone(), listed: None, then: None };
     Services { backend: Arc::new(backend), points: Arc::new(points), ..services }
@@ -74,7 +75,16 @@ pub(super) fn troubled(world: &World, moments: &Arc<Moments>) -> Services {
 pub(super) fn flipping(world: &World, offset: u64) -> Services {
     let (services, _) = world.services();
     let moments = Moments::new(usize::MAX, Trouble::Failure);
-    let backend = ShakyBackend { inner: world.backend.clone(), moments, flips: Some(offset) };
+    let backend = ShakyBackend { inner: world.backend.clone(), moments, flips: Some(offset), stamped: None };
+    Services { backend: Arc::new(backend), ..services }
+}
+
+/// Services of a world in which something happens right before it is told first what a volume looks like.
+pub(super) fn stamping(world: &World, before: impl FnOnce() + Send + 'static) -> Services {
+    let (services, _) = world.services();
+    let moments = Moments::new(usize::MAX, Trouble::Failure);
+    let stamped = Some(Then(Mutex::new(Some(Box::new(before)))));
+    let backend = ShakyBackend { inner: world.backend.clone(), moments, flips: None, stamped };
     Services { backend: Arc::new(backend), ..services }
 }
 
@@ -97,6 +107,14 @@ pub(super) fn overtaken(world: &World, then: impl FnOnce() + Send + 'static) -> 
 
 /// What happens once.
 struct Then(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Then {
+    fn happens(this: Option<&Self>) {
+        if let Some(then) = this.and_then(|then| then.0.lock().unwrap().take()) {
+            then();
+        }
+    }
+}
 
 impl std::fmt::Debug for Then {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -139,9 +157,7 @@ impl RecoveryPoints for ShakyPoints {
             Some(listed) => futures_util::stream::iter(listed.clone().into_iter().map(Ok)).boxed(),
             None => self.inner.points(context),
         };
-        if let Some(then) = self.then.as_ref().and_then(|then| then.0.lock().unwrap().take()) {
-            then();
-        }
+        Then::happens(self.then.as_ref());
         listed
     }
 
@@ -160,6 +176,7 @@ struct ShakyBackend {
     inner: Arc<MemoryBackend>,
     moments: Arc<Moments>,
     flips: Option<u64>,
+    stamped: Option<Then>,
 }
 
 #[async_trait]
@@ -201,6 +218,7 @@ impl VolumeBackend for ShakyBackend {
     }
 
     async fn content_stamp(&self, id: &VolumeId) -> Result<Option<ContentStamp>> {
+        Then::happens(self.stamped.as_ref());
         self.inner.content_stamp(id).await
     }
 
