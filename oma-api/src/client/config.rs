@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where a volume daemon is. Its token is not part of it: that is given apart, as a [`Token`].
 ///
-/// In a file it needs the first only; the duration is `{ "secs": 10, "nanos": 0 }` there.
+/// In a file it needs the first only; a duration is `{ "secs": 10, "nanos": 0 }` there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteConfig {
@@ -24,10 +24,13 @@ pub struct RemoteConfig {
     /// Goes without TLS to another machine: what is asked and answered, and the token, can be read and changed on the way.
     #[serde(default)]
     pub allow_plain_http: bool,
-    /// How long to wait for a connection, TLS included. For an answer nobody waits in vain: a daemon whose machine is gone is found
-    /// out within a minute; one that works on what it was asked for takes as long as it takes.
+    /// How long to wait for a connection, TLS included. A daemon whose machine is gone is found out within a minute.
     #[serde(default = "connect_limit")]
     pub connect_limit: Duration,
+    /// How long to wait for what a daemon that works answers soon: what there is and what it looks like, the next entry of a list, a
+    /// volume that is opened. After that nothing is known. A change takes as long as it takes.
+    #[serde(default = "answer_limit")]
+    pub answer_limit: Duration,
 }
 
 impl RemoteConfig {
@@ -40,12 +43,18 @@ impl RemoteConfig {
             daemon: None,
             allow_plain_http: false,
             connect_limit: connect_limit(),
+            answer_limit: answer_limit(),
         }
     }
 }
 
 const fn connect_limit() -> Duration {
     Duration::from_secs(10)
+}
+
+/// A cloud that is asked too much of has the daemon wait for a while.
+const fn answer_limit() -> Duration {
+    Duration::from_secs(120)
 }
 
 /// Lets its bearer in at a volume daemon. It is never shown, logged or sent in a URL (L29).

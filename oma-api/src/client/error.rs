@@ -2,6 +2,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use oma_core::{Error, ErrorKind, Retry};
 use reqwest::StatusCode;
@@ -28,6 +29,10 @@ pub(super) enum Failure {
     Untrusted(#[source] reqwest::Error),
     #[error("the connection to the volume daemon was lost; it has done what was asked for, or not")]
     Lost(#[source] reqwest::Error),
+    #[error(
+        "the volume daemon has not answered within {} s; it has done what was asked for, or not: see whether it hangs", .0.as_secs_f64()
+    )]
+    Late(Duration),
     #[error("the volume daemon lets this client in no further: {0}")]
     Denied(String),
     #[error(
@@ -88,6 +93,8 @@ impl Failure {
             },
             Self::Tls | Self::SetUp(_) => (ErrorKind::Internal, Retry::Never),
             Self::Connect(_) | Self::Lost(_) | Self::CutShort => (ErrorKind::Unavailable, Retry::Later),
+            // It was waited for long enough.
+            Self::Late(_) => (ErrorKind::Unavailable, Retry::Exhausted),
             Self::Denied(_) | Self::Untrusted(_) => (ErrorKind::PermissionDenied, Retry::Never),
             // A proxy in front of a daemon that is being started, say. Nothing is known of the volume, and what was asked for may be done.
             Self::Foreign { .. } | Self::Garbled(_) | Self::TooLong => (ErrorKind::Unavailable, Retry::Later),

@@ -42,6 +42,7 @@ pub(super) struct Http {
     /// Whether the daemon runs on this machine.
     is_local: bool,
     allows_plain: bool,
+    answer_limit: Duration,
 }
 
 impl fmt::Debug for Http {
@@ -82,12 +83,26 @@ impl Http {
             daemon.get_or_init(|| named.to_string());
         }
         let allows_plain = config.allow_plain_http;
-        Ok(Self { client, base, token, name, daemon, is_local, allows_plain })
+        let answer_limit = config.answer_limit;
+        Ok(Self { client, base, token, name, daemon, is_local, allows_plain, answer_limit })
     }
 
     /// Which daemon it is, for readers and in names.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How long to wait for what is due at once.
+    pub(super) const fn answer_limit(&self) -> Duration {
+        self.answer_limit
+    }
+
+    /// Waits for what is due at once.
+    pub(super) async fn promptly<T>(
+        &self,
+        asked: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        promptly(self.answer_limit, asked).await
     }
 
     /// Whether what the daemon says of an export can be used from here: it serves on a socket of its own machine, or without TLS.
@@ -154,6 +169,14 @@ impl Http {
         drop(segments);
         Ok(url)
     }
+}
+
+/// Waits for what is due at once.
+pub(super) async fn promptly<T>(
+    limit: Duration,
+    asked: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::time::timeout(limit, asked).await.unwrap_or(Err(Failure::Late(limit)))
 }
 
 /// An answer that the backend routes did not give: nothing that it says is believed of a volume (L21).

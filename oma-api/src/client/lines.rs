@@ -1,11 +1,14 @@
 //! Answers that come line by line.
 
+use std::time::Duration;
+
 use bytes::{Buf, BytesMut};
 use futures_util::stream::{self, Stream};
 use reqwest::Response;
 use serde::de::DeserializeOwned;
 
 use super::error::Failure;
+use super::http::promptly;
 use crate::backend::{ListEnd, ListLine};
 
 /// No line is longer.
@@ -46,11 +49,14 @@ impl Lines {
     }
 }
 
-/// The entries of a list. One that is cut short ends with an error.
-pub(super) fn entries<T: DeserializeOwned>(response: Response) -> impl Stream<Item = Result<T, Failure>> {
-    stream::unfold(Some((Lines::new(response), 0)), |state| async {
+/// The entries of a list, each waited for so long. One that is cut short ends with an error.
+pub(super) fn entries<T: DeserializeOwned>(
+    response: Response,
+    limit: Duration,
+) -> impl Stream<Item = Result<T, Failure>> {
+    stream::unfold(Some((Lines::new(response), 0)), move |state| async move {
         let (mut lines, count) = state?;
-        match lines.next().await {
+        match promptly(limit, lines.next()).await {
             Ok(ListLine::Entry(entry)) => Some((Ok(entry), Some((lines, count + 1)))),
             Ok(ListLine::Problem(problem)) => {
                 Some((Err(Failure::Refused(Box::new(problem))), Some((lines, count))))

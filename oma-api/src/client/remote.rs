@@ -8,7 +8,7 @@ use oma_core::traits::{
     Access, BackendCapabilities, BlockDevice, Snapshot, SnapshotSpec, Volume, VolumeBackend, VolumeSpec,
 };
 use oma_core::{ByteSize, Error, ErrorKind, InstanceId, Result, VolumeId};
-use reqwest::{Method, Response};
+use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -36,8 +36,9 @@ pub trait ExportOpener: fmt::Debug + Send + Sync + 'static {
 /// same daemon.
 ///
 /// It keeps no records: whoever uses it records its intents, and gives tags of its own deployment. A call that is dropped, or whose
-/// connection is lost, was done or not; the same call again tells which, as with every backend. There is no limit of time on a call but
-/// the one for connecting: whoever calls gives up by dropping it, and the daemon's call is dropped with it.
+/// connection is lost, was done or not; the same call again tells which, as with every backend. What is due at once is waited for as long
+/// as the configuration says; a change has no limit of time but the one for connecting: whoever calls gives up by dropping it, and the
+/// daemon's call is dropped with it.
 ///
 /// A device is open at the daemon for as long as the connection of its session stands. It ends with the last clone of the device, with
 /// this process and with the daemon; then the lock is free. A device's path is the one on the daemon's machine, with the daemon's
@@ -67,12 +68,12 @@ impl RemoteBackend {
         let made = made.unwrap_or(Err(Failure::Tls));
         let http = made.map_err(|failure| failure.at(operation, shown(&config.address)))?;
         let asked = async { read::<Capabilities>(http.get(&["capabilities"], &[]).await?).await };
-        let told = asked.await.map_err(|failure| failure.at(operation, http.name()))?;
+        let told = http.promptly(asked).await.map_err(|failure| failure.at(operation, http.name()))?;
         Ok(Self { http: Arc::new(http), opener, capabilities: told.into() })
     }
 
     async fn get_json<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
-        read(self.http.get(path, &[]).await?).await
+        self.http.promptly(async { read(self.http.get(path, &[]).await?).await }).await
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
@@ -101,18 +102,19 @@ impl RemoteBackend {
     /// Opens what a session's answer says.
     async fn device(
         &self,
-        answer: Result<Response, Failure>,
+        path: &[&str],
+        asked: &impl Serialize,
         operation: &'static str,
         identity: String,
         access: Access,
     ) -> Result<Arc<dyn BlockDevice>> {
         let told = async {
-            let mut lines = Lines::new(answer?);
+            let mut lines = Lines::new(self.http.send_to(Method::POST, path, asked).await?);
             let told: crate::backend::Session = lines.next().await?;
             Ok((told.uri, Session::new(lines.into_response())))
         };
         let failed = |failure: Failure| failure.at(operation, &identity);
-        let (uri, session) = told.await.map_err(failed)?;
+        let (uri, session) = self.http.promptly(told).await.map_err(failed)?;
         self.http.check_content(&uri).map_err(failed)?;
         let opened = self.opener.open(&uri, access).await;
         let inner = opened.map_err(|error| not_opened(error, operation, &identity))?;
@@ -156,8 +158,9 @@ impl VolumeBackend for RemoteBackend {
         let instance = instance.clone();
         let (http, of) = (&self.http, instance.clone());
         let answer = async move { http.get(&["volumes"], &[("instance", instance.as_str())]).await };
-        stream::once(answer)
-            .map_ok(entries::<BackendVolume>)
+        let limit = http.answer_limit();
+        stream::once(http.promptly(answer))
+            .map_ok(move |answer| entries::<BackendVolume>(answer, limit))
             .try_flatten()
             .map(move |entry| {
                 entry.map(|told| self.volume(told)).map_err(|failure| failure.at("list volumes", &of))
@@ -181,9 +184,8 @@ impl VolumeBackend for RemoteBackend {
 
     async fn open(&self, id: &VolumeId, tag: &VolumeTag, access: Access) -> Result<Arc<dyn BlockDevice>> {
         let asked = Open { tag: tag.clone().into(), access: access.into() };
-        let answer = self.http.send_to(Method::POST, &["volumes", id.as_str(), "open"], &asked).await;
         let identity = format!("{}:{id}", self.http.name());
-        self.device(answer, "open volume", identity, access).await
+        self.device(&["volumes", id.as_str(), "open"], &asked, "open volume", identity, access).await
     }
 
     async fn resize(&self, id: &VolumeId, tag: &VolumeTag, capacity: ByteSize) -> Result<Volume> {
@@ -211,8 +213,9 @@ impl VolumeBackend for RemoteBackend {
     fn snapshots(&self, volume: &VolumeId) -> BoxStream<'_, Result<Snapshot>> {
         let (http, id, of) = (&self.http, volume.clone(), volume.clone());
         let answer = async move { http.get(&["volumes", id.as_str(), "snapshots"], &[]).await };
-        stream::once(answer)
-            .map_ok(entries::<BackendSnapshot>)
+        let limit = http.answer_limit();
+        stream::once(http.promptly(answer))
+            .map_ok(move |answer| entries::<BackendSnapshot>(answer, limit))
             .try_flatten()
             .map(move |entry| entry.map(Into::into).map_err(|failure| failure.at("list snapshots", &of)))
             .boxed()
@@ -220,9 +223,8 @@ impl VolumeBackend for RemoteBackend {
 
     async fn open_snapshot(&self, spec: &SnapshotSpec) -> Result<Arc<dyn BlockDevice>> {
         let mark = SnapshotMark::from(spec.clone());
-        let answer = self.http.send_to(Method::POST, &["snapshots", "open"], &mark).await;
         let identity = format!("{}:{}", self.http.name(), spec.id);
-        self.device(answer, "open snapshot", identity, Access::ReadOnly).await
+        self.device(&["snapshots", "open"], &mark, "open snapshot", identity, Access::ReadOnly).await
     }
 
     async fn revert(&self, id: &VolumeId, tag: &VolumeTag, snapshot: &SnapshotSpec) -> Result<Volume> {

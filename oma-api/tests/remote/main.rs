@@ -7,6 +7,7 @@ mod cutter;
 mod daemon;
 mod document;
 mod exports;
+mod late;
 mod lists;
 mod strangers;
 mod stuck;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     trials.extend(cut::trials());
     trials.extend(document::trials());
     trials.extend(exports::trials());
+    trials.extend(late::trials());
     trials.extend(lists::trials());
     trials.extend(strangers::trials());
     trials.extend(stuck::trials());

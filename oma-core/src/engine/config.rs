@@ -105,7 +105,7 @@ pub struct ReplicateConfig {
     pub journal_interval: Duration,
     /// How long a lease lasts without renewal.
     pub lease: Duration,
-    /// How long clients of an export may take to finish.
+    /// How long clients of an export may take to finish, and the backend to answer, once the run is stopped or at its end.
     pub drain: Duration,
     /// How long the source may take to read an extent or to tell its block status; then it counts as `Unavailable`.
     pub read_limit: Duration,

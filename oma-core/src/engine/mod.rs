@@ -51,6 +51,7 @@ mod replicate;
 mod report;
 mod retry;
 mod services;
+mod stoppable;
 mod tally;
 mod verify;
 mod volumes;

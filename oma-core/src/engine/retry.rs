@@ -5,7 +5,8 @@ use tokio_util::sync::CancellationToken;
 use super::config::RetryConfig;
 use crate::{Error, ErrorKind, Result, Retry};
 
-/// Calls until it succeeds, fails for good, was tried often enough or is stopped.
+/// Calls until it succeeds, fails for good, was tried often enough or is stopped. A call that is under way is waited for, whatever
+/// is stopped: who may give one up says so ([`StoppableBackend`](super::stoppable::StoppableBackend)), or bounds it.
 pub(super) async fn retry<T, Fut>(
     config: &RetryConfig,
     stop: &CancellationToken,

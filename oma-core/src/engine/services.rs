@@ -1,7 +1,11 @@
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use super::config::ReplicateConfig;
 use super::guard::GuardedSource;
+use super::stoppable::StoppableBackend;
 use crate::seal::Signer;
 use crate::traits::{
     ChangeIdRepo, DiskSource, ExportRegistry, ExportServer, ExtentJournal, Inventory, JobStore,
@@ -80,5 +84,10 @@ impl Services {
     /// The same with a source that is waited for only so long, and checked.
     pub(super) fn guarded(self, config: &ReplicateConfig) -> Self {
         Self { source: Arc::new(GuardedSource::new(self.source, config)), ..self }
+    }
+
+    /// The same with a backend that is waited for only so long after a stop.
+    pub(super) fn stoppable(self, stop: &CancellationToken, patience: Duration) -> Self {
+        Self { backend: Arc::new(StoppableBackend::new(self.backend, stop.clone(), patience)), ..self }
     }
 }

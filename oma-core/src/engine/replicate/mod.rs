@@ -50,7 +50,7 @@ impl Replicator {
 
     /// Brings every disk of a VM to a new epoch, or continues the job that was to.
     ///
-    /// A cancelled `stop` ends it soon: the job stays alive, [`Outcome::Suspended`], and the same request continues it.
+    /// A cancelled `stop` ends it soon, also when the backend does not answer: the job stays alive, [`Outcome::Suspended`], and the same request continues it.
     /// So does a dropped or killed run, without a report.
     ///
     /// # Errors
@@ -91,8 +91,9 @@ impl Replicator {
         let keeper =
             LeaseKeeper::start(Arc::clone(jobs), lease.clone(), self.config.lease, asked, stop.clone());
 
+        let services = self.services.clone().stoppable(&stop, self.config.drain);
         let mut run = Run::new(
-            &self.services,
+            &services,
             &self.config,
             &self.budget,
             request,

@@ -5,6 +5,7 @@ mod explained;
 mod foreign;
 mod fragile;
 mod growth;
+mod hung;
 mod interrupted;
 mod known;
 mod limited;
