@@ -21,6 +21,7 @@ mod replication;
 mod running;
 #[cfg(feature = "server")]
 pub mod server;
+mod session;
 mod verify;
 mod vm;
 mod volume;
@@ -40,6 +41,7 @@ pub use point::{PointDisk, PointRow};
 pub use problem::{Problem, ProblemRetry};
 pub use replication::{DiskReport, Outcome, ReplicationReport};
 pub use running::{RunningDisk, RunningReport};
+pub use session::SessionRow;
 pub use verify::{DiskComparison, KeyRow, ReportCheck, VerifyReport, VerifyStatus};
 pub use vm::VmRow;
 pub use volume::{DeviceRow, OperationRow, SnapshotRow, VolumeRow};

@@ -30,7 +30,7 @@ pub use qemu::{QemuConfig, QemuSource};
 #[cfg(feature = "server")]
 pub use server::{
     ConnectionStatistics, ContextStatus, DirtyBitmap, ExportLimits, ExportOptions, ExportReport, Latencies,
-    Latency, MarkedExtents, MetaContext, Server, ServerConfig,
+    Latency, Listing, MarkedExtents, MetaContext, Server, ServerConfig,
 };
 #[cfg(feature = "client")]
 pub use source::NbdSource;

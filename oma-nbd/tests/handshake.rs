@@ -158,6 +158,21 @@ async fn a_list_of_contexts_knows_wildcards_and_a_choice_does_not() {
 }
 
 #[tokio::test]
+async fn an_export_that_is_not_listed_is_opened_by_its_name() {
+    let server = server().await;
+    let device = Arc::new(MemoryDevice::new("o", SIZE));
+    server.unlisted().publish(spec("secret", Access::ReadWrite, device)).await.unwrap();
+    let mut raw = Raw::greeted(&server).await;
+    let listed = raw.option(NBD_OPT_LIST, &[]).await;
+    assert_eq!(listed.len(), 2, "the other one, and the end");
+    assert!(!listed.iter().any(|(_, text)| text.windows(6).any(|part| part == b"secret")));
+    raw.go("secret").await;
+    assert_eq!(raw.ask(request(NBD_CMD_READ, 0, 512), &[]).await, Reply::Data(vec![0; 512]));
+    // Whoever serves it sees both.
+    assert_eq!(futures_util::StreamExt::count(server.list()).await, 2);
+}
+
+#[tokio::test]
 async fn contexts_chosen_for_another_export_are_void() {
     let server = server().await;
     server.publish(spec("other", Access::ReadWrite, Arc::new(MemoryDevice::new("o", SIZE)))).await.unwrap();

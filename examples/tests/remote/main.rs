@@ -21,6 +21,8 @@ use tempfile::TempDir;
 use crate::daemon::{Daemon, Way, attached};
 
 fn main() -> ExitCode {
+    // The HTTP client takes the process's.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut trials = Vec::new();
     for (name, way) in [("tcp", Way::Tcp), ("unix", Way::Unix)] {
         trials.extend(file_backends(name, way));

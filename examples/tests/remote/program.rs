@@ -4,10 +4,12 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use oma_api::SessionRow;
 use oma_api::client::RemoteBackend;
 use oma_core::conformance::{self, BackendSubject, Trial, sample, trial};
 use oma_core::traits::{Access, Durability, VolumeBackend};
 use oma_core::{ByteSize, ErrorKind};
+use oma_nbd::{ClientConfig, Uri};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -27,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     });
     trials.push(trial("l15_a_volumed_that_is_killed_keeps_what_was_flushed", &[], killed));
     trials.push(trial("a_volumed_that_is_told_to_end_closes_what_is_open", &[], ended));
+    trials.push(trial("l09_a_session_that_an_admin_ended_never_flushes_again", &[], taken));
     trials
 }
 
@@ -102,4 +105,32 @@ async fn ended() {
     let error = device.flush().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
     assert!(!folder.path().join("nbd.sock").exists());
+}
+
+/// Somebody forgot that he has a volume open.
+async fn taken() {
+    let folder = TempDir::new().unwrap();
+    let program = Program::local(&folder).await;
+    let remote = program.remote().await;
+    let (id, tag) = attached(&remote, ByteSize::mib(1)).await;
+    let device = remote.open(&id, &tag, Access::ReadWrite).await.unwrap();
+    device.write_at(0, sample(7, 4096), Durability::Durable).await.unwrap();
+    let socket = folder.path().join("volumed.sock");
+    let http = reqwest::Client::builder().unix_socket(socket).build().unwrap();
+    let url = "http://localhost/api/v1/backend/sessions";
+    let rows: Vec<SessionRow> = http.get(url).send().await.unwrap().json().await.unwrap();
+    let [row] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_eq!((&row.volume_id, &row.deployment, row.read_only), (&id, &tag.instance, false));
+    assert_eq!((row.principal.as_str(), row.bytes_written), ("owner of the data directory", 4096));
+    let nbd = Uri::unix(folder.path().join("nbd.sock"), "").unwrap();
+    let listed = oma_nbd::client::list(&nbd, &ClientConfig::default()).await.unwrap();
+    assert!(listed.is_empty(), "{listed:?}");
+    let ended = http.delete(format!("{url}/{}", row.session_id)).send().await.unwrap();
+    assert_eq!(ended.status(), 204);
+    let next = remote.open(&id, &tag, Access::ReadWrite).await.expect("the lock is free");
+    for _ in 0..2 {
+        let error = device.flush().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+    }
+    assert_eq!(next.read_at(0, BytesMut::zeroed(4096)).await.unwrap(), sample(7, 4096));
 }

@@ -60,7 +60,7 @@ impl ExportRoutes {
     }
 
     async fn row(&self, published: &Published, asker: Origin) -> Result<ExportRow> {
-        let moved = self.publisher.statistics(&published.name).await?;
+        let moved = self.publisher.statistics(published).await?;
         Ok(ExportRow {
             export_name: published.name.clone(),
             uri: self.publisher.uri(published, asker)?,

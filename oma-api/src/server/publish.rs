@@ -16,11 +16,15 @@ use std::time::Duration;
 use futures_util::future::{join_all, select_all};
 use oma_core::engine::CancellationToken;
 use oma_core::traits::{Access, BlockDevice, ExportServer, ExportSpec, ExportStatistics};
-use oma_core::{ByteSize, Error, ErrorKind, ExportName, Fence, Result, Retry, VolumeId};
+use oma_core::{
+    ByteSize, Clock as _, Error, ErrorKind, ExportName, Fence, InstanceId, Result, Retry, SystemClock,
+    Timestamp, VolumeId,
+};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use super::access::Principal;
 use super::origin::Origin;
 
 /// How long clients of an export may finish what they asked for.
@@ -41,25 +45,47 @@ pub trait ExportAddress: fmt::Debug + Send + Sync + 'static {
 
 /// Publishes open volumes and closes them again. A clone is another handle on the same.
 ///
-/// Names are random, so that nobody meets another one's export by mistake; who may open them is the export server's to say.
+/// Names are random, so that nobody meets another one's export; who may open them is the export server's to say.
 #[derive(Clone, Debug)]
 pub struct Publisher(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    server: Arc<dyn ExportServer>,
+    operators: Arc<dyn ExportServer>,
+    sessions: Arc<dyn ExportServer>,
     address: Arc<dyn ExportAddress>,
     table: Mutex<BTreeMap<ExportName, Arc<Published>>>,
     shutdown: CancellationToken,
 }
 
 /// Whose an export is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Of whoever opened a volume over the backend routes, for as long as it has it open.
-    Session,
+    Session(Opener),
     /// Of operators, until they withdraw it.
     Operator,
+}
+
+/// Who opened a volume over the backend routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Opener {
+    /// An id for operators: the export's name is the client's.
+    pub(super) session: String,
+    /// Whose token it was.
+    pub(super) principal: String,
+    /// Whose the volume is.
+    pub(super) deployment: InstanceId,
+    /// Since when it is open.
+    pub(super) since: Timestamp,
+}
+
+impl Opener {
+    /// A session that begins now.
+    pub(super) fn new(principal: &Principal, deployment: InstanceId) -> Self {
+        let session = Uuid::new_v4().simple().to_string();
+        Self { session, principal: principal.name.clone(), deployment, since: SystemClock.now() }
+    }
 }
 
 /// A volume that is open and served.
@@ -90,8 +116,18 @@ impl Publisher {
     /// Publishes through this server, whose exports are at these addresses.
     #[must_use]
     pub fn new(server: Arc<dyn ExportServer>, address: Arc<dyn ExportAddress>) -> Self {
+        Self::apart(server.clone(), server, address)
+    }
+
+    /// The same; what other deployments have open goes through another server, such as one that lists it to nobody.
+    #[must_use]
+    pub fn apart(
+        operators: Arc<dyn ExportServer>,
+        sessions: Arc<dyn ExportServer>,
+        address: Arc<dyn ExportAddress>,
+    ) -> Self {
         let (table, shutdown) = (Mutex::default(), CancellationToken::new());
-        Self(Arc::new(Inner { server, address, table, shutdown }))
+        Self(Arc::new(Inner { operators, sessions, address, table, shutdown }))
     }
 
     /// Withdraws and closes everything, and lets nothing new be opened: before the sockets of the routes are closed, because the
@@ -154,9 +190,21 @@ impl Publisher {
         table.values().filter(|one| one.purpose == Purpose::Operator).cloned().collect()
     }
 
+    /// The sessions, the oldest first.
+    pub(super) fn of_sessions(&self) -> Vec<(Opener, Arc<Published>)> {
+        let session = |one: &Arc<Published>| match &one.purpose {
+            Purpose::Session(opener) => Some((opener.clone(), one.clone())),
+            Purpose::Operator => None,
+        };
+        let mut found: Vec<_> = self.0.table().values().filter_map(session).collect();
+        found.sort_by_key(|(opener, _)| opener.since);
+        found
+    }
+
     /// What went through an export; nothing when it is being withdrawn.
-    pub(super) async fn statistics(&self, name: &ExportName) -> Result<ExportStatistics> {
-        Ok(self.0.server.statistics(name).await?.unwrap_or_default())
+    pub(super) async fn statistics(&self, published: &Published) -> Result<ExportStatistics> {
+        let server = self.0.server(&published.purpose);
+        Ok(server.statistics(&published.name).await?.unwrap_or_default())
     }
 
     /// Asks a backend for something of a volume. When that is busy, and open here, it may be that whoever has it open has let go of it
@@ -183,12 +231,19 @@ impl Publisher {
 
     fn sessions(&self, volume: &VolumeId) -> Vec<Arc<Published>> {
         let table = self.0.table();
-        let ours = |one: &&Arc<Published>| one.purpose == Purpose::Session && one.volume == *volume;
+        let ours = |one: &&Arc<Published>| one.purpose != Purpose::Operator && one.volume == *volume;
         table.values().filter(ours).cloned().collect()
     }
 }
 
 impl Inner {
+    fn server(&self, purpose: &Purpose) -> &Arc<dyn ExportServer> {
+        match purpose {
+            Purpose::Session(_) => &self.sessions,
+            Purpose::Operator => &self.operators,
+        }
+    }
+
     fn table(&self) -> MutexGuard<'_, BTreeMap<ExportName, Arc<Published>>> {
         // Each change of the table is one call.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -225,7 +280,7 @@ impl Keeper {
             fence: Fence::FIRST,
             device,
         };
-        let served = self.inner.server.publish(spec).await;
+        let served = self.inner.server(&self.published.purpose).publish(spec).await;
         let is_served = served.is_ok();
         let is_heard = tell.send(served.map(drop)).is_ok();
         if is_served {
@@ -238,8 +293,8 @@ impl Keeper {
 
     /// Comes back only when no request through the export can land any more: before that the volume must not be closed (L23).
     async fn withdraw(&self) {
-        let Published { name, volume, .. } = &*self.published;
-        while let Err(error) = self.inner.server.withdraw(name, DRAIN).await {
+        let Published { name, volume, purpose, .. } = &*self.published;
+        while let Err(error) = self.inner.server(purpose).withdraw(name, DRAIN).await {
             tracing::warn!(export = %name, %volume, error = error.chain(), "not withdrawn yet");
             if error.kind() != ErrorKind::Busy {
                 tokio::time::sleep(PAUSE).await;

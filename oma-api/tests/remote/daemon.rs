@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request, StatusCode};
 use oma_api::client::{ExportOpener, RemoteBackend, RemoteConfig, Token};
 use oma_api::server::{
     Api, BackendRoutes, Door, ExportAddress, ExportRoutes, Origin, Principal, Publisher, Role,
@@ -17,6 +19,7 @@ use oma_core::{
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
+use tower::ServiceExt;
 
 /// How clients come.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +52,8 @@ pub(crate) struct Daemon {
     pub(crate) exports: Memory,
     pub(crate) instance: InstanceId,
     pub(crate) address: String,
-    publisher: Publisher,
+    pub(crate) publisher: Publisher,
+    api: Api,
     serving: JoinHandle<()>,
     _folder: TempDir,
 }
@@ -83,10 +87,10 @@ impl Daemon {
         };
         let operator =
             ExportRoutes { backend, registry, instance: instance.clone(), publisher: publisher.clone() };
-        let router = Api::new("test").backend(routes).exports(operator).router(door);
+        let api = Api::new("test").backend(routes).exports(operator);
         let folder = TempDir::new().unwrap();
-        let (address, serving) = serve(router, way, &folder).await;
-        Self { exports, instance, address, publisher, serving, _folder: folder }
+        let (address, serving) = serve(api.router(door), way, &folder).await;
+        Self { exports, instance, address, publisher, api, serving, _folder: folder }
     }
 
     /// A client of it.
@@ -97,6 +101,16 @@ impl Daemon {
     pub(crate) async fn connect(&self, address: &str, token: Option<Token>) -> Result<RemoteBackend> {
         let opener = Arc::new(self.exports.clone());
         RemoteBackend::connect(&RemoteConfig::new(address), token, opener).await
+    }
+
+    /// What somebody in this role is answered.
+    pub(crate) async fn ask(&self, role: Role, method: Method, path: &str) -> (StatusCode, String) {
+        let door = Door::Open(Principal { name: "somebody".to_owned(), role });
+        let request = Request::builder().method(method).uri(format!("/api/v1{path}"));
+        let response = self.api.router(door).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
     /// As its program ends.

@@ -9,6 +9,7 @@ mod document;
 mod exports;
 mod late;
 mod lists;
+mod sessions;
 mod strangers;
 mod stuck;
 mod tls;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     trials.extend(exports::trials());
     trials.extend(late::trials());
     trials.extend(lists::trials());
+    trials.extend(sessions::trials());
     trials.extend(strangers::trials());
     trials.extend(stuck::trials());
     trials.extend(tls::trials());

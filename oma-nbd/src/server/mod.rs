@@ -59,6 +59,18 @@ pub struct ExportOptions {
     pub clients: Clients,
     /// How much of the server it may take.
     pub limits: ExportLimits,
+    /// Who is told that it is there.
+    pub listing: Listing,
+}
+
+/// Who is told of an export that asks what there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Listing {
+    /// Whoever may open it.
+    #[default]
+    Listed,
+    /// Nobody: it is opened by those who know its name.
+    Unlisted,
 }
 
 /// Serves block devices over NBD. A clone is another handle on the same server.
@@ -66,7 +78,7 @@ pub struct ExportOptions {
 /// Exports and listeners are independent: exports may be published before, after or without any listener, and every
 /// listener serves all of them.
 #[derive(Clone, Debug)]
-pub struct Server(Arc<Inner>, TlsPolicy);
+pub struct Server(Arc<Inner>, TlsPolicy, Listing);
 
 #[derive(Debug)]
 struct Inner {
@@ -87,14 +99,21 @@ impl Server {
         let [limit, least] = [config.max_memory.bytes(), config.max_payload.into()];
         let memory = Memory::new(usize::try_from(limit.max(least)).unwrap_or(usize::MAX));
         let (table, buffers) = (Table::default(), Buffers::default());
-        Self(Arc::new(Inner { config, table, buffers, memory, seats }), TlsPolicy::Off)
+        Self(Arc::new(Inner { config, table, buffers, memory, seats }), TlsPolicy::Off, Listing::Listed)
     }
 
     /// Another handle on the same server, through which clients may or must speak TLS. What it serves and what this one
     /// serves are the same exports; [`ExportOptions::clients`] says who may open which.
     #[must_use]
     pub fn with_tls(&self, policy: TlsPolicy) -> Self {
-        Self(self.0.clone(), policy)
+        Self(self.0.clone(), policy, self.2)
+    }
+
+    /// Another handle on the same server: what is published through it is listed to no client ([`Listing::Unlisted`]), unless
+    /// [`Server::publish_to`] says otherwise.
+    #[must_use]
+    pub fn unlisted(&self) -> Self {
+        Self(self.0.clone(), self.1.clone(), Listing::Unlisted)
     }
 
     /// As [`ExportServer::publish`], with metadata contexts besides `base:allocation`.
@@ -106,7 +125,7 @@ impl Server {
         spec: ExportSpec,
         contexts: Vec<Arc<dyn MetaContext>>,
     ) -> Result<Export> {
-        self.publish_to(spec, ExportOptions { contexts, ..ExportOptions::default() }).await
+        self.publish_to(spec, ExportOptions { contexts, listing: self.2, ..ExportOptions::default() }).await
     }
 
     /// As [`ExportServer::publish`], with all that this server can do besides.

@@ -17,7 +17,7 @@ use super::hashes::Hashes;
 use super::limits::{ExportLimits, Pace};
 use super::meter::{Meter, Meters};
 use super::stop::Stop;
-use super::{ExportOptions, MetaContext};
+use super::{ExportOptions, Listing, MetaContext};
 use crate::protocol::{
     Headers, NBD_FLAG_BLOCK_STAT_PAYLOAD, NBD_FLAG_CAN_MULTI_CONN, NBD_FLAG_HAS_FLAGS, NBD_FLAG_READ_ONLY,
     NBD_FLAG_ROTATIONAL, NBD_FLAG_SEND_CACHE, NBD_FLAG_SEND_DF, NBD_FLAG_SEND_FAST_ZERO, NBD_FLAG_SEND_FLUSH,
@@ -36,6 +36,7 @@ pub(super) struct Served {
     pub(super) device: Arc<dyn BlockDevice>,
     pub(super) contexts: Vec<Arc<dyn MetaContext>>,
     pub(super) clients: Clients,
+    pub(super) listing: Listing,
     pub(super) stop: Stop,
     pub(super) meters: Meters,
     /// Turns of what is computed from the data: as many at once as there are processors. The others wait.
@@ -72,6 +73,7 @@ impl Served {
                 .chain(Hashes::of(&spec.device))
                 .collect(),
             clients: options.clients.clone(),
+            listing: options.listing,
             stop: Stop::default(),
             meters: Meters::default(),
             turns: Semaphore::new(available_parallelism().map_or(1, usize::from)),

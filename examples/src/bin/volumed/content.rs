@@ -39,7 +39,8 @@ impl Content {
             None => Arc::new(near),
             Some(port) => Arc::new(NbdAddresses { near, far: port.address().clone() }),
         };
-        Self { publisher: Publisher::new(Arc::new(server.clone()), address), server, path, port }
+        let unlisted = Arc::new(server.unlisted());
+        Self { publisher: Publisher::apart(Arc::new(server.clone()), unlisted, address), server, path, port }
     }
 
     /// What the routes work with that have volumes opened.

@@ -6,6 +6,7 @@
 
 mod lines;
 mod session;
+mod sessions;
 mod snapshots;
 mod volumes;
 
@@ -47,6 +48,7 @@ fn group(routes: BackendRoutes) -> OpenApiRouter {
     OpenApiRouter::new()
         .merge(volumes::group())
         .merge(snapshots::group())
+        .merge(sessions::group())
         .layer(middleware::from_fn_with_state(routes.clone(), mark))
         .with_state(routes)
 }

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
+use axum::extract::FromRequestParts;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, StreamExt};
+use oma_core::record::VolumeTag;
 use oma_core::traits::BlockDevice;
 use oma_core::{Error, ErrorKind, Result, VolumeId};
 use tokio::time::timeout;
 
+use super::super::access::Principal;
 use super::super::origin::Origin;
-use super::super::publish::{Published, Publisher, Purpose};
+use super::super::publish::{Opener, Published, Publisher, Purpose};
 use crate::backend::Session;
 
 /// A line without anything goes out so often: by it a connection that leads nowhere any more is found out.
@@ -27,15 +31,25 @@ impl Drop for Held {
     }
 }
 
+/// Who opens a volume, and from where.
+#[derive(Debug, FromRequestParts)]
+pub(super) struct Asker {
+    origin: Origin,
+    #[from_request(via(Extension))]
+    principal: Principal,
+}
+
 /// Publishes an open volume; the answer says where.
 pub(super) async fn session(
     publisher: &Publisher,
     volume: &VolumeId,
+    tag: VolumeTag,
     device: Arc<dyn BlockDevice>,
-    asker: Origin,
+    asker: Asker,
 ) -> Result<Response> {
-    let held = Held(publisher.publish(volume.clone(), device, Purpose::Session).await?);
-    let told = serde_json::to_string(&Session { uri: publisher.uri(&held.0, asker)? });
+    let purpose = Purpose::Session(Opener::new(&asker.principal, tag.instance));
+    let held = Held(publisher.publish(volume.clone(), device, purpose).await?);
+    let told = serde_json::to_string(&Session { uri: publisher.uri(&held.0, asker.origin)? });
     let told = told.map_err(|error| Error::new(ErrorKind::Internal, "tell of", volume).with_source(error))?;
     let first = stream::once(async { Ok::<_, std::convert::Infallible>(Bytes::from(told + "\n")) });
     let beats = stream::unfold(held, async |held| {

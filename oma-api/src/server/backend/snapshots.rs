@@ -11,9 +11,8 @@ use utoipa_axum::routes;
 
 use super::super::asked::Problems;
 use super::super::extract::{Body, InPath};
-use super::super::origin::Origin;
 use super::super::problem::Answer;
-use super::session::session;
+use super::session::{Asker, session};
 use super::{BackendRoutes, lines};
 use crate::backend::{BackendSnapshot, ListLine, Session, SnapshotMark};
 
@@ -62,12 +61,12 @@ async fn snapshot(
     responses((status = 200, body = Session, content_type = "application/x-ndjson", description = "The first of its lines; it lasts while the snapshot is open"), Problems))]
 async fn open_snapshot(
     State(routes): State<BackendRoutes>,
-    asker: Origin,
+    asker: Asker,
     Body(mark): Body<SnapshotMark>,
 ) -> Answer<Response> {
     let spec = routes.foreign_snapshot("open snapshot", mark)?;
     let device = routes.patiently(&spec.volume, || routes.backend.open_snapshot(&spec)).await?;
-    Ok(session(&routes.publisher, &spec.volume, device, asker).await?)
+    Ok(session(&routes.publisher, &spec.volume, spec.tag, device, asker).await?)
 }
 
 /// Destroys a snapshot

@@ -13,9 +13,8 @@ use utoipa_axum::routes;
 
 use super::super::asked::Problems;
 use super::super::extract::{Body, InPath, InQuery};
-use super::super::origin::Origin;
 use super::super::problem::Answer;
-use super::session::session;
+use super::session::{Asker, session};
 use super::{BackendRoutes, lines};
 use crate::backend::{
     BackendVolume, Capabilities, Create, ListLine, Open, Proof, Resize, Revert, Session, Stamp,
@@ -124,13 +123,13 @@ async fn detach(
     responses((status = 200, body = Session, content_type = "application/x-ndjson", description = "The first of its lines; it lasts while the volume is open"), Problems))]
 async fn open(
     State(routes): State<BackendRoutes>,
-    asker: Origin,
+    asker: Asker,
     InPath(id): InPath<VolumeId>,
     Body(Open { tag, access }): Body<Open>,
 ) -> Answer<Response> {
     let tag = routes.foreign("open volume", &id, tag)?;
     let device = routes.patiently(&id, || routes.backend.open(&id, &tag, access.into())).await?;
-    Ok(session(&routes.publisher, &id, device, asker).await?)
+    Ok(session(&routes.publisher, &id, tag, device, asker).await?)
 }
 
 /// Makes a volume larger

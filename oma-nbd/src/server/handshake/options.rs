@@ -20,7 +20,7 @@ use crate::protocol::{
 use crate::server::error::Closed;
 use crate::server::served::Served;
 use crate::server::table::NotOpened;
-use crate::server::{Inner, MetaContext};
+use crate::server::{Inner, Listing, MetaContext};
 
 /// All that may be asked where TLS is demanded and not started.
 const WITHOUT_TLS: [u32; 2] = [NBD_OPT_STARTTLS, NBD_OPT_ABORT];
@@ -164,7 +164,7 @@ impl<'a> Options<'a> {
     ) -> Result<(), Refused> {
         nothing_in(payload)?;
         for served in self.server.table.list().iter().filter(|served| served.is_open()) {
-            if !served.clients.admit(&self.visitor.principal) {
+            if served.listing == Listing::Unlisted || !served.clients.admit(&self.visitor.principal) {
                 continue;
             }
             let Export { name, description, .. } = &served.export;
