@@ -3,6 +3,7 @@
 
 mod daemon;
 mod deaths;
+mod hung;
 mod pki;
 mod program;
 mod replicated;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         trials.extend(devices(name, way));
     }
     trials.extend(deaths::trials());
+    trials.extend(hung::trials());
     trials.extend(program::trials());
     trials.extend(replicated::trials());
     trials.extend(tls::trials());

@@ -1,6 +1,6 @@
 //! The daemon as its program.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -44,16 +44,21 @@ pub(crate) struct Program {
 impl Program {
     /// With these arguments it listens at so many addresses.
     pub(crate) async fn start(folder: &TempDir, args: &[&str], count: usize) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_volumed"))
-            .arg("--data-dir")
-            .arg(folder.path())
-            .args(args)
-            .env_remove("OMA_DATABASE")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        Self::start_with(folder, args, count, |_| ()).await
+    }
+
+    /// The same, with whatever else it is to have.
+    pub(crate) async fn start_with(
+        folder: &TempDir,
+        args: &[&str],
+        count: usize,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_volumed"));
+        command.arg("--data-dir").arg(folder.path()).args(args).env_remove("OMA_DATABASE");
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        prepare(&mut command);
+        let mut child = command.spawn().unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut addresses = Vec::new();
         while addresses.len() < count {
@@ -63,7 +68,7 @@ impl Program {
     }
 
     /// On its socket only.
-    async fn local(folder: &TempDir) -> Self {
+    pub(crate) async fn local(folder: &TempDir) -> Self {
         Self::start(folder, &[], 1).await
     }
 
@@ -72,7 +77,12 @@ impl Program {
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().await.unwrap().success());
     }
 
-    async fn remote(&self) -> RemoteBackend {
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
+    }
+
+    pub(crate) async fn remote(&self) -> RemoteBackend {
         connect(&self.addresses[0]).await
     }
 }
@@ -101,7 +111,7 @@ async fn ended() {
     let (id, tag) = attached(&remote, ByteSize::mib(1)).await;
     let device = remote.open(&id, &tag, Access::ReadWrite).await.unwrap();
     program.signal("TERM").await;
-    program.child.wait().await.unwrap();
+    program.ended().await;
     let error = device.flush().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
     assert!(!folder.path().join("nbd.sock").exists());

@@ -302,3 +302,6 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,9 @@ use crate::nbd_port::NbdPort;
 /// How long requests under way may take: one that hangs on a dead disk does not keep the daemon.
 const CLOSING: Duration = Duration::from_secs(10);
 
+/// What is under way still when all was withdrawn hangs: it is not waited for as long again.
+const LEFT: Duration = Duration::from_secs(1);
+
 /// The server, and what it serves.
 #[derive(Debug)]
 pub(crate) struct Content {
@@ -33,7 +36,7 @@ pub(crate) struct Content {
 impl Content {
     /// For clients on this machine, and for those that reach a port. Nobody is served yet.
     pub(crate) fn new(path: PathBuf, port: Option<NbdPort>) -> Self {
-        let server = Server::new(ServerConfig::default());
+        let server = Server::new(ServerConfig { drain_timeout: LEFT, ..ServerConfig::default() });
         let near = NbdAddress::Unix(path.clone());
         let address: Arc<dyn ExportAddress> = match &port {
             None => Arc::new(near),
