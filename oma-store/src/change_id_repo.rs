@@ -188,13 +188,13 @@ impl ChangeIdRepo for SqlStore {
 
     fn history(&self, disk: &DiskRef) -> BoxStream<'_, oma_core::Result<CbtRecord>> {
         let disk = disk.clone();
-        let page = move |behind: Option<(i64, CbtRecord)>| {
+        let page = move |behind| {
             let disk = disk.clone();
             async move {
-                let page = self.history_page(&disk, behind.map(|(id, _)| id)).await;
+                let page = self.history_page(&disk, behind).await;
                 page.map_err(|error| error.at("list the history of disk", &disk))
             }
         };
-        pages(page).map(|item| item.map(|(_, record)| record)).boxed()
+        pages(None, |(id, _)| *id, page).map(|item| item.map(|(_, record)| record)).boxed()
     }
 }

@@ -80,8 +80,8 @@ impl SqlStore {
         tx.commit().await
     }
 
-    async fn export_page(&self, behind: Option<ExportRecord>) -> Result<Vec<ExportRecord>> {
-        let behind = behind.map_or(String::new(), |export| export.name.into());
+    async fn export_page(&self, behind: Option<ExportName>) -> Result<Vec<ExportRecord>> {
+        let behind = behind.map_or(String::new(), String::from);
         self.db.all(exports::PAGE, vals![behind, PAGE], export).await
     }
 }
@@ -123,7 +123,9 @@ impl ExportRegistry for SqlStore {
     }
 
     fn exports(&self) -> BoxStream<'_, oma_core::Result<ExportRecord>> {
-        pages(async move |behind| self.export_page(behind).await.map_err(|error| error.at("list", "exports")))
+        let page =
+            async move |behind| self.export_page(behind).await.map_err(|error| error.at("list", "exports"));
+        pages(None, |last: &ExportRecord| last.name.clone(), page)
     }
 
     async fn remove(&self, name: &ExportName) -> oma_core::Result<()> {

@@ -39,8 +39,8 @@ impl SqlStore {
         Ok(recorded)
     }
 
-    async fn vm_page(&self, behind: Option<VmContext>) -> Result<Vec<VmContext>> {
-        let behind = behind.map_or(String::new(), |vm| vm.id.into());
+    async fn vm_page(&self, behind: Option<ContextId>) -> Result<Vec<VmContext>> {
+        let behind = behind.map_or(String::new(), String::from);
         self.db.all(vms::PAGE, vals![behind, PAGE], context).await
     }
 }
@@ -112,8 +112,9 @@ impl Inventory for SqlStore {
         self.db.find(vms::BY_PATH, vals![path], context).await.map_err(|error| error.at("find VM", path))
     }
 
-    fn contexts(&self) -> BoxStream<'_, oma_core::Result<VmContext>> {
-        pages(async move |behind| self.vm_page(behind).await.map_err(|error| error.at("list", "VMs")))
+    fn contexts(&self, after: Option<&ContextId>) -> BoxStream<'_, oma_core::Result<VmContext>> {
+        let page = async move |behind| self.vm_page(behind).await.map_err(|error| error.at("list", "VMs"));
+        pages(after.cloned(), |last: &VmContext| last.id.clone(), page)
     }
 
     async fn disk(&self, id: &DiskRef) -> oma_core::Result<Option<DiskRecord>> {

@@ -246,14 +246,14 @@ impl JobStore for SqlStore {
     }
 
     fn list(&self, filter: JobFilter) -> BoxStream<'_, oma_core::Result<ReplicationJob>> {
-        let page = move |behind: Option<(i64, ReplicationJob)>| {
+        let page = move |behind| {
             let filter = filter.clone();
             async move {
-                let page = self.job_page(&filter, behind.map(|(seq, _)| seq)).await;
+                let page = self.job_page(&filter, behind).await;
                 page.map_err(|error| error.at("list", "jobs"))
             }
         };
-        pages(page).map(|item| item.map(|(_, job)| job)).boxed()
+        pages(None, |(seq, _)| *seq, page).map(|item| item.map(|(_, job)| job)).boxed()
     }
 
     async fn claim(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> oma_core::Result<Lease> {

@@ -9,16 +9,19 @@ use oma_core::Error;
 /// Rows of one page.
 pub(crate) const PAGE: i64 = 200;
 
-/// The items of all pages; `next` answers the page behind an item, or the first one.
-pub(crate) fn pages<'a, T, Fut>(
-    next: impl Fn(Option<T>) -> Fut + Send + 'a,
+/// The items of all pages behind a key; `next` answers the page behind one, or the first.
+pub(crate) fn pages<'a, T, K, Fut>(
+    after: Option<K>,
+    key: fn(&T) -> K,
+    next: impl Fn(Option<K>) -> Fut + Send + 'a,
 ) -> BoxStream<'a, oma_core::Result<T>>
 where
-    T: Clone + Send + 'a,
+    T: Send + 'a,
+    K: Send + 'a,
     Fut: Future<Output = oma_core::Result<Vec<T>>> + Send + 'a,
 {
-    let start = (next, VecDeque::new(), None, false);
-    stream::try_unfold(start, |(next, mut page, mut last, mut done)| async move {
+    let start = (next, VecDeque::new(), after, false);
+    stream::try_unfold(start, move |(next, mut page, mut last, mut done)| async move {
         if page.is_empty() && !done {
             page = VecDeque::from(next(last.take()).await?);
             done = i64::try_from(page.len()).is_ok_and(|rows| rows < PAGE);
@@ -27,7 +30,7 @@ where
             return Ok::<_, Error>(None);
         };
         if page.is_empty() && !done {
-            last = Some(item.clone());
+            last = Some(key(&item));
         }
         Ok(Some((item, (next, page, last, done))))
     })

@@ -127,10 +127,10 @@ impl SqlStore {
     async fn point_page(
         &self,
         context: &ContextId,
-        behind: Option<RecoveryPoint>,
+        behind: Option<(Epoch, RecoveryPointId)>,
     ) -> Result<Vec<RecoveryPoint>> {
         let (epoch, id) = match behind {
-            Some(point) => (i64::try_from(point.epoch.0).unwrap_or(i64::MAX), point.id.into()),
+            Some((epoch, id)) => (i64::try_from(epoch.0).unwrap_or(i64::MAX), id.into()),
             None => (i64::MAX, LAST.to_owned()),
         };
         self.db.all(points::PAGE, vals![context, epoch, epoch, id, PAGE], point).await
@@ -251,13 +251,14 @@ impl RecoveryPoints for SqlStore {
 
     fn points(&self, context: &ContextId) -> BoxStream<'_, oma_core::Result<RecoveryPoint>> {
         let context = context.clone();
-        pages(move |behind| {
+        let page = move |behind| {
             let context = context.clone();
             async move {
                 let page = self.point_page(&context, behind).await;
                 page.map_err(|error| error.at("list the recovery points of VM", &context))
             }
-        })
+        };
+        pages(None, |last: &RecoveryPoint| (last.epoch, last.id.clone()), page)
     }
 
     async fn reverted_to(

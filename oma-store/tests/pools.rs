@@ -55,7 +55,7 @@ async fn used(store: SqlStore) {
     let twice = [vm("db", "a").disks, vm("db", "b").disks].concat();
     let refused = store.record(&SourceVm { disks: twice, ..vm("db", "") }).await.unwrap_err();
     assert_eq!((refused.kind(), refused.retry()), (ErrorKind::Invalid, Retry::Never));
-    let all: Vec<_> = store.contexts().try_collect().await.unwrap();
+    let all: Vec<_> = store.contexts(None).try_collect().await.unwrap();
     assert_eq!(all, [recorded]);
     let many = (0..8).map(|n| {
         let store = store.clone();

@@ -45,7 +45,7 @@ async fn replicated(way: Way) {
         let report = replicator.run(&request, &Silent, &CancellationToken::new()).await.unwrap();
         assert!(report.outcome.is_completed(), "{report:?}");
         assert_eq!(report.epoch, Epoch(epoch));
-        let record = store.volumes().try_next().await.unwrap().unwrap();
+        let record = store.volumes(None).try_next().await.unwrap().unwrap();
         let instance = store.instance().await.unwrap();
         let tag = VolumeTag { instance, disk: record.disk, generation: record.generation };
         let again = daemon.remote().await;

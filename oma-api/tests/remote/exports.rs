@@ -54,7 +54,7 @@ impl World {
         let request = ReplicateRequest::new(vm);
         let report = replicator.run(&request, &Silent, &CancellationToken::new()).await.unwrap();
         assert!(report.outcome.is_completed());
-        let record = store.volumes().try_next().await.unwrap().unwrap();
+        let record = store.volumes(None).try_next().await.unwrap().unwrap();
         let instance = store.instance().await.unwrap();
         let tag = VolumeTag { instance: instance.clone(), disk: record.disk, generation: record.generation };
         backend.attach(&record.id, &tag).await.unwrap();

@@ -16,6 +16,7 @@ mod jobs;
 mod journal;
 mod leases;
 mod lines;
+mod lists;
 mod logins;
 mod logs;
 mod operates;
@@ -141,6 +142,7 @@ pub fn store_cases() -> Vec<Case<StoreSubject>> {
     all.extend(deletes::cases());
     all.extend(results::cases());
     all.extend(volumes::cases());
+    all.extend(lists::cases());
     all.extend(exports::cases());
     all.extend(journal::cases());
     all.extend(changes::cases());
@@ -436,7 +438,7 @@ impl StoreSubject {
             disks,
             histories,
             more,
-            volumes: self.volumes.volumes().try_collect().await.unwrap(),
+            volumes: self.volumes.volumes(None).try_collect().await.unwrap(),
             exports: self.exports.exports().try_collect().await.unwrap(),
             jobs: self.listed(JobFilter::default()).await,
         }

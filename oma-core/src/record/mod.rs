@@ -27,7 +27,7 @@ pub use export::ExportRecord;
 pub use job::{JobEnd, JobFilter, JobSpec, Lease, ReplicationJob};
 pub use journal::{JournalBasis, JournalEntry};
 pub use log::{JobLine, LogEvent, LogFilter, Page, PageStart, Pruned, Retention};
-pub use operation::{Operation, OperationFilter, OperationSpec};
+pub use operation::{Operation, OperationFilter, OperationPlace, OperationSpec};
 pub use point::{Needless, PointVolume, RecoveryPoint, RecoveryPointSpec};
 pub use retry::RetryPolicy;
 pub use summary::{Ended, Summary};

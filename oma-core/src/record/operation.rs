@@ -59,6 +59,23 @@ pub struct Operation {
     pub updated_at: Timestamp,
 }
 
+impl Operation {
+    /// Where it stands in lists.
+    #[must_use]
+    pub fn place(&self) -> OperationPlace {
+        OperationPlace { created_at: self.created_at, id: self.spec.id.clone() }
+    }
+}
+
+/// Where an operation stands among all of them: lists go from the largest to the smallest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OperationPlace {
+    /// When it was recorded.
+    pub created_at: Timestamp,
+    /// Of those of one moment.
+    pub id: OperationId,
+}
+
 /// Which operations to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OperationFilter {
@@ -70,4 +87,6 @@ pub struct OperationFilter {
     pub kind: Option<OperationKind>,
     /// Only those that stand so.
     pub status: Option<OperationStatus>,
+    /// Only those behind this place, which need not be taken by an operation.
+    pub after: Option<OperationPlace>,
 }

@@ -28,8 +28,8 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
     /// The VM that had this path when it was last discovered; of several, the one whose record was made last.
     async fn by_path(&self, path: &VmPath) -> Result<Option<VmContext>>;
 
-    /// All VMs, by id.
-    fn contexts(&self) -> BoxStream<'_, Result<VmContext>>;
+    /// The VMs behind this id, all without one, by id. The id may be one that is not there any more.
+    fn contexts(&self, after: Option<&ContextId>) -> BoxStream<'_, Result<VmContext>>;
 
     /// The disk, if it is known.
     async fn disk(&self, disk: &DiskRef) -> Result<Option<DiskRecord>>;

@@ -6,7 +6,7 @@ use futures_util::stream::BoxStream;
 
 use crate::record::{ContentStamp, Lease, Operation, OperationFilter, OperationSpec, VolumeRecord};
 use crate::traits::Volume;
-use crate::{DiskRef, Generation, InstanceId, OperationId, Result, VolumeId};
+use crate::{DiskRef, Generation, InstanceId, OperationId, Result, VolumeId, WorkerId};
 
 /// The single source of truth of volumes (L01): `ossea_volumes`, `device_mappings`, `volume_operations`.
 #[async_trait]
@@ -100,8 +100,11 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     /// The volume of a disk, by its recorded link (L03).
     async fn volume_of(&self, disk: &DiskRef) -> Result<Option<VolumeRecord>>;
 
-    /// All volumes, by id.
-    fn volumes(&self) -> BoxStream<'_, Result<VolumeRecord>>;
+    /// The volume that is this device of this machine. The same path of another machine is another device.
+    async fn volume_at(&self, machine: &WorkerId, device_path: &str) -> Result<Option<VolumeRecord>>;
+
+    /// The volumes behind this id, all without one, by id. The id may be one that is not there any more.
+    fn volumes(&self, after: Option<&VolumeId>) -> BoxStream<'_, Result<VolumeRecord>>;
 
     /// Marks a volume of the job as in mid-epoch, before its first write (L12). Its stamp is forgotten: it is about to be
     /// written. Recovery points that the job began and that are not ready become `deleting`: they hold something else than

@@ -41,10 +41,11 @@ impl Accounts for SqlStore {
     }
 
     fn users(&self, after: Option<UserId>) -> BoxStream<'_, oma_core::Result<User>> {
-        pages(move |last: Option<User>| async move {
-            let page = self.user_page(last.map(|user| user.id).or(after), PAGE).await;
+        let page = async move |behind| {
+            let page = self.user_page(behind, PAGE).await;
             page.map_err(|error| error.at("list", "users"))
-        })
+        };
+        pages(after, |last: &User| last.id, page)
     }
 
     async fn change_user(&self, id: UserId, change: &UserChange) -> oma_core::Result<User> {
@@ -83,13 +84,11 @@ impl Accounts for SqlStore {
         user: Option<UserId>,
         after: Option<TokenId>,
     ) -> BoxStream<'_, oma_core::Result<AccessToken>> {
-        pages(move |last: Option<AccessToken>| {
-            let behind = last.map(|token| token.id).or_else(|| after.clone());
-            async move {
-                let page = self.token_page(user, behind, PAGE).await;
-                page.map_err(|error| error.at("list", "tokens"))
-            }
-        })
+        let page = async move |behind| {
+            let page = self.token_page(user, behind, PAGE).await;
+            page.map_err(|error| error.at("list", "tokens"))
+        };
+        pages(after, |last: &AccessToken| last.id.clone(), page)
     }
 
     async fn revoke(&self, id: &TokenId) -> oma_core::Result<AccessToken> {

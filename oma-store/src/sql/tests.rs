@@ -1,12 +1,16 @@
 //! Every statement is prepared against the real schema, and none walks through a table that grows.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use oma_core::state::{
     ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus, LineStream, LogLevel, OperationKind,
     OperationStatus, PointStatus, ReplicationType, Role, TokenKind, VolumeStatus,
 };
 use sqlx::{Connection, Executor, Row, SqlSafeStr, SqliteConnection};
 
-use super::all;
+use super::{all, operations, vms, volumes};
+use crate::db::Sql;
 use crate::dialect::Dialect;
 use crate::{SqlStore, StoreConfig};
 
@@ -93,6 +97,63 @@ async fn assert_none_walks(connection: &mut SqliteConnection) {
             assert!(!walks && !detail.contains("TEMP B-TREE"), "{name}: {detail}");
         }
     }
+}
+
+/// 40,000 VMs, volumes and operations, each numbered.
+const MANY: &str = "PRAGMA foreign_keys = OFF; \
+    CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 10000 UNION ALL SELECT i + 1 FROM n WHERE i < 49999) SELECT i FROM n; \
+    INSERT INTO vm_replication_contexts (context_id, vmware_vm_id, vcenter_host, vm_name, vm_path, created_at, updated_at, \
+    last_status_change) SELECT i, i, 'vc', 'web', '/web', 0, 0, 0 FROM n; \
+    INSERT INTO ossea_volumes (volume_id, volume_name, vm_context_id, disk_id, capacity_bytes, generation, content, status, \
+    created_at, updated_at) SELECT i, 'web', i, 'disk-0', 1, 1, 'blank', 'attached', 0, 0 FROM n; \
+    INSERT INTO device_mappings (volume_uuid, vm_id, device_path, size, created_at, updated_at) \
+    SELECT i, 'appliance-' || (i % 100), '/dev/' || i, 1, 0, 0 FROM n; \
+    INSERT INTO volume_operations (id, type, status, vm_context_id, disk_id, job_id, made_volume_id, created_at, updated_at, \
+    completed_at) SELECT i, 'create', 'completed', i, 'disk-0', i, (SELECT v.id FROM ossea_volumes v WHERE v.volume_id = i), \
+    i / 10, 0, 0 FROM n; \
+    ANALYZE";
+
+/// How many instructions SQLite carries out for a statement, and how many rows that answers.
+async fn cost(connection: &mut SqliteConnection, sql: Sql, values: &[&str]) -> (usize, usize) {
+    let steps = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&steps);
+    connection.lock_handle().await.unwrap().set_progress_handler(1, move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        true
+    });
+    let mut query = sqlx::query(sql.text(Dialect::Sqlite).into_sql_str());
+    for value in values {
+        query = match value.parse::<i64>() {
+            Ok(number) => query.bind(number),
+            Err(_) => query.bind(value.trim_matches('\'')),
+        };
+    }
+    let rows = query.fetch_all(&mut *connection).await.unwrap().len();
+    connection.lock_handle().await.unwrap().remove_progress_handler();
+    (steps.load(Ordering::Relaxed), rows)
+}
+
+#[tokio::test]
+async fn a_page_costs_the_same_wherever_in_40000_rows_it_begins() {
+    let (_folder, mut connection) = migrated().await;
+    sqlx::raw_sql(MANY).execute(&mut connection).await.unwrap();
+    let connection = &mut connection;
+    let mut costs = Vec::new();
+    for at in ["'10299'", "'29999'", "'49799'"] {
+        for (name, sql) in [("vms", vms::PAGE), ("volumes", volumes::PAGE)] {
+            costs.push((name, cost(connection, sql, &[at, "200"]).await));
+        }
+        let moment = &at[1..5];
+        costs.push(("operations", cost(connection, operations::PAGE, &[moment, moment, at, "200"]).await));
+    }
+    for list in ["vms", "volumes", "operations"] {
+        let of_list = || costs.iter().filter(|(name, _)| *name == list).map(|(_, cost)| *cost);
+        assert!(of_list().all(|(_, rows)| rows == 200), "{costs:?}");
+        let (least, most) = (of_list().min().unwrap().0, of_list().max().unwrap().0);
+        assert!(most <= least + least / 10 && most < 200 * 100, "{costs:?}");
+    }
+    let (steps, rows) = cost(connection, volumes::AT_DEVICE, &["'appliance-77'", "'/dev/41077'"]).await;
+    assert!(rows == 1 && steps < 200, "{steps} steps, {rows} rows");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ statements! {
     /// Also a deleted one.
     ANY_BY_ID = concat!(volume!(), " WHERE v.volume_id = ?");
     OF_DISK = concat!(volume!(), " JOIN vm_disks d ON d.ossea_volume_id = v.id WHERE d.vm_context_id = ? AND d.disk_id = ?");
+    AT_DEVICE = concat!(volume!(), " WHERE m.vm_id = ? AND m.device_path = ? AND v.status <> 'deleted'");
     PAGE = concat!(volume!(), " WHERE v.volume_id > ? AND v.status <> 'deleted' ORDER BY v.volume_id LIMIT ?");
 
     /// Every row, also of deleted ones.

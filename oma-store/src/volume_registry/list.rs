@@ -1,9 +1,11 @@
 //! Lists of operations: by the index that leaves least, then by the rest of the filter.
 
+use std::cmp::Reverse;
+
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use oma_core::Timestamp;
-use oma_core::record::{Operation, OperationFilter};
+use oma_core::record::{Operation, OperationFilter, OperationPlace};
 use oma_core::state::OperationStatus;
 
 use crate::db::vals;
@@ -20,10 +22,10 @@ impl SqlStore {
     ) -> BoxStream<'_, oma_core::Result<Operation>> {
         let unfinished = filter.status.is_some_and(|status| !OperationStatus::is_terminal(status));
         if filter.volume.is_none() && filter.context.is_none() && !unfinished {
-            let all = pages(async move |behind| {
+            let page = async move |behind| {
                 self.operation_page(behind).await.map_err(|error| error.at("list", "operations"))
-            });
-            return all
+            };
+            return pages(filter.after.clone(), Operation::place, page)
                 .filter(move |item| {
                     let wanted = item.as_ref().map_or(true, |operation| is_wanted(&filter, operation));
                     std::future::ready(wanted)
@@ -42,9 +44,9 @@ impl SqlStore {
         stream::once(found).flat_map(stream::iter).boxed()
     }
 
-    async fn operation_page(&self, behind: Option<Operation>) -> Result<Vec<Operation>> {
+    async fn operation_page(&self, behind: Option<OperationPlace>) -> Result<Vec<Operation>> {
         let (at, id) =
-            behind.map_or((Timestamp::MAX, String::new()), |last| (last.created_at, last.spec.id.into()));
+            behind.map_or((Timestamp::MAX, String::new()), |last| (last.created_at, last.id.into()));
         self.db.all(operations::PAGE, vals![at, at, id, PAGE], operation).await
     }
 
@@ -59,7 +61,7 @@ impl SqlStore {
             (None, Some(vm)) => self.db.all(operations::OF_CONTEXT, vals![vm], operation).await?,
             (None, None) => self.db.all(operations::ALL_UNFINISHED, vals![], operation).await?,
         };
-        found.sort_by(|a, b| (b.created_at, &b.spec.id).cmp(&(a.created_at, &a.spec.id)));
+        found.sort_by_cached_key(|operation| Reverse(operation.place()));
         found.dedup_by(|a, b| a.spec.id == b.spec.id);
         Ok(found)
     }
@@ -69,4 +71,5 @@ fn is_wanted(filter: &OperationFilter, operation: &Operation) -> bool {
     filter.context.as_ref().is_none_or(|context| *context == operation.spec.disk.context)
         && filter.kind.is_none_or(|kind| kind == operation.spec.kind)
         && filter.status.is_none_or(|status| status == operation.status)
+        && filter.after.as_ref().is_none_or(|after| operation.place() < *after)
 }

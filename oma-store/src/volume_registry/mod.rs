@@ -11,7 +11,7 @@ use oma_core::record::{
     ContentStamp, Lease, Operation, OperationFilter, OperationSpec, VolumeContent, VolumeRecord,
 };
 use oma_core::traits::{Volume, VolumeRegistry};
-use oma_core::{DiskRef, Generation, InstanceId, OperationId, VolumeId};
+use oma_core::{DiskRef, Generation, InstanceId, OperationId, VolumeId, WorkerId};
 
 use crate::db::{Row, vals};
 use crate::error::{Result, StoreError};
@@ -28,8 +28,8 @@ impl SqlStore {
         found.ok_or_else(|| StoreError::missing("oma_meta row", INSTANCE))
     }
 
-    async fn volume_page(&self, behind: Option<VolumeRecord>) -> Result<Vec<VolumeRecord>> {
-        let behind = behind.map_or(String::new(), |volume| volume.id.into());
+    async fn volume_page(&self, behind: Option<VolumeId>) -> Result<Vec<VolumeRecord>> {
+        let behind = behind.map_or(String::new(), String::from);
         self.db.all(volumes::PAGE, vals![behind, PAGE], volume_of).await
     }
 }
@@ -111,8 +111,23 @@ impl VolumeRegistry for SqlStore {
         found.map_err(|error| error.at("find the volume of disk", disk))
     }
 
-    fn volumes(&self) -> BoxStream<'_, oma_core::Result<VolumeRecord>> {
-        pages(async move |behind| self.volume_page(behind).await.map_err(|error| error.at("list", "volumes")))
+    async fn volume_at(
+        &self,
+        machine: &WorkerId,
+        device_path: &str,
+    ) -> oma_core::Result<Option<VolumeRecord>> {
+        let found = self.db.find(volumes::AT_DEVICE, vals![machine, device_path], volume_of).await;
+        // MariaDB takes a path for the same that only ends in more blanks.
+        let is_same = |volume: &VolumeRecord| volume.device_path.as_deref() == Some(device_path);
+        found
+            .map(|found| found.filter(is_same))
+            .map_err(|error| error.at("find the volume of device", device_path))
+    }
+
+    fn volumes(&self, after: Option<&VolumeId>) -> BoxStream<'_, oma_core::Result<VolumeRecord>> {
+        let page =
+            async move |behind| self.volume_page(behind).await.map_err(|error| error.at("list", "volumes"));
+        pages(after.cloned(), |last: &VolumeRecord| last.id.clone(), page)
     }
 
     async fn mark_inconsistent(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<()> {

@@ -408,7 +408,7 @@ impl<S: Stores> World<S> {
     /// Everything that the store holds.
     pub(crate) async fn state(&self) -> String {
         let mut lines = Vec::new();
-        let mut contexts: Vec<_> = self.store.contexts().try_collect().await.unwrap();
+        let mut contexts: Vec<_> = self.store.contexts(None).try_collect().await.unwrap();
         contexts.sort_by(|a, b| a.path.cmp(&b.path));
         for context in &contexts {
             lines.push(format!("{context:?} {:?}", self.store.live(&context.id).await));
@@ -422,7 +422,7 @@ impl<S: Stores> World<S> {
             let jobs: Vec<_> = self.store.list(filter).try_collect().await.unwrap();
             lines.push(format!("{jobs:?}"));
         }
-        let volumes: Vec<_> = self.store.volumes().try_collect().await.unwrap();
+        let volumes: Vec<_> = self.store.volumes(None).try_collect().await.unwrap();
         let exports: Vec<_> = self.store.exports().try_collect().await.unwrap();
         let operations: Vec<_> =
             self.store.operations(OperationFilter::default()).try_collect().await.unwrap();

@@ -107,7 +107,7 @@ async fn password(engine: ServerEngine) {
 }
 
 async fn vms(store: &SqlStore) -> usize {
-    store.contexts().try_collect::<Vec<_>>().await.unwrap().len()
+    store.contexts(None).try_collect::<Vec<_>>().await.unwrap().len()
 }
 
 fn assert_denied(error: &Error) {

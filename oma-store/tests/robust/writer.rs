@@ -107,7 +107,7 @@ pub(crate) async fn verify(store: &SqlStore, all: &[Told]) {
         }
     }
     let jobs: Vec<_> = store.list(JobFilter::default()).try_collect().await.unwrap();
-    let vms: Vec<_> = store.contexts().try_collect().await.unwrap();
+    let vms: Vec<_> = store.contexts(None).try_collect().await.unwrap();
     for vm in vms {
         let disks = store.disks(&vm.id).await.unwrap();
         let job = jobs.iter().find(|job| job.context == vm.id);

@@ -223,7 +223,7 @@ async fn judge(store: &SqlStore, backend: &MemoryBackend, plans: &[Vec<VolumeReq
     let found: BTreeSet<_> = found.into_iter().map(|operation| operation.spec.id).collect();
     assert_eq!(found, asked);
     let instance = store.instance().await.unwrap();
-    let records: Vec<VolumeRecord> = store.volumes().try_collect().await.unwrap();
+    let records: Vec<VolumeRecord> = store.volumes(None).try_collect().await.unwrap();
     let kept = (0..VMS).filter(|number| number % 4 != 3).count();
     assert_eq!(records.len(), kept);
     for record in &records {

@@ -1,4 +1,5 @@
 use futures_util::TryStreamExt;
+use oma_core::ContextId;
 use oma_core::record::JobFilter;
 use oma_core::traits::{Inventory, JobStore};
 use sqlx::Executor;
@@ -28,12 +29,25 @@ async fn lists_are_whole_and_in_order_however_many_pages_they_have() {
         let folder = Folder::new();
         let store = folder.open().await.unwrap();
         fill(&folder, count).await;
-        let vms: Vec<_> = store.contexts().try_collect().await.unwrap();
+        let vms: Vec<_> = store.contexts(None).try_collect().await.unwrap();
         let expected: Vec<_> = (1..=count).map(|at| format!("ctx-{at:05}")).collect();
         assert_eq!(vms.iter().map(|vm| vm.id.as_str()).collect::<Vec<_>>(), expected);
         let jobs: Vec<_> = store.list(JobFilter::default()).try_collect().await.unwrap();
         let expected: Vec<_> = (1..=count).rev().map(|at| format!("job-{at:05}")).collect();
         assert_eq!(jobs.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_list_goes_on_from_the_middle_over_all_its_pages() {
+    let folder = Folder::new();
+    let store = folder.open().await.unwrap();
+    fill(&folder, 650).await;
+    for after in [1, 199, 200, 201, 449, 450, 451, 650] {
+        let last = ContextId::parse(format!("ctx-{after:05}")).unwrap();
+        let vms: Vec<_> = store.contexts(Some(&last)).try_collect().await.unwrap();
+        let expected: Vec<_> = (after + 1..=650).map(|at| format!("ctx-{at:05}")).collect();
+        assert_eq!(vms.iter().map(|vm| vm.id.as_str()).collect::<Vec<_>>(), expected);
     }
 }
 

@@ -50,7 +50,7 @@ fn told(words: &mut BufReader<ChildStderr>, vms: usize) -> BTreeSet<String> {
 
 async fn vms(folder: &Folder) -> BTreeSet<String> {
     let store = folder.open().await.unwrap();
-    let vms: Vec<_> = store.contexts().try_collect().await.unwrap();
+    let vms: Vec<_> = store.contexts(None).try_collect().await.unwrap();
     vms.into_iter().map(|vm| format!("vm {}", vm.id)).collect()
 }
 

@@ -65,7 +65,7 @@ async fn health(State(routes): State<VolumeRoutes>) -> (StatusCode, Json<Health>
     responses((status = 200, body = String, content_type = "text/plain"), Problems))]
 async fn metrics(State(routes): State<VolumeRoutes>) -> Answer<Response> {
     let mut volumes: BTreeMap<&'static str, u64> = BTreeMap::new();
-    let mut all = routes.service.services().volumes.volumes();
+    let mut all = routes.service.services().volumes.volumes(None);
     while let Some(volume) = all.try_next().await? {
         *volumes.entry(volume.status.as_str()).or_default() += 1;
     }

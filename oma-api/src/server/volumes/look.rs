@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use futures_util::TryStreamExt;
 use oma_core::record::VolumeRecord;
 use oma_core::{Error, ErrorKind, VolumeId};
 use serde::Deserialize;
@@ -33,8 +32,8 @@ async fn list(
     State(routes): State<VolumeRoutes>,
     InQuery(part): InQuery<Part>,
 ) -> Answer<Json<Page<VolumeRow>>> {
-    let all = routes.service.services().volumes.volumes();
-    let (volumes, next) = part.by_id(all, |volume| volume.id.to_string()).await?;
+    let all = routes.service.services().volumes.volumes(part.after()?.as_ref());
+    let (volumes, next) = part.of(all, |volume| volume.id.to_string()).await?;
     let vms = routes.vms(volumes.iter().map(|volume| &volume.disk.context)).await?;
     let row = |volume: &VolumeRecord| VolumeRow::new(vms.get(&volume.disk.context), volume);
     let rows = volumes.iter().map(row).collect();
@@ -91,13 +90,11 @@ async fn of_device_in_path(
 }
 
 async fn behind(routes: &VolumeRoutes, path: &str) -> Answer<Json<VolumeRow>> {
-    let mut volumes = routes.service.services().volumes.volumes();
-    while let Some(volume) = volumes.try_next().await? {
-        if routes.sees(&volume) && volume.device_path.as_deref() == Some(path) {
-            return Ok(Json(routes.volume_row(&volume).await?));
-        }
-    }
-    Err(Error::new(ErrorKind::NotFound, "find the volume of device", path)
-        .because("no attached volume of ours is there")
-        .into())
+    let machine = routes.service.worker();
+    let found = routes.service.services().volumes.volume_at(machine, path).await?;
+    let volume = found.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, "find the volume of device", path)
+            .because("no attached volume of ours is there")
+    })?;
+    Ok(Json(routes.volume_row(&volume).await?))
 }

@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::VolumeRoutes;
-use super::paging::{Part, page};
+use super::paging::{Part, never_answered, page};
 use crate::server::access::{Principal, Role};
 use crate::server::asked::{Accepted, Problems, Wait};
 use crate::server::extract::{Body, InPath, InQuery, OptionalBody};
@@ -54,9 +54,17 @@ async fn list(
     InQuery(part): InQuery<Part>,
 ) -> Answer<Json<Page<OperationRow>>> {
     let Wanted { kind, status, volume_id, context_id } = wanted;
-    let filter = OperationFilter { context: context_id, volume: volume_id, kind, status };
-    let all = routes.service.services().volumes.operations(filter);
-    let (operations, next) = part.behind(all, |operation| operation.spec.id.to_string()).await?;
+    let volumes = &routes.service.services().volumes;
+    let after = match part.after()? {
+        None => None,
+        Some(id) => {
+            let last = volumes.operation(&id).await?.ok_or_else(|| never_answered(&id))?;
+            Some(last.place())
+        }
+    };
+    let filter = OperationFilter { context: context_id, volume: volume_id, kind, status, after };
+    let all = volumes.operations(filter);
+    let (operations, next) = part.of(all, |operation| operation.spec.id.to_string()).await?;
     let vms = routes.vms(operations.iter().map(|operation| &operation.spec.disk.context)).await?;
     let row = |operation: &Operation| OperationRow::new(vms.get(&operation.spec.disk.context), operation);
     let rows = operations.iter().map(row).collect();

@@ -1,10 +1,11 @@
 //! Lists are answered page by page.
 
-use std::future::ready;
+use std::fmt;
+use std::str::FromStr;
 
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
-use oma_core::Result;
+use oma_core::{Error, ErrorKind, IdError, Result};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -27,32 +28,13 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// This part of a list in the order of ids: what was removed meanwhile is passed over.
-    pub(super) async fn by_id<T: Send>(
-        &self,
-        all: BoxStream<'_, Result<T>>,
-        id: impl Fn(&T) -> String + Copy + Send + Sync,
-    ) -> Result<(Vec<T>, Option<String>)> {
-        let is_behind = |entry: &T| self.after.as_deref().is_none_or(|after| id(entry).as_str() > after);
-        self.cut(all.try_filter(|entry| ready(is_behind(entry))).boxed(), id).await
+    /// The last one of the page before: the store reads on from there.
+    pub(super) fn after<K: FromStr<Err = IdError>>(&self) -> Result<Option<K>> {
+        self.after.as_deref().map(|after| after.parse().map_err(|_| never_answered(&after))).transpose()
     }
 
-    /// This part of a list of which nothing is removed.
-    pub(super) async fn behind<T: Send>(
-        &self,
-        all: BoxStream<'_, Result<T>>,
-        id: impl Fn(&T) -> String + Copy + Send + Sync,
-    ) -> Result<(Vec<T>, Option<String>)> {
-        let mut passed = self.after.is_none();
-        let from_there = all.try_filter(move |entry| {
-            let is_wanted = passed;
-            passed |= self.after.as_deref() == Some(id(entry).as_str());
-            ready(is_wanted)
-        });
-        self.cut(from_there.boxed(), id).await
-    }
-
-    async fn cut<T>(
+    /// This part of a list that begins behind [`Part::after`].
+    pub(super) async fn of<T>(
         &self,
         list: BoxStream<'_, Result<T>>,
         id: impl Fn(&T) -> String,
@@ -64,6 +46,12 @@ impl Part {
         let next = items.last().filter(|_| has_more).map(id);
         Ok((items, next))
     }
+}
+
+/// What was given as `after` was no `next` of this list.
+pub(super) fn never_answered(after: &impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Invalid, "read the list behind", after)
+        .because("no page of it ended there; give the `next` of the page before as `after`, or leave it out")
 }
 
 /// A page of rows that were made of such a part.

@@ -26,7 +26,8 @@ pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {
 /// List VMs
 #[utoipa::path(get, path = "/vms", tag = "vms", params(Part), responses((status = 200, body = Page<VmRow>), Problems))]
 async fn list(State(routes): State<VolumeRoutes>, InQuery(part): InQuery<Part>) -> Answer<Json<Page<VmRow>>> {
-    let (vms, next) = part.by_id(routes.inventory.contexts(), |vm| vm.id.to_string()).await?;
+    let all = routes.inventory.contexts(part.after()?.as_ref());
+    let (vms, next) = part.of(all, |vm| vm.id.to_string()).await?;
     Ok(Json(page(vms.iter().map(VmRow::from).collect(), next)))
 }
 

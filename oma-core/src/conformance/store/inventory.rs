@@ -31,7 +31,7 @@ async fn what_was_never_recorded_is_absent(store: StoreSubject) {
     assert_eq!(store.inventory.by_path(&vm.path).await.unwrap(), None);
     assert_eq!(store.inventory.disk(&DiskRef { context: id.clone(), key: key("d") }).await.unwrap(), None);
     assert_eq!(store.inventory.disks(&id).await.unwrap(), []);
-    assert_eq!(store.inventory.contexts().try_collect::<Vec<_>>().await.unwrap(), []);
+    assert_eq!(store.inventory.contexts(None).try_collect::<Vec<_>>().await.unwrap(), []);
 }
 
 async fn a_recorded_vm_is_found_by_id_identity_and_path(store: StoreSubject) {
@@ -57,7 +57,7 @@ async fn recording_again_changes_nothing(store: StoreSubject) {
     let disks = store.inventory.disks(&vm.id).await.unwrap();
     assert_eq!(store.vm().await, vm);
     assert_eq!(store.inventory.disks(&vm.id).await.unwrap(), disks);
-    assert_eq!(store.inventory.contexts().try_collect::<Vec<_>>().await.unwrap().len(), 1);
+    assert_eq!(store.inventory.contexts(None).try_collect::<Vec<_>>().await.unwrap().len(), 1);
 }
 
 async fn a_vm_is_found_again_by_its_identity_whatever_its_name_and_path(store: StoreSubject) {
@@ -123,7 +123,7 @@ async fn a_disk_key_twice_or_an_empty_disk_is_invalid_and_changes_nothing(store:
     let mut empty = source_vm("uuid-1");
     empty.disks[1].capacity = ByteSize::ZERO;
     assert_kind(store.inventory.record(&empty).await, ErrorKind::Invalid);
-    assert_eq!(store.inventory.contexts().try_collect::<Vec<_>>().await.unwrap(), []);
+    assert_eq!(store.inventory.contexts(None).try_collect::<Vec<_>>().await.unwrap(), []);
 }
 
 async fn recording_a_replicated_vm_keeps_its_epoch_and_change_ids(store: StoreSubject) {
@@ -188,6 +188,6 @@ async fn vms_are_listed_by_id_and_disks_by_key(store: StoreSubject) {
         assert_eq!(disks.iter().map(|disk| disk.disk.key.as_str()).collect::<Vec<_>>(), KEYS);
     }
     ids.sort();
-    let all: Vec<_> = store.inventory.contexts().map_ok(|vm| vm.id).try_collect().await.unwrap();
+    let all: Vec<_> = store.inventory.contexts(None).map_ok(|vm| vm.id).try_collect().await.unwrap();
     assert_eq!(all, ids);
 }

@@ -368,10 +368,10 @@ async fn a_revert_is_recorded_for_all_volumes_at_once(store: StoreSubject) {
         store.volumes.advance_generation(&lease, volume).await.unwrap();
         stamps.push((volume.clone(), Some(ContentStamp(format!("of {volume}")))));
     }
-    let before: Vec<VolumeRecord> = store.volumes.volumes().try_collect().await.unwrap();
+    let before: Vec<VolumeRecord> = store.volumes.volumes(None).try_collect().await.unwrap();
     for _ in 0..2 {
         store.points.reverted_to(&lease, &point.id, &stamps).await.unwrap();
-        let after: Vec<VolumeRecord> = store.volumes.volumes().try_collect().await.unwrap();
+        let after: Vec<VolumeRecord> = store.volumes.volumes(None).try_collect().await.unwrap();
         for (after, before) in after.iter().zip(&before) {
             assert_eq!(
                 (after.content, after.generation),

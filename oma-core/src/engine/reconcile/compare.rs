@@ -123,7 +123,7 @@ impl<'a> Look<'a> {
     }
 
     async fn records(&mut self) -> Result<()> {
-        let records: Vec<VolumeRecord> = self.of.services().volumes.volumes().try_collect().await?;
+        let records: Vec<VolumeRecord> = self.of.services().volumes.volumes(None).try_collect().await?;
         self.recorded = records.len();
         for record in &records {
             self.known.insert(record.id.clone(), record.disk.clone());

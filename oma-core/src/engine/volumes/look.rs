@@ -54,7 +54,7 @@ impl Look<'_> {
         let of = match self.spec.kind {
             OperationKind::Create => {
                 let of_disk = |volume: &VolumeRecord| future::ready(volume.disk == self.spec.disk);
-                let ids = volumes.volumes().try_filter(of_disk).map_ok(|volume| volume.id);
+                let ids = volumes.volumes(None).try_filter(of_disk).map_ok(|volume| volume.id);
                 Of::Disk(ids.try_collect().await?)
             }
             _ => Of::Volume(self.record().await?),

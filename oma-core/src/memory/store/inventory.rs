@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::error::Refusal;
-use super::{Disk, MemoryStore, State, listed};
+use super::{Disk, MemoryStore, State, behind, listed};
 use crate::record::{DiskRecord, SourceDisk, SourceIdentity, SourceVm, VmContext};
 use crate::state::{ContextStatus, DiskStatus};
 use crate::traits::Inventory;
@@ -38,8 +38,8 @@ impl Inventory for MemoryStore {
         Ok(there.max_by_key(|context| (context.created_at, &context.id)).cloned())
     }
 
-    fn contexts(&self) -> BoxStream<'_, Result<VmContext>> {
-        listed(self.state().contexts.values().cloned().collect())
+    fn contexts(&self, after: Option<&ContextId>) -> BoxStream<'_, Result<VmContext>> {
+        listed(behind(&self.state().contexts, after).cloned().collect())
     }
 
     async fn disk(&self, disk: &DiskRef) -> Result<Option<DiskRecord>> {

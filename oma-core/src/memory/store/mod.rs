@@ -20,6 +20,7 @@ mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::StreamExt;
@@ -83,6 +84,12 @@ impl Default for MemoryStore {
     fn default() -> Self {
         Self::new(Arc::new(SystemClock))
     }
+}
+
+/// What stands behind a key, which need not be there.
+fn behind<'a, K: Ord, V>(all: &'a BTreeMap<K, V>, after: Option<&K>) -> impl Iterator<Item = &'a V> {
+    let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+    all.range((start, Bound::Unbounded)).map(|(_, value)| value)
 }
 
 /// A list as it was at the call.

@@ -1,5 +1,6 @@
 //! Intents and how they end.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::error::Refusal;
@@ -124,10 +125,11 @@ impl State {
                     .is_none_or(|id| spec.volume.as_ref() == Some(id) || made == Some(id))
                 && filter.kind.is_none_or(|kind| kind == spec.kind)
                 && filter.status.is_none_or(|wanted| wanted == *status)
+                && filter.after.as_ref().is_none_or(|after| intent.record.place() < *after)
         };
         let found = self.operations.values().filter(wanted);
         let mut found: Vec<_> = found.map(|intent| intent.record.clone()).collect();
-        found.sort_by(|a, b| (b.created_at, &b.spec.id).cmp(&(a.created_at, &a.spec.id)));
+        found.sort_by_cached_key(|operation| Reverse(operation.place()));
         found
     }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::error::Refusal;
-use super::{MemoryStore, State, listed};
+use super::{MemoryStore, State, behind, listed};
 use crate::record::{
     ContentStamp, Lease, Operation, OperationFilter, OperationSpec, VolumeContent, VolumeRecord,
 };
@@ -81,8 +81,12 @@ impl VolumeRegistry for MemoryStore {
         Ok(self.state().volume_of(disk).cloned())
     }
 
-    fn volumes(&self) -> BoxStream<'_, Result<VolumeRecord>> {
-        listed(self.state().volumes.values().cloned().collect())
+    async fn volume_at(&self, machine: &WorkerId, device_path: &str) -> Result<Option<VolumeRecord>> {
+        Ok(self.state().volume_at(machine, device_path).cloned())
+    }
+
+    fn volumes(&self, after: Option<&VolumeId>) -> BoxStream<'_, Result<VolumeRecord>> {
+        listed(behind(&self.state().volumes, after).cloned().collect())
     }
 
     async fn mark_inconsistent(&self, lease: &Lease, id: &VolumeId) -> Result<()> {
@@ -143,6 +147,13 @@ impl State {
         self.volumes.get(link)
     }
 
+    fn volume_at(&self, machine: &WorkerId, device_path: &str) -> Option<&VolumeRecord> {
+        let is_there = |volume: &&VolumeRecord| {
+            volume.attached_to.as_ref() == Some(machine) && volume.device_path.as_deref() == Some(device_path)
+        };
+        self.volumes.values().find(is_there)
+    }
+
     pub(super) fn created(
         &mut self,
         disk: &DiskRef,
@@ -188,12 +199,7 @@ impl State {
         let Some(path) = volume.device_path.clone() else {
             return Err(Refusal::Input("the volume is attached and has no device path"));
         };
-        let here = |other: &&VolumeRecord| {
-            other.id != volume.id
-                && other.attached_to.as_ref() == Some(worker)
-                && other.device_path.as_ref() == Some(&path)
-        };
-        if let Some(other) = self.volumes.values().find(here) {
+        if let Some(other) = self.volume_at(worker, &path).filter(|other| other.id != volume.id) {
             return Err(Refusal::PathTaken { path, volume: other.id.clone() });
         }
         let record = self.volume_mut(&volume.id)?;

@@ -11,7 +11,7 @@ use oma_examples::output;
 /// Lists disks with their volumes, also while another process replicates.
 pub(super) async fn run(context: &Context) -> Result<()> {
     let store = appliance::open_records(&context.data).await?;
-    let mut vms = store.contexts();
+    let mut vms = store.contexts(None);
     let mut rows = Vec::new();
     while let Some(vm) = vms.try_next().await? {
         for disk in store.disks(&vm.id).await? {

@@ -15,7 +15,7 @@ use oma_examples::output;
 /// Lists jobs, also while another process replicates.
 pub(super) async fn run(context: &Context) -> Result<()> {
     let store = appliance::open_records(&context.data).await?;
-    let vms: HashMap<_, _> = store.contexts().map_ok(|vm| (vm.id.clone(), vm)).try_collect().await?;
+    let vms: HashMap<_, _> = store.contexts(None).map_ok(|vm| (vm.id.clone(), vm)).try_collect().await?;
     let rows: Vec<JobRow> = store
         .list(JobFilter::default())
         .map_ok(|job| JobRow::new(vms.get(&job.context), &job))

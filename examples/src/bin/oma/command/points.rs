@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, args: &PointsArgs) -> Result<()> {
 async fn list(context: &Context, args: &ListArgs) -> Result<()> {
     let store = appliance::open_records(&context.data).await?;
     let vms: Vec<VmContext> = match &args.vm_path {
-        None => store.contexts().try_collect().await?,
+        None => store.contexts(None).try_collect().await?,
         Some(path) => vec![store.by_path(path).await?.ok_or_else(|| unknown_vm(path))?],
     };
     let mut rows = Vec::new();

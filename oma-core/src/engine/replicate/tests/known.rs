@@ -28,7 +28,10 @@ async fn a_vm_that_is_known_by_another_path_is_renamed_only_when_asked() {
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.chain().contains("known as /DC/vm/elsewhere"), "{}", error.chain());
     assert_eq!(verified(&world).await.unwrap_err().kind(), ErrorKind::Conflict);
-    assert_eq!(world.store.contexts().try_collect::<Vec<_>>().await.unwrap(), std::slice::from_ref(&known));
+    assert_eq!(
+        world.store.contexts(None).try_collect::<Vec<_>>().await.unwrap(),
+        std::slice::from_ref(&known)
+    );
     assert_eq!(world.jobs().await.len(), 1, "nothing was recorded");
 
     let request = ReplicateRequest { path: PathPolicy::Rename, ..world.request() };
@@ -49,7 +52,7 @@ async fn a_path_that_another_vm_has_is_not_taken_unless_the_source_says_so() {
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert!(error.chain().contains("of another VM, another at vcenter"), "{}", error.chain());
     }
-    assert_eq!(world.store.contexts().try_collect::<Vec<_>>().await.unwrap(), [other]);
+    assert_eq!(world.store.contexts(None).try_collect::<Vec<_>>().await.unwrap(), [other]);
     let request = ReplicateRequest { path: PathPolicy::Follow, ..world.request() };
     assert!(world.run_as(&request, &Silent).await.unwrap().outcome.is_completed());
     // From now on it is known by it.

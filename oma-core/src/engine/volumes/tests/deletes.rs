@@ -27,7 +27,8 @@ impl Replicated {
         let world = World::new();
         let context = world.live("daemon", FOR_EVER, &[], async |_| {
             Self::replicate(&world, &source).await.unwrap();
-            let all: Vec<_> = futures_util::TryStreamExt::try_collect(world.store.volumes()).await.unwrap();
+            let all: Vec<_> =
+                futures_util::TryStreamExt::try_collect(world.store.volumes(None)).await.unwrap();
             all[0].disk.clone()
         });
         let this = Self { world, source, disk: context.unwrap() };

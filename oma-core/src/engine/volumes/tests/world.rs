@@ -174,6 +174,7 @@ watched! { VolumeRegistry {
     fail(lease: &Lease, id: &OperationId, error: &str) -> Result<()>;
     volume(id: &VolumeId) -> Result<Option<VolumeRecord>>;
     volume_of(disk: &DiskRef) -> Result<Option<VolumeRecord>>;
+    volume_at(machine: &WorkerId, device_path: &str) -> Result<Option<VolumeRecord>>;
     mark_inconsistent(lease: &Lease, id: &VolumeId) -> Result<()>;
     keep_stamp(lease: &Lease, id: &VolumeId, stamp: &ContentStamp) -> Result<()>;
     advance_generation(lease: &Lease, id: &VolumeId) -> Result<Generation>;
@@ -181,7 +182,7 @@ watched! { VolumeRegistry {
     forget(lease: &Lease, id: &VolumeId) -> Result<()>;
 } {
     operations(filter: OperationFilter) -> Operation;
-    volumes() -> VolumeRecord;
+    volumes(after: Option<&VolumeId>) -> VolumeRecord;
 } }
 
 #[async_trait]
@@ -406,7 +407,7 @@ impl World {
         use crate::state::OperationKind as K;
         self.assert_idle();
         paused().block_on(async {
-            let records: Vec<VolumeRecord> = self.store.volumes().try_collect().await.unwrap();
+            let records: Vec<VolumeRecord> = self.store.volumes(None).try_collect().await.unwrap();
             let instance = self.store.instance().await.unwrap();
             for record in &records {
                 let explained = |kinds: &[K]| {

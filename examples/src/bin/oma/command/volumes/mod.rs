@@ -53,7 +53,7 @@ async fn list(context: &Context, args: &ListArgs) -> Result<()> {
                 .because("there is no such VM; `oma disks` lists what there is")
         })?;
     }
-    let volumes: Vec<VolumeRecord> = store.volumes().try_collect().await?;
+    let volumes: Vec<VolumeRecord> = store.volumes(None).try_collect().await?;
     let rows = volumes.iter().map(|volume| VolumeRow::new(vms.get(&volume.disk.context), volume));
     let rows: Vec<_> = rows.filter(|row| args.vm_path.is_none() || row.vm_path == args.vm_path).collect();
     store.close().await;
@@ -74,7 +74,7 @@ async fn operations(context: &Context, args: &OperationsArgs) -> Result<()> {
 }
 
 async fn vms(inventory: &dyn Inventory) -> Result<HashMap<ContextId, VmContext>> {
-    inventory.contexts().map_ok(|vm| (vm.id.clone(), vm)).try_collect().await
+    inventory.contexts(None).map_ok(|vm| (vm.id.clone(), vm)).try_collect().await
 }
 
 /// Asks for a change and waits until it is known what became of it.
