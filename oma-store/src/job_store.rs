@@ -1,3 +1,4 @@
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -135,20 +136,41 @@ impl SqlStore {
     }
 
     async fn job_page(&self, filter: &JobFilter, behind: Option<i64>) -> Result<Vec<(i64, ReplicationJob)>> {
+        // Live jobs are few: one page, ended by an empty second one.
+        let is_few = filter.live_only || filter.left_to.is_some();
+        if is_few && behind.is_some() {
+            return Ok(Vec::new());
+        }
+        if let Some(worker) = &filter.left_to {
+            let left = self.jobs_left_to(worker).await?.into_iter();
+            let is_wanted =
+                |job: &ReplicationJob| filter.context.as_ref().is_none_or(|context| *context == job.context);
+            return Ok(left.filter(|(_, job)| is_wanted(job)).collect());
+        }
         let behind = behind.unwrap_or(i64::MAX);
         let (sql, values) = match (&filter.context, filter.live_only) {
-            // Live jobs are few: one page, ended by an empty second one.
-            (_, true) if behind < i64::MAX => return Ok(Vec::new()),
             (Some(vm), true) => (jobs::LIVE, vals![vm]),
             (None, true) => (jobs::ALL_LIVE, vals![]),
             (Some(vm), false) => (jobs::PAGE_OF_CONTEXT, vals![vm, behind, PAGE]),
             (None, false) => (jobs::PAGE, vals![behind, PAGE]),
         };
-        let numbered = |row: &Row| Ok((row.fields("replication_jobs", "id").int("seq")?, job(row)?));
         let mut page = self.db.all(sql, values, numbered).await?;
-        page.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
+        page.sort_by_key(|(seq, _)| Reverse(*seq));
         Ok(page)
     }
+
+    /// As of one moment of the database's clock.
+    async fn jobs_left_to(&self, worker: &WorkerId) -> Result<Vec<(i64, ReplicationJob)>> {
+        let mut tx = self.db.snapshot().await?;
+        let now = tx.now().await?;
+        let mut left = tx.all(jobs::LEFT_TO, vals![worker, now], numbered).await?;
+        left.sort_by_key(|(seq, _)| Reverse(*seq));
+        Ok(left)
+    }
+}
+
+fn numbered(row: &Row) -> Result<(i64, ReplicationJob)> {
+    Ok((row.fields("replication_jobs", "id").int("seq")?, job(row)?))
 }
 
 /// Ends a job without its epoch; its row is locked already.

@@ -66,7 +66,7 @@ where
             copied.in_full |= epoch.sync_type == ReplicationType::Initial;
         }
     }
-    let filter = JobFilter { context: Some(vm.clone()), live_only: false };
+    let filter = JobFilter { context: Some(vm.clone()), ..JobFilter::default() };
     let mut jobs = store.list(filter);
     let mut runs = Vec::new();
     while runs.len() < LOOK_BACK

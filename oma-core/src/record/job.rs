@@ -124,6 +124,9 @@ pub struct JobFilter {
     pub context: Option<ContextId>,
     /// Only those that have not ended.
     pub live_only: bool,
+    /// Only those that operate and that this worker may take up now: nobody holds them, or it does itself, or the lease has ended by the
+    /// store's clock.
+    pub left_to: Option<WorkerId>,
 }
 
 /// The time-limited right of one worker to drive one job.

@@ -87,6 +87,10 @@ pub struct OperationFilter {
     pub kind: Option<OperationKind>,
     /// Only those that stand so.
     pub status: Option<OperationStatus>,
+    /// Only pending ones that are due by then.
+    pub due_by: Option<Timestamp>,
+    /// Only those that have not ended while no job of their VM is live: nobody carries them out.
+    pub left_only: bool,
     /// Only those behind this place, which need not be taken by an operation.
     pub after: Option<OperationPlace>,
 }

@@ -55,6 +55,12 @@ statements! {
     /// Not by pages: there is at most one for each VM.
     ALL_LIVE = concat!(job!(), " WHERE live = 1");
 
+    /// Those that operate and that a worker may take up.
+    LEFT_TO = concat!(
+        job!(),
+        " WHERE live = 1 AND kind = 'operate' AND (owner IS NULL OR owner = ? OR due_at <= ?)"
+    );
+
     /// The job to be driven next, when no bound is asked.
     NEXT = concat!(job!(), in_order!(sqlite), next!()),
         mysql: concat!(job!(), in_order!(mysql), next!(), " FOR UPDATE SKIP LOCKED"),

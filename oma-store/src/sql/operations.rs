@@ -21,6 +21,14 @@ statements! {
     SCAN = concat!(operation!(), " WHERE o.id > ? ORDER BY o.id LIMIT ?");
     /// Those that have not ended: there is at most one for each disk.
     ALL_UNFINISHED = concat!(operation!(), " WHERE o.unfinished = 1");
+    /// Those that have not ended and that no live job can carry out.
+    LEFT = concat!(
+        operation!(),
+        " WHERE o.unfinished = 1 AND NOT EXISTS \
+         (SELECT 1 FROM replication_jobs j WHERE j.vm_context_id = o.vm_context_id AND j.live = 1)"
+    );
+    /// Pending ones that are due by then: no other has a time.
+    DUE = concat!(operation!(), " WHERE o.unfinished = 1 AND o.due_at <= ?");
     /// Newest first, behind one.
     PAGE = concat!(
         operation!(),

@@ -58,7 +58,7 @@ async fn live_jobs_are_found_among_many_that_ended() {
     fill(&folder, 500).await;
     let (vm, lease) = begun(&store, "web").await;
     for context in [None, Some(vm.id)] {
-        let filter = JobFilter { context, live_only: true };
+        let filter = JobFilter { context, live_only: true, ..JobFilter::default() };
         let jobs: Vec<_> = store.list(filter).try_collect().await.unwrap();
         assert_eq!(jobs.into_iter().map(|job| job.id).collect::<Vec<_>>(), std::slice::from_ref(&lease.job));
     }

@@ -62,7 +62,14 @@ async fn list(
             Some(last.place())
         }
     };
-    let filter = OperationFilter { context: context_id, volume: volume_id, kind, status, after };
+    let filter = OperationFilter {
+        context: context_id,
+        volume: volume_id,
+        kind,
+        status,
+        after,
+        ..OperationFilter::default()
+    };
     let all = volumes.operations(filter);
     let (operations, next) = part.of(all, |operation| operation.spec.id.to_string()).await?;
     let vms = routes.vms(operations.iter().map(|operation| &operation.spec.disk.context)).await?;

@@ -155,7 +155,7 @@ async fn jobs_are_listed_newest_first_and_by_filter(store: StoreSubject) {
     assert_eq!(ids(store.listed(JobFilter::default()).await), [c.clone(), b.clone(), a.clone()]);
     let live = JobFilter { live_only: true, ..JobFilter::default() };
     assert_eq!(ids(store.listed(live).await), [c, a]);
-    let of_vm = JobFilter { context: Some(made[1].context.clone()), live_only: false };
+    let of_vm = JobFilter { context: Some(made[1].context.clone()), ..JobFilter::default() };
     assert_eq!(ids(store.listed(of_vm).await), [b]);
 }
 

@@ -1,6 +1,7 @@
 use super::super::runner::table;
 use super::*;
-use crate::record::OperationFilter;
+use crate::Timestamp;
+use crate::record::{JobEnd, OperationFilter};
 use crate::state::OperationStatus;
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
@@ -9,6 +10,9 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         volumes_are_listed_from_any_id_on,
         operations_are_listed_from_any_place_on_by_each_filter,
         a_volume_is_found_by_its_device_of_its_machine_alone,
+        jobs_left_to_a_worker_operate_and_are_its_own_or_nobodys,
+        operations_left_are_those_of_vms_without_a_live_job,
+        deletions_are_listed_by_when_they_are_due,
     ]
 }
 
@@ -99,4 +103,90 @@ async fn a_volume_is_found_by_its_device_of_its_machine_alone(store: StoreSubjec
     let detach = store.operation(&lease, &disk, OperationKind::Detach, Some(&volume.id));
     store.carry_out(&lease, &detach, &store.backend_volume("vol-1", None)).await.unwrap();
     assert_eq!(at("one", &path).await, None, "detached");
+}
+
+async fn jobs_left_to_a_worker_operate_and_are_its_own_or_nobodys(store: StoreSubject) {
+    let mut jobs = Vec::new();
+    for (at, holder) in [None, Some("one"), Some("two"), Some("gave it back")].into_iter().enumerate() {
+        let vm = store.inventory.record(&source_vm(&format!("uuid-left-{at}"))).await.unwrap();
+        let job = store.jobs.insert(store.operate_spec(&vm)).await.unwrap();
+        match holder {
+            None => {}
+            Some("gave it back") => {
+                let lease = store.jobs.claim(&job.id, &worker("two"), TTL).await.unwrap();
+                store.jobs.release(&lease).await.unwrap();
+            }
+            Some(holder) => drop(store.jobs.claim(&job.id, &worker(holder), TTL).await.unwrap()),
+        }
+        jobs.push(job);
+    }
+    let (vm, ended) = (store.vm().await, store.job_of_another_vm().await);
+    store.jobs.insert(store.spec(&vm)).await.unwrap();
+    store.jobs.end(&ended, JobEnd::Failed("why".to_owned())).await.unwrap();
+    let left_to = async |by: &str, context: Option<ContextId>| -> Vec<JobId> {
+        let left = store.listed(JobFilter { left_to: Some(worker(by)), context, live_only: false }).await;
+        left.into_iter().map(|job| job.id).collect()
+    };
+    let [free, one, two, back] = [0, 1, 2, 3].map(|at: usize| jobs[at].id.clone());
+    assert_eq!(left_to("one", None).await, [back.clone(), one.clone(), free.clone()]);
+    assert_eq!(left_to("two", None).await, [back.clone(), two.clone(), free.clone()]);
+    assert_eq!(left_to("two", Some(jobs[0].context.clone())).await, std::slice::from_ref(&free));
+    store.clock.advance(TTL);
+    assert_eq!(left_to("one", None).await, [back, two.clone(), one, free]);
+    store.jobs.claim(&two, &worker("one"), TTL).await.unwrap();
+}
+
+async fn operations_left_are_those_of_vms_without_a_live_job(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disks = KEYS.map(|text| store.disk(&vm, text));
+    let volume = store.provision(&lease, &disks[0], "vol-1").await;
+    let detach = store.operation(&lease, &disks[0], OperationKind::Detach, Some(&volume.id));
+    let create = store.operation(&lease, &disks[1], OperationKind::Create, None);
+    for spec in [&detach, &create] {
+        store.volumes.begin(&lease, spec).await.unwrap();
+        store.clock.advance(Duration::from_secs(1));
+    }
+    let all = || OperationFilter { left_only: true, ..OperationFilter::default() };
+    let left = async |filter: OperationFilter| -> Vec<OperationId> {
+        store.volumes.operations(filter).map_ok(|left| left.spec.id).try_collect().await.unwrap()
+    };
+    assert_eq!(left(all()).await, []);
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    assert_eq!(left(all()).await, [create.id.clone(), detach.id.clone()]);
+    let of_volume = OperationFilter { volume: Some(volume.id), ..all() };
+    assert_eq!(left(of_volume).await, std::slice::from_ref(&detach.id));
+    let of_vm = OperationFilter { context: Some(vm.id.clone()), kind: Some(OperationKind::Create), ..all() };
+    assert_eq!(left(of_vm).await, std::slice::from_ref(&create.id));
+    assert_eq!(left(OperationFilter { status: Some(OperationStatus::Completed), ..all() }).await, []);
+    let next = store.second_job(&vm).await;
+    assert_eq!(left(all()).await, [], "another job has them now");
+    store.volumes.fail(&next, &create.id, "why").await.unwrap();
+    store.jobs.end(&next, JobEnd::Failed("why".to_owned())).await.unwrap();
+    assert_eq!(left(all()).await, [detach.id]);
+}
+
+async fn deletions_are_listed_by_when_they_are_due(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let lease = store.job_of(store.operate_spec(&vm)).await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let volume = store.volumes.volume_of(&disk).await.unwrap().unwrap();
+    let detach = store.operation(&lease, &disk, OperationKind::Detach, Some(&volume.id));
+    let answer = store.backend_volume(volume.id.as_str(), None);
+    store.carry_out(&lease, &detach, &answer).await.unwrap();
+    let delete = store.operation(&lease, &disk, OperationKind::Delete, Some(&volume.id));
+    let due_at = store.volumes.condemn(&lease, &delete, TTL).await.unwrap().due_at.unwrap();
+    let due_by = async |by: Timestamp| -> Vec<OperationId> {
+        let filter = OperationFilter { due_by: Some(by), ..OperationFilter::default() };
+        let of_vm = OperationFilter { context: Some(vm.id.clone()), ..filter.clone() };
+        let due = store.volumes.operations(filter).map_ok(|due| due.spec.id).try_collect::<Vec<_>>();
+        let due = due.await.unwrap();
+        assert_eq!(store.volumes.operations(of_vm).try_collect::<Vec<_>>().await.unwrap().len(), due.len());
+        due
+    };
+    assert_eq!(due_by(Timestamp::from_millis(due_at.as_millis() - 1)).await, []);
+    assert_eq!(due_by(due_at).await, std::slice::from_ref(&delete.id));
+    store.clock.advance(TTL);
+    let lease = store.jobs.renew(&lease, TTL).await.unwrap();
+    store.volumes.execute(&lease, &delete.id).await.unwrap();
+    assert_eq!(due_by(Timestamp::MAX).await, [], "it has begun");
 }

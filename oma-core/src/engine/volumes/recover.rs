@@ -6,8 +6,8 @@ use super::act::Act;
 use super::driven::Driving;
 use super::service::VolumeService;
 use crate::record::{JobEnd, JobFilter, Lease, Operation, OperationFilter, ReplicationJob};
-use crate::state::{JobKind, OperationStatus};
-use crate::{DiskRef, Error, ErrorKind, OperationId, Result, Retry};
+use crate::state::OperationStatus;
+use crate::{DiskRef, Error, ErrorKind, OperationId, Result, Retry, Timestamp};
 
 /// What was taken up again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,15 +37,17 @@ impl VolumeService {
     /// # Errors
     /// What the store answers when it is asked what there is; nothing is lost then. `Cancelled` once the service is shut down.
     pub async fn recover(&self) -> Result<Recovered> {
-        let jobs = self.services().jobs.list(JobFilter { live_only: true, ..JobFilter::default() });
-        let jobs: Vec<ReplicationJob> = jobs.try_collect().await?;
+        let filter = JobFilter { left_to: Some(self.worker().clone()), ..JobFilter::default() };
+        let jobs: Vec<ReplicationJob> = self.services().jobs.list(filter).try_collect().await?;
         let mut recovered = Recovered::default();
-        for job in jobs.iter().filter(|job| job.kind == JobKind::Operate) {
+        for job in &jobs {
             self.begins(&job.id)?;
             let taken = self.take_up(job).await;
             recovered.resumed.extend(told(taken, &job.id, &mut recovered.left));
         }
-        for left in self.with_status(OperationStatus::Executing).await? {
+        let executing = Some(OperationStatus::Executing);
+        let left_over = OperationFilter { status: executing, left_only: true, ..OperationFilter::default() };
+        for left in self.operations(left_over).await? {
             self.begins(&left.spec.id)?;
             let taken = self.take_over(&left).await;
             recovered.resumed.extend(told(taken, &left.spec.id, &mut recovered.left));
@@ -59,11 +61,9 @@ impl VolumeService {
     /// Begins the deletions that are due.
     pub(super) async fn begin_due_deletions(&self) -> Result<Recovered> {
         let mut begun = Recovered::default();
-        let now = self.now();
-        let pending = self.with_status(OperationStatus::Pending).await?;
-        for due in pending.iter().filter(|pending| pending.due_at.is_some_and(|due_at| due_at <= now)) {
+        for due in self.due_by(self.now()).await? {
             self.begins(&due.spec.id)?;
-            let deletes = self.delete_due(due).await;
+            let deletes = self.delete_due(&due).await;
             begun.due.extend(told(deletes, &due.spec.id, &mut begun.left));
         }
         Ok(begun)
@@ -84,8 +84,12 @@ impl VolumeService {
         Ok(ended)
     }
 
-    pub(super) async fn with_status(&self, status: OperationStatus) -> Result<Vec<Operation>> {
-        let filter = OperationFilter { status: Some(status), ..OperationFilter::default() };
+    /// The deletions that are due by then.
+    pub(super) async fn due_by(&self, then: Timestamp) -> Result<Vec<Operation>> {
+        self.operations(OperationFilter { due_by: Some(then), ..OperationFilter::default() }).await
+    }
+
+    async fn operations(&self, filter: OperationFilter) -> Result<Vec<Operation>> {
         self.services().volumes.operations(filter).try_collect().await
     }
 

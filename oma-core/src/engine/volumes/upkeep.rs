@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::service::VolumeService;
 use crate::Result;
-use crate::state::OperationStatus;
 
 /// The least time between two looks: more often would help nobody.
 const LEAST: Duration = Duration::from_secs(1);
@@ -52,7 +51,7 @@ impl VolumeService {
     async fn rest_until(&self, next: Instant) -> bool {
         loop {
             let condemned = self.condemned().notified();
-            let due = match self.next_due().await {
+            let due = match self.next_due(next.duration_since(Instant::now())).await {
                 Ok(due) => due.map(|due| due + LAG + SPREAD.mul_f64(self.share())),
                 Err(error) => {
                     tracing::debug!(error = %error.chain(), "nobody knows what is due");
@@ -69,10 +68,11 @@ impl VolumeService {
         }
     }
 
-    /// How long until the next deletion is due. One that was due before has been tried, and is again with everything else.
-    async fn next_due(&self) -> Result<Option<Duration>> {
+    /// How long until the next deletion is due, if it is within this time. One that was due before has been tried, and is again with
+    /// everything else.
+    async fn next_due(&self, within: Duration) -> Result<Option<Duration>> {
         let now = self.now();
-        let pending = self.with_status(OperationStatus::Pending).await?;
+        let pending = self.due_by(now.after(within)).await?;
         let due = pending.iter().filter_map(|pending| pending.due_at).filter(|due_at| *due_at > now).min();
         Ok(due.map(|due_at| Duration::from_millis(due_at.as_millis().abs_diff(now.as_millis()))))
     }

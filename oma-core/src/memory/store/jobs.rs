@@ -29,9 +29,11 @@ impl JobStore for MemoryStore {
     }
 
     fn list(&self, filter: JobFilter) -> BoxStream<'_, Result<ReplicationJob>> {
+        let now = self.clock.now();
         let wanted = |job: &&Job| {
             filter.context.as_ref().is_none_or(|context| *context == job.record.context)
                 && !(filter.live_only && job.record.status.is_terminal())
+                && filter.left_to.as_ref().is_none_or(|worker| job.is_left_to(worker, now))
         };
         let state = self.state();
         let mut jobs: Vec<_> = state.jobs.values().filter(wanted).collect();
@@ -234,6 +236,13 @@ impl Job {
     /// Whether anybody may take it up.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         self.record.due_at.is_some_and(|due_at| due_at <= now)
+    }
+
+    /// Whether it operates and this worker may take it up.
+    fn is_left_to(&self, worker: &WorkerId, now: Timestamp) -> bool {
+        let ReplicationJob { kind, status, owner, .. } = &self.record;
+        let is_free = owner.as_ref().is_none_or(|owner| owner == worker) || self.is_due(now);
+        *kind == JobKind::Operate && !status.is_terminal() && is_free
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Intent, State};
 use crate::record::{Lease, Operation, OperationFilter, OperationSpec, VolumeContent, VolumeRecord};
 use crate::state::{JobKind, OperationEvent, OperationKind, OperationStatus, VolumeEvent, VolumeStatus};
 use crate::traits::Volume;
-use crate::{DiskRef, OperationId, Timestamp};
+use crate::{ContextId, DiskRef, OperationId, Timestamp};
 
 impl State {
     pub(super) fn unfinished(&self, disk: &DiskRef) -> Option<&Operation> {
@@ -125,12 +125,18 @@ impl State {
                     .is_none_or(|id| spec.volume.as_ref() == Some(id) || made == Some(id))
                 && filter.kind.is_none_or(|kind| kind == spec.kind)
                 && filter.status.is_none_or(|wanted| wanted == *status)
+                && filter.due_by.is_none_or(|by| intent.record.due_at.is_some_and(|due_at| due_at <= by))
+                && !(filter.left_only && (status.is_terminal() || self.has_live_job(&spec.disk.context)))
                 && filter.after.as_ref().is_none_or(|after| intent.record.place() < *after)
         };
         let found = self.operations.values().filter(wanted);
         let mut found: Vec<_> = found.map(|intent| intent.record.clone()).collect();
         found.sort_by_cached_key(|operation| Reverse(operation.place()));
         found
+    }
+
+    fn has_live_job(&self, vm: &ContextId) -> bool {
+        self.contexts.get(vm).is_some_and(|context| context.current_job.is_some())
     }
 
     /// The operation of this id, when it wants the same.

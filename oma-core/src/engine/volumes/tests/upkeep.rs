@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::deletes::Replicated;
 use super::world::CONFIG;
 use super::*;
+use crate::engine::Recovered;
 use crate::state::VolumeStatus;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -67,6 +68,36 @@ fn l15_what_a_dead_worker_left_is_taken_up_without_anybody_asking() {
     });
     world.assert_whole();
     assert_eq!(world.left().len(), 1);
+}
+
+#[test]
+fn what_others_carry_out_is_not_asked_for_one_by_one_until_its_lease_has_ended() {
+    const VMS: usize = 12;
+    let world = World::new();
+    let disks: Vec<_> = (0..VMS).map(|number| world.disk(&format!("web{number}"))).collect();
+    world.live("other", FOR_EVER, &[Fate::Silent; VMS], async |service| {
+        for disk in &disks {
+            service.submit(request(disk, create())).await.unwrap();
+        }
+    });
+    // Any call but the lists would be its last.
+    let recovered = world.live("daemon", 0, &[], async |service| service.recover().await.unwrap());
+    assert_eq!(recovered, Some(Recovered::default()));
+    world.clock.advance(CONFIG.lease * 2);
+    let finished =
+        world.live("daemon", FOR_EVER, &[], async |service| service.finish_left_over().await.unwrap());
+    assert_eq!(finished.unwrap().len(), VMS);
+    world.assert_whole();
+}
+
+#[test]
+fn deletions_that_are_not_due_are_not_asked_for() {
+    let vm = Replicated::new();
+    vm.condemned();
+    let recover = || vm.world.live("daemon", 0, &[], async |service| service.recover().await.unwrap());
+    assert_eq!(recover(), Some(Recovered::default()));
+    vm.world.clock.advance(CONFIG.grace);
+    assert_eq!(recover(), None, "it is asked for now");
 }
 
 #[test]
