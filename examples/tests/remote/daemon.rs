@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use oma_api::client::{RemoteBackend, RemoteConfig};
-use oma_api::server::{Api, BackendRoutes, Door, Principal, Publisher, Role, serve_tcp, serve_unix};
+use oma_api::server::{
+    Api, BackendRoutes, Door, ListenConfig, Principal, Publisher, Role, serve_tcp, serve_unix,
+};
 use oma_core::engine::CancellationToken;
 use oma_core::record::VolumeTag;
 use oma_core::traits::{Provisioning, VolumeBackend, VolumeSpec};
@@ -85,13 +87,17 @@ async fn serve_http(api: &Api, way: Way, folder: &TempDir, serving: &mut JoinSet
         Way::Tcp => {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = format!("http://{}", listener.local_addr().unwrap());
-            serving.spawn(async move { serve_tcp(listener, router, None, &forever).await.unwrap() });
+            serving.spawn(async move {
+                serve_tcp(listener, router, None, ListenConfig::default(), &forever).await.unwrap();
+            });
             address
         }
         Way::Unix => {
             let path = folder.path().join("http.sock");
             let listener = UnixListener::bind(&path).unwrap();
-            serving.spawn(async move { serve_unix(listener, router, &forever).await.unwrap() });
+            serving.spawn(async move {
+                serve_unix(listener, router, ListenConfig::default(), &forever).await.unwrap();
+            });
             format!("unix:{}", path.display())
         }
     }

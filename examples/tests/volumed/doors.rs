@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use oma_core::conformance::{Trial, trial};
 use reqwest::{Certificate, Client};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use crate::world::World;
 
@@ -15,6 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("l29_tokens_are_not_served_without_tls_to_other_machines", &[], refused),
         trial("https_is_served_with_a_certificate_that_can_change", &[], https),
         trial("without_tokens_everybody_on_this_machine_is_let_in", &[], no_auth),
+        trial("who_comes_when_all_places_are_taken_is_served_once_one_is_free", &[], crowded),
     ]
 }
 
@@ -63,6 +65,7 @@ async fn refused() {
         (&["--listen", "0.0.0.0:0", "--no-auth"], "--tls-certificate"),
         (&["--no-auth"], "--listen"),
         (&["--listen", "here"], "invalid value"),
+        (&["--connections", "0"], "--connections"),
         (&["--tls-certificate", "a.pem", "--listen", "127.0.0.1:0"], "--tls-key"),
         (&["--backend", "cloudstack"], "--cloudstack"),
         (&["--database", "mysql://oma:hunter2@db/oma"], "OMA_DATABASE"),
@@ -132,4 +135,20 @@ async fn no_auth() {
     let answer = reqwest::get(format!("{}/volumes", daemon.url())).await.unwrap();
     assert_eq!(answer.status(), 200);
     daemon.stop().await;
+}
+
+async fn crowded() {
+    let world = World::new();
+    let daemon = world.start(&["--listen", "127.0.0.1:0", "--no-auth", "--connections", "2"]).await;
+    let address = daemon.addresses[1].strip_prefix("http://").unwrap();
+    let (first, _second) =
+        (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+    let url = format!("{}/vms", daemon.url());
+    let third = tokio::spawn(async move { reqwest::get(url).await.unwrap().status().as_u16() });
+    // Whoever may open the data directory has places of his own.
+    daemon.get("/vms").await;
+    assert!(!third.is_finished());
+    drop(first);
+    assert_eq!(third.await.unwrap(), 200);
+    assert!(daemon.stop().await.err.contains("who comes now waits"));
 }

@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Address, Handle, Server};
 use hyper_util::rt::TokioTimer;
 use oma_core::engine::CancellationToken;
@@ -15,8 +18,10 @@ use oma_core::{Error, ErrorKind, Result};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener};
 
+use super::bounded::{At, Bounded};
 use super::origin::Origin;
 use super::vanished::notice_vanished;
 
@@ -85,6 +90,23 @@ fn read(certificate: &Path, key: &Path) -> Result<ServerConfig> {
     Ok(config)
 }
 
+/// How a door is listened at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenConfig {
+    /// Connections that are served at once, let in or not. Who comes then waits until one of them ends; one on which no request comes
+    /// is ended after half a minute.
+    pub connections: NonZeroU16,
+}
+
+impl Default for ListenConfig {
+    /// 512: half of the descriptors that a process may have open where nobody says more.
+    fn default() -> Self {
+        const USUAL: NonZeroU16 = NonZeroU16::new(512).expect("it is not zero");
+        Self { connections: USUAL }
+    }
+}
+
 /// Serves on a TCP port until `stop`, over TLS with an identity.
 ///
 /// # Errors
@@ -93,16 +115,17 @@ pub async fn serve_tcp(
     listener: TcpListener,
     router: Router,
     tls: Option<&TlsIdentity>,
+    config: ListenConfig,
     stop: &CancellationToken,
 ) -> io::Result<()> {
     notice_vanished(&listener)?;
-    let listener = listener.into_std()?;
+    let server = bounded::<SocketAddr>(listener, config);
     let service = router.into_make_service();
     let handle = ending(stop);
     match tls {
-        None => patient(axum_server::from_tcp(listener)?).handle(handle).serve(service).await,
+        None => patient(server).handle(handle).serve(service).await,
         Some(tls) => {
-            let server = axum_server::from_tcp_rustls(listener, tls.config.clone())?;
+            let server = server.acceptor(RustlsAcceptor::new(tls.config.clone()));
             patient(server).handle(handle).serve(service).await
         }
     }
@@ -112,16 +135,31 @@ pub async fn serve_tcp(
 ///
 /// # Errors
 /// As [`serve_tcp`].
-pub async fn serve_unix(listener: UnixListener, router: Router, stop: &CancellationToken) -> io::Result<()> {
-    let server = axum_server::from_unix(listener.into_std()?)?;
+pub async fn serve_unix(
+    listener: UnixListener,
+    router: Router,
+    config: ListenConfig,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let server = bounded::<unix::SocketAddr>(listener, config);
     let router = router.layer(Extension(Origin::Socket));
     patient(server).handle(ending(stop)).serve(router.into_make_service()).await
 }
 
-/// With a limit to how long a request may take to tell its headers.
+fn bounded<A>(listener: A::Listener, config: ListenConfig) -> Server<At<A>>
+where
+    A: Address + Send + Sync,
+    A::Listener: Send + Sync,
+    A::Stream: Send,
+{
+    Server::from_listener(Bounded::new(listener, config))
+}
+
+/// With a limit to how long a request may take to tell its headers, the first one as well: asked which version of HTTP it speaks, a
+/// client could be silent for ever.
 fn patient<A: Address, C>(mut server: Server<A, C>) -> Server<A, C> {
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
-    server
+    server.http1_only()
 }
 
 /// Ends a server soon after `stop`.
@@ -134,3 +172,6 @@ fn ending<A: Address + Send + Sync + 'static>(stop: &CancellationToken) -> Handl
     });
     handle
 }
+
+#[cfg(test)]
+mod tests;

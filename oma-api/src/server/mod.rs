@@ -3,13 +3,14 @@
 //! ```text
 //!  Api      groups of routes and their document
 //!  Door     who is let in: by token, or by the way the request came
-//!  listen   sockets, TLS, and an end that lets answers finish
+//!  listen   sockets, TLS, as many connections as may be, and an end that lets answers finish
 //! ```
 #![allow(unused_qualifications, reason = "macros of utoipa and axum write paths out")]
 
 mod access;
 mod asked;
 mod backend;
+mod bounded;
 mod exports;
 mod extract;
 mod listen;
@@ -37,7 +38,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub use access::{Authenticator, Door, Principal, Role};
 pub use backend::BackendRoutes;
 pub use exports::ExportRoutes;
-pub use listen::{TlsIdentity, serve_tcp, serve_unix};
+pub use listen::{ListenConfig, TlsIdentity, serve_tcp, serve_unix};
 pub use origin::Origin;
 pub use publish::{ExportAddress, Publisher};
 pub use tokens::{NewToken, TokenFile};

@@ -1,11 +1,12 @@
 //! The command line: names, flags and what `--help` teaches.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use oma_api::server::Role;
+use oma_api::server::{ListenConfig, Role};
 use oma_examples::age::age;
 
 const HELP: &str = "\
@@ -44,6 +45,9 @@ pub(crate) struct Cli {
     /// The private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Connections served at once on the address, and as many on the socket; who comes then waits until one of them ends
+    #[arg(long, value_name = "N", default_value_t = ListenConfig::default().connections)]
+    pub(crate) connections: NonZeroU16,
     #[command(flatten)]
     pub(crate) nbd: NbdArgs,
     #[command(flatten)]

@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use oma_api::server::{Api, Door, Principal, Role, TlsIdentity, TokenFile, serve_tcp, serve_unix};
+use oma_api::server::{
+    Api, Door, ListenConfig, Principal, Role, TlsIdentity, TokenFile, serve_tcp, serve_unix,
+};
 use oma_core::engine::CancellationToken;
 use oma_core::{Error, ErrorKind, Result};
 use oma_examples::data_dir::DataDir;
@@ -23,6 +25,7 @@ pub(crate) struct Doors {
     socket: UnixListener,
     file: SocketFile,
     address: Option<(TcpListener, Door, Option<TlsIdentity>)>,
+    config: ListenConfig,
 }
 
 /// The name of the socket, which goes with this.
@@ -52,7 +55,8 @@ impl Doors {
         let socket = UnixListener::bind(&path).map_err(failed)?;
         // Nobody else writes into the directory: nobody comes between.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { socket, file: SocketFile(path), address })
+        let config = ListenConfig { connections: cli.connections };
+        Ok(Self { socket, file: SocketFile(path), address, config })
     }
 
     /// How the daemon is reached.
@@ -69,14 +73,14 @@ impl Doors {
 
     /// Serves until `stop`, and removes the socket.
     pub(crate) async fn serve(self, api: &Api, stop: &CancellationToken) -> Result<()> {
-        let Self { socket, file: _file, address } = self;
+        let Self { socket, file: _file, address, config } = self;
         let owner = Principal { name: "owner of the data directory".to_owned(), role: Role::Admin };
         let mut served = JoinSet::new();
         let (inner, token) = (api.router(Door::Open(owner)), stop.clone());
-        served.spawn(async move { serve_unix(socket, inner, &token).await });
+        served.spawn(async move { serve_unix(socket, inner, config, &token).await });
         if let Some((listener, door, tls)) = address {
             let (outer, token) = (api.router(door), stop.clone());
-            served.spawn(async move { serve_tcp(listener, outer, tls.as_ref(), &token).await });
+            served.spawn(async move { serve_tcp(listener, outer, tls.as_ref(), config, &token).await });
         }
         let mut ended = Ok(());
         while let Some(one) = served.join_next().await {
