@@ -84,7 +84,7 @@ impl Accounts for SqlStore {
         user: Option<UserId>,
         after: Option<TokenId>,
     ) -> BoxStream<'_, oma_core::Result<AccessToken>> {
-        let page = async move |behind| {
+        let page = move |behind| async move {
             let page = self.token_page(user, behind, PAGE).await;
             page.map_err(|error| error.at("list", "tokens"))
         };
