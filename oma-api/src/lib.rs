@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod account;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod backend;
 mod change_id;
@@ -27,6 +28,10 @@ mod vm;
 mod volume;
 mod volume_request;
 
+pub use account::{
+    AuditRow, AuditVerification, ChangePassword, ChangeUser, CreateToken, CreateUser, LogIn, MeRow,
+    NewTokenRow, Secret, TokenRow, UserRow,
+};
 pub use change_id::ChangeIdRow;
 pub use copy::CopyReport;
 pub use database::{DatabaseRow, FindingRow, MoveReport};

@@ -81,7 +81,7 @@ async fn serve_nbd(server: &Server, way: Way, folder: &TempDir, serving: &mut Jo
 }
 
 async fn serve_http(api: &Api, way: Way, folder: &TempDir, serving: &mut JoinSet<()>) -> String {
-    let door = Door::Open(Principal { name: "test".to_owned(), role: Role::Operator });
+    let door = Door::Open(Principal::new("test", Role::Operator));
     let (router, forever) = (api.router(door), CancellationToken::new());
     match way {
         Way::Tcp => {

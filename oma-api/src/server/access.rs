@@ -1,5 +1,6 @@
 //! Who asks, and what they may ask for.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,43 +10,12 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use oma_core::{Error, ErrorKind, Result};
-use serde::{Deserialize, Serialize};
+use oma_core::state::TokenKind;
+use oma_core::{Error, ErrorKind, JobId, Result, TokenId, UserId};
+
+pub use oma_core::state::Role;
 
 use super::problem::{Answer, Refused};
-
-/// What a principal may do; each role may do all that those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Looks.
-    Viewer,
-    /// Changes volumes.
-    Operator,
-    /// Also what nobody can undo for whoever operates.
-    Admin,
-}
-
-impl Role {
-    /// All, from the least.
-    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
-
-    /// Fixed label for files, arguments and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +24,51 @@ pub struct Principal {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// The account that it is, when it is one.
+    pub account: Option<Account>,
+}
+
+/// The account of a principal, and what it showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The user.
+    pub user: UserId,
+    /// The token or session that was shown.
+    pub token: TokenId,
+    /// Which of both.
+    pub kind: TokenKind,
+    /// The jobs that the token sees when its bearer is an agent.
+    pub jobs: BTreeSet<JobId>,
 }
 
 impl Principal {
+    /// A principal without an account.
+    #[must_use]
+    pub fn new(name: impl Into<String>, role: Role) -> Self {
+        Self { name: name.into(), role, account: None }
+    }
+
+    /// The jobs that it sees: `None` for all. An agent without an account sees none.
+    #[must_use]
+    pub fn jobs(&self) -> Option<&BTreeSet<JobId>> {
+        const NONE: &BTreeSet<JobId> = &BTreeSet::new();
+        match self.role {
+            Role::Agent => Some(self.account.as_ref().map_or(NONE, |account| &account.jobs)),
+            Role::Viewer | Role::Operator | Role::Admin => None,
+        }
+    }
+
+    /// Refuses a job that is another agent's, no other than one that is not there.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn sees(&self, job: &JobId) -> Result<()> {
+        match self.jobs() {
+            Some(jobs) if !jobs.contains(job) => Err(Error::new(ErrorKind::NotFound, "find job", job)),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses who may less.
     pub(super) fn needs(&self, needed: Role, what: &'static str, on: &impl fmt::Display) -> Answer<()> {
         if self.role >= needed {
@@ -130,8 +142,21 @@ fn local(headers: &HeaderMap) -> Answer<()> {
 
 /// Lets a request through when its principal may look, or change what it is about to change. Handlers find the [`Principal`] among the
 /// extensions.
-pub(super) async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Response {
-    let asked = admitted(&door, request.method(), request.uri(), request.headers());
+pub(super) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let needed = match *request.method() {
+        Method::GET | Method::HEAD => Role::Viewer,
+        _ => Role::Operator,
+    };
+    let_in(&door, needed, request, next).await
+}
+
+/// Lets a request of any principal through: its handler says what it may do.
+pub(super) async fn admit_any(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let_in(&door, Role::Agent, request, next).await
+}
+
+async fn let_in(door: &Door, needed: Role, mut request: Request, next: Next) -> Response {
+    let asked = admitted(door, needed, request.method(), request.uri(), request.headers());
     match asked.await {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
@@ -141,14 +166,16 @@ pub(super) async fn admit(State(door): State<Door>, mut request: Request, next: 
     }
 }
 
-async fn admitted(door: &Door, method: &Method, uri: &Uri, headers: &HeaderMap) -> Answer<Principal> {
+async fn admitted(
+    door: &Door,
+    needed: Role,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Answer<Principal> {
     let principal = door.admit(headers).await?;
-    let needed = match *method {
-        Method::GET | Method::HEAD => Role::Viewer,
-        _ => Role::Operator,
-    };
     principal.needs(needed, "change", &uri.path())?;
-    if needed > Role::Viewer {
+    if !matches!(*method, Method::GET | Method::HEAD) {
         tracing::info!(principal = principal.name, %method, path = uri.path(), "asked");
     }
     Ok(principal)

@@ -24,7 +24,7 @@ pub(super) struct Bounded<L> {
 
 /// The address of such a listener.
 #[derive(Clone, Debug)]
-pub(super) struct At<A>(A);
+pub(super) struct At<A>(pub(super) A);
 
 /// A connection and its place, which is free again when the connection ends, before or after anybody was let in.
 #[derive(Debug)]

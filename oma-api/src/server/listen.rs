@@ -21,6 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener};
 
+use super::audit::Client;
 use super::bounded::{At, Bounded};
 use super::origin::Origin;
 use super::vanished::notice_vanished;
@@ -120,7 +121,7 @@ pub async fn serve_tcp(
 ) -> io::Result<()> {
     notice_vanished(&listener)?;
     let server = bounded::<SocketAddr>(listener, config);
-    let service = router.into_make_service();
+    let service = router.into_make_service_with_connect_info::<Client>();
     let handle = ending(stop);
     match tls {
         None => patient(server).handle(handle).serve(service).await,

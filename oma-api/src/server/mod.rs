@@ -8,7 +8,9 @@
 #![allow(unused_qualifications, reason = "macros of utoipa and axum write paths out")]
 
 mod access;
+mod accounts;
 mod asked;
+mod audit;
 mod backend;
 mod bounded;
 mod exports;
@@ -25,17 +27,20 @@ mod volumes;
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, middleware};
+use oma_core::traits::AuditLog;
 use oma_core::{Error, ErrorKind};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
-pub use access::{Authenticator, Door, Principal, Role};
+pub use access::{Account, Authenticator, Door, Principal, Role};
+pub use accounts::{AccountRoutes, AccountTokens, AnyOf, LoginConfig, Passwords, first_admin};
 pub use backend::BackendRoutes;
 pub use exports::ExportRoutes;
 pub use listen::{ListenConfig, TlsIdentity, serve_tcp, serve_unix};
@@ -44,6 +49,7 @@ pub use publish::{ExportAddress, Publisher};
 pub use tokens::{NewToken, TokenFile};
 pub use volumes::VolumeRoutes;
 
+use audit::Auditor;
 use problem::Refused;
 
 /// Where the routes begin.
@@ -53,8 +59,14 @@ pub const PREFIX: &str = "/api/v1";
 #[derive(Clone)]
 pub struct Api {
     document: OpenApi,
-    /// For principals.
+    /// For principals, as far as their role goes.
     inner: Router,
+    /// For principals that look and change by their role, and recorded by its handlers themselves.
+    kept: Router,
+    /// For every principal, whatever its role, and recorded by its handlers themselves.
+    personal: Router,
+    /// Records what `inner` changes.
+    auditor: Option<Auditor>,
     /// For everybody.
     open: Router,
 }
@@ -75,7 +87,32 @@ impl Api {
         let components = ComponentsBuilder::new().security_scheme("token", token).build();
         let security = [SecurityRequirement::new("token", Vec::<String>::new())];
         let document = OpenApiBuilder::new().info(info).components(Some(components)).security(Some(security));
-        Self { document: document.build(), inner: Router::new(), open: Router::new() }
+        let [inner, kept, personal, open] = std::array::from_fn(|_| Router::new());
+        Self { document: document.build(), inner, kept, personal, auditor: None, open }
+    }
+
+    /// Every change of a route leaves an entry in this trail, before it is made; what cannot be recorded is not done (L30).
+    #[must_use]
+    pub fn audited(mut self, trail: Arc<dyn AuditLog>) -> Self {
+        self.auditor = Some(Auditor::new(trail));
+        self
+    }
+
+    /// With logins, users, tokens and the audit trail, in which the changes of all routes are recorded from now on.
+    #[must_use]
+    pub fn accounts(mut self, routes: AccountRoutes) -> Self {
+        self.auditor = Some(routes.auditor());
+        let groups =
+            [accounts::open(routes.clone()), accounts::personal(routes.clone()), accounts::group(routes)];
+        let [open, personal, kept] = groups.map(|group| {
+            let (routes, document) = group.split_for_parts();
+            self.document = std::mem::take(&mut self.document).nest(PREFIX, document);
+            routes
+        });
+        self.open = self.open.nest(PREFIX, open);
+        self.personal = self.personal.nest(PREFIX, personal);
+        self.kept = self.kept.nest(PREFIX, kept);
+        self
     }
 
     /// With volumes, operations and VMs, and with the daemon's health and figures.
@@ -105,12 +142,20 @@ impl Api {
     /// The routes behind a door.
     pub fn router(&self, door: Door) -> Router {
         let document = self.document.clone();
-        let inner = self
-            .inner
-            .clone()
+        let mut inner = self.inner.clone();
+        if let Some(auditor) = &self.auditor {
+            inner = inner.layer(middleware::from_fn_with_state(auditor.clone(), audit::audited));
+        }
+        let inner = inner
+            .merge(self.kept.clone())
             .route(&format!("{PREFIX}/openapi.json"), get(async move || Json(document)))
-            .layer(middleware::from_fn_with_state(door, access::admit));
-        inner.merge(self.open.clone()).fallback(unknown).method_not_allowed_fallback(not_allowed)
+            .layer(middleware::from_fn_with_state(door.clone(), access::admit));
+        let personal = self.personal.clone().layer(middleware::from_fn_with_state(door, access::admit_any));
+        inner
+            .merge(personal)
+            .merge(self.open.clone())
+            .fallback(unknown)
+            .method_not_allowed_fallback(not_allowed)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every refusal is answered as a problem.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -17,6 +19,8 @@ pub(crate) struct Refused {
     problem: Box<Problem>,
     /// The scheme that a request without credentials has to use.
     challenge: Option<&'static str>,
+    /// How long to wait before the request is made again.
+    wait: Option<Duration>,
 }
 
 impl Refused {
@@ -24,12 +28,22 @@ impl Refused {
     pub(crate) fn unauthenticated(reason: &'static str) -> Self {
         let error = Error::new(ErrorKind::PermissionDenied, "authenticate", "this request").because(reason);
         let status = StatusCode::UNAUTHORIZED.as_u16();
-        Self { problem: Box::new(Problem { status, ..Problem::new(&error) }), challenge: Some("Bearer") }
+        Self {
+            problem: Box::new(Problem { status, ..Problem::new(&error) }),
+            challenge: Some("Bearer"),
+            wait: None,
+        }
     }
 
     /// The same with a status that no kind has.
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
         self.problem.status = status.as_u16();
+        self
+    }
+
+    /// The same with how long to wait, in whole seconds and at least one.
+    pub(crate) fn with_wait(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
         self
     }
 
@@ -47,7 +61,7 @@ impl Refused {
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        Self { problem: Box::new(Problem::new(&error)), challenge: None }
+        Self { problem: Box::new(Problem::new(&error)), challenge: None, wait: None }
     }
 }
 
@@ -77,7 +91,7 @@ impl From<QueryRejection> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let Self { problem, challenge } = self;
+        let Self { problem, challenge, wait } = self;
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
             tracing::warn!(status = problem.status, detail = problem.detail, "not done");
@@ -85,6 +99,9 @@ impl IntoResponse for Refused {
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(wait) = wait {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)));
+        }
         if let Some(scheme) = challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
         }

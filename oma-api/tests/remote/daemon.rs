@@ -66,7 +66,7 @@ impl Drop for Daemon {
 
 /// Whoever comes is an operator.
 pub(crate) fn open_door() -> Door {
-    Door::Open(Principal { name: "test".to_owned(), role: Role::Operator })
+    Door::Open(Principal::new("test", Role::Operator))
 }
 
 impl Daemon {
@@ -105,7 +105,7 @@ impl Daemon {
 
     /// What somebody in this role is answered.
     pub(crate) async fn ask(&self, role: Role, method: Method, path: &str) -> (StatusCode, String) {
-        let door = Door::Open(Principal { name: "somebody".to_owned(), role });
+        let door = Door::Open(Principal::new("somebody", role));
         let request = Request::builder().method(method).uri(format!("/api/v1{path}"));
         let response = self.api.router(door).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         let status = response.status();

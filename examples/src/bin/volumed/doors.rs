@@ -74,7 +74,7 @@ impl Doors {
     /// Serves until `stop`, and removes the socket.
     pub(crate) async fn serve(self, api: &Api, stop: &CancellationToken) -> Result<()> {
         let Self { socket, file: _file, address, config } = self;
-        let owner = Principal { name: "owner of the data directory".to_owned(), role: Role::Admin };
+        let owner = Principal::new("owner of the data directory", Role::Admin);
         let mut served = JoinSet::new();
         let (inner, token) = (api.router(Door::Open(owner)), stop.clone());
         served.spawn(async move { serve_unix(socket, inner, config, &token).await });
@@ -110,7 +110,7 @@ async fn tcp(
         true if !is_local => {
             return refused("--no-auth is for an address of this machine, such as 127.0.0.1");
         }
-        true => Door::Open(Principal { name: "anybody on this machine".to_owned(), role: Role::Admin }),
+        true => Door::Open(Principal::new("anybody on this machine", Role::Admin)),
         false => {
             let tokens = TokenFile::new(data.tokens());
             if tokens.principals().await?.is_empty() {

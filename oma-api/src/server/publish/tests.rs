@@ -74,7 +74,7 @@ impl World {
         let publisher = Publisher::new(slow(), slow());
         let instance = InstanceId::mint();
         let routes = BackendRoutes { backend: backend.clone(), instance, publisher: publisher.clone() };
-        let principal = Principal { name: "test".to_owned(), role: Role::Operator };
+        let principal = Principal::new("test", Role::Operator);
         let routes = Api::new("test").backend(routes).router(Door::Open(principal));
         let disk = DiskRef { context: "ctx-1".parse().unwrap(), key: "disk-2000".parse().unwrap() };
         let tag = VolumeTag { instance: InstanceId::mint(), disk, generation: Generation::FIRST };

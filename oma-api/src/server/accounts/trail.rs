@@ -1,0 +1,74 @@
+//! The audit trail, for admins.
+
+use axum::Json;
+use axum::extract::State;
+use oma_core::audit::AuditFilter;
+use oma_core::state::Role;
+use oma_core::{AuditId, Error, ErrorKind};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{AccountRoutes, Part};
+use crate::server::asked::Problems;
+use crate::server::audit::Asker;
+use crate::server::extract::InQuery;
+use crate::server::problem::Answer;
+use crate::{AuditRow, AuditVerification, Page};
+
+pub(super) fn group() -> OpenApiRouter<AccountRoutes> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(verify))
+}
+
+/// Which entries.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Wanted {
+    /// Only those of somebody, by name: an account's address.
+    actor: Option<String>,
+    /// Only those about a thing of this kind; together with `resource_id`, without `actor`.
+    resource_type: Option<String>,
+    /// Which one.
+    resource_id: Option<String>,
+}
+
+impl Wanted {
+    fn filter(self) -> Answer<AuditFilter> {
+        match (self.actor, self.resource_type, self.resource_id) {
+            (None, None, None) => Ok(AuditFilter::All),
+            (Some(actor), None, None) => Ok(AuditFilter::Actor(actor)),
+            (None, Some(kind), Some(id)) => Ok(AuditFilter::Resource { kind, id }),
+            _ => Err(Error::new(ErrorKind::Invalid, "filter", "the audit trail")
+                .because("give `actor`, or `resource_type` together with `resource_id`, or neither")
+                .into()),
+        }
+    }
+}
+
+/// The audit trail, newest first. Needs an admin
+#[utoipa::path(get, path = "/audit", tag = "audit", params(Wanted, Part),
+    responses((status = 200, body = Page<AuditRow>), Problems))]
+async fn list(
+    State(routes): State<AccountRoutes>,
+    asker: Asker,
+    InQuery(wanted): InQuery<Wanted>,
+    InQuery(part): InQuery<Part>,
+) -> Answer<Json<Page<AuditRow>>> {
+    asker.principal.needs(Role::Admin, "read", &"the audit trail")?;
+    let filter = wanted.filter()?;
+    let before = part.after(|text| text.parse().ok().map(AuditId))?;
+    let limit = part.limit();
+    let found = routes.audit.audit_entries(&filter, before, u32::from(limit)).await?;
+    let is_full = found.len() == usize::from(limit);
+    let next = found.last().filter(|_| is_full).map(|last| last.id.to_string());
+    Ok(Json(Page { items: found.iter().map(AuditRow::from).collect(), next }))
+}
+
+/// Read the whole audit trail and tell the first place where it was tampered with. Needs an admin
+#[utoipa::path(get, path = "/audit/verification", tag = "audit",
+    responses((status = 200, body = AuditVerification), Problems))]
+async fn verify(State(routes): State<AccountRoutes>, asker: Asker) -> Answer<Json<AuditVerification>> {
+    asker.principal.needs(Role::Admin, "verify", &"the audit trail")?;
+    Ok(Json(AuditVerification::from(&routes.audit.verify_audit(None).await?)))
+}
