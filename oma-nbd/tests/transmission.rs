@@ -3,7 +3,10 @@
 
 mod raw;
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +17,9 @@ use oma_nbd::protocol::*;
 use oma_nbd::{ContextStatus, DirtyBitmap, MetaContext, Server, ServerConfig};
 use oma_volume::device::FileDevice;
 use raw::{Raw, Reply, Sockets, name, request, spec};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 const SIZE: ByteSize = ByteSize::mib(1);
 const MIB: u32 = 1 << 20;
@@ -424,5 +428,59 @@ async fn a_long_read_of_a_file_is_right_however_it_is_sent() {
             let piece = usize::try_from(cookie).unwrap();
             assert!(reply == Reply::Data(whole[piece].clone()), "piece {piece} is another");
         }
+    }
+}
+
+/// A stream that gives little at once, however much there is.
+struct Pieces(DuplexStream);
+
+const PIECE: usize = 512;
+
+impl AsyncRead for Pieces {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut piece = [0; PIECE];
+        let mut part = ReadBuf::new(&mut piece[..PIECE.min(buffer.remaining())]);
+        ready!(Pin::new(&mut self.0).poll_read(cx, &mut part))?;
+        buffer.put_slice(part.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Pieces {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A call that is begun in the first round of a turn is known to nobody who could wake its connection.
+#[tokio::test]
+async fn a_slow_write_is_answered_in_however_many_parts_its_data_came() {
+    let (server, _, hold) = held(ServerConfig::default()).await;
+    for parts in 9..64 {
+        let (stream, other) = duplex(1 << 20);
+        let server = server.clone();
+        let served =
+            tokio::spawn(async move { server.serve_stream(Pieces(other), CancellationToken::new()).await });
+        let mut raw = Raw { stream, served };
+        raw.greet().await;
+        let mut raw = raw.with_simple("disk").await;
+        let data = vec![1; PIECE * parts];
+        hold.hold();
+        raw.send(request(NBD_CMD_WRITE, 0, data.len().try_into().unwrap()), &data).await;
+        hold.reached(1).await;
+        hold.release();
+        assert_eq!(raw.reply(0).await, (7, Reply::Done), "{parts} parts");
     }
 }

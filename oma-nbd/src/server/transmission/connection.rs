@@ -213,7 +213,10 @@ impl Connection {
                 self.finish(answered);
                 more = true;
             }
+            let begun = self.in_flight.len();
             self.start_requests(cx)?;
+            // Whoever wakes this task for them is not known to them yet: they are polled in the next round.
+            more |= self.in_flight.len() > begun;
             self.blocked = false;
             while !self.replies.is_empty() {
                 if self.replies.poll_send(&mut self.transport, cx)?.is_pending() {
