@@ -1,6 +1,7 @@
 //! The program `oma` as its users run it: the built binary, real files, real servers.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod accounts;
 mod bad_input;
 mod basics;
 mod broken_reads;
@@ -41,5 +42,6 @@ fn main() -> ExitCode {
     trials.extend(volume_operations::trials());
     trials.extend(volumes::trials());
     trials.extend(db::trials());
+    trials.extend(accounts::trials());
     conformance::run(trials)
 }

@@ -118,7 +118,7 @@ impl Daemon {
         let config = VolumesConfig { grace: cli.grace, ..VolumesConfig::default() };
         let service = VolumeService::new(services, worker, config);
         let api = api(service.clone(), store.clone(), store.clone(), machine, stop);
-        let api = api.backend(beside.0).exports(beside.1);
+        let api = api.backend(beside.0).exports(beside.1).audited(store.clone());
         Ok(Self { api, service, store, content, _lock: lock })
     }
 

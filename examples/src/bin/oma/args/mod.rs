@@ -1,5 +1,6 @@
 //! The command line: names, flags and what `--help` teaches.
 
+mod accounts;
 mod db;
 mod disks;
 mod points;
@@ -14,6 +15,9 @@ use clap::{Args, Parser, Subcommand};
 use oma_core::seal::PublicKey;
 use oma_core::{ByteSize, ChangeId, DiskKey, JobId, VmPath};
 
+pub(crate) use self::accounts::{
+    AddUserArgs, AuditArgs, AuditCommand, ChangeUserArgs, ListTrailArgs, TokenArgs, UsersArgs, UsersCommand,
+};
 pub(crate) use self::db::{DbArgs, DbCommand};
 pub(crate) use self::disks::MachineArgs;
 pub(crate) use self::disks::ReflinkArg;
@@ -72,6 +76,10 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Look at the database, migrate it, check it, move it to another engine
     Db(DbArgs),
+    /// List users, add and change them, make and revoke their tokens, on the database itself
+    Users(UsersArgs),
+    /// Verify the audit trail, or list its entries
+    Audit(AuditArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }

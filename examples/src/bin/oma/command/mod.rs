@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod audit;
 mod cancel;
 mod change_id;
 mod check_report;
@@ -15,6 +16,7 @@ mod points;
 mod replicate;
 mod report;
 mod serve;
+mod users;
 mod verify;
 mod volumes;
 
@@ -49,6 +51,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Cancel(args) => Ok(cancel::run(&context, &args).await?),
         Command::Serve(args) => Ok(serve::run(&context, &args).await?),
         Command::Db(args) => db::run(&context, &args).await,
+        Command::Users(args) => Ok(users::run(&context, &args).await?),
+        Command::Audit(args) => audit::run(&context, &args).await,
         Command::Completions(args) => Ok(completions::run(&args)?),
     }
 }

@@ -1,0 +1,186 @@
+//! `oma users`: accounts and their tokens, on the database itself. Every change is an entry of the audit trail, recorded before it.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fmt::Display;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use oma_api::server::{NewToken, Passwords};
+use oma_api::{NewTokenRow, Secret, TokenRow, UserRow};
+use oma_core::audit::AuditEntry;
+use oma_core::record::{Email, PasswordHash, TokenHash, TokenSpec, User, UserChange, UserSpec};
+use oma_core::state::TokenKind;
+use oma_core::traits::{Accounts, AuditLog};
+use oma_core::{Error, ErrorKind, Result, TokenId};
+use oma_store::SqlStore;
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::args::{AddUserArgs, ChangeUserArgs, TokenArgs, UsersArgs, UsersCommand};
+use crate::table::{Align, Table};
+use oma_examples::database::{Database, VARIABLE};
+use oma_examples::failure::io_error;
+use oma_examples::output;
+
+pub(super) async fn run(context: &Context, args: &UsersArgs) -> Result<()> {
+    let database = Database::choose(&context.data, args.database.as_deref(), env::var(VARIABLE))?;
+    if let UsersCommand::List = args.command {
+        let store = SqlStore::open_read_only(&database.config).await?;
+        let done = list(context, &store).await;
+        store.close().await;
+        return done;
+    }
+    let (store, lock) = database.open().await?;
+    let done = match &args.command {
+        UsersCommand::List => Ok(()),
+        UsersCommand::Add(args) => add(context, &store, args).await,
+        UsersCommand::Change(args) => change(context, &store, args).await,
+        UsersCommand::Token(args) => token(context, &store, args).await,
+        UsersCommand::Revoke(args) => revoke(context, &store, &args.id).await,
+    };
+    store.close().await;
+    drop(lock);
+    done
+}
+
+async fn list(context: &Context, store: &SqlStore) -> Result<()> {
+    let users: Vec<User> = store.users(None).try_collect().await?;
+    show(context, &users.iter().map(UserRow::from).collect::<Vec<_>>())
+}
+
+fn show(context: &Context, rows: &[UserRow]) -> Result<()> {
+    if context.json {
+        return output::json(&rows);
+    }
+    let left = |name| (name, Align::Left);
+    let mut table = Table::new(&[
+        ("id", Align::Right),
+        left("email"),
+        left("name"),
+        left("role"),
+        left("active"),
+        left("last login"),
+    ]);
+    for row in rows {
+        let active = if row.is_active { "yes" } else { "no" };
+        let login = row.last_login_at.clone().unwrap_or_default();
+        table.row([
+            row.id.to_string(),
+            row.email.clone(),
+            row.full_name.clone(),
+            row.role.to_string(),
+            active.to_owned(),
+            login,
+        ]);
+    }
+    output::line(table)
+}
+
+async fn add(context: &Context, store: &SqlStore, args: &AddUserArgs) -> Result<()> {
+    let password_hash = match args.password_stdin {
+        true => password().await?,
+        false => PasswordHash::none(),
+    };
+    let spec =
+        UserSpec { email: args.email.clone(), full_name: args.name.clone(), role: args.role, password_hash };
+    let new = json!({ "full_name": spec.full_name, "role": spec.role, "has_password": args.password_stdin });
+    let entry = entry("user.create", "user", &spec.email, new);
+    let user = recorded(store, entry, store.add_user(&spec)).await?;
+    show(context, &[UserRow::from(&user)])
+}
+
+async fn change(context: &Context, store: &SqlStore, args: &ChangeUserArgs) -> Result<()> {
+    let user = known(store, &args.email).await?;
+    let password_hash = match args.password_stdin {
+        true => Some(password().await?),
+        false => None,
+    };
+    let new = json!({ "role": args.role, "is_active": args.active, "has_password": args.password_stdin });
+    let entry = entry("user.change", "user", &user.email, new);
+    let change = UserChange { full_name: None, role: args.role, is_active: args.active, password_hash };
+    let changed = recorded(store, entry, store.change_user(user.id, &change)).await?;
+    show(context, &[UserRow::from(&changed)])
+}
+
+async fn token(context: &Context, store: &SqlStore, args: &TokenArgs) -> Result<()> {
+    let user = known(store, &args.email).await?;
+    let secret = NewToken::mint();
+    let spec = TokenSpec {
+        id: TokenId::mint(),
+        kind: TokenKind::Api,
+        name: args.name.clone(),
+        role: args.role.unwrap_or(user.role),
+        hash: TokenHash::of(secret.reveal()),
+        jobs: BTreeSet::new(),
+        lifetime: Duration::from_secs(u64::from(args.days) * 86_400),
+        address: None,
+    };
+    let new = json!({ "user_id": user.id, "name": spec.name, "role": spec.role, "days": args.days });
+    let entry = entry("token.create", "token", &spec.id, new);
+    let token = TokenRow::from(&recorded(store, entry, store.mint(user.id, &spec)).await?);
+    if context.json {
+        return output::json(&NewTokenRow { secret: Secret::new(secret.reveal()), token });
+    }
+    output::note(format_args!("token {}, good until {}; it is shown this once", token.id, token.expires_at));
+    output::line(secret.reveal())
+}
+
+async fn revoke(context: &Context, store: &SqlStore, id: &TokenId) -> Result<()> {
+    let unknown = || Error::new(ErrorKind::NotFound, "find token", id);
+    let found = store.token(id).await?.ok_or_else(unknown)?;
+    let entry = entry("token.revoke", "token", id, json!({ "user_id": found.user }));
+    let row = TokenRow::from(&recorded(store, entry, store.revoke(id)).await?);
+    if context.json {
+        return output::json(&row);
+    }
+    output::line(format_args!("token {} is revoked since {}", row.id, row.revoked_at.unwrap_or_default()))
+}
+
+async fn known(store: &SqlStore, email: &Email) -> Result<User> {
+    let found = store.credentials(email).await?;
+    found.map(|known| known.user).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, "find user", email)
+            .because("there is none; `oma users list` lists who there is")
+    })
+}
+
+/// The hash of the line on standard input.
+async fn password() -> Result<PasswordHash> {
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line)
+    });
+    let line = read.await.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
+    let line = line.map_err(|error| io_error("read", "standard input", error))?;
+    Passwords::new().await?.hash(&Secret::new(line.trim_end_matches(['\r', '\n']))).await
+}
+
+fn entry(action: &str, kind: &str, id: &impl Display, new: Value) -> AuditEntry {
+    AuditEntry {
+        actor: "owner of the database".to_owned(),
+        action: action.to_owned(),
+        resource_type: kind.to_owned(),
+        resource_id: id.to_string(),
+        new: Some(new),
+        ..AuditEntry::default()
+    }
+}
+
+/// Makes a change behind its entry. One that is refused leaves a second entry.
+async fn recorded<T>(
+    store: &SqlStore,
+    entry: AuditEntry,
+    change: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    store.audit(&entry).await?;
+    match change.await {
+        Ok(changed) => Ok(changed),
+        Err(error) => {
+            let new = Some(json!({ "error": error.kind().as_str() }));
+            let failed = AuditEntry { action: format!("{} failed", entry.action), new, ..entry };
+            store.audit(&failed).await?;
+            Err(error)
+        }
+    }
+}
