@@ -49,10 +49,16 @@ impl DataDir {
         self.path.join("tokens")
     }
 
-    /// The socket on which the daemon serves who may open this directory.
+    /// The socket of this name on which a daemon serves who may open this directory.
     #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.path.join("volumed.sock")
+    pub fn socket(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.sock"))
+    }
+
+    /// The token of the first admin, until somebody has taken it.
+    #[must_use]
+    pub fn first_token(&self) -> PathBuf {
+        self.path.join("first-admin-token")
     }
 
     /// The id of the worker of this directory, where its database has workers of other directories as well.

@@ -1,15 +1,20 @@
 #![doc = include_str!("../README.md")]
 
 pub mod age;
+pub mod daemon;
 pub mod data_dir;
 pub mod database;
 pub mod exit;
 pub mod failure;
+pub mod folder;
+pub mod limits_file;
 mod nbd_address;
 mod nbd_opener;
 pub mod output;
 mod sample_disk;
 pub mod signals;
+pub mod signing_key;
+pub mod source;
 
 pub use nbd_address::{NbdAddress, NbdAddresses};
 pub use nbd_opener::NbdOpener;

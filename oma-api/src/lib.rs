@@ -14,11 +14,15 @@ mod export;
 mod failure;
 mod forecast;
 mod job;
+mod level;
 mod metrics;
+mod named_disk;
 mod page;
 mod point;
 mod problem;
 mod replication;
+mod replication_request;
+mod replication_row;
 mod running;
 #[cfg(feature = "server")]
 pub mod server;
@@ -41,10 +45,16 @@ pub use export::{CreateExport, ExportRow};
 pub use failure::Failure;
 pub use forecast::{ForecastReport, Spread};
 pub use job::JobRow;
+pub use level::{TrustWanted, VerifyWanted};
+pub use named_disk::{NamedDisk, NamedDiskError};
 pub use page::Page;
 pub use point::{PointDisk, PointRow};
 pub use problem::{Problem, ProblemRetry};
 pub use replication::{DiskReport, Outcome, ReplicationReport};
+pub use replication_request::{DiscoverVm, ReplicationRequest, SourceRequest};
+pub use replication_row::{
+    CbtHistoryRow, ChangeIdAnswer, DiskProgressRow, ProgressRow, RecordChangeId, ReplicationRow,
+};
 pub use running::{RunningDisk, RunningReport};
 pub use session::SessionRow;
 pub use verify::{DiskComparison, KeyRow, ReportCheck, VerifyReport, VerifyStatus};

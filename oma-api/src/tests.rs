@@ -123,6 +123,8 @@ fn a_job_row_names_its_vm_and_its_disks() {
         disks: vec![DiskKey::parse("disk-2000").unwrap()],
         priority: 0,
         target: None,
+        request: None,
+        wanted: oma_core::state::Wanted::Run,
         error: Some("read disk: unavailable".to_owned()),
         attempts: 0,
         due_at: None,

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use oma_core::record::{
-    ClaimRequest, JobEnd, JobFilter, JobSpec, Lease, ReplicationJob, RetryPolicy, VmContext,
+    ClaimRequest, JobEnd, JobFilter, JobProgress, JobSpec, Lease, ReplicationJob, RetryPolicy, VmContext,
 };
-use oma_core::state::{ContextEvent, DiskEvent, DiskStatus, JobEvent, JobKind, JobStatus};
+use oma_core::state::{ContextEvent, DiskEvent, DiskStatus, JobEvent, JobKind, JobStatus, Wanted};
 use oma_core::traits::JobStore;
 use oma_core::{ContextId, DiskKey, JobId, Timestamp, WorkerId};
 
@@ -29,15 +29,14 @@ impl SqlStore {
         if disks.len() < spec.disks.len() {
             return Err(StoreError::Invalid("it has a disk twice; name each once".to_owned()));
         }
+        if spec.request.as_ref().is_some_and(|request| request.len() > JobSpec::LONGEST_REQUEST) {
+            return Err(StoreError::Invalid("its request is longer than 64 KiB; name less in it".to_owned()));
+        }
         let mut tx = self.begin().await?;
         // From here on no other job of this VM can begin.
         tx.execute(vms::LOCK, vals![spec.context]).await?;
         if let Some(known) = find(&mut tx, &spec.id).await? {
-            let same = known.context == spec.context
-                && known.kind == spec.kind
-                && known.replication_type == spec.replication_type
-                && known.disks.iter().eq(&disks)
-                && (known.priority, &known.target) == (spec.priority, &spec.target);
+            let same = known.is_of(&JobSpec { disks: disks.into_iter().collect(), ..spec.clone() });
             return if same { Ok(known) } else { Err(StoreError::exists("job", &spec.id)) };
         }
         let vm = find_context(&mut tx, &spec.context).await?;
@@ -63,6 +62,42 @@ impl SqlStore {
         let inserted = must_find(&mut tx, &spec.id).await?;
         tx.commit().await?;
         Ok(inserted)
+    }
+
+    async fn want_of_job(&self, id: &JobId, wanted: Wanted) -> Result<ReplicationJob> {
+        let mut tx = self.begin().await?;
+        let refused = |reason: &str| StoreError::Conflict(reason.to_owned());
+        // What is refused locks nothing: whoever asks for the next job passes over a row that is locked.
+        must_find(&mut tx, id).await?.may_be_wanted(wanted).map_err(refused)?;
+        tx.execute(jobs::LOCK, vals![id]).await?;
+        let known = must_find(&mut tx, id).await?;
+        known.may_be_wanted(wanted).map_err(refused)?;
+        if known.wanted == wanted {
+            return Ok(known);
+        }
+        let now = tx.now().await?;
+        tx.execute(jobs::WANT, vals![wanted, now, id]).await?;
+        let told = must_find(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(told)
+    }
+
+    async fn delete_job(&self, id: &JobId) -> Result<()> {
+        let mut tx = self.begin().await?;
+        // Nothing is locked: what has ended stays so, and gets no export and no operation any more.
+        let Some(known) = find(&mut tx, id).await? else { return Ok(()) };
+        if !known.status.is_terminal() {
+            return Err(StoreError::Conflict(format!("it is {}; cancel it first", known.status)));
+        }
+        if let Some(export) = tx.find(jobs::EXPORT_OF, vals![id], name).await? {
+            return Err(StoreError::Conflict(format!("its export {export} is recorded; withdraw it first")));
+        }
+        if let Some(operation) = tx.find(jobs::OPERATION_OF, vals![id], name).await? {
+            let reason = format!("its operation {operation} is unfinished; recover it first");
+            return Err(StoreError::Conflict(reason));
+        }
+        tx.execute(jobs::DELETE, vals![id]).await?;
+        tx.commit().await
     }
 
     async fn claim_job(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> Result<Lease> {
@@ -126,6 +161,15 @@ impl SqlStore {
         Ok(advanced)
     }
 
+    async fn record_progress(&self, lease: &Lease, progress: &JobProgress) -> Result<()> {
+        let text = serde_json::to_string(progress)?;
+        let mut tx = self.begin().await?;
+        if tx.execute(jobs::TELL_PROGRESS, vals![text, lease.job, lease.fence, lease.worker]).await? == 0 {
+            return Err(StoreError::Fenced);
+        }
+        tx.commit().await
+    }
+
     async fn end_job(&self, lease: &Lease, end: &JobEnd) -> Result<ReplicationJob> {
         let mut tx = self.begin().await?;
         let known = guard(&mut tx, lease).await?;
@@ -135,19 +179,25 @@ impl SqlStore {
         Ok(ended)
     }
 
-    async fn job_page(&self, filter: &JobFilter, behind: Option<i64>) -> Result<Vec<(i64, ReplicationJob)>> {
+    async fn job_page(&self, filter: &JobFilter, last: Option<i64>) -> Result<Vec<(i64, ReplicationJob)>> {
         // Live jobs are few: one page, ended by an empty second one.
         let is_few = filter.live_only || filter.left_to.is_some();
-        if is_few && behind.is_some() {
+        if is_few && last.is_some() {
             return Ok(Vec::new());
         }
+        let behind = match (last, &filter.after) {
+            (Some(seq), _) => seq,
+            (None, Some(id)) => {
+                let seq = self.db.find(jobs::SEQ, vals![id], seq).await?;
+                seq.ok_or_else(|| StoreError::missing("job", id))?
+            }
+            (None, None) => i64::MAX,
+        };
         if let Some(worker) = &filter.left_to {
             let left = self.jobs_left_to(worker).await?.into_iter();
-            let is_wanted =
-                |job: &ReplicationJob| filter.context.as_ref().is_none_or(|context| *context == job.context);
-            return Ok(left.filter(|(_, job)| is_wanted(job)).collect());
+            let is_of = |vm: &ContextId| filter.context.as_ref().is_none_or(|context| context == vm);
+            return Ok(left.filter(|(seq, job)| *seq < behind && is_of(&job.context)).collect());
         }
-        let behind = behind.unwrap_or(i64::MAX);
         let (sql, values) = match (&filter.context, filter.live_only) {
             (Some(vm), true) => (jobs::LIVE, vals![vm]),
             (None, true) => (jobs::ALL_LIVE, vals![]),
@@ -155,6 +205,7 @@ impl SqlStore {
             (None, false) => (jobs::PAGE, vals![behind, PAGE]),
         };
         let mut page = self.db.all(sql, values, numbered).await?;
+        page.retain(|(seq, _)| *seq < behind);
         page.sort_by_key(|(seq, _)| Reverse(*seq));
         Ok(page)
     }
@@ -170,7 +221,7 @@ impl SqlStore {
 }
 
 fn numbered(row: &Row) -> Result<(i64, ReplicationJob)> {
-    Ok((row.fields("replication_jobs", "id").int("seq")?, job(row)?))
+    Ok((seq(row)?, job(row)?))
 }
 
 /// Ends a job without its epoch; its row is locked already.
@@ -194,6 +245,18 @@ pub(crate) async fn close(tx: &mut Tx, known: &ReplicationJob, lease: &Lease, en
     let vm = find_context(tx, &known.context).await?;
     let vm_status = vm.status.next(ContextEvent::Fail)?;
     tx.execute(vms::JOB_FAILS, vals![vm_status, now, now, vm.id]).await.map(|_| ())
+}
+
+fn progress(row: &Row) -> Result<Option<JobProgress>> {
+    row.fields("replication_jobs", "id").opt_json("progress")
+}
+
+fn seq(row: &Row) -> Result<i64> {
+    row.fields("replication_jobs", "id").int("seq")
+}
+
+fn name(row: &Row) -> Result<String> {
+    Ok(row.fields("replication_jobs", "name").text("name")?.to_owned())
 }
 
 /// A job and when its lease ends.
@@ -227,6 +290,7 @@ async fn insert_row(
         serde_json::to_string(disks)?,
         spec.priority,
         spec.target,
+        spec.request,
         now,
         now,
         now,
@@ -265,6 +329,15 @@ impl JobStore for SqlStore {
     async fn live(&self, context: &ContextId) -> oma_core::Result<Option<ReplicationJob>> {
         let found = self.db.find(jobs::LIVE, vals![context], job).await;
         found.map_err(|error| error.at("find the live job of VM", context))
+    }
+
+    async fn want(&self, id: &JobId, wanted: Wanted) -> oma_core::Result<ReplicationJob> {
+        let told = self.settled(|| self.want_of_job(id, wanted)).await;
+        told.map_err(|error| error.at("say what is wanted of job", id))
+    }
+
+    async fn delete(&self, id: &JobId) -> oma_core::Result<()> {
+        self.settled(|| self.delete_job(id)).await.map_err(|error| error.at("delete job", id))
     }
 
     fn list(&self, filter: JobFilter) -> BoxStream<'_, oma_core::Result<ReplicationJob>> {
@@ -315,6 +388,16 @@ impl JobStore for SqlStore {
     ) -> oma_core::Result<ReplicationJob> {
         let advanced = self.settled(|| self.advance_job(lease, from, event)).await;
         advanced.map_err(|error| error.at("advance job", &lease.job))
+    }
+
+    async fn tell_progress(&self, lease: &Lease, progress: &JobProgress) -> oma_core::Result<()> {
+        let told = self.settled(|| self.record_progress(lease, progress)).await;
+        told.map_err(|error| error.at("record the progress of job", &lease.job))
+    }
+
+    async fn progress(&self, id: &JobId) -> oma_core::Result<Option<JobProgress>> {
+        let found = self.db.find(jobs::PROGRESS_TOLD, vals![id], progress).await;
+        found.map(Option::flatten).map_err(|error| error.at("read the progress of job", id))
     }
 
     async fn end(&self, lease: &Lease, end: JobEnd) -> oma_core::Result<ReplicationJob> {

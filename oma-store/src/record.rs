@@ -24,6 +24,8 @@ pub(crate) fn job(row: &Row) -> Result<ReplicationJob> {
         disks: fields.json("disk_ids")?,
         priority: narrow(&fields, "priority")?,
         target: fields.opt_parse("target")?,
+        request: fields.opt_text("request")?.map(str::to_owned),
+        wanted: fields.parse("wanted")?,
         error: fields.opt_text("error_message")?.map(str::to_owned),
         attempts: narrow(&fields, "attempts")?,
         due_at: fields.opt_time("due_at")?,

@@ -1,6 +1,7 @@
-//! The program `volumed` as its users run it: the built binary, real files, real requests.
+//! The programs `volumed` and `omad` as their users run them: the built binary, real files, real requests.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod appliance;
 mod crash;
 mod doors;
 mod life;
@@ -19,5 +20,6 @@ fn main() -> ExitCode {
     trials.extend(doors::trials());
     trials.extend(crash::trials());
     trials.extend(schema::trials());
+    trials.extend(appliance::trials());
     conformance::run(trials)
 }

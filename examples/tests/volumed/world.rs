@@ -23,6 +23,7 @@ const LOCAL: &str = "http://localhost/api/v1";
 #[derive(Debug)]
 pub(crate) struct World {
     folder: TempDir,
+    program: &'static str,
 }
 
 /// A running daemon.
@@ -46,7 +47,17 @@ pub(crate) struct Ran {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::Builder::new().prefix("volumed-test-").tempdir().unwrap() }
+        Self {
+            folder: tempfile::Builder::new().prefix("volumed-test-").tempdir().unwrap(),
+            program: "volumed",
+        }
+    }
+
+    /// One of the appliance, whose sources may lie in `images`.
+    pub(crate) fn of_appliance() -> Self {
+        let folder = tempfile::Builder::new().prefix("omad-test-").tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("images")).unwrap();
+        Self { folder, program: "omad" }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -58,8 +69,16 @@ impl World {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_volumed"));
+        let (program, own): (_, &[&str]) = match self.program {
+            "omad" => (env!("CARGO_BIN_EXE_omad"), &["--listen", "127.0.0.1:0"]),
+            _ => (env!("CARGO_BIN_EXE_volumed"), &[]),
+        };
+        let mut command = Command::new(program);
         command.arg("--data-dir").arg(self.path("data")).args(args);
+        let serves = args.first().is_none_or(|first| first.starts_with('-'));
+        if serves && !args.contains(&"--listen") {
+            command.args(own);
+        }
         command
             .env_remove("OMA_DATA_DIR")
             .env_remove("OMA_DATABASE")
@@ -84,7 +103,7 @@ impl World {
     pub(crate) async fn start(&self, args: &[&str]) -> Daemon {
         let mut child = self.command(args).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let count = if args.contains(&"--listen") { 2 } else { 1 };
+        let count = if self.program == "omad" || args.contains(&"--listen") { 2 } else { 1 };
         let mut addresses = Vec::new();
         while addresses.len() < count {
             match tokio::time::timeout(LIMIT, lines.next_line()).await.unwrap().unwrap() {
@@ -98,7 +117,8 @@ impl World {
             pipe.read_to_string(&mut said).await.unwrap();
             said
         });
-        let local = Client::builder().unix_socket(self.path("data/volumed.sock")).build().unwrap();
+        let local =
+            Client::builder().unix_socket(self.path(&format!("data/{}.sock", self.program))).build().unwrap();
         Daemon { child, addresses, local, said }
     }
 }

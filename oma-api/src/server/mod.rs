@@ -17,8 +17,10 @@ mod exports;
 mod extract;
 mod listen;
 mod origin;
+mod paging;
 mod problem;
 mod publish;
+mod replications;
 mod tokens;
 mod vanished;
 mod volumes;
@@ -46,6 +48,7 @@ pub use exports::ExportRoutes;
 pub use listen::{ListenConfig, TlsIdentity, serve_tcp, serve_unix};
 pub use origin::Origin;
 pub use publish::{ExportAddress, Publisher};
+pub use replications::{RecordedRequests, ReplicationRoutes, SourceOpener};
 pub use tokens::{NewToken, TokenFile};
 pub use volumes::VolumeRoutes;
 

@@ -30,6 +30,7 @@ mod results;
 mod retention;
 mod tokens;
 mod volumes;
+mod wanted;
 
 use std::fmt;
 use std::sync::Arc;
@@ -135,6 +136,7 @@ pub fn store_cases() -> Vec<Case<StoreSubject>> {
     all.extend(leases::cases());
     all.extend(queue::cases());
     all.extend(bounds::cases());
+    all.extend(wanted::cases());
     all.extend(attempts::cases());
     all.extend(fences::cases());
     all.extend(operations::cases());
@@ -248,7 +250,9 @@ fn assert_kind<T: fmt::Debug>(result: Result<T>, kind: ErrorKind) {
 impl StoreSubject {
     fn spec(&self, vm: &VmContext) -> JobSpec {
         let disks = KEYS.iter().map(|text| key(text)).collect();
-        JobSpec::new(JobId::mint(self.clock.now()), vm.id.clone(), ReplicationType::Initial, disks)
+        let id = JobId::mint(self.clock.now());
+        let spec = JobSpec::new(id, vm.id.clone(), ReplicationType::Initial, disks);
+        JobSpec { request: Some("anybody's".to_owned()), ..spec }
     }
 
     fn revert_spec(&self, vm: &VmContext) -> JobSpec {
@@ -267,6 +271,7 @@ impl StoreSubject {
         let disks = KEYS.iter().map(|text| key(text)).collect();
         let nowhere = ContextId::parse("ctx-none").unwrap();
         let mut spec = JobSpec::new(id, nowhere, ReplicationType::Initial, disks);
+        spec.request = Some("anybody's".to_owned());
         shape(&mut source, &mut spec);
         spec.context = self.inventory.record(&source).await.unwrap().id;
         self.jobs.insert(spec).await.unwrap().id

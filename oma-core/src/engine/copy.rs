@@ -174,6 +174,7 @@ pub async fn copy(
     };
     let settled = resumed + equal;
     let planned = DiskProgress {
+        capacity,
         total: settled + work.bytes(),
         done: settled,
         durable: settled,

@@ -79,8 +79,8 @@ async fn keep(
 mod tests {
     use super::*;
     use crate::Clock as _;
-    use crate::record::{ClaimRequest, JobEnd, JobFilter, JobSpec, ReplicationJob, RetryPolicy};
-    use crate::state::{JobEvent, JobStatus};
+    use crate::record::{ClaimRequest, JobEnd, JobFilter, JobProgress, JobSpec, ReplicationJob, RetryPolicy};
+    use crate::state::{JobEvent, JobStatus, Wanted};
     use crate::{ContextId, Error, Fence, JobId, Result, SystemClock, WorkerId};
     use async_trait::async_trait;
     use futures_util::stream::BoxStream;
@@ -103,6 +103,10 @@ mod tests {
             async fn defer(&self, lease: &Lease, error: &str, policy: &RetryPolicy) -> Result<ReplicationJob>;
             async fn advance(&self, lease: &Lease, from: JobStatus, event: JobEvent) -> Result<ReplicationJob>;
             async fn end(&self, lease: &Lease, end: JobEnd) -> Result<ReplicationJob>;
+            async fn want(&self, id: &JobId, wanted: Wanted) -> Result<ReplicationJob>;
+            async fn delete(&self, id: &JobId) -> Result<()>;
+            async fn tell_progress(&self, lease: &Lease, progress: &JobProgress) -> Result<()>;
+            async fn progress(&self, id: &JobId) -> Result<Option<JobProgress>>;
         }
     }
 
@@ -209,6 +213,18 @@ mod tests {
             unreachable!("{ONLY}")
         }
         async fn end(&self, _: &Lease, _: JobEnd) -> Result<ReplicationJob> {
+            unreachable!("{ONLY}")
+        }
+        async fn want(&self, _: &JobId, _: Wanted) -> Result<ReplicationJob> {
+            unreachable!("{ONLY}")
+        }
+        async fn delete(&self, _: &JobId) -> Result<()> {
+            unreachable!("{ONLY}")
+        }
+        async fn tell_progress(&self, _: &Lease, _: &JobProgress) -> Result<()> {
+            unreachable!("{ONLY}")
+        }
+        async fn progress(&self, _: &JobId) -> Result<Option<JobProgress>> {
             unreachable!("{ONLY}")
         }
     }

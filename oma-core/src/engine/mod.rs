@@ -55,6 +55,7 @@ mod stoppable;
 mod tally;
 mod verify;
 mod volumes;
+mod work;
 mod zeroes;
 
 pub use cancel::cancel;
@@ -69,9 +70,10 @@ pub use reconcile::{
     Finding, FindingClass, LocalDevice, ReconcilePlan, ReconcileServices, Reconciled, Reconciler,
     Reconciliation, Repair, Seen, SeenRecord, SeenVolume, Step, StepOutcome,
 };
-pub use replicate::Replicator;
+pub use replicate::{Replicator, Submission};
 pub use report::{DiskReport, Outcome, Report};
 pub use services::Services;
 pub use tokio_util::sync::CancellationToken;
 pub use verify::{VerifyRequest, tree_root, verify};
 pub use volumes::{Recovered, VolumeChange, VolumeRequest, VolumeService, VolumeServices, VolumesConfig};
+pub use work::{Work, WorkOpener, Worker, WorkerConfig};

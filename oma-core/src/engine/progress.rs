@@ -1,5 +1,6 @@
 use std::fmt;
 
+use super::explain::StageTimes;
 use crate::record::ReplicationJob;
 use crate::state::ReplicationType;
 use crate::{ByteSize, DiskKey};
@@ -7,6 +8,8 @@ use crate::{ByteSize, DiskKey};
 /// How far one disk is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskProgress {
+    /// Its size.
+    pub capacity: ByteSize,
     /// Bytes the epoch has to cover: the disk, or its changed extents.
     pub total: ByteSize,
     /// Bytes covered, by this run or before it.
@@ -17,6 +20,10 @@ pub struct DiskProgress {
     pub read: ByteSize,
     /// Bytes written to the target by this run, zeroes not counted.
     pub written: ByteSize,
+    /// Bytes that this run found to be zero, by the source's promise or by looking at them.
+    pub zero: ByteSize,
+    /// Where the time of this run went.
+    pub times: StageTimes,
 }
 
 /// What the engine tells while it works.

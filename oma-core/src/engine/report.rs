@@ -12,6 +12,8 @@ pub enum Outcome {
     Completed,
     /// The job failed; no change id moved. The next job continues from the journals.
     Failed(Error),
+    /// The attempt failed; the job is alive, waits and is attempted again from where this one got.
+    Deferred(Error),
     /// The run was stopped; the job is alive and the same request continues it.
     Suspended,
 }

@@ -1,4 +1,4 @@
-use crate::state::{JobKind, JobStatus, ReplicationType};
+use crate::state::{JobKind, JobStatus, ReplicationType, Wanted};
 use crate::{ContextId, DiskKey, DiskRef, Epoch, Fence, JobId, TargetName, Timestamp, WorkerId};
 
 /// A job to be recorded.
@@ -18,10 +18,16 @@ pub struct JobSpec {
     pub priority: i32,
     /// Where its volumes live, if jobs towards that place are to be bounded.
     pub target: Option<TargetName>,
+    /// What whoever drives it has to know: its source, its options, in a form of the program that recorded it, without a secret
+    /// (L29). At most [`JobSpec::LONGEST_REQUEST`] bytes. A job without one is driven only by who names it.
+    pub request: Option<String>,
 }
 
 impl JobSpec {
-    /// A job of usual priority without a target.
+    /// Bytes of the longest request.
+    pub const LONGEST_REQUEST: usize = 64 << 10;
+
+    /// A job of usual priority without a target and a request.
     #[must_use]
     pub const fn new(
         id: JobId,
@@ -30,7 +36,7 @@ impl JobSpec {
         disks: Vec<DiskKey>,
     ) -> Self {
         let kind = JobKind::Replicate;
-        Self { id, context, kind, replication_type, disks, priority: 0, target: None }
+        Self { id, context, kind, replication_type, disks, priority: 0, target: None, request: None }
     }
 
     /// A job that changes the volume of one disk for an operator.
@@ -38,14 +44,23 @@ impl JobSpec {
     pub fn operate(id: JobId, disk: DiskRef) -> Self {
         let (kind, replication_type) = (JobKind::Operate, ReplicationType::Initial);
         let DiskRef { context, key } = disk;
-        Self { id, context, kind, replication_type, disks: vec![key], priority: 0, target: None }
+        Self {
+            id,
+            context,
+            kind,
+            replication_type,
+            disks: vec![key],
+            priority: 0,
+            target: None,
+            request: None,
+        }
     }
 
     /// A job that brings the volumes of these disks back to a recovery point.
     #[must_use]
     pub const fn revert(id: JobId, context: ContextId, disks: Vec<DiskKey>) -> Self {
         let (kind, replication_type) = (JobKind::Revert, ReplicationType::Initial);
-        Self { id, context, kind, replication_type, disks, priority: 0, target: None }
+        Self { id, context, kind, replication_type, disks, priority: 0, target: None, request: None }
     }
 }
 
@@ -70,6 +85,10 @@ pub struct ReplicationJob {
     pub priority: i32,
     /// Where its volumes live, if that was said.
     pub target: Option<TargetName>,
+    /// What whoever drives it has to know, if that was said.
+    pub request: Option<String>,
+    /// What an operator wants of it; of one that has ended, what was wanted last.
+    pub wanted: Wanted,
     /// Why it failed or was cancelled; while it is live, why its last attempt failed. None once it is completed.
     pub error: Option<String>,
     /// Attempts that failed, and those whose worker vanished. Never less: a job has one epoch to reach, and ends there.
@@ -110,6 +129,46 @@ impl JobEnd {
 }
 
 impl ReplicationJob {
+    /// Whether it was made from this spec, whose disks are in order.
+    #[must_use]
+    pub fn is_of(&self, spec: &JobSpec) -> bool {
+        self.context == spec.context
+            && self.kind == spec.kind
+            && self.replication_type == spec.replication_type
+            && self.disks == spec.disks
+            && self.priority == spec.priority
+            && self.target == spec.target
+            && self.request == spec.request
+    }
+
+    /// Whether this may be wanted of it now, or why not.
+    ///
+    /// # Errors
+    /// What an operator can do about it.
+    pub const fn may_be_wanted(&self, wanted: Wanted) -> Result<(), &'static str> {
+        match (self.wanted, wanted) {
+            _ if self.status.is_terminal() => Err("the job has ended; begin another one"),
+            (Wanted::Cancel, Wanted::Run | Wanted::Pause) => {
+                Err("the job is being cancelled; begin another one")
+            }
+            (_, Wanted::Pause) if !matches!(self.kind, JobKind::Replicate) => {
+                Err("only a job that replicates can rest; let it end, or cancel it")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is given out to who asks for the next job, once it is due.
+    #[must_use]
+    pub fn is_for_anybody(&self) -> bool {
+        self.kind == JobKind::Replicate
+            && match self.wanted {
+                Wanted::Run => self.request.is_some(),
+                Wanted::Pause => false,
+                Wanted::Cancel => true,
+            }
+    }
+
     /// Why its attempt failed when its lease ended without a word of its owner; `None` while nobody holds it.
     #[must_use]
     pub fn vanished(&self) -> Option<String> {
@@ -124,6 +183,8 @@ pub struct JobFilter {
     pub context: Option<ContextId>,
     /// Only those that have not ended.
     pub live_only: bool,
+    /// Only those behind this one in the list, which must be recorded still.
+    pub after: Option<JobId>,
     /// Only those that operate and that this worker may take up now: nobody holds them, or it does itself, or the lease has ended by the
     /// store's clock.
     pub left_to: Option<WorkerId>,

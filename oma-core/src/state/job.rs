@@ -55,6 +55,18 @@ labelled! {
 }
 
 labelled! {
+    /// What an operator wants of a job that has not ended.
+    Wanted, "wanted of a job" {
+        /// It is to be driven to its end.
+        Run = "run",
+        /// It rests until it is wanted to run again: nobody gets it who does not name it, and who drives it stops.
+        Pause = "pause",
+        /// It is to end without its epoch. Nothing else can be wanted of it any more.
+        Cancel = "cancel",
+    }
+}
+
+labelled! {
     /// What a job does with the volumes of its VM.
     JobKind, "job kind" {
         /// It brings them to the VM's next epoch.

@@ -27,7 +27,7 @@ pub use account::{Role, TokenKind};
 pub use context::{ContextEvent, ContextStatus};
 pub use disk::{DiskEvent, DiskStatus};
 pub use export::{ExportEvent, ExportStatus};
-pub use job::{JobEvent, JobKind, JobStatus, ReplicationType};
+pub use job::{JobEvent, JobKind, JobStatus, ReplicationType, Wanted};
 pub use log::{LineStream, LogLevel};
 pub use operation::{OperationEvent, OperationKind, OperationStatus};
 pub use point::{PointEvent, PointStatus};

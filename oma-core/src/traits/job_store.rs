@@ -4,8 +4,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
-use crate::record::{ClaimRequest, JobEnd, JobFilter, JobSpec, Lease, ReplicationJob, RetryPolicy};
-use crate::state::{JobEvent, JobStatus};
+use crate::record::{
+    ClaimRequest, JobEnd, JobFilter, JobProgress, JobSpec, Lease, ReplicationJob, RetryPolicy,
+};
+use crate::state::{JobEvent, JobStatus, Wanted};
 use crate::{ContextId, JobId, Result, WorkerId};
 
 /// Replication jobs, their disks and the leases on them.
@@ -19,7 +21,8 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `AlreadyExists` when the id has another spec; `Conflict`, naming the live job, when the VM has one, and when the
-    /// VM's state forbids replication; `NotFound` for an unknown VM or disk; `Invalid` for no disk or one twice.
+    /// VM's state forbids replication; `NotFound` for an unknown VM or disk; `Invalid` for no disk, one twice or a request that is
+    /// too long.
     async fn insert(&self, spec: JobSpec) -> Result<ReplicationJob>;
 
     /// The job with this id, if there is one.
@@ -28,7 +31,25 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// The job of a VM that has not ended, if there is one.
     async fn live(&self, context: &ContextId) -> Result<Option<ReplicationJob>>;
 
+    /// Says what is wanted of a live job. It reads so at once, and whoever drives it follows when it looks: a lease stays what it is.
+    /// Idempotent.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` when it has ended, when it is to be cancelled and something else is wanted now, and when one that
+    /// reverts or operates is to rest.
+    async fn want(&self, id: &JobId, wanted: Wanted) -> Result<ReplicationJob>;
+
+    /// Removes the record of a job that has ended, with its steps, log lines and verification report. What it made stays and
+    /// is its VM's: volumes, change ids, journals, recovery points, the history of change ids. Idempotent: an unknown one is `Ok`.
+    ///
+    /// # Errors
+    /// `Conflict` when it has not ended, and when exports or unfinished operations of it are recorded.
+    async fn delete(&self, id: &JobId) -> Result<()>;
+
     /// Jobs, newest first.
+    ///
+    /// # Errors
+    /// `NotFound` when the one to begin behind is not recorded.
     fn list(&self, filter: JobFilter) -> BoxStream<'_, Result<ReplicationJob>>;
 
     /// Takes the right to drive a job, with a token larger than every one before.
@@ -42,7 +63,8 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     async fn claim(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> Result<Lease>;
 
     /// Takes the right to drive the job that is to be driven next, with a token larger than every one before of that job;
-    /// `None` when there is none. One that reverts or operates is never given out: only who names it drives it.
+    /// `None` when there is none. One that reverts or operates, one without a request and one that is to rest are never given out: only
+    /// who names it drives it. One that is to be cancelled is given out with or without a request: whoever gets it ends it.
     ///
     /// Of the jobs that are due, the one with the largest priority, then the oldest, that no bound of
     /// [`ClaimLimits`](crate::record::ClaimLimits) forbids. Two claimers never get one job, and bounds hold however many
@@ -80,6 +102,15 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// `Fenced`; `Conflict` when it is in another state; `Invalid` for an event that is not possible in `from` or that
     /// ends a job.
     async fn advance(&self, lease: &Lease, from: JobStatus, event: JobEvent) -> Result<ReplicationJob>;
+
+    /// Keeps how far a job is, in place of what was told before. A job that has ended is told of by whoever had its last lease.
+    ///
+    /// # Errors
+    /// `Fenced`.
+    async fn tell_progress(&self, lease: &Lease, progress: &JobProgress) -> Result<()>;
+
+    /// How far a job is, as whoever drives or drove it told last; `None` when nobody did, and for an unknown job.
+    async fn progress(&self, id: &JobId) -> Result<Option<JobProgress>>;
 
     /// Ends a job without its epoch: job `failed` or `cancelled`, its disks `failed`, its VM `failed`, the lease given
     /// back, in one transaction. No change id moves; journals stay for the next job. Any live state will do. One that operates ends

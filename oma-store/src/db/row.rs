@@ -136,6 +136,14 @@ impl Fields<'_> {
         serde_json::from_str(self.text(column)?).map_err(|error| self.damaged(column, error))
     }
 
+    pub(crate) fn opt_json<T: serde::de::DeserializeOwned>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, StoreError> {
+        let parsed = self.opt_text(column)?.map(serde_json::from_str).transpose();
+        parsed.map_err(|error| self.damaged(column, error))
+    }
+
     /// What is wrong with this row.
     pub(crate) fn damaged(&self, column: &'static str, reason: impl fmt::Display) -> StoreError {
         StoreError::Row { table: self.table, key: self.key.clone(), column, reason: reason.to_string() }

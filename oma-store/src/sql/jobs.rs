@@ -5,7 +5,8 @@ use super::statements;
 macro_rules! job {
     () => {
         "SELECT seq, id, vm_context_id, kind, replication_type, status, epoch, disk_ids, priority, target, \
-         error_message, attempts, commit_digest, fence, owner, due_at, created_at, updated_at, completed_at FROM replication_jobs"
+         error_message, attempts, commit_digest, fence, owner, due_at, request, wanted, created_at, updated_at, completed_at \
+         FROM replication_jobs"
     };
 }
 
@@ -26,21 +27,36 @@ macro_rules! in_order {
     };
 }
 
+/// What is given out to anybody.
+macro_rules! for_anybody {
+    () => {
+        " AND kind = 'replicate' AND (wanted = 'cancel' OR (wanted = 'run' AND request IS NOT NULL))"
+    };
+}
+
 macro_rules! next {
     () => {
-        " WHERE live = 1 AND due_at <= ? AND kind = 'replicate' ORDER BY priority DESC, seq LIMIT 1"
+        concat!(" WHERE live = 1 AND due_at <= ?", for_anybody!(), " ORDER BY priority DESC, seq LIMIT 1")
     };
 }
 
 macro_rules! below {
     () => {
-        " WHERE live = 1 AND priority < ? AND due_at <= ? AND kind = 'replicate' ORDER BY priority DESC, seq LIMIT ?"
+        concat!(
+            " WHERE live = 1 AND priority < ? AND due_at <= ?",
+            for_anybody!(),
+            " ORDER BY priority DESC, seq LIMIT ?"
+        )
     };
 }
 
 macro_rules! behind {
     () => {
-        " WHERE live = 1 AND priority = ? AND seq > ? AND due_at <= ? AND kind = 'replicate' ORDER BY seq LIMIT ?"
+        concat!(
+            " WHERE live = 1 AND priority = ? AND seq > ? AND due_at <= ?",
+            for_anybody!(),
+            " ORDER BY seq LIMIT ?"
+        )
     };
 }
 
@@ -50,6 +66,8 @@ statements! {
 
     BY_ID = concat!(job!(), " WHERE id = ?");
     LIVE = concat!(job!(), " WHERE vm_context_id = ? AND live = 1");
+    /// Its place in the order of insertion.
+    SEQ = "SELECT id, seq FROM replication_jobs WHERE id = ?";
     PAGE = concat!(job!(), " WHERE seq < ? ORDER BY seq DESC LIMIT ?");
     PAGE_OF_CONTEXT = concat!(job!(), " WHERE vm_context_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?");
     /// Not by pages: there is at most one for each VM.
@@ -66,7 +84,7 @@ statements! {
         mysql: concat!(job!(), in_order!(mysql), next!(), " FOR UPDATE SKIP LOCKED"),
         postgres: concat!(job!(), next!(), " FOR NO KEY UPDATE SKIP LOCKED");
     /// A candidate, if it is one still.
-    DUE(locking) = concat!(job!(), " WHERE id = ? AND live = 1 AND due_at <= ?");
+    DUE(locking) = concat!(job!(), " WHERE id = ? AND live = 1 AND due_at <= ?", for_anybody!());
     /// Candidates below a priority, in their order.
     DUE_BELOW = concat!(candidate!(), in_order!(sqlite), below!()),
         mysql: concat!(candidate!(), in_order!(mysql), below!()),
@@ -81,8 +99,20 @@ statements! {
     SCAN = concat!(job!(), " WHERE seq > ? ORDER BY seq LIMIT ?");
 
     INSERT = "INSERT INTO replication_jobs (id, vm_context_id, source_vm_id, source_vm_name, source_vm_path, \
-              vcenter_host, kind, replication_type, status, epoch, disk_ids, priority, target, due_at, created_at, \
-              updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+              vcenter_host, kind, replication_type, status, epoch, disk_ids, priority, target, request, due_at, created_at, \
+              updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    /// Locks the row of a job for the rest of the transaction, whoever has its lease.
+    LOCK = "UPDATE replication_jobs SET fence = fence WHERE id = ?";
+    WANT = "UPDATE replication_jobs SET wanted = ?, updated_at = ? WHERE id = ?";
+    /// Only one that has ended.
+    DELETE = "DELETE FROM replication_jobs WHERE id = ? AND live IS NULL";
+    /// An export of a job, if one is recorded.
+    EXPORT_OF = "SELECT export_name AS name FROM nbd_exports WHERE job_id = ? LIMIT 1";
+    /// An operation of a job that has not ended, if there is one.
+    OPERATION_OF = "SELECT id AS name FROM volume_operations WHERE job_id = ? AND unfinished = 1 LIMIT 1";
+    PROGRESS_TOLD = "SELECT id, progress FROM replication_jobs WHERE id = ?";
+    /// Also of one that has ended under this token: nobody drives it any more.
+    TELL_PROGRESS = "UPDATE replication_jobs SET progress = ? WHERE id = ? AND fence = ? AND (owner = ? OR live IS NULL)";
     /// Only as it was read: not since claimed (`fence`), renewed, released or ended (`due_at`).
     CLAIM = "UPDATE replication_jobs SET owner = ?, fence = ?, due_at = ?, updated_at = ? \
              WHERE id = ? AND fence = ? AND due_at = ?";

@@ -135,7 +135,7 @@ tables! {
         "vcenter_host": Text, "datacenter": Text, "kind": Text, "replication_type": Text, "priority": Int, "target": Text,
         "target_network": Text, "status": Text, "epoch": Int, "disk_ids": Text, "bytes_transferred": Int,
         "total_bytes": Int, "error_message": Text, "commit_digest": Text, "ossea_config_id": Int, "schedule_id": Text,
-        "owner": Text, "fence": Int, "attempts": Int, "due_at": Time, "created_at": Time, "updated_at": Time,
+        "owner": Text, "fence": Int, "attempts": Int, "due_at": Time, "request": Text, "wanted": Text, "progress": Text, "created_at": Time, "updated_at": Time,
         "started_at": Time, "completed_at": Time,
     }
     "vm_disks" numbered by "id", links "ossea_volume_id = ?" {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oma_core::state::{
     ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus, LineStream, LogLevel, OperationKind,
-    OperationStatus, PointStatus, ReplicationType, Role, TokenKind, VolumeStatus,
+    OperationStatus, PointStatus, ReplicationType, Role, TokenKind, VolumeStatus, Wanted,
 };
 use sqlx::{Connection, Executor, Row, SqlSafeStr, SqliteConnection};
 
@@ -236,6 +236,14 @@ fn checks_of_the_schema_know_every_label() {
         include_str!("../../migrations/postgres/0008_accounts.sql"),
     ] {
         assert!(added.contains(&roles) && added.contains(&kinds), "{roles} {kinds}");
+    }
+    let wanted = format!("CHECK (wanted IN ({}))", list(Wanted::ALL));
+    for added in [
+        include_str!("../../migrations/sqlite/0009_work.sql"),
+        include_str!("../../migrations/mysql/0009_work.sql"),
+        include_str!("../../migrations/postgres/0009_work.sql"),
+    ] {
+        assert!(added.replace("''", "'").contains(&wanted), "{wanted}");
     }
     let ended: Vec<_> = JobStatus::ALL.iter().filter(|status| status.is_terminal()).collect();
     let not_ended = format!("status NOT IN ({})", list(&ended));

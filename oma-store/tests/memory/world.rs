@@ -135,7 +135,9 @@ impl<S: Stores> World<S> {
             2 => JobKind::Revert,
             _ => JobKind::Replicate,
         };
-        told(self.store.insert(JobSpec { kind, priority, target, ..spec }).await)
+        // Every fifth is its recorder's only.
+        let request = (job % 5 != 4).then(|| "anybody's".to_owned());
+        told(self.store.insert(JobSpec { kind, priority, target, request, ..spec }).await)
     }
 
     async fn claim(&mut self, job: usize, worker: usize) -> String {

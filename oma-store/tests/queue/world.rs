@@ -110,7 +110,8 @@ impl<S: Stores> World<S> {
         let target = target.map(|target| named("cloud", target));
         let spec = JobSpec::new(named("job", self.jobs), context.id, ReplicationType::Initial, disks);
         let kind = if self.jobs % 7 == 6 { JobKind::Revert } else { JobKind::Replicate };
-        let inserted = self.store.insert(JobSpec { kind, priority, target, ..spec }).await;
+        let request = Some("anybody's".to_owned());
+        let inserted = self.store.insert(JobSpec { kind, priority, target, request, ..spec }).await;
         self.jobs += usize::from(inserted.is_ok());
         told(inserted)
     }

@@ -81,13 +81,17 @@ async fn reader(kind: Kind) {
     let place = Place::empty(kind).await;
     let error = SqlStore::open_read_only(&place.config()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{}", told(&error));
-    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: None, needed: 8 });
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: None, needed: 9 });
     place.open().await.unwrap().close().await;
     let store = SqlStore::open_read_only(&place.config()).await.unwrap();
     let error = store.record(&vm("web", "")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", told(&error));
     store.close().await;
 }
+
+/// Takes step 9 back.
+const TO_VERSION_8: &str = "ALTER TABLE replication_jobs DROP COLUMN request; ALTER TABLE replication_jobs DROP COLUMN wanted; \
+     ALTER TABLE replication_jobs DROP COLUMN progress; DELETE FROM oma_migrations WHERE version = 9";
 
 /// Takes step 8 back.
 const fn to_version_7(kind: Kind) -> &'static str {
@@ -114,9 +118,9 @@ const fn to_version_7(kind: Kind) -> &'static str {
     }
 }
 
-/// Takes steps 8 and 7 back.
+/// Takes steps 9, 8 and 7 back.
 pub(crate) fn to_version_6(kind: Kind) -> String {
-    format!("{}; {}", to_version_7(kind), seven_to_6(kind))
+    format!("{TO_VERSION_8}; {}; {}", to_version_7(kind), seven_to_6(kind))
 }
 
 const fn seven_to_6(kind: Kind) -> &'static str {
@@ -170,6 +174,14 @@ const HALF_WAY_TO_8: [&str; 3] = [
     "DELETE FROM oma_migrations WHERE version = 8",
 ];
 
+/// As one in the middle of step 9 does: some of its columns are there, or all.
+const HALF_WAY_TO_9: [&str; 3] = [
+    "ALTER TABLE replication_jobs DROP COLUMN wanted; ALTER TABLE replication_jobs DROP COLUMN progress; \
+     DELETE FROM oma_migrations WHERE version = 9",
+    "ALTER TABLE replication_jobs DROP COLUMN progress; DELETE FROM oma_migrations WHERE version = 9",
+    "DELETE FROM oma_migrations WHERE version = 9",
+];
+
 async fn upgraded(kind: Kind) {
     let place = Place::migrated(kind).await;
     let store = place.open().await.unwrap();
@@ -181,19 +193,25 @@ async fn upgraded(kind: Kind) {
     // Version 5 knew none.
     hand.execute("UPDATE vm_disks SET committed_bytes = NULL").await.unwrap();
     let before = exported(&place).await;
-    let (to_7, to_6) = (to_version_7(kind), to_version_6(kind));
-    let mut earlier = vec![(7, to_7.to_owned()), (6, to_6.clone()), (5, format!("{to_6}; {TO_VERSION_5}"))];
+    let (to_7, to_6) = (format!("{TO_VERSION_8}; {}", to_version_7(kind)), to_version_6(kind));
+    let mut earlier = vec![
+        (8, TO_VERSION_8.to_owned()),
+        (7, to_7.clone()),
+        (6, to_6.clone()),
+        (5, format!("{to_6}; {TO_VERSION_5}")),
+    ];
     if let Kind::Server(ServerEngine::MariaDb) = kind {
         earlier.extend(HALF_WAY_TO_6.map(|half_way| (5, format!("{to_6}; {half_way}"))));
         earlier.extend(HALF_WAY_TO_7.map(|half_way| (6, format!("{to_7}; {half_way}"))));
-        earlier.extend(HALF_WAY_TO_8.map(|half_way| (7, half_way.to_owned())));
+        earlier.extend(HALF_WAY_TO_8.map(|half_way| (7, format!("{TO_VERSION_8}; {half_way}"))));
+        earlier.extend(HALF_WAY_TO_9.map(|half_way| (8, half_way.to_owned())));
     }
     for (version, earlier) in earlier {
         // A connection of SQLite learns only so that another one changed the schema.
         hand.number("SELECT COUNT(*) FROM oma_migrations").await;
         hand.execute(&earlier).await.unwrap();
         let found = SqlStore::schema(&place.config()).await.unwrap();
-        assert_eq!(found, Schema { found: Some(version), needed: 8 });
+        assert_eq!(found, Schema { found: Some(version), needed: 9 });
         assert!(exported(&place).await == before, "{earlier}");
     }
 }
@@ -296,6 +314,6 @@ async fn half_migrated(kind: Kind) {
     let store = place.open().await.unwrap();
     store.instance().await.unwrap();
     place.hand().await.execute("DELETE FROM tickets").await.unwrap();
-    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: Some(8), needed: 8 });
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: Some(9), needed: 9 });
     store.close().await;
 }

@@ -40,7 +40,7 @@ pub(crate) async fn fill(place: &Place, jobs: usize) {
         let begun = rows(&|n| {
             format!(
                 "'{}', 'ctx-{n}', 'uuid-{n}', 'vm {n}', '/DC/vm/{n}', 'vcenter-{}', 'initial', 1, '[\"disk-2000\"]', {}, \
-                 {past}, {past}, {past}",
+                 {past}, {past}, {past}, 'anybody''s'",
                 job(n),
                 n % 5,
                 n % 3
@@ -53,7 +53,7 @@ pub(crate) async fn fill(place: &Place, jobs: usize) {
             "INSERT INTO vm_replication_contexts (context_id, vmware_vm_id, vcenter_host, vm_name, vm_path, \
              current_status, total_jobs_run, created_at, updated_at, last_status_change) VALUES {vms};
              INSERT INTO replication_jobs (id, vm_context_id, source_vm_id, source_vm_name, source_vm_path, vcenter_host, \
-             replication_type, epoch, disk_ids, priority, due_at, created_at, updated_at) VALUES {begun};
+             replication_type, epoch, disk_ids, priority, due_at, created_at, updated_at, request) VALUES {begun};
              INSERT INTO vm_disks (vm_context_id, job_id, disk_id, vm_dk_path, capacity_bytes, created_at, updated_at) \
              VALUES {disks};"
         )

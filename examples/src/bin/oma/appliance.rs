@@ -11,9 +11,9 @@ use oma_nbd::{Server, ServerConfig};
 use oma_store::{SqlStore, StoreConfig};
 use oma_volume::file::{FileBackend, FileConfig};
 
-use crate::signing_key;
-use crate::source::Source;
 use oma_examples::data_dir::{DataDir, Lock};
+use oma_examples::signing_key;
+use oma_examples::source::Source;
 
 /// The services of one process on one data directory.
 #[derive(Debug)]

@@ -13,9 +13,9 @@ use oma_core::{Error, ErrorKind, PointId, Result};
 use oma_volume::journal::FileJournal;
 
 use crate::args::CopyArgs;
-use crate::folder;
-use crate::source::is_uri;
 use oma_examples::failure::{io_error, read_error};
+use oma_examples::folder;
+use oma_examples::source::is_uri;
 
 /// An open journal.
 #[derive(Debug)]

@@ -4,17 +4,11 @@ mod appliance;
 mod args;
 mod command;
 mod copy_journal;
-mod disk_arg;
 mod extents_file;
-mod folder;
-mod level_arg;
-mod limits_file;
 mod metrics_file;
 mod progress;
 mod report;
 mod serving;
-mod signing_key;
-mod source;
 mod table;
 mod verification;
 

@@ -11,9 +11,9 @@ use oma_core::engine::CancellationToken;
 use oma_core::{Error, ErrorKind, Result};
 use tokio::task::JoinHandle;
 
-use crate::folder;
 use crate::progress::Kept;
 use oma_examples::failure::io_error;
+use oma_examples::folder;
 
 /// How metrics begin.
 const MARK: &[u8; 11] = b"# HELP oma_";

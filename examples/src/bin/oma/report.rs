@@ -11,7 +11,9 @@ use crate::table::{Align, Table};
 pub(crate) fn replication(vm: &VmPath, report: &Report) -> ReplicationReport {
     let (status, error) = match &report.outcome {
         engine::Outcome::Completed => (Outcome::Completed, None),
-        engine::Outcome::Failed(error) => (Outcome::Failed, Some(error.chain())),
+        engine::Outcome::Failed(error) | engine::Outcome::Deferred(error) => {
+            (Outcome::Failed, Some(error.chain()))
+        }
         engine::Outcome::Suspended => (Outcome::Suspended, Some(SUSPENDED.to_owned())),
     };
     ReplicationReport {
@@ -134,7 +136,7 @@ fn rate(bytes: ByteSize, seconds: f64) -> String {
 pub(crate) fn error(report: Report) -> Option<Error> {
     match report.outcome {
         engine::Outcome::Completed => None,
-        engine::Outcome::Failed(error) => Some(error),
+        engine::Outcome::Failed(error) | engine::Outcome::Deferred(error) => Some(error),
         engine::Outcome::Suspended => {
             Some(Error::new(oma_core::ErrorKind::Cancelled, "drive", report.job).because(SUSPENDED))
         }

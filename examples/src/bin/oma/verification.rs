@@ -9,9 +9,10 @@ use oma_core::record::{SampleSize, VerificationReport, VerificationScope};
 use oma_core::seal::SealedReport;
 use oma_core::traits::ReadManner;
 
+use crate::output;
 use crate::table::{Align, Table};
-use crate::{folder, output};
 use oma_examples::failure::{io_error, read_error};
+use oma_examples::folder;
 
 /// One row a disk.
 pub(crate) fn table(report: &VerificationReport) -> Table {

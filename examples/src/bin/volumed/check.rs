@@ -5,11 +5,11 @@ use oma_examples::data_dir::DataDir;
 use oma_examples::output;
 use oma_volume::cloudstack::Verdict;
 
-use crate::args::{BackendArg, Cli};
-use crate::backend;
+use crate::args::Cli;
+use oma_examples::daemon::{Backend, backend};
 
 pub(crate) async fn run(cli: &Cli) -> Result<()> {
-    if cli.backend.backend != BackendArg::Cloudstack {
+    if cli.backend.backend != Backend::Cloudstack {
         let data = DataDir::new(&cli.data_dir)?;
         data.make()?;
         backend::open(&cli.backend, &data)?;

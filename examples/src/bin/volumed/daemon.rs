@@ -1,30 +1,24 @@
 //! The daemon: store, backend and service are opened and wired to the routes.
 
-use std::fs::{self, File};
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oma_api::server::{Api, TlsIdentity, VolumeRoutes};
+use oma_api::server::{Api, TlsIdentity, TokenFile, VolumeRoutes};
 use oma_core::engine::{
     CancellationToken, ReconcileServices, Reconciler, VolumeService, VolumeServices, VolumesConfig,
 };
 use oma_core::memory::{MemoryBackend, MemoryStore};
 use oma_core::traits::{Inventory, RecoveryPoints, VolumeRegistry as _};
 use oma_core::{Error, ErrorKind, InstanceId, Result, WorkerId};
+use oma_examples::daemon::{Backend, Content, Doors, NbdPort, backend, doors, nbd_port, token, worker_name};
 use oma_examples::data_dir::{DataDir, Lock};
 use oma_examples::database::{Database, VARIABLE};
-use oma_examples::failure::{io_error, read_error};
 use oma_examples::output;
 use oma_examples::signals::{HangUps, Signals};
 use oma_nbd::TlsServer;
 use oma_store::SqlStore;
 
-use crate::args::{BackendArg, Cli};
-use crate::backend;
-use crate::content::Content;
-use crate::doors::{self, Doors};
-use crate::nbd_port::{self, NbdPort};
+use crate::args::Cli;
 
 const STOPPING: &str = "stopping; answers under way are finished (once more: end at once)";
 
@@ -43,7 +37,7 @@ struct Daemon {
 /// Serves until a signal.
 pub(crate) async fn run(cli: &Cli) -> Result<()> {
     let signals = Signals::listen_but_for_hang_ups(STOPPING)?;
-    let (tls, nbd_tls) = (doors::identity(cli)?, nbd_port::identity(&cli.nbd).await?);
+    let (tls, nbd_tls) = (doors::identity(&cli.doors)?, nbd_port::identity(&cli.nbd).await?);
     let _hang_ups = HangUps::listen({
         let (tls, nbd_tls) = (tls.clone(), nbd_tls.clone());
         move || {
@@ -101,7 +95,7 @@ impl Daemon {
         stop: &CancellationToken,
     ) -> Result<Self> {
         let database = Database::choose(data, cli.database.as_deref(), std::env::var(VARIABLE))?;
-        if database.data.is_none() && cli.backend.backend != BackendArg::Cloudstack {
+        if database.data.is_none() && cli.backend.backend != Backend::Cloudstack {
             return Err(Error::new(ErrorKind::Invalid, "open", database.url()).because(
                 "volumes in files of one machine need the database of its data directory: another machine would take them for lost",
             ));
@@ -109,10 +103,10 @@ impl Daemon {
         let lock = data.lock()?;
         data.check_private()?;
         let store = Arc::new(SqlStore::open(&database.config).await?);
-        let worker = worker(data, &database, &store).await?;
+        let worker = worker_name(data, &database, &store).await?;
         let (backend, machine) = backend::open(&cli.backend, data)?;
         let port = NbdPort::open(&cli.nbd, nbd_tls).await?;
-        let content = Content::new(data.socket().with_file_name("nbd.sock"), port);
+        let content = Content::new(data.socket("nbd"), port);
         let beside = content.routes(backend.clone(), store.clone(), store.instance().await?);
         let services = VolumeServices { jobs: store.clone(), volumes: store.clone(), backend };
         let config = VolumesConfig { grace: cli.grace, ..VolumesConfig::default() };
@@ -130,7 +124,12 @@ impl Daemon {
         tls: Option<TlsIdentity>,
         stop: &CancellationToken,
     ) -> Result<()> {
-        let (doors, listener) = (Doors::open(cli, data, tls).await?, self.content.listen()?);
+        let known = Arc::new(match cli.doors.asks_for_tokens() {
+            true => token::known("volumed", data).await?,
+            false => TokenFile::new(data.tokens()),
+        });
+        let doors = Doors::open("volumed", &cli.doors, data, known, tls).await?;
+        let listener = self.content.listen()?;
         let recovered = tokio::select! {
             recovered = self.service.recover() => recovered?,
             () = stop.cancelled() => return Ok(()),
@@ -154,37 +153,5 @@ impl Daemon {
     async fn close(self) {
         self.service.shutdown().await;
         self.store.close().await;
-    }
-}
-
-/// Who changes volumes here: the same after each start. A database of the data directory's own knows it as the command line does; in
-/// one that other machines use as well, each data directory is a worker of its own.
-async fn worker(data: &DataDir, database: &Database, store: &SqlStore) -> Result<WorkerId> {
-    let name = match database.data {
-        Some(_) => format!("oma-{}", store.instance().await?),
-        None => kept_name(data)?,
-    };
-    WorkerId::parse(name.trim()).map_err(|error| {
-        Error::new(ErrorKind::Corrupt, "read", data.worker().display())
-            .because(format!("{error}; remove the file"))
-    })
-}
-
-fn kept_name(data: &DataDir) -> Result<String> {
-    let path = data.worker();
-    match fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let name = format!("volumed-{}", InstanceId::mint());
-            let beside = path.with_extension("new");
-            // Durable before anything bears it: what it leaves is finished by a worker of this name only.
-            let written = File::create(&beside).and_then(|mut file| {
-                file.write_all(name.as_bytes())?;
-                file.sync_all()?;
-                fs::rename(&beside, &path)?;
-                path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-            });
-            written.map(|()| name).map_err(|error| io_error("write", path.display(), error))
-        }
-        read => read.map_err(|error| read_error("read", path.display(), error)),
     }
 }

@@ -1,45 +1,30 @@
 //! The volume daemon: parse, open, wire, run, shut down.
 
 mod args;
-mod backend;
 mod check;
-mod content;
 mod daemon;
-mod doors;
-mod nbd_port;
-mod token;
 
-use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use oma_core::{Error, ErrorKind, Result};
+use oma_core::Result;
+use oma_examples::daemon::log::{self, Log};
+use oma_examples::daemon::token;
+use oma_examples::data_dir::DataDir;
 use oma_examples::failure::io_error;
 use oma_examples::{exit, output};
-use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
-    match log().and_then(|()| run(&Cli::parse())) {
+    match log::begin(Log::Text).and_then(|()| run(&Cli::parse())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::note(format!("volumed: {}", error.chain()));
             ExitCode::from(exit::code(error.kind()))
         }
     }
-}
-
-/// Logs go to standard error: what was asked for and what went wrong, or what `OMA_LOG` says.
-fn log() -> Result<()> {
-    let filter = EnvFilter::builder()
-        .with_env_var("OMA_LOG")
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
-        .from_env()
-        .map_err(|error| Error::new(ErrorKind::Invalid, "read", "OMA_LOG").with_source(error))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
-    Ok(())
 }
 
 fn run(cli: &Cli) -> Result<()> {
@@ -50,7 +35,7 @@ fn run(cli: &Cli) -> Result<()> {
     let result = runtime.block_on(async {
         match &cli.command {
             None => daemon::run(cli).await,
-            Some(Command::Token(args)) => token::run(cli, args).await,
+            Some(Command::Token(args)) => token::run("volumed", &DataDir::new(&cli.data_dir)?, args).await,
             Some(Command::Check) => check::run(cli).await,
             Some(Command::Openapi) => daemon::print_document(),
         }

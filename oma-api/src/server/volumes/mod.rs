@@ -4,7 +4,6 @@ mod change;
 mod health;
 mod look;
 mod operations;
-mod paging;
 mod reconcile;
 mod snapshots;
 mod vms;

@@ -11,10 +11,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::VolumeRoutes;
-use super::paging::{Part, never_answered, page};
 use crate::server::access::{Principal, Role};
 use crate::server::asked::{Accepted, Problems, Wait};
 use crate::server::extract::{Body, InPath, InQuery, OptionalBody};
+use crate::server::paging::{Part, never_answered, page};
 use crate::server::problem::Answer;
 use crate::{CallOff, OperationRow, Page};
 

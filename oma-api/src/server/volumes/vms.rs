@@ -9,9 +9,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::VolumeRoutes;
-use super::paging::{Part, page};
 use crate::server::asked::Problems;
 use crate::server::extract::{Body, InPath, InQuery};
+use crate::server::paging::{Part, page};
 use crate::server::problem::Answer;
 use crate::{DiskRow, Page, RecordDisk, RecordVm, VmRow, VolumeRow};
 

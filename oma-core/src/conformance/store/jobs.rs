@@ -154,7 +154,14 @@ async fn jobs_are_listed_newest_first_and_by_filter(store: StoreSubject) {
     let [a, b, c] = [0, 1, 2].map(|index: usize| made[index].id.clone());
     assert_eq!(ids(store.listed(JobFilter::default()).await), [c.clone(), b.clone(), a.clone()]);
     let live = JobFilter { live_only: true, ..JobFilter::default() };
-    assert_eq!(ids(store.listed(live).await), [c, a]);
+    assert_eq!(ids(store.listed(live.clone()).await), [c.clone(), a.clone()]);
+    let behind = |id: &JobId, filter: &JobFilter| JobFilter { after: Some(id.clone()), ..filter.clone() };
+    assert_eq!(ids(store.listed(behind(&c, &JobFilter::default())).await), [b.clone(), a.clone()]);
+    assert_eq!(ids(store.listed(behind(&b, &live)).await), std::slice::from_ref(&a));
+    assert_eq!(ids(store.listed(behind(&a, &JobFilter::default())).await), []);
+    let unknown = JobId::parse("job-none").unwrap();
+    let listed = store.jobs.list(behind(&unknown, &live)).try_collect::<Vec<_>>().await;
+    assert_kind(listed, ErrorKind::NotFound);
     let of_vm = JobFilter { context: Some(made[1].context.clone()), ..JobFilter::default() };
     assert_eq!(ids(store.listed(of_vm).await), [b]);
 }

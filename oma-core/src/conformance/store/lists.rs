@@ -124,7 +124,8 @@ async fn jobs_left_to_a_worker_operate_and_are_its_own_or_nobodys(store: StoreSu
     store.jobs.insert(store.spec(&vm)).await.unwrap();
     store.jobs.end(&ended, JobEnd::Failed("why".to_owned())).await.unwrap();
     let left_to = async |by: &str, context: Option<ContextId>| -> Vec<JobId> {
-        let left = store.listed(JobFilter { left_to: Some(worker(by)), context, live_only: false }).await;
+        let left =
+            store.listed(JobFilter { left_to: Some(worker(by)), context, ..JobFilter::default() }).await;
         left.into_iter().map(|job| job.id).collect()
     };
     let [free, one, two, back] = [0, 1, 2, 3].map(|at: usize| jobs[at].id.clone());

@@ -60,6 +60,11 @@ impl Admission {
         Self::new(Way::default(), Memory::new(memory))
     }
 
+    /// Whether no limit is on the way: pieces need not be small, so that others come between.
+    pub(super) const fn is_unlimited(&self) -> bool {
+        self.way.source.is_empty() && self.way.link.is_none()
+    }
+
     pub(super) fn buffers(&self) -> &Buffers {
         self.memory.buffers()
     }

@@ -21,6 +21,11 @@ pub(in crate::engine) struct Counters {
 }
 
 impl Counters {
+    /// How far the disk is, with all that is told of it.
+    pub(in crate::engine) const fn told(&self) -> DiskProgress {
+        DiskProgress { zero: self.zero, times: self.stages, ..self.progress }
+    }
+
     /// Adds what comparisons hashed, and how long they waited for that.
     pub(in crate::engine) fn count(&mut self, hashed: Hashed) {
         self.hashed += hashed.bytes;

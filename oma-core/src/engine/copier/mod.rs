@@ -118,7 +118,7 @@ impl Copier<'_> {
         counters: &mut Counters,
     ) -> Result<()> {
         let mut is_local = mover.is_local();
-        let piece = if is_local { self.local_piece() } else { self.piece() };
+        let piece = if is_local && self.admission.is_unlimited() { self.local_piece() } else { self.piece() };
         let mut ledger = Ledger::new(self.config.journal_step, self.resumed);
         let mut depth = self.depth(is_local);
         let planned = pieces(Arc::clone(&self.source), work, self.cut(piece), self.config.retry);
@@ -147,7 +147,7 @@ impl Copier<'_> {
                     counters.stages += stages;
                     ledger.recorded(mark);
                     counters.progress.durable = ledger.durable();
-                    self.progress.event(Event::Recorded { disk: self.key, progress: counters.progress });
+                    self.progress.event(Event::Recorded { disk: self.key, progress: counters.told() });
                 }
                 piece = next(&mut planned), if has_room && !all_planned => match piece {
                     None => all_planned = true,
@@ -166,7 +166,7 @@ impl Copier<'_> {
                         depth = self.depth(is_local);
                     }
                     moved.count(counters);
-                    self.progress.event(Event::Copied { disk: self.key, progress: counters.progress });
+                    self.progress.event(Event::Copied { disk: self.key, progress: counters.told() });
                 }
                 _ = tick.tick(), if !recording_under_way => ledger.is_time(),
             }
@@ -210,7 +210,7 @@ impl Copier<'_> {
             self.journal(whole, total).await?;
         }
         counters.progress.durable = total;
-        self.progress.event(Event::Recorded { disk: self.key, progress: counters.progress });
+        self.progress.event(Event::Recorded { disk: self.key, progress: counters.told() });
         Ok(())
     }
 

@@ -46,7 +46,7 @@ impl Copier<'_> {
             counters.pieces += 1;
             counters.shared += ByteSize::new(piece.extent.length());
             counters.progress.done += ByteSize::new(piece.extent.length());
-            self.progress.event(Event::Copied { disk: self.key, progress: counters.progress });
+            self.progress.event(Event::Copied { disk: self.key, progress: counters.told() });
         }
         Ok(if shared.is_empty() {
             Cow::Borrowed(self.work)

@@ -4,6 +4,7 @@ mod disk;
 mod plan;
 mod run;
 mod steps;
+mod submit;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +12,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::run::Run;
+pub use self::submit::Submission;
 use super::config::{ReplicateConfig, ReplicateRequest};
 use super::copier::Budget;
 use super::keeper::LeaseKeeper;
@@ -21,9 +23,10 @@ use super::report::{Outcome, Report};
 use super::retry::retry;
 use super::services::Services;
 use crate::Clock as _;
-use crate::record::{JobEnd, JobSpec, Lease, ReplicationJob, VmContext};
+use crate::record::{JobEnd, JobSpec, Lease, ReplicationJob, RetryPolicy, SourceVm, VmContext};
 use crate::state::{JobEvent, JobKind, ReplicationType};
-use crate::{DiskKey, DiskRef, Error, ErrorKind, JobId, Result, Retry, SystemClock, WorkerId};
+use crate::traits::DiskSource;
+use crate::{DiskKey, DiskRef, Error, ErrorKind, Fence, JobId, Result, Retry, SystemClock, WorkerId};
 
 /// Replicates VMs, one job at a time per VM.
 #[derive(Clone, Debug)]
@@ -32,6 +35,15 @@ pub struct Replicator {
     worker: WorkerId,
     config: ReplicateConfig,
     budget: Budget,
+    attempts: Option<RetryPolicy>,
+}
+
+/// A job under its lease, as a run begins.
+#[derive(Debug)]
+struct Claimed {
+    job: ReplicationJob,
+    lease: Lease,
+    keeper: LeaseKeeper,
 }
 
 impl Replicator {
@@ -39,13 +51,44 @@ impl Replicator {
     #[must_use]
     pub fn new(services: Services, worker: WorkerId, config: ReplicateConfig) -> Self {
         let budget = Budget::new(config.memory);
-        Self { services: services.guarded(&config), worker, config, budget }
+        Self { services: services.guarded(&config), worker, config, budget, attempts: None }
     }
 
     /// The same with limits, which may be shared with others.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { budget: self.budget.with_limits(limits), ..self }
+    }
+
+    /// The same; a job whose attempt failed waits and is attempted again, where that can help, and fails for good only then.
+    #[must_use]
+    pub fn with_attempts(self, attempts: RetryPolicy) -> Self {
+        Self { attempts: Some(attempts), ..self }
+    }
+
+    /// The same, reading from another source. Memory and limits are shared.
+    #[must_use]
+    pub fn reading(&self, source: Arc<dyn DiskSource>) -> Self {
+        let services = Services { source, ..self.services.clone() }.guarded(&self.config);
+        Self { services, ..self.clone() }
+    }
+
+    /// What it works with.
+    #[must_use]
+    pub const fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Who drives its jobs.
+    #[must_use]
+    pub const fn worker(&self) -> &WorkerId {
+        &self.worker
+    }
+
+    /// How it works.
+    #[must_use]
+    pub const fn config(&self) -> &ReplicateConfig {
+        &self.config
     }
 
     /// Brings every disk of a VM to a new epoch, or continues the job that was to.
@@ -66,18 +109,8 @@ impl Replicator {
     ) -> Result<Report> {
         let begun = Instant::now();
         let stop = stop.child_token();
-        let vm = retry(&self.config.retry, &stop, || self.services.source.discover(&request.vm)).await?;
-        let keys = sorted(vm.disks.iter().map(|disk| disk.key.clone()).collect());
-        // Before anything is recorded: disks that a live job forbids would be listed for ever, and a path is a VM's name.
-        let inventory = &*self.services.inventory;
-        let known = inventory.by_identity(&vm.identity).await?;
-        check_path(inventory, "replicate", request.path, known.as_ref(), &vm).await?;
-        if let Some(known) = known {
-            self.live_job(&known, &keys).await?;
-        }
-        let context = inventory.record(&vm).await?;
-        let left_out = left_out(inventory, &context, &vm).await?;
-        let (job, resumed) = self.find_or_record_job(&context, keys).await?;
+        let vm = self.discover(request, &stop).await?;
+        let (context, job, resumed) = self.record(&vm, request).await?;
         progress.event(Event::Job { job: &job, resumed });
         let jobs = &self.services.jobs;
         let mut asked = tokio::time::Instant::now();
@@ -88,33 +121,139 @@ impl Replicator {
         let lease = retry(&self.config.retry, &stop, claim).await?;
         // Another worker may have driven it on between the look and the claim.
         let job = jobs.get(&job.id).await?.unwrap_or(job);
-        let keeper =
-            LeaseKeeper::start(Arc::clone(jobs), lease.clone(), self.config.lease, asked, stop.clone());
+        let keeper = self.keep(&lease, asked, &stop);
+        self.run_claimed(Claimed { job, lease, keeper }, vm, context, request, progress, &stop, begun).await
+    }
 
-        let services = self.services.clone().stoppable(&stop, self.config.drain);
-        let mut run = Run::new(
-            &services,
-            &self.config,
-            &self.budget,
-            request,
-            progress,
-            &stop,
-            job,
-            vm,
-            context,
-            lease,
-        );
-        for disk in left_out {
-            run.warn(format!("disk {} is left out and stays at epoch {}", disk.disk.key, disk.epoch));
+    /// Drives a job that was given out under this lease, which was `asked` for then: [`JobStore::claim_next`] gives such ones.
+    ///
+    /// # Errors
+    /// `Fenced` when another worker took the job over meanwhile. Everything else is an [`Outcome`] of the report.
+    ///
+    /// [`JobStore::claim_next`]: crate::traits::JobStore::claim_next
+    pub async fn drive(
+        &self,
+        lease: Lease,
+        asked: tokio::time::Instant,
+        request: &ReplicateRequest,
+        progress: &dyn Progress,
+        stop: &CancellationToken,
+    ) -> Result<Report> {
+        let begun = Instant::now();
+        let stop = stop.child_token();
+        let keeper = self.keep(&lease, asked, &stop);
+        let job = self.services.jobs.get(&lease.job).await?;
+        let job = job.ok_or_else(|| Error::new(ErrorKind::Fenced, "drive job", &lease.job))?;
+        progress.event(Event::Job { job: &job, resumed: job.attempts > 0 || job.fence != Fence(1) });
+        match self.same_vm(&job, request, &stop).await {
+            Ok((vm, context)) => {
+                let claimed = Claimed { job, lease, keeper };
+                self.run_claimed(claimed, vm, context, request, progress, &stop, begun).await
+            }
+            Err(error) if keeper.is_lost() => {
+                Err(Error::new(ErrorKind::Fenced, "drive job", &lease.job).with_source(error))
+            }
+            Err(error) => {
+                let (outcome, warning) = self.give_back(&lease, error, &stop).await;
+                let warnings = warning.into_iter().collect();
+                Ok(Report {
+                    job: job.id,
+                    outcome,
+                    epoch: job.epoch,
+                    replication_type: job.replication_type,
+                    duration: begun.elapsed(),
+                    disks: Vec::new(),
+                    verification: None,
+                    recovery_point: None,
+                    warnings,
+                })
+            }
         }
-        let result = steps::drive(&mut run).await;
+    }
+
+    fn keep(&self, lease: &Lease, asked: tokio::time::Instant, stop: &CancellationToken) -> LeaseKeeper {
+        let jobs = Arc::clone(&self.services.jobs);
+        LeaseKeeper::start(jobs, lease.clone(), self.config.lease, asked, stop.clone())
+    }
+
+    async fn discover(&self, request: &ReplicateRequest, stop: &CancellationToken) -> Result<SourceVm> {
+        retry(&self.config.retry, stop, || self.services.source.discover(&request.vm)).await
+    }
+
+    /// Records a VM, unless something forbids its job, and its live job or a new one.
+    async fn record(
+        &self,
+        vm: &SourceVm,
+        request: &ReplicateRequest,
+    ) -> Result<(VmContext, ReplicationJob, bool)> {
+        let keys = keys(vm);
+        // Before anything is recorded: disks that a live job forbids would be listed for ever, and a path is a VM's name.
+        let inventory = &*self.services.inventory;
+        let known = inventory.by_identity(&vm.identity).await?;
+        check_path(inventory, "replicate", request.path, known.as_ref(), vm).await?;
+        if let Some(known) = known {
+            self.live_job(&known, &keys).await?;
+        }
+        let context = inventory.record(vm).await?;
+        let (job, resumed) = self.find_or_record_job(&context, keys).await?;
+        Ok((context, job, resumed))
+    }
+
+    /// The VM of a job, which its source must have still, with the job's disks.
+    async fn same_vm(
+        &self,
+        job: &ReplicationJob,
+        request: &ReplicateRequest,
+        stop: &CancellationToken,
+    ) -> Result<(SourceVm, VmContext)> {
+        let refused = |reason| Err(Error::new(ErrorKind::Conflict, "drive job", &job.id).because(reason));
+        let inventory = &*self.services.inventory;
+        let context = retry(&self.config.retry, stop, || inventory.context(&job.context)).await?;
+        let vm = self.discover(request, stop).await?;
+        if context.is_none_or(|context| context.identity != vm.identity) {
+            return refused(format!("at {} there is another VM now; name the one that is meant", request.vm));
+        }
+        if keys(&vm) != sorted(job.disks.clone()) {
+            return refused(
+                "the VM has other disks now than when the job was recorded; begin another one".to_owned(),
+            );
+        }
+        let context = inventory.record(&vm).await?;
+        Ok((vm, context))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "two private callers; each is a part of its own")]
+    async fn run_claimed(
+        &self,
+        claimed: Claimed,
+        vm: SourceVm,
+        context: VmContext,
+        request: &ReplicateRequest,
+        progress: &dyn Progress,
+        stop: &CancellationToken,
+        begun: Instant,
+    ) -> Result<Report> {
+        let Claimed { job, lease, keeper } = claimed;
+        let left_out = left_out(&*self.services.inventory, &context, &vm).await;
+        let services = self.services.clone().stoppable(stop, self.config.drain);
+        let mut run =
+            Run::new(&services, &self.config, &self.budget, request, progress, stop, job, vm, context, lease);
+        let result = match left_out {
+            Ok(left_out) => {
+                for disk in left_out {
+                    run.warn(format!("disk {} is left out and stays at epoch {}", disk.disk.key, disk.epoch));
+                }
+                steps::drive(&mut run).await
+            }
+            Err(error) => Err(error),
+        };
         let outcome = match result {
             Ok(()) => Outcome::Completed,
             Err(error) if keeper.is_lost() || error.kind() == ErrorKind::Fenced => {
                 steps::abandon(&mut run).await;
                 return Err(Error::new(ErrorKind::Fenced, "drive job", &run.job.id).with_source(error));
             }
-            Err(error) => self.stop_short(&mut run, error, &stop).await,
+            Err(error) => self.stop_short(&mut run, error, stop).await,
         };
         drop(keeper);
         Ok(run.into_report(outcome, begun.elapsed()))
@@ -180,21 +319,46 @@ impl Replicator {
 
     /// Leaves a job that did not reach its epoch in a state from which the next run continues.
     async fn stop_short(&self, run: &mut Run<'_>, error: Error, stop: &CancellationToken) -> Outcome {
-        let suspended = stop.is_cancelled() && error.kind() == ErrorKind::Cancelled;
-        tracing::warn!(job = %run.job.id, error = %error.chain(), suspended, "the job stops short of its epoch");
         steps::clean(run).await;
-        let lease: &Lease = &run.lease;
-        let ended = if suspended {
-            self.services.jobs.release(lease).await
-        } else {
-            let end = JobEnd::Failed(error.chain());
-            self.services.jobs.end(lease, end).await.map(drop)
-        };
-        if let Err(ended) = ended {
-            run.warn(format!("the job {} is still recorded as alive: {}", run.job.id, ended.chain()));
+        let (outcome, warning) = self.give_back(&run.lease, error, stop).await;
+        if let Some(warning) = warning {
+            run.warn(warning);
         }
-        if suspended { Outcome::Suspended } else { Outcome::Failed(error) }
+        outcome
     }
+
+    /// Gives a job back that did not reach its epoch: as it is when the run was stopped, to be attempted again where that can help,
+    /// failed otherwise. Answers how the run ended, and what is left.
+    async fn give_back(
+        &self,
+        lease: &Lease,
+        error: Error,
+        stop: &CancellationToken,
+    ) -> (Outcome, Option<String>) {
+        let suspended = stop.is_cancelled() && error.kind() == ErrorKind::Cancelled;
+        tracing::warn!(job = %lease.job, error = %error.chain(), suspended, "the job stops short of its epoch");
+        let (jobs, reason) = (&self.services.jobs, error.chain());
+        let policy = self.attempts.filter(|_| error.retry() != Retry::Never);
+        let (outcome, given_back) = match policy {
+            _ if suspended => (Outcome::Suspended, jobs.release(lease).await),
+            Some(policy) => match jobs.defer(lease, &reason, &policy).await {
+                Ok(job) if !job.status.is_terminal() => (Outcome::Deferred(error), Ok(())),
+                deferred => (Outcome::Failed(error), deferred.map(drop)),
+            },
+            None => {
+                let ended = jobs.end(lease, JobEnd::Failed(reason)).await;
+                (Outcome::Failed(error), ended.map(drop))
+            }
+        };
+        let left =
+            |error: Error| format!("the job {} is still recorded as alive: {}", lease.job, error.chain());
+        (outcome, given_back.err().map(left))
+    }
+}
+
+/// The keys of a VM's disks, in order.
+fn keys(vm: &SourceVm) -> Vec<DiskKey> {
+    sorted(vm.disks.iter().map(|disk| disk.key.clone()).collect())
 }
 
 fn sorted(mut keys: Vec<DiskKey>) -> Vec<DiskKey> {

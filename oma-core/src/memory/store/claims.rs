@@ -5,7 +5,6 @@ use std::cmp::Reverse;
 use super::error::Refusal;
 use super::{Job, State};
 use crate::record::{ClaimLimits, ClaimRequest, JobEnd, Lease, ReplicationJob, RetryPolicy};
-use crate::state::JobKind;
 use crate::{JobId, Timestamp, WorkerId};
 
 impl State {
@@ -14,7 +13,7 @@ impl State {
         request: &ClaimRequest,
         now: Timestamp,
     ) -> Result<Option<Lease>, Refusal> {
-        let is_candidate = |job: &&Job| job.is_due(now) && job.record.kind == JobKind::Replicate;
+        let is_candidate = |job: &&Job| job.is_due(now) && job.record.is_for_anybody();
         let mut due: Vec<_> = self.jobs.values().filter(is_candidate).collect();
         due.sort_by_key(|job| (Reverse(job.record.priority), job.seq));
         let due: Vec<JobId> = due.into_iter().map(|job| job.record.id.clone()).collect();

@@ -47,6 +47,10 @@ pub(super) enum Refusal {
     #[error("line {0} is recorded with another text or stream; give the line another number")]
     OtherLine(u64),
     #[error("{0}")]
+    InUse(String),
+    #[error("{0}")]
+    NotWanted(&'static str),
+    #[error("{0}")]
     Input(&'static str),
     #[error("there is one with this {0} already; take another one")]
     Taken(&'static str),
@@ -87,6 +91,8 @@ impl Refusal {
             | Self::Differs { .. }
             | Self::OtherLine(_)
             | Self::Stands(_)
+            | Self::InUse(_)
+            | Self::NotWanted(_)
             | Self::PathTaken { .. } => (ErrorKind::Conflict, Retry::Never),
             Self::Denied(_) => (ErrorKind::PermissionDenied, Retry::Never),
             Self::Impossible(_) | Self::NoDisk | Self::DiskTwice(_) | Self::EmptyDisk(_) | Self::Input(_) => {

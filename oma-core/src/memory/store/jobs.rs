@@ -2,12 +2,15 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 
 use super::error::Refusal;
-use super::{Job, MemoryStore, State, listed};
-use crate::record::{ClaimRequest, JobEnd, JobFilter, JobSpec, Lease, ReplicationJob, RetryPolicy};
-use crate::state::{ContextEvent, DiskStatus, JobEvent, JobKind, JobStatus};
+use super::{Intent, Job, MemoryStore, State, listed};
+use crate::record::{
+    ClaimRequest, JobEnd, JobFilter, JobProgress, JobSpec, Lease, ReplicationJob, RetryPolicy,
+};
+use crate::state::{ContextEvent, DiskStatus, JobEvent, JobKind, JobStatus, Wanted};
 use crate::traits::JobStore;
 use crate::{ByteSize, ContextId, DiskRef, Fence, JobId, Result, Timestamp, WorkerId};
 
@@ -28,6 +31,14 @@ impl JobStore for MemoryStore {
         Ok(current.and_then(|id| state.jobs.get(id)).map(|job| job.record.clone()))
     }
 
+    async fn want(&self, id: &JobId, wanted: Wanted) -> Result<ReplicationJob> {
+        self.change("say what is wanted of job", id, |state, now| state.want(id, wanted, now))
+    }
+
+    async fn delete(&self, id: &JobId) -> Result<()> {
+        self.change("delete job", id, |state, _| state.delete_job(id))
+    }
+
     fn list(&self, filter: JobFilter) -> BoxStream<'_, Result<ReplicationJob>> {
         let now = self.clock.now();
         let wanted = |job: &&Job| {
@@ -36,7 +47,17 @@ impl JobStore for MemoryStore {
                 && filter.left_to.as_ref().is_none_or(|worker| job.is_left_to(worker, now))
         };
         let state = self.state();
-        let mut jobs: Vec<_> = state.jobs.values().filter(wanted).collect();
+        let end = match &filter.after {
+            None => usize::MAX,
+            Some(id) => match state.jobs.get(id) {
+                Some(job) => job.seq,
+                None => {
+                    let error = Refusal::unknown("job", id).into_error("list jobs behind", id);
+                    return stream::iter([Err(error)]).boxed();
+                }
+            },
+        };
+        let mut jobs: Vec<_> = state.jobs.values().filter(wanted).filter(|job| job.seq < end).collect();
         jobs.sort_by_key(|job| Reverse(job.seq));
         listed(jobs.into_iter().map(|job| job.record.clone()).collect())
     }
@@ -86,6 +107,21 @@ impl JobStore for MemoryStore {
         })
     }
 
+    async fn tell_progress(&self, lease: &Lease, progress: &JobProgress) -> Result<()> {
+        self.change("record the progress of job", &lease.job, |state, _| {
+            let ended = |job: &&mut Job| job.record.status.is_terminal() && job.record.fence == lease.fence;
+            match state.jobs.get_mut(&lease.job).filter(ended) {
+                Some(job) => job.progress = Some(progress.clone()),
+                None => state.guard_mut(lease)?.progress = Some(progress.clone()),
+            }
+            Ok(())
+        })
+    }
+
+    async fn progress(&self, id: &JobId) -> Result<Option<JobProgress>> {
+        Ok(self.state().jobs.get(id).and_then(|job| job.progress.clone()))
+    }
+
     async fn end(&self, lease: &Lease, end: JobEnd) -> Result<ReplicationJob> {
         self.change("end job", &lease.job, |state, now| state.end_job(lease, end, now))
     }
@@ -99,6 +135,9 @@ impl State {
         }
         if let Some(pair) = spec.disks.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Refusal::DiskTwice(pair[0].clone()));
+        }
+        if spec.request.as_ref().is_some_and(|request| request.len() > JobSpec::LONGEST_REQUEST) {
+            return Err(Refusal::Input("the request is longer than 64 KiB; name less in it"));
         }
         if let Some(job) = self.jobs.get(&spec.id) {
             let same = job.record.is_of(&spec);
@@ -138,6 +177,8 @@ impl State {
             disks: spec.disks,
             priority: spec.priority,
             target: spec.target,
+            request: spec.request,
+            wanted: Wanted::Run,
             error: None,
             attempts: 0,
             due_at: Some(now),
@@ -147,10 +188,52 @@ impl State {
             updated_at: now,
             completed_at: None,
         };
-        let job =
-            Job { record: record.clone(), seq: self.jobs.len(), bytes: ByteSize::ZERO, committed: None };
+        self.last_job += 1;
+        let job = Job {
+            record: record.clone(),
+            seq: self.last_job,
+            bytes: ByteSize::ZERO,
+            progress: None,
+            committed: None,
+        };
         self.jobs.insert(spec.id, job);
         Ok(record)
+    }
+
+    fn want(&mut self, id: &JobId, wanted: Wanted, now: Timestamp) -> Result<ReplicationJob, Refusal> {
+        let job = &mut self.jobs.get_mut(id).ok_or_else(|| Refusal::unknown("job", id))?.record;
+        job.may_be_wanted(wanted).map_err(Refusal::NotWanted)?;
+        if job.wanted != wanted {
+            job.wanted = wanted;
+            job.updated_at = now;
+        }
+        Ok(job.clone())
+    }
+
+    fn delete_job(&mut self, id: &JobId) -> Result<(), Refusal> {
+        let Some(job) = self.jobs.get(id) else { return Ok(()) };
+        if !job.record.status.is_terminal() {
+            return Err(Refusal::InUse(format!("it is {}; cancel it first", job.record.status)));
+        }
+        if let Some(export) = self.exports.values().find(|export| export.job == *id) {
+            return Err(Refusal::InUse(format!("its export {} is recorded; withdraw it first", export.name)));
+        }
+        let unfinished =
+            |intent: &&Intent| intent.record.spec.job == *id && !intent.record.status.is_terminal();
+        if let Some(intent) = self.operations.values().find(unfinished) {
+            let operation = &intent.record.spec.id;
+            return Err(Refusal::InUse(format!("its operation {operation} is unfinished; recover it first")));
+        }
+        self.jobs.remove(id);
+        self.reports.remove(id);
+        self.history.retain(|record| record.job != *id);
+        for disk in self.disks.values_mut().filter(|disk| disk.record.job.as_ref() == Some(id)) {
+            disk.record.job = None;
+        }
+        for event in self.events.values_mut().filter(|event| event.job.as_ref() == Some(id)) {
+            event.job = None;
+        }
+        Ok(())
     }
 
     pub(super) fn claim(
@@ -247,16 +330,6 @@ impl Job {
 }
 
 impl ReplicationJob {
-    /// Whether it was made from this spec, whose disks are in order.
-    fn is_of(&self, spec: &JobSpec) -> bool {
-        self.context == spec.context
-            && self.kind == spec.kind
-            && self.replication_type == spec.replication_type
-            && self.disks == spec.disks
-            && self.priority == spec.priority
-            && self.target == spec.target
-    }
-
     pub(super) fn disk_refs(&self) -> impl Iterator<Item = DiskRef> {
         self.disks.iter().map(|key| DiskRef { context: self.context.clone(), key: key.clone() })
     }

@@ -28,8 +28,8 @@ use futures_util::stream::{self, BoxStream};
 
 use self::error::Refusal;
 use crate::record::{
-    CbtRecord, CommittedChange, DiskRecord, EpochCommit, ExportRecord, JobLine, JournalEntry, Lease,
-    LogEvent, Operation, RecoveryPoint, ReplicationJob, VmContext, VolumeRecord,
+    CbtRecord, CommittedChange, DiskRecord, EpochCommit, ExportRecord, JobLine, JobProgress, JournalEntry,
+    Lease, LogEvent, Operation, RecoveryPoint, ReplicationJob, VmContext, VolumeRecord,
 };
 use crate::seal::SealedReport;
 use crate::{
@@ -102,6 +102,7 @@ struct State {
     instance: InstanceId,
     contexts: BTreeMap<ContextId, VmContext>,
     disks: BTreeMap<DiskRef, Disk>,
+    last_job: usize,
     jobs: BTreeMap<JobId, Job>,
     history: Vec<CbtRecord>,
     journals: BTreeMap<DiskRef, JournalEntry>,
@@ -136,6 +137,7 @@ struct Job {
     seq: usize,
     /// What its disks have durable, while and as they are its own.
     bytes: ByteSize,
+    progress: Option<JobProgress>,
     /// What ended it, to recognise the same commit again.
     committed: Option<EpochCommit>,
 }
@@ -160,6 +162,7 @@ impl State {
             instance: InstanceId::mint(),
             contexts: BTreeMap::new(),
             disks: BTreeMap::new(),
+            last_job: 0,
             jobs: BTreeMap::new(),
             history: Vec::new(),
             journals: BTreeMap::new(),

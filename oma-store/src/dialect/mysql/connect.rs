@@ -31,6 +31,7 @@ impl Served for MySql {
         Step::new(6, "reverts", include_str!("../../../migrations/mysql/0006_reverts.sql")),
         Step::new(7, "operations", include_str!("../../../migrations/mysql/0007_operations.sql")),
         Step::new(8, "accounts", include_str!("../../../migrations/mysql/0008_accounts.sql")),
+        Step::new(9, "work", include_str!("../../../migrations/mysql/0009_work.sql")),
     ];
     const TABLES: Sql = sql!(
         "SELECT COUNT(*) AS tables, COUNT(CASE WHEN table_name = 'oma_migrations' THEN 1 END) AS ours \

@@ -86,6 +86,7 @@ pub(super) fn jobs(write: Write) -> Rows {
         ),
         ("epoch", format!("{} + 1", write.div("i", shape.vms))),
         ("disk_ids", r#"'["disk-2000","disk-2001"]'"#.to_owned()),
+        ("request", "'{}'".to_owned()),
         ("bytes_transferred", "i % 1000 * 1048576".to_owned()),
         ("total_bytes", "i % 1000 * 1048576".to_owned()),
         ("error_message", "CASE WHEN i % 20 = 19 THEN 'the source does not answer' END".to_owned()),

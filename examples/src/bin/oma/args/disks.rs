@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
+use oma_api::NamedDisk;
 use oma_core::traits::Provisioning;
-use oma_core::{ChangeId, DiskKey, VmPath};
-
-use crate::disk_arg::DiskArg;
+use oma_core::{ChangeId, DiskKey, Result, VmPath};
+use oma_examples::source::Source;
 
 /// What `--source` may be.
 pub(super) const SOURCE: &str = "The disk, of a VM that has one: a raw file, a block device, \
@@ -22,6 +22,13 @@ pub(crate) struct MachineArgs {
     /// The guest agent of that machine, a unix socket: the guest's file systems are frozen for that moment
     #[arg(long, value_name = "SOCKET", requires = "qmp", conflicts_with_all = ["source", "disk"])]
     pub(crate) guest_agent: Option<PathBuf>,
+}
+
+impl MachineArgs {
+    /// The machine, or these disks where none was named.
+    pub(crate) fn source(&self, vm: &VmPath, disks: &[NamedDisk]) -> Result<Source> {
+        Source::open(vm, self.qmp.as_deref(), self.guest_agent.as_deref(), disks)
+    }
 }
 
 /// A VM and its disks.
@@ -45,15 +52,16 @@ pub(crate) struct DiskArgs {
     /// A disk of a VM that has several; once per disk. Options are taken from the right, each once: all before them
     /// is the source, commas and `=` included
     #[arg(long, value_name = "KEY=SOURCE[,bitmap=NAME][,change-id=ID]")]
-    pub(crate) disk: Vec<DiskArg>,
+    pub(crate) disk: Vec<NamedDisk>,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
 }
 
 impl DiskArgs {
-    /// The disks that were named, however.
-    pub(crate) fn list(&self) -> Vec<DiskArg> {
-        list(self.source.as_deref(), &self.disk_key, (&self.bitmap, &self.change_id), &self.disk)
+    /// What was named. Nothing is opened yet.
+    pub(crate) fn open(&self) -> Result<Source> {
+        let disks = list(self.source.as_deref(), &self.disk_key, (&self.bitmap, &self.change_id), &self.disk);
+        self.machine.source(&self.vm_path, &disks)
     }
 }
 
@@ -62,9 +70,9 @@ pub(super) fn list(
     source: Option<&str>,
     key: &DiskKey,
     (bitmap, change_id): (&Option<String>, &Option<ChangeId>),
-    several: &[DiskArg],
-) -> Vec<DiskArg> {
-    let single = source.map(|source| DiskArg {
+    several: &[NamedDisk],
+) -> Vec<NamedDisk> {
+    let single = source.map(|source| NamedDisk {
         key: key.clone(),
         source: source.to_owned(),
         bitmap: bitmap.clone(),

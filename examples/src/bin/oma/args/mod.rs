@@ -26,8 +26,8 @@ use self::points::KeepArgs;
 pub(crate) use self::points::{ListArgs, PointArgs, PointsArgs, PointsCommand};
 pub(crate) use self::serve::ServeArgs;
 pub(crate) use self::volumes::{AbandonArgs, ChangeArgs, OperationsArgs, VolumesArgs, VolumesCommand};
-use crate::disk_arg::DiskArg;
-use crate::level_arg::{TrustArg, VerifyArg};
+use oma_api::NamedDisk;
+use oma_api::{TrustWanted, VerifyWanted};
 use oma_examples::exit;
 
 /// Replicates disks of virtual machines: once in full, then only what changed
@@ -138,11 +138,11 @@ pub(crate) struct ReplicateArgs {
     #[arg(long, requires = "qmp")]
     pub(crate) rename: bool,
     #[arg(long, default_value = "none", value_name = "LEVEL", help = LEVEL)]
-    pub(crate) verify: VerifyArg,
+    pub(crate) verify: VerifyWanted,
     /// How far the source is believed when it says what changed: yes; spot-check[=N/1000], so many leaves of what is said to be
     /// unchanged are compared; no, all is compared
     #[arg(long, default_value = "yes", value_name = "HOW")]
-    pub(crate) trust_changes: TrustArg,
+    pub(crate) trust_changes: TrustWanted,
     /// When the space of new volumes is allocated
     #[arg(long, value_enum, default_value = "thin", value_name = "WHEN")]
     pub(crate) provisioning: ProvisioningArg,
@@ -229,7 +229,7 @@ pub(crate) struct CopyArgs {
     /// What is compared with the source before the copy is called complete: none, sample[=COUNT|=N/1000] of leaves of 64 KiB chosen
     /// at random, changed (what was copied), full
     #[arg(long, default_value = "none", value_name = "LEVEL")]
-    pub(crate) verify: VerifyArg,
+    pub(crate) verify: VerifyWanted,
     /// The target reads as zero everywhere: zeroes are left out
     #[arg(long)]
     pub(crate) blank: bool,
@@ -255,9 +255,9 @@ pub(crate) struct CopyArgs {
 
 impl CopyArgs {
     /// The source as one disk.
-    pub(crate) fn disk(&self) -> DiskArg {
+    pub(crate) fn disk(&self) -> NamedDisk {
         let key = DiskKey::parse("disk").expect("it is a key");
-        DiskArg { key, source: self.source.clone(), bitmap: None, change_id: self.change_id.clone() }
+        NamedDisk { key, source: self.source.clone(), bitmap: None, change_id: self.change_id.clone() }
     }
 }
 
@@ -297,12 +297,12 @@ pub(crate) struct VerifyArgs {
     change_id: Option<ChangeId>,
     /// A disk of a VM that has several; once per disk, as with `oma replicate`
     #[arg(long, value_name = "KEY=SOURCE", conflicts_with = "report")]
-    disk: Vec<DiskArg>,
+    disk: Vec<NamedDisk>,
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
     /// What is compared: full, or sample[=COUNT|=N/1000] of leaves of 64 KiB chosen at random
     #[arg(long, default_value = "full", value_name = "LEVEL", conflicts_with = "report")]
-    pub(crate) level: VerifyArg,
+    pub(crate) level: VerifyWanted,
     #[arg(long, conflicts_with = "report", help = DISTRUST)]
     pub(crate) distrust_zeroes: bool,
     #[arg(long, default_value = "128MiB", value_name = "SIZE", conflicts_with = "report", help = MEMORY)]
@@ -325,7 +325,7 @@ pub(crate) struct VerifyArgs {
 
 impl VerifyArgs {
     /// The disks, however they were named.
-    pub(crate) fn list(&self) -> Vec<DiskArg> {
+    pub(crate) fn list(&self) -> Vec<NamedDisk> {
         list(self.source.as_deref(), &self.disk_key, (&self.bitmap, &self.change_id), &self.disk)
     }
 }

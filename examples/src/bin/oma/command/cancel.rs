@@ -10,8 +10,8 @@ use oma_core::{Error, ErrorKind, JobId, Result};
 use super::Context;
 use crate::appliance::{self, Appliance};
 use crate::args::CancelArgs;
-use crate::source::Source;
 use oma_examples::output;
+use oma_examples::source::Source;
 
 /// Ends a job that was interrupted and is not to be continued.
 pub(super) async fn run(context: &Context, args: &CancelArgs) -> Result<()> {

@@ -12,9 +12,10 @@ use oma_volume::device::FileDevice;
 
 use super::Context;
 use crate::args::VerifyArgs;
-use crate::{output, signing_key, verification};
+use crate::{output, verification};
 use oma_examples::failure::Failed;
 use oma_examples::signals::Signals;
+use oma_examples::signing_key;
 
 /// Checks a report without the appliance that made it: its signature, and the roots of files that are said to be its disk
 /// and its volume.

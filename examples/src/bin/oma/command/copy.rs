@@ -11,9 +11,10 @@ use oma_volume::device::FileDevice;
 use super::Context;
 use crate::args::{CopyArgs, ReflinkArg};
 use crate::copy_journal::Journal;
-use crate::{extents_file, output, progress, report, source};
+use crate::{extents_file, output, progress, report};
 use oma_examples::failure::Failed;
 use oma_examples::signals::Signals;
+use oma_examples::source;
 
 /// Copies one disk to another, without records but its own journal.
 pub(super) async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failed> {

@@ -3,7 +3,8 @@ use oma_core::Result;
 use oma_core::seal::Signer;
 
 use super::Context;
-use crate::{output, signing_key};
+use crate::output;
+use oma_examples::signing_key;
 
 /// Prints the public key that signatures of verification reports are checked with.
 pub(super) fn run(context: &Context) -> Result<()> {

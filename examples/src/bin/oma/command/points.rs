@@ -8,10 +8,10 @@ use oma_core::{Error, ErrorKind, RecoveryPointId, Result, VmPath};
 use super::Context;
 use crate::appliance::{self, Appliance};
 use crate::args::{ListArgs, PointArgs, PointsArgs, PointsCommand};
-use crate::source::Source;
 use crate::table::{Align, Table};
 use oma_examples::output;
 use oma_examples::signals::Signals;
+use oma_examples::source::Source;
 
 /// Lists recovery points, deletes one, or goes back to one.
 pub(super) async fn run(context: &Context, args: &PointsArgs) -> Result<()> {

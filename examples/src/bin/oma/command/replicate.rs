@@ -7,16 +7,16 @@ use oma_core::engine::{PathPolicy, ReplicateConfig, ReplicateRequest, Report};
 use super::Context;
 use crate::appliance::Appliance;
 use crate::args::{ReflinkArg, ReplicateArgs};
-use crate::source::Source;
-use crate::{limits_file, metrics_file, output, progress, report};
+use crate::{metrics_file, output, progress, report};
 use oma_examples::failure::Failed;
+use oma_examples::limits_file;
 use oma_examples::signals::Signals;
 
 const STOPPING: &str = "stopping; what is copied stays, the same command continues (once more: end at once)";
 
 /// Brings the volumes of a VM to what its disks are now.
 pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), Failed> {
-    let source = Source::open(&args.disks.vm_path, &args.disks.machine, &args.disks.list())?;
+    let source = args.disks.open()?;
     source.notes().await?.iter().for_each(|note| output::note(format_args!("{note}")));
     let limits = args.limits.as_deref().map(limits_file::read).transpose()?;
     args.metrics.as_deref().map_or(Ok(()), metrics_file::check)?;

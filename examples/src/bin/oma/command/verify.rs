@@ -8,9 +8,9 @@ use oma_core::{Error, ErrorKind, Result, VmPath};
 use super::{Context, check_report};
 use crate::appliance::Appliance;
 use crate::args::VerifyArgs;
-use crate::source::Source;
-use crate::{limits_file, output, progress, verification};
+use crate::{output, progress, verification};
 use oma_examples::failure::Failed;
+use oma_examples::limits_file;
 use oma_examples::signals::Signals;
 
 /// Compares disks with their volumes, or checks a report of that.
@@ -28,7 +28,7 @@ async fn compare(context: &Context, args: &VerifyArgs, vm: &VmPath) -> Result<()
     let begun = Instant::now();
     args.save.as_deref().map_or(Ok(()), verification::check_savable)?;
     let limits = args.limits.as_deref().map(limits_file::read).transpose()?;
-    let source = Source::open(vm, &args.machine, &args.list())?;
+    let source = args.machine.source(vm, &args.list())?;
     let signals = Signals::listen("stopping; nothing was changed")?;
     let appliance = Appliance::open_to_read(&context.data, source).await?;
     output::note(format_args!("comparing the disks of {vm} with their volumes"));

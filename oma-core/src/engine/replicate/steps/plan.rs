@@ -9,7 +9,7 @@ use crate::engine::retry::retry;
 use crate::engine::tally::Tally;
 use crate::record::{DiskAttempt, VolumeContent};
 use crate::traits::Changes;
-use crate::{ByteSize, ChangeId, DiskKey, DiskRef, Epoch, Error, ErrorKind, ExtentSet, PointId, Result};
+use crate::{ChangeId, DiskKey, DiskRef, Epoch, Error, ErrorKind, ExtentSet, PointId, Result};
 
 /// Decides what every disk needs and records the attempt. Nothing is written yet.
 pub(super) async fn plan(run: &mut Run<'_>) -> Result<()> {
@@ -30,17 +30,17 @@ pub(super) async fn plan(run: &mut Run<'_>) -> Result<()> {
         let plan = result.inspect_err(|error| disk.error = Some(error.chain()))?;
         let settled = plan.resumed + plan.equal;
         disk.counters.progress = DiskProgress {
+            capacity: disk.point.capacity,
             total: plan.scope.bytes(),
             done: settled,
             durable: settled,
-            read: ByteSize::ZERO,
-            written: ByteSize::ZERO,
+            ..DiskProgress::default()
         };
         run.progress.event(Event::Planned {
             disk: &disk.point.key,
             mode: plan.mode,
             note: plan.note.as_deref(),
-            progress: disk.counters.progress,
+            progress: disk.counters.told(),
         });
         disk.plan = Some(plan);
     }

@@ -14,10 +14,11 @@ use tokio::sync::Notify;
 use crate::engine::{RetryConfig, VolumeService, VolumeServices, VolumesConfig};
 use crate::memory::{ManualClock, MemoryBackend, MemoryStore};
 use crate::record::{
-    ClaimRequest, ContentStamp, JobEnd, JobFilter, JobSpec, Lease, Operation, OperationFilter, OperationSpec,
-    ReplicationJob, RetryPolicy, SourceDisk, SourceIdentity, SourceVm, VolumeRecord, VolumeTag,
+    ClaimRequest, ContentStamp, JobEnd, JobFilter, JobProgress, JobSpec, Lease, Operation, OperationFilter,
+    OperationSpec, ReplicationJob, RetryPolicy, SourceDisk, SourceIdentity, SourceVm, VolumeRecord,
+    VolumeTag,
 };
-use crate::state::{JobEvent, JobStatus, OperationStatus};
+use crate::state::{JobEvent, JobStatus, OperationStatus, Wanted};
 use crate::traits::{
     Access, BackendCapabilities, BlockDevice, Inventory, JobStore, Snapshot, SnapshotSpec, Volume,
     VolumeBackend, VolumeRegistry, VolumeSpec,
@@ -157,6 +158,10 @@ watched! { JobStore {
     defer(lease: &Lease, error: &str, policy: &RetryPolicy) -> Result<ReplicationJob>;
     advance(lease: &Lease, from: JobStatus, event: JobEvent) -> Result<ReplicationJob>;
     end(lease: &Lease, end: JobEnd) -> Result<ReplicationJob>;
+    want(id: &JobId, wanted: Wanted) -> Result<ReplicationJob>;
+    delete(id: &JobId) -> Result<()>;
+    tell_progress(lease: &Lease, progress: &JobProgress) -> Result<()>;
+    progress(id: &JobId) -> Result<Option<JobProgress>>;
 } {
     list(filter: JobFilter) -> ReplicationJob;
 } }

@@ -12,12 +12,13 @@ use oma_volume::device::FileDevice;
 
 use super::disk;
 use crate::appliance::Appliance;
-use crate::disk_arg::DiskArg;
 use crate::serving::Serving;
-use crate::source::Source;
-use crate::{output, progress, report, source};
+use crate::{output, progress, report};
+use oma_api::NamedDisk;
 use oma_examples::data_dir::DataDir;
 use oma_examples::signals::Signals;
+use oma_examples::source;
+use oma_examples::source::Source;
 
 pub(super) const VM: &str = "/demo/vm/disk";
 pub(super) const SOURCE: &str = "source.raw";
@@ -86,7 +87,7 @@ impl Stage<'_> {
     }
 
     async fn replicate(&self, bitmap: Option<&str>, change_id: &str) -> Result<ReplicationReport> {
-        let disk = DiskArg {
+        let disk = NamedDisk {
             key: DiskKey::parse("disk-2000").map_err(unnamed)?,
             source: self.uri.clone(),
             bitmap: bitmap.map(str::to_owned),

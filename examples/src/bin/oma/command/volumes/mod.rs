@@ -14,10 +14,10 @@ use oma_core::{ContextId, Error, ErrorKind, OperationId, Result, VolumeId};
 use super::Context;
 use crate::appliance::{self, Appliance};
 use crate::args::{AbandonArgs, ChangeArgs, ListArgs, OperationsArgs, VolumesArgs, VolumesCommand};
-use crate::source::Source;
 use crate::table::{Align, Table};
 use oma_examples::failure::Failed;
 use oma_examples::output;
+use oma_examples::source::Source;
 
 /// Lists volumes and operations, or changes a single volume.
 pub(super) async fn run(context: &Context, args: &VolumesArgs) -> Result<(), Failed> {

@@ -8,10 +8,10 @@ use oma_core::{Error, ErrorKind, Result};
 
 use crate::appliance::Appliance;
 use crate::command::Context;
-use crate::source::Source;
 use crate::table::{Align, Table};
 use oma_examples::failure::Failed;
 use oma_examples::output;
+use oma_examples::source::Source;
 
 /// Compares records and volumes; keeps the plan of what can be repaired when that is asked for.
 pub(super) async fn compare(context: &Context, plan: Option<&Path>) -> Result<(), Failed> {

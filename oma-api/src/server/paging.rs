@@ -19,7 +19,7 @@ const MOST: u16 = 1000;
 /// Which part of a list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Part {
+pub(in crate::server) struct Part {
     /// How many at most: 100 if it is not said, never more than 1000.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u16>,
@@ -29,12 +29,12 @@ pub(super) struct Part {
 
 impl Part {
     /// The last one of the page before: the store reads on from there.
-    pub(super) fn after<K: FromStr<Err = IdError>>(&self) -> Result<Option<K>> {
+    pub(in crate::server) fn after<K: FromStr<Err = IdError>>(&self) -> Result<Option<K>> {
         self.after.as_deref().map(|after| after.parse().map_err(|_| never_answered(&after))).transpose()
     }
 
     /// This part of a list that begins behind [`Part::after`].
-    pub(super) async fn of<T>(
+    pub(in crate::server) async fn of<T>(
         &self,
         list: BoxStream<'_, Result<T>>,
         id: impl Fn(&T) -> String,
@@ -49,12 +49,12 @@ impl Part {
 }
 
 /// What was given as `after` was no `next` of this list.
-pub(super) fn never_answered(after: &impl fmt::Display) -> Error {
+pub(in crate::server) fn never_answered(after: &impl fmt::Display) -> Error {
     Error::new(ErrorKind::Invalid, "read the list behind", after)
         .because("no page of it ended there; give the `next` of the page before as `after`, or leave it out")
 }
 
 /// A page of rows that were made of such a part.
-pub(super) const fn page<T>(items: Vec<T>, next: Option<String>) -> Page<T> {
+pub(in crate::server) const fn page<T>(items: Vec<T>, next: Option<String>) -> Page<T> {
     Page { items, next }
 }

@@ -7,16 +7,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::failure::io_error;
+use crate::{NbdAddress, NbdAddresses, output};
 use oma_api::server::{BackendRoutes, ExportAddress, ExportRoutes, Publisher};
 use oma_core::engine::CancellationToken;
 use oma_core::traits::{VolumeBackend, VolumeRegistry};
 use oma_core::{InstanceId, Result};
-use oma_examples::failure::io_error;
-use oma_examples::{NbdAddress, NbdAddresses, output};
 use oma_nbd::{Server, ServerConfig, TlsPolicy};
 use tokio::net::UnixListener;
 
-use crate::nbd_port::NbdPort;
+use super::NbdPort;
 
 /// How long requests under way may take: one that hangs on a dead disk does not keep the daemon.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const LEFT: Duration = Duration::from_secs(1);
 
 /// The server, and what it serves.
 #[derive(Debug)]
-pub(crate) struct Content {
+pub struct Content {
     publisher: Publisher,
     server: Server,
     path: PathBuf,
@@ -35,7 +35,7 @@ pub(crate) struct Content {
 
 impl Content {
     /// For clients on this machine, and for those that reach a port. Nobody is served yet.
-    pub(crate) fn new(path: PathBuf, port: Option<NbdPort>) -> Self {
+    pub fn new(path: PathBuf, port: Option<NbdPort>) -> Self {
         let server = Server::new(ServerConfig { drain_timeout: LEFT, ..ServerConfig::default() });
         let near = NbdAddress::Unix(path.clone());
         let address: Arc<dyn ExportAddress> = match &port {
@@ -47,7 +47,7 @@ impl Content {
     }
 
     /// What the routes work with that have volumes opened.
-    pub(crate) fn routes(
+    pub fn routes(
         &self,
         backend: Arc<dyn VolumeBackend>,
         registry: Arc<dyn VolumeRegistry>,
@@ -60,12 +60,12 @@ impl Content {
     }
 
     /// The port, as operators are told of it.
-    pub(crate) fn address(&self) -> Option<String> {
+    pub fn address(&self) -> Option<String> {
         self.port.as_ref().map(NbdPort::shown)
     }
 
     /// Begins to listen on the socket. The data directory is locked: a socket there was left by a killed process.
-    pub(crate) fn listen(&self) -> Result<UnixListener> {
+    pub fn listen(&self) -> Result<UnixListener> {
         let failed = |error| io_error("listen on", self.path.display(), error);
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
@@ -77,7 +77,7 @@ impl Content {
     }
 
     /// Serves until `stop`; then everything is withdrawn and closed, which ends the answers that last while a volume is open.
-    pub(crate) async fn serve(&mut self, listener: UnixListener, stop: &CancellationToken) {
+    pub async fn serve(&mut self, listener: UnixListener, stop: &CancellationToken) {
         let closed = CancellationToken::new();
         let close = async {
             stop.cancelled().await;

@@ -2,25 +2,29 @@
 
 use std::net::SocketAddr;
 
+use crate::failure::io_error;
+use crate::{NbdAddress, output};
 use oma_core::{Error, ErrorKind, Result};
-use oma_examples::failure::io_error;
-use oma_examples::{NbdAddress, output};
 use oma_nbd::{TlsFiles, TlsServer, Uri, UriTls};
 use tokio::net::TcpListener;
 
-use crate::args::NbdArgs;
+use super::NbdArgs;
 
 /// A port that is listened on, before anybody is served.
 #[derive(Debug)]
-pub(crate) struct NbdPort {
-    pub(crate) listener: TcpListener,
-    pub(crate) tls: TlsServer,
+pub struct NbdPort {
+    pub(super) listener: TcpListener,
+    pub(super) tls: TlsServer,
     address: NbdAddress,
     shown: String,
 }
 
 impl NbdPort {
-    pub(crate) async fn open(args: &NbdArgs, tls: Option<TlsServer>) -> Result<Option<Self>> {
+    /// Begins to listen, where a port is asked for; `tls` is its identity.
+    ///
+    /// # Errors
+    /// `Invalid` for an address that clients cannot be told; what the system answers.
+    pub async fn open(args: &NbdArgs, tls: Option<TlsServer>) -> Result<Option<Self>> {
         let (Some(address), Some(tls)) = (args.nbd_listen, tls) else { return Ok(None) };
         let host = host(args, address)?;
         let failed = |error| io_error("listen on", address, error);
@@ -33,12 +37,12 @@ impl NbdPort {
     }
 
     /// As clients are told.
-    pub(crate) const fn address(&self) -> &NbdAddress {
+    pub const fn address(&self) -> &NbdAddress {
         &self.address
     }
 
     /// For operators.
-    pub(crate) fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         self.shown.clone()
     }
 }
@@ -56,7 +60,7 @@ fn host(args: &NbdArgs, address: SocketAddr) -> Result<String> {
 }
 
 /// The certificates, where the port is asked for.
-pub(crate) async fn identity(args: &NbdArgs) -> Result<Option<TlsServer>> {
+pub async fn identity(args: &NbdArgs) -> Result<Option<TlsServer>> {
     match (args.nbd_listen, &args.nbd_tls_certificates) {
         (None, _) => Ok(None),
         (Some(_), Some(directory)) => {
@@ -75,7 +79,7 @@ fn refused(address: SocketAddr, reason: &'static str) -> Error {
 }
 
 /// Reads the certificates again.
-pub(crate) async fn reload(tls: Option<TlsServer>) {
+pub async fn reload(tls: Option<TlsServer>) {
     let Some(tls) = tls else { return };
     match tls.reload().await {
         Ok(()) => output::note("the certificates of NBD were read again"),

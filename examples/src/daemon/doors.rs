@@ -6,22 +6,22 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::data_dir::DataDir;
+use crate::failure::io_error;
+use crate::output;
 use oma_api::server::{
-    Api, Door, ListenConfig, Principal, Role, TlsIdentity, TokenFile, serve_tcp, serve_unix,
+    Api, Authenticator, Door, ListenConfig, Principal, Role, TlsIdentity, serve_tcp, serve_unix,
 };
 use oma_core::engine::CancellationToken;
 use oma_core::{Error, ErrorKind, Result};
-use oma_examples::data_dir::DataDir;
-use oma_examples::failure::io_error;
-use oma_examples::output;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
-use crate::args::Cli;
+use super::DoorArgs;
 
 /// Sockets that are listened on, before anybody is served.
 #[derive(Debug)]
-pub(crate) struct Doors {
+pub struct Doors {
     socket: UnixListener,
     file: SocketFile,
     address: Option<(TcpListener, Door, Option<TlsIdentity>)>,
@@ -40,27 +40,33 @@ impl Drop for SocketFile {
 }
 
 impl Doors {
-    /// Begins to listen. Nobody else does so in the data directory, which is locked: a socket there was left by a killed process.
-    pub(crate) async fn open(cli: &Cli, data: &DataDir, tls: Option<TlsIdentity>) -> Result<Self> {
-        let path = data.socket();
+    /// Begins to listen; `known` says whose tokens are good on the address. Nobody else does so in the data directory, which is locked: a socket there was left by a killed process.
+    pub async fn open(
+        program: &str,
+        args: &DoorArgs,
+        data: &DataDir,
+        known: Arc<dyn Authenticator>,
+        tls: Option<TlsIdentity>,
+    ) -> Result<Self> {
+        let path = data.socket(program);
         let failed = |error| io_error("listen on", path.display(), error);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let address = match cli.listen {
-            Some(address) => Some(tcp(cli, data, address, tls).await?),
+        let address = match args.listen {
+            Some(address) => Some(tcp(args, address, known, tls).await?),
             None => None,
         };
         let socket = UnixListener::bind(&path).map_err(failed)?;
         // Nobody else writes into the directory: nobody comes between.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        let config = ListenConfig { connections: cli.connections };
+        let config = ListenConfig { connections: args.connections };
         Ok(Self { socket, file: SocketFile(path), address, config })
     }
 
     /// How the daemon is reached.
-    pub(crate) fn addresses(&self) -> Result<Vec<String>> {
+    pub fn addresses(&self) -> Result<Vec<String>> {
         let mut addresses = vec![format!("unix:{}", self.file.0.display())];
         if let Some((listener, _, tls)) = &self.address {
             let address =
@@ -72,7 +78,7 @@ impl Doors {
     }
 
     /// Serves until `stop`, and removes the socket.
-    pub(crate) async fn serve(self, api: &Api, stop: &CancellationToken) -> Result<()> {
+    pub async fn serve(self, api: &Api, stop: &CancellationToken) -> Result<()> {
         let Self { socket, file: _file, address, config } = self;
         let owner = Principal::new("owner of the data directory", Role::Admin);
         let mut served = JoinSet::new();
@@ -94,45 +100,39 @@ impl Doors {
 }
 
 async fn tcp(
-    cli: &Cli,
-    data: &DataDir,
+    args: &DoorArgs,
     address: SocketAddr,
+    known: Arc<dyn Authenticator>,
     tls: Option<TlsIdentity>,
 ) -> Result<(TcpListener, Door, Option<TlsIdentity>)> {
     let is_local = address.ip().is_loopback();
     let refused = |reason| Err(Error::new(ErrorKind::Invalid, "listen on", address).because(reason));
     if tls.is_none() && !is_local {
         return refused(
-            "others could read tokens on the way; name a certificate with --tls-certificate and --tls-key",
+            "others could read tokens on the way; name a certificate with --tls-certificate and --tls-key, or tls_certificate and tls_key of [api]",
         );
     }
-    let door = match cli.no_auth {
+    let door = match args.no_auth {
         true if !is_local => {
             return refused("--no-auth is for an address of this machine, such as 127.0.0.1");
         }
         true => Door::Open(Principal::new("anybody on this machine", Role::Admin)),
-        false => {
-            let tokens = TokenFile::new(data.tokens());
-            if tokens.principals().await?.is_empty() {
-                output::note("nobody has a token yet; make one with `volumed token add NAME --role ROLE`");
-            }
-            Door::Tokens(Arc::new(tokens))
-        }
+        false => Door::Tokens(known),
     };
     let listener = TcpListener::bind(address).await.map_err(|error| io_error("listen on", address, error))?;
     Ok((listener, door, tls))
 }
 
 /// The certificate, where one is named.
-pub(crate) fn identity(cli: &Cli) -> Result<Option<TlsIdentity>> {
-    match (&cli.tls_certificate, &cli.tls_key) {
+pub fn identity(args: &DoorArgs) -> Result<Option<TlsIdentity>> {
+    match (&args.tls_certificate, &args.tls_key) {
         (Some(certificate), Some(key)) => TlsIdentity::open(certificate.clone(), key.clone()).map(Some),
         _ => Ok(None),
     }
 }
 
 /// Reads the certificate again.
-pub(crate) async fn reload(tls: Option<TlsIdentity>) {
+pub async fn reload(tls: Option<TlsIdentity>) {
     match tls.map(|tls| tls.reload()) {
         None => {}
         Some(Ok(())) => output::note("the certificate was read again"),

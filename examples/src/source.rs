@@ -12,13 +12,12 @@ use oma_nbd::qemu::OtherPoints;
 use oma_nbd::{ClientConfig, NbdSource, QemuConfig, QemuSource, Uri};
 use oma_volume::source::FileSource;
 
-use crate::args::MachineArgs;
-use crate::disk_arg::DiskArg;
-use oma_examples::failure::io_error;
+use crate::failure::io_error;
+use oma_api::NamedDisk;
 
 /// What disks are read from.
 #[derive(Debug)]
-pub(crate) enum Source {
+pub enum Source {
     /// The same for everybody.
     Disks(Arc<dyn DiskSource>),
     /// A running machine, which keeps marks for whoever reads it.
@@ -27,13 +26,21 @@ pub(crate) enum Source {
 
 impl Source {
     /// What was named on the command line. Nothing is opened yet.
-    pub(crate) fn open(vm: &VmPath, machine: &MachineArgs, disks: &[DiskArg]) -> Result<Self> {
-        let Some(qmp) = &machine.qmp else { return Ok(Self::Disks(open(disks)?)) };
-        Ok(Self::machine(vm, qmp, machine.guest_agent.as_deref()))
+    ///
+    /// # Errors
+    /// `Invalid` for a disk that cannot be named so, for none, and for one twice.
+    pub fn open(
+        vm: &VmPath,
+        qmp: Option<&Path>,
+        guest_agent: Option<&Path>,
+        disks: &[NamedDisk],
+    ) -> Result<Self> {
+        let Some(qmp) = qmp else { return Ok(Self::Disks(open(disks)?)) };
+        Ok(Self::machine(vm, qmp, guest_agent))
     }
 
     /// For the one process that drives jobs here: what its jobs before have left in the machine goes.
-    pub(crate) fn for_jobs(self) -> Self {
+    pub fn for_jobs(self) -> Self {
         match self {
             Self::Disks(_) => self,
             Self::Machine(config) => {
@@ -43,7 +50,7 @@ impl Source {
     }
 
     /// To look at what it is now: no later run builds on that.
-    pub(crate) fn for_looks(self) -> Self {
+    pub fn for_looks(self) -> Self {
         match self {
             Self::Disks(_) => self,
             Self::Machine(config) => Self::Machine(Box::new(QemuConfig { tracks: false, ..*config })),
@@ -51,20 +58,20 @@ impl Source {
     }
 
     /// For what is done without a source: nothing is read from it.
-    pub(crate) fn nothing() -> Result<Self> {
+    pub fn nothing() -> Result<Self> {
         let endpoint = Endpoint::parse("none")
             .map_err(|error| Error::new(ErrorKind::Internal, "name", "a source").with_source(error))?;
         Ok(Self::Disks(Arc::new(MemorySource::new(endpoint))))
     }
 
     /// The machine of a monitor.
-    pub(crate) fn machine(vm: &VmPath, qmp: &Path, guest_agent: Option<&Path>) -> Self {
+    pub fn machine(vm: &VmPath, qmp: &Path, guest_agent: Option<&Path>) -> Self {
         let guest_agent = guest_agent.map(Path::to_owned);
         Self::Machine(Box::new(QemuConfig { guest_agent, ..QemuConfig::new(vm.clone(), qmp) }))
     }
 
     /// The source, as a worker sees it.
-    pub(crate) fn owned_by(self, owner: WorkerId) -> Arc<dyn DiskSource> {
+    pub fn owned_by(self, owner: WorkerId) -> Arc<dyn DiskSource> {
         match self {
             Self::Disks(source) => source,
             Self::Machine(config) => Arc::new(QemuSource::new(QemuConfig { owner, ..*config })),
@@ -72,7 +79,7 @@ impl Source {
     }
 
     /// What an operator should know of it.
-    pub(crate) async fn notes(&self) -> Result<Vec<String>> {
+    pub async fn notes(&self) -> Result<Vec<String>> {
         match self {
             Self::Disks(_) => Ok(Vec::new()),
             Self::Machine(config) => QemuSource::new((**config).clone()).notes().await,
@@ -81,7 +88,7 @@ impl Source {
 }
 
 /// A source of these disks. Nothing is opened yet.
-pub(crate) fn open(disks: &[DiskArg]) -> Result<Arc<dyn DiskSource>> {
+pub fn open(disks: &[NamedDisk]) -> Result<Arc<dyn DiskSource>> {
     let entries = disks.iter().map(|arg| {
         Ok(DirectEntry { key: arg.key.clone(), change_id: arg.change_id.clone(), disk: disk(arg)? })
     });
@@ -89,7 +96,7 @@ pub(crate) fn open(disks: &[DiskArg]) -> Result<Arc<dyn DiskSource>> {
 }
 
 /// One disk. Nothing is opened yet.
-pub(crate) fn disk(arg: &DiskArg) -> Result<Arc<dyn DirectDisk>> {
+pub fn disk(arg: &NamedDisk) -> Result<Arc<dyn DirectDisk>> {
     let refused = |reason: String| Error::new(ErrorKind::Invalid, "read disk", &arg.key).because(reason);
     match scheme(&arg.source) {
         Some(scheme) if scheme.starts_with("nbd") => {
@@ -114,12 +121,12 @@ pub(crate) fn disk(arg: &DiskArg) -> Result<Arc<dyn DirectDisk>> {
 }
 
 /// Whether a text names something on the network, not a path.
-pub(crate) fn is_uri(text: &str) -> bool {
+pub fn is_uri(text: &str) -> bool {
     scheme(text).is_some()
 }
 
 /// Refuses to write a disk over itself, whatever the two names of it are.
-pub(crate) fn is_another(source: &str, target: &str) -> Result<()> {
+pub fn is_another(source: &str, target: &str) -> Result<()> {
     let file = |path: &str| match std::fs::metadata(path) {
         Ok(about) if about.file_type().is_block_device() => Some((about.rdev(), None)),
         Ok(about) => Some((about.dev(), Some(about.ino()))),

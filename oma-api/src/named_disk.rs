@@ -1,25 +1,41 @@
-//! One disk as an operator writes it: `KEY=SOURCE[,bitmap=NAME][,change-id=ID]`.
+//! One disk as an operator names it: in requests, and in flags as `KEY=SOURCE[,bitmap=NAME][,change-id=ID]`.
 
 use std::str::FromStr;
 
 use oma_core::{ChangeId, DiskKey};
+use serde::{Deserialize, Serialize};
 
 /// A disk and where it is read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DiskArg {
-    pub(crate) key: DiskKey,
-    pub(crate) source: String,
-    pub(crate) bitmap: Option<String>,
-    pub(crate) change_id: Option<ChangeId>,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NamedDisk {
+    /// Its key within the VM.
+    #[cfg_attr(feature = "server", schema(value_type = String, example = "disk-2000"))]
+    pub key: DiskKey,
+    /// `nbd://HOST[:PORT]/EXPORT`, `nbds://…`, `nbd+unix:///EXPORT?socket=PATH`, or the path of a file or block device.
+    #[cfg_attr(feature = "server", schema(example = "nbd://hypervisor.example/web01"))]
+    pub source: String,
+    /// The dirty bitmap of an NBD export that tells what changed since the last epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bitmap: Option<String>,
+    /// The change id of its content, where somebody else knows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+    pub change_id: Option<ChangeId>,
 }
 
 /// Why a text is not a disk.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DiskArgError {
+#[non_exhaustive]
+pub enum NamedDiskError {
+    /// There is no `=`.
     #[error("it has no `=`; write KEY=SOURCE, e.g. disk-2000=/srv/web01.raw")]
     NoSource,
+    /// An option without a value.
     #[error("nothing follows {0}; leave it out or give it a value")]
     Empty(&'static str),
+    /// A key or change id that is none.
     #[error(transparent)]
     Id(#[from] oma_core::IdError),
 }
@@ -27,12 +43,12 @@ pub(crate) enum DiskArgError {
 const BITMAP: &str = ",bitmap=";
 const CHANGE_ID: &str = ",change-id=";
 
-impl FromStr for DiskArg {
-    type Err = DiskArgError;
+impl FromStr for NamedDisk {
+    type Err = NamedDiskError;
 
     /// Takes the options from the right, each at most once; what is left is the source, commas and `=` included.
-    fn from_str(text: &str) -> Result<Self, DiskArgError> {
-        let (key, mut rest) = text.split_once('=').ok_or(DiskArgError::NoSource)?;
+    fn from_str(text: &str) -> Result<Self, NamedDiskError> {
+        let (key, mut rest) = text.split_once('=').ok_or(NamedDiskError::NoSource)?;
         let (mut bitmap, mut change_id) = (None, None);
         loop {
             let at = |name: &str, taken: bool| if taken { None } else { rest.rfind(name) };
@@ -50,16 +66,16 @@ impl FromStr for DiskArg {
             }
         }
         if rest.is_empty() {
-            return Err(DiskArgError::Empty("KEY="));
+            return Err(NamedDiskError::Empty("KEY="));
         }
         Ok(Self { key: DiskKey::parse(key)?, source: rest.to_owned(), bitmap, change_id })
     }
 }
 
-fn value(text: &str, begin: usize, name: &'static str) -> Result<String, DiskArgError> {
+fn value(text: &str, begin: usize, name: &'static str) -> Result<String, NamedDiskError> {
     match text.get(begin + name.len()..) {
         Some(value) if !value.is_empty() => Ok(value.to_owned()),
-        _ => Err(DiskArgError::Empty(name)),
+        _ => Err(NamedDiskError::Empty(name)),
     }
 }
 
@@ -68,7 +84,7 @@ mod tests {
     use super::*;
 
     fn parts(text: &str) -> (String, String, Option<String>, Option<String>) {
-        let disk: DiskArg = text.parse().unwrap();
+        let disk: NamedDisk = text.parse().unwrap();
         (disk.key.to_string(), disk.source, disk.bitmap, disk.change_id.map(String::from))
     }
 
@@ -101,7 +117,7 @@ mod tests {
     fn what_is_no_disk_is_refused() {
         for bad in ["", "disk-2000", "=x", "k=", "k=x,bitmap=", "k=x,change-id=", "k=x,change-id=*", "a b=x"]
         {
-            assert!(bad.parse::<DiskArg>().is_err(), "{bad}");
+            assert!(bad.parse::<NamedDisk>().is_err(), "{bad}");
         }
     }
 }

@@ -7,11 +7,14 @@ use std::sync::Arc;
 use oma_core::engine::{Limits, LimitsConfig};
 use oma_core::{Error, ErrorKind, Result, SystemClock};
 
-use oma_examples::failure::read_error;
-use oma_examples::output;
+use crate::failure::read_error;
+use crate::output;
 
 /// Reads the limits of a file.
-pub(crate) fn read(path: &Path) -> Result<Limits> {
+///
+/// # Errors
+/// What reading it answers; `Invalid` for what are no limits.
+pub fn read(path: &Path) -> Result<Limits> {
     let place = path.display();
     let text =
         fs::read_to_string(path).map_err(|error| read_error("read limits from", place.to_string(), error))?;
@@ -23,7 +26,7 @@ pub(crate) fn read(path: &Path) -> Result<Limits> {
 }
 
 /// Tells which names limited nothing, after all disks were read.
-pub(crate) fn note_unused(limits: Option<&Limits>) {
+pub fn note_unused(limits: Option<&Limits>) {
     for name in limits.map(Limits::unused).unwrap_or_default() {
         output::note(format_args!("{name} is on the way of no disk of this VM, and limited nothing"));
     }

@@ -5,24 +5,28 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::data_dir::DataDir;
+use crate::failure::read_error;
 use oma_core::traits::VolumeBackend;
 use oma_core::{Error, ErrorKind, Result};
-use oma_examples::data_dir::DataDir;
-use oma_examples::failure::read_error;
 use oma_volume::cloudstack::{CloudStackBackend, CloudStackConfig, Keys};
 use oma_volume::file::{FileBackend, FileConfig};
 use oma_volume::loopdev::{LoopBackend, LoopConfig};
 
-use crate::args::{BackendArg, BackendArgs};
+use super::{Backend, BackendArgs};
 
 /// A backend, and the cloud's id of the machine that this runs in.
-pub(crate) type Opened = (Arc<dyn VolumeBackend>, Option<String>);
+pub type Opened = (Arc<dyn VolumeBackend>, Option<String>);
 
-pub(crate) fn open(args: &BackendArgs, data: &DataDir) -> Result<Opened> {
+/// The backend that is asked for.
+///
+/// # Errors
+/// What its place, its zone or its keys answer.
+pub fn open(args: &BackendArgs, data: &DataDir) -> Result<Opened> {
     Ok(match args.backend {
-        BackendArg::File => (Arc::new(FileBackend::open(&FileConfig { directory: data.volumes() })?), None),
-        BackendArg::Loop => (Arc::new(LoopBackend::open(&LoopConfig { directory: data.volumes() })?), None),
-        BackendArg::Cloudstack => {
+        Backend::File => (Arc::new(FileBackend::open(&FileConfig { directory: data.volumes() })?), None),
+        Backend::Loop => (Arc::new(LoopBackend::open(&LoopConfig { directory: data.volumes() })?), None),
+        Backend::Cloudstack => {
             let config = cloudstack_config(args)?;
             let machine = config.appliance_vm_id.clone();
             (Arc::new(CloudStackBackend::new(config, cloudstack_keys(args)?)?), Some(machine))
@@ -31,7 +35,7 @@ pub(crate) fn open(args: &BackendArgs, data: &DataDir) -> Result<Opened> {
 }
 
 /// The zone and its keys.
-pub(crate) fn cloudstack(args: &BackendArgs) -> Result<CloudStackBackend> {
+pub fn cloudstack(args: &BackendArgs) -> Result<CloudStackBackend> {
     CloudStackBackend::new(cloudstack_config(args)?, cloudstack_keys(args)?)
 }
 

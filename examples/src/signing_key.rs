@@ -9,11 +9,11 @@ use std::process;
 use oma_core::seal::{PublicKey, SigningKey};
 use oma_core::{Error, ErrorKind, Result};
 
+use crate::failure::io_error;
 use crate::folder;
-use oma_examples::failure::io_error;
 
 /// The key of a file; `None` when there is no such file.
-pub(crate) fn load(path: &Path) -> Result<Option<SigningKey>> {
+pub fn load(path: &Path) -> Result<Option<SigningKey>> {
     let failed = |error: io::Error| io_error("read the signing key", path.display(), error);
     let refused = |kind, reason: &str| {
         Err(Error::new(kind, "read the signing key", path.display()).because(reason.to_owned()))
@@ -37,7 +37,7 @@ pub(crate) fn load(path: &Path) -> Result<Option<SigningKey>> {
 }
 
 /// The key of a file, which is made when it is not there.
-pub(crate) fn load_or_make(path: &Path) -> Result<SigningKey> {
+pub fn load_or_make(path: &Path) -> Result<SigningKey> {
     if let Some(key) = load(path)? {
         return Ok(key);
     }

@@ -7,25 +7,25 @@ use std::path::Path;
 use oma_core::Result;
 use tempfile::NamedTempFile;
 
-use oma_examples::failure::io_error;
+use crate::failure::io_error;
 
 /// The folder of a path; the current one for a bare name.
-pub(crate) fn of(path: &Path) -> &Path {
+pub fn of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A file in the folder of a path, to be given that name later. An error says nothing of the name that it has until then.
-pub(crate) fn draft(path: &Path) -> io::Result<NamedTempFile> {
+pub fn draft(path: &Path) -> io::Result<NamedTempFile> {
     NamedTempFile::new_in(of(path)).map_err(|error| error.kind().into())
 }
 
 /// Before anything is done: a file can be written there. The operation is what an error says could not be done.
-pub(crate) fn check_writable(operation: &'static str, path: &Path) -> Result<()> {
+pub fn check_writable(operation: &'static str, path: &Path) -> Result<()> {
     draft(path).map(drop).map_err(|error| io_error(operation, path.display(), error))
 }
 
 /// Makes the name of a file as durable as its content: it is there, or gone, after a power cut too.
-pub(crate) fn sync(path: &Path) -> io::Result<()> {
+pub fn sync(path: &Path) -> io::Result<()> {
     File::open(of(path))?.sync_all()
 }
 

@@ -1,0 +1,51 @@
+//! The appliance: parse, open, wire, run, shut down.
+
+mod args;
+mod daemon;
+mod settings;
+mod sources;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use oma_core::Result;
+use oma_examples::daemon::{log, token};
+use oma_examples::data_dir::DataDir;
+use oma_examples::failure::io_error;
+use oma_examples::{exit, output};
+
+use crate::args::{Cli, Command};
+use crate::settings::Settings;
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(format!("omad: {}", error.chain()));
+            ExitCode::from(exit::code(error.kind()))
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let settings = Settings::read(cli)?;
+    log::begin(settings.log)?;
+    if let Some(Command::CheckConfig) = cli.command {
+        return output::line(format_args!("good: {settings:#?}"));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| io_error("start", "the runtime", error))?;
+    let result = runtime.block_on(async {
+        match &cli.command {
+            Some(Command::Token(args)) => token::run("omad", &DataDir::new(&settings.data_dir)?, args).await,
+            Some(Command::Openapi) => daemon::print_document().await,
+            _ => daemon::run(cli, &settings).await,
+        }
+    });
+    // A call that hangs on a dead disk must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    result
+}

@@ -1,0 +1,265 @@
+//! What the daemon is told: a file, the environment, flags; each goes before the one in front of it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::{Config, Environment, File, FileFormat};
+use oma_core::engine::{ReplicateConfig, WorkerConfig};
+use oma_core::record::{ClaimLimits, RetryPolicy};
+use oma_core::{ByteSize, Error, ErrorKind, Result};
+use oma_examples::age::age;
+use oma_examples::daemon::log::Log;
+use oma_examples::daemon::{Backend, BackendArgs, DoorArgs, NbdArgs};
+use oma_examples::failure::read_error;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::args::Cli;
+
+/// The environment's variables begin so: `OMAD_WORK__JOBS=8` is `jobs` of `[work]`.
+const PREFIX: &str = "OMAD";
+
+/// Everything, as it is used.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) log: Log,
+    pub(crate) api: DoorArgs,
+    pub(crate) nbd: NbdArgs,
+    pub(crate) volumes: VolumeSettings,
+    pub(crate) work: WorkSettings,
+    pub(crate) sources: SourceSettings,
+}
+
+/// Where volumes live, and how they are changed.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct VolumeSettings {
+    pub(crate) backend: Backend,
+    pub(crate) cloudstack: Option<PathBuf>,
+    pub(crate) cloudstack_keys: Option<PathBuf>,
+    #[serde(deserialize_with = "as_age")]
+    pub(crate) grace: Duration,
+}
+
+/// How jobs are driven.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WorkSettings {
+    pub(crate) jobs: u32,
+    pub(crate) per_source: Option<u32>,
+    pub(crate) per_target: Option<u32>,
+    pub(crate) attempts: u32,
+    #[serde(deserialize_with = "as_size")]
+    pub(crate) memory: ByteSize,
+    #[serde(deserialize_with = "as_size")]
+    pub(crate) journal_step: ByteSize,
+    pub(crate) limits: Option<PathBuf>,
+}
+
+/// What of this machine requests may name as a source.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SourceSettings {
+    /// Files, block devices and sockets must lie below one of these.
+    pub(crate) directories: Vec<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let listen = Some(SocketAddr::from(([127, 0, 0, 1], 8082)));
+        Self {
+            data_dir: PathBuf::from("./oma-data"),
+            log: Log::default(),
+            api: DoorArgs { listen, ..DoorArgs::default() },
+            nbd: NbdArgs::default(),
+            volumes: VolumeSettings::default(),
+            work: WorkSettings::default(),
+            sources: SourceSettings::default(),
+        }
+    }
+}
+
+impl Default for VolumeSettings {
+    fn default() -> Self {
+        let grace = Duration::from_secs(7 * 86_400);
+        Self { backend: Backend::File, cloudstack: None, cloudstack_keys: None, grace }
+    }
+}
+
+impl VolumeSettings {
+    /// Where volumes live.
+    pub(crate) fn backend(&self) -> BackendArgs {
+        let Self { backend, cloudstack, cloudstack_keys, .. } = self;
+        BackendArgs {
+            backend: *backend,
+            cloudstack: cloudstack.clone(),
+            cloudstack_keys: cloudstack_keys.clone(),
+        }
+    }
+}
+
+impl Default for WorkSettings {
+    fn default() -> Self {
+        let engine = ReplicateConfig::default();
+        Self {
+            jobs: 4,
+            per_source: None,
+            per_target: None,
+            attempts: RetryPolicy::default().attempts,
+            memory: engine.memory,
+            journal_step: engine.journal_step,
+            limits: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads them all.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the place, for what is misspelt or no value of its key; `NotFound` for a file that was named and is not there.
+    pub(crate) fn read(cli: &Cli) -> Result<Self> {
+        let mut builder = Config::builder();
+        if let Some(path) = &cli.config {
+            builder = builder.add_source(File::from_str(&text(path)?, FileFormat::Toml));
+        }
+        let place = || {
+            cli.config.as_ref().map_or_else(|| "the settings".to_owned(), |path| path.display().to_string())
+        };
+        let wrong = |error: config::ConfigError| {
+            let reason = format!("{error}; `omad --help` and docs/omad.md list what there is");
+            Error::new(ErrorKind::Invalid, "read", place()).because(reason)
+        };
+        let variables =
+            Environment::with_prefix(PREFIX).prefix_separator("_").separator("__").try_parsing(true);
+        let directories = (!cli.source_dir.is_empty()).then(|| {
+            cli.source_dir.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>()
+        });
+        let told = builder
+            .add_source(variables)
+            .set_override_option(
+                "data_dir",
+                cli.data_dir.as_ref().map(|path| path.to_string_lossy().into_owned()),
+            )
+            .and_then(|builder| {
+                builder.set_override_option("api.listen", cli.listen.map(|address| address.to_string()))
+            })
+            .and_then(|builder| builder.set_override_option("api.no_auth", cli.no_auth.then_some(true)))
+            .and_then(|builder| builder.set_override_option("work.jobs", cli.jobs))
+            .and_then(|builder| builder.set_override_option("sources.directories", directories))
+            .and_then(|builder| builder.build())
+            .map_err(wrong)?;
+        let settings: Self = told.try_deserialize().map_err(wrong)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |key: &'static str, reason: &'static str| {
+            Err(Error::new(ErrorKind::Invalid, "read setting", key).because(reason))
+        };
+        if self.work.jobs == 0 {
+            return wrong("work.jobs", "no job would ever be driven; name at least 1");
+        }
+        if self.work.attempts == 0 {
+            return wrong("work.attempts", "each job has one attempt at least");
+        }
+        if self.work.memory < ByteSize::mib(1) {
+            return wrong("work.memory", "a copy needs 1 MiB at least");
+        }
+        for directory in &self.sources.directories {
+            if !directory.is_absolute() {
+                return wrong("sources.directories", "they begin with `/`");
+            }
+        }
+        Ok(())
+    }
+
+    /// How jobs are copied.
+    pub(crate) fn engine(&self) -> ReplicateConfig {
+        let WorkSettings { memory, journal_step, .. } = self.work;
+        ReplicateConfig { memory, journal_step, ..ReplicateConfig::default() }
+    }
+
+    /// How jobs are taken up.
+    pub(crate) fn worker(&self) -> WorkerConfig {
+        let WorkSettings { jobs, per_source, per_target, attempts, .. } = self.work;
+        let limits = ClaimLimits { per_worker: Some(jobs), per_source, per_target };
+        let attempts = RetryPolicy { attempts, ..RetryPolicy::default() };
+        WorkerConfig { limits, attempts, ..WorkerConfig::default() }
+    }
+}
+
+fn text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|error| read_error("read", path.display(), error))
+}
+
+fn as_age<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    age(&String::deserialize(from)?).map_err(de::Error::custom)
+}
+
+fn as_size<'de, D: Deserializer<'de>>(from: D) -> Result<ByteSize, D::Error> {
+    String::deserialize(from)?.parse().map_err(de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    fn read(file: Option<&str>, flags: &[&str]) -> Result<Settings> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("omad.toml");
+        let mut line = vec!["omad"];
+        if let Some(file) = file {
+            fs::write(&path, file).unwrap();
+            line.extend(["--config", path.to_str().unwrap()]);
+        }
+        line.extend(flags);
+        Settings::read(&Cli::try_parse_from(line).unwrap())
+    }
+
+    #[test]
+    fn nothing_needs_to_be_said() {
+        let settings = read(None, &[]).unwrap();
+        assert_eq!(settings.api.listen, Some("127.0.0.1:8082".parse().unwrap()));
+        assert_eq!((settings.work.jobs, settings.volumes.grace), (4, Duration::from_secs(604_800)));
+        assert!(settings.sources.directories.is_empty() && !settings.api.no_auth);
+    }
+
+    #[test]
+    fn a_file_goes_before_the_defaults_and_flags_before_it() {
+        let file = "data_dir = \"/var/lib/oma\"\nlog = \"json\"\n[api]\nlisten = \"127.0.0.1:1\"\n[work]\njobs = 9\nmemory = \"64MiB\"\n\
+                    [volumes]\nbackend = \"loop\"\ngrace = \"12h\"\n[sources]\ndirectories = [\"/srv\"]\n";
+        let settings = read(Some(file), &["--listen", "127.0.0.1:2", "--source-dir", "/mnt"]).unwrap();
+        assert_eq!(
+            (settings.log, settings.work.jobs, settings.work.memory),
+            (Log::Json, 9, ByteSize::mib(64))
+        );
+        assert_eq!(settings.api.listen, Some("127.0.0.1:2".parse().unwrap()));
+        assert_eq!(settings.sources.directories, [PathBuf::from("/mnt")]);
+        assert_eq!(settings.volumes.grace, Duration::from_secs(43_200));
+        assert_eq!(settings.data_dir, PathBuf::from("/var/lib/oma"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (file, named) in [
+            ("[work]\njob = 3\n", "job"),
+            ("[work]\njobs = \"many\"\n", "jobs"),
+            ("[work]\njobs = 0\n", "work.jobs"),
+            ("[volumes]\ngrace = \"7\"\n", "is no age"),
+            ("[sources]\ndirectories = [\"srv\"]\n", "begin with `/`"),
+            ("data_dir = \n", "omad.toml"),
+        ] {
+            let error = read(Some(file), &[]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.chain().contains(named), "{file:?}: {}", error.chain());
+        }
+        let missing = Cli::try_parse_from(["omad", "--config", "/nowhere/omad.toml"]).unwrap();
+        assert_eq!(Settings::read(&missing).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}

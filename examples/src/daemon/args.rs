@@ -1,0 +1,90 @@
+//! Flags that the daemons share, which are settings of a file as well.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use oma_api::server::ListenConfig;
+use serde::Deserialize;
+
+/// An address, and who is let in there.
+#[derive(Clone, Debug, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DoorArgs {
+    /// The address to serve on beside the socket in the data directory; without one only that
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Let everybody in who reaches the address: only together with one of this machine, whose users all may change volumes then
+    #[arg(long, requires = "listen", conflicts_with = "tls_certificate")]
+    pub no_auth: bool,
+    /// Serve HTTPS with this certificate, and those that lead to its authority (PEM); read again at SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_key", requires = "listen")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
+    /// Connections served at once on the address, and as many on the socket; who comes then waits until one of them ends
+    #[arg(long, value_name = "N", default_value_t = ListenConfig::default().connections)]
+    pub connections: NonZeroU16,
+}
+
+impl DoorArgs {
+    /// Whether somebody needs a token there.
+    #[must_use]
+    pub const fn asks_for_tokens(&self) -> bool {
+        self.listen.is_some() && !self.no_auth
+    }
+}
+
+impl Default for DoorArgs {
+    fn default() -> Self {
+        let ListenConfig { connections } = ListenConfig::default();
+        Self { listen: None, no_auth: false, tls_certificate: None, tls_key: None, connections }
+    }
+}
+
+/// A port for what volumes hold.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NbdArgs {
+    /// The address to serve what volumes hold on, over NBD with TLS, to clients that show a certificate; without one only a socket
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[serde(rename = "listen")]
+    pub nbd_listen: Option<SocketAddr>,
+    /// The directory with server-cert.pem, server-key.pem and, for the certificates of clients, ca-cert.pem; read again at SIGHUP
+    #[arg(long, value_name = "DIR", requires = "nbd_listen")]
+    #[serde(rename = "tls_certificates")]
+    pub nbd_tls_certificates: Option<PathBuf>,
+    /// By which name or address clients reach it, which stands in its certificate; the address itself if it is not said
+    #[arg(long, value_name = "HOST", requires = "nbd_listen")]
+    #[serde(rename = "host")]
+    pub nbd_host: Option<String>,
+}
+
+/// Where volumes live.
+#[derive(Clone, Debug, Args)]
+pub struct BackendArgs {
+    /// Where volumes live
+    #[arg(long, global = true, value_enum, default_value_t = Backend::File)]
+    pub backend: Backend,
+    /// The CloudStack zone, in JSON (docs/cloudstack.md)
+    #[arg(long, global = true, value_name = "FILE", required_if_eq("backend", "cloudstack"))]
+    pub cloudstack: Option<PathBuf>,
+    /// The account's API key and secret key, on a line each, in a file that its owner alone may read
+    #[arg(long, global = true, value_name = "FILE", required_if_eq("backend", "cloudstack"))]
+    pub cloudstack_keys: Option<PathBuf>,
+}
+
+/// A sort of place where volumes live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Raw files in the data directory
+    #[default]
+    File,
+    /// Loop devices over raw files in the data directory; needs root
+    Loop,
+    /// Volumes of a CloudStack zone, attached to the machine that this runs in
+    Cloudstack,
+}

@@ -1,0 +1,17 @@
+//! What the daemons share: where they serve, where volumes live, who they are.
+
+mod args;
+pub mod backend;
+mod content;
+pub mod doors;
+pub mod log;
+pub mod nbd_port;
+pub mod token;
+mod worker;
+
+pub use args::{Backend, BackendArgs, DoorArgs, NbdArgs};
+pub use content::Content;
+pub use doors::Doors;
+pub use nbd_port::NbdPort;
+pub use token::TokenArgs;
+pub use worker::worker_name;

@@ -1,0 +1,187 @@
+//! The appliance: replications are recorded, driven, and survive whoever dies.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use oma_core::conformance::{Trial, trial};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::world::{Daemon, LIMIT, MIB, World};
+
+/// Replications that a killed appliance has to bring to their end.
+const REPLICATIONS: usize = 20;
+const VMS: usize = 5;
+const DISKS: usize = 2;
+const SIZE: u64 = 8 * MIB;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("the_appliance_brings_a_vm_from_epoch_to_epoch", &[], epochs),
+        trial("l15_a_killed_appliance_ends_what_it_was_asked_for", &[], killed),
+        trial("l29_the_appliance_reads_no_file_outside_its_directories", &[], outside),
+        trial("settings_that_are_wrong_are_named_and_nothing_begins", &[], settings),
+    ]
+}
+
+impl World {
+    async fn appliance(&self) -> Daemon {
+        self.start(&["--source-dir", &self.text("images")]).await
+    }
+
+    fn image(&self, vm: usize, disk: usize) -> String {
+        self.text(&format!("images/vm-{vm}-{disk}.raw"))
+    }
+
+    /// Writes other data to a part of each disk of a VM.
+    fn write(&self, vm: usize, seed: u8) {
+        for disk in 0..DISKS {
+            let path = self.image(vm, disk);
+            let mut content = fs::read(&path).unwrap_or_else(|_| vec![0; usize::try_from(SIZE).unwrap()]);
+            let from = usize::from(seed) * 300_000 % content.len();
+            let to = content.len().min(from + 2_000_000);
+            content[from..to].fill(seed | 1);
+            fs::write(path, content).unwrap();
+        }
+    }
+
+    fn request(&self, vm: usize) -> Value {
+        let disk = |disk| json!({ "key": format!("disk-{}", 2000 + disk), "source": self.image(vm, disk) });
+        let disks: Vec<_> = (0..DISKS).map(disk).collect();
+        json!({ "vm_path": format!("/DC/vm/vm-{vm}"), "source": { "disks": disks } })
+    }
+
+    /// Each volume of the job holds exactly what its source does.
+    async fn assert_replicated(&self, daemon: &Daemon, job: &str, vm: usize) {
+        let disks = daemon.get(&format!("/replications/{job}/disks")).await;
+        assert_eq!(disks.as_array().unwrap().len(), DISKS, "{disks}");
+        for (disk, row) in disks.as_array().unwrap().iter().enumerate() {
+            assert_eq!(row["consistent"], json!(true), "{row}");
+            let volume = fs::read(row["volume_path"].as_str().unwrap()).unwrap();
+            assert!(volume == fs::read(self.image(vm, disk)).unwrap(), "{row} differs from its source");
+        }
+    }
+}
+
+/// Waits until a job has ended; `None` when nobody answers any more.
+async fn ended(daemon: &Daemon, job: &str) -> Option<Value> {
+    let begun = Instant::now();
+    loop {
+        let (_, row) = daemon.try_ask(Method::GET, &format!("/replications/{job}"), None, None).await?;
+        if !row["completed_at"].is_null() {
+            return Some(row);
+        }
+        assert!(begun.elapsed() < LIMIT * 4, "{row}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn epochs() {
+    let world = World::of_appliance();
+    world.write(0, 1);
+    let mut daemon = world.appliance().await;
+    for epoch in 1..=3_u8 {
+        let (status, job) = daemon.ask(Method::POST, "/replications", Some(world.request(0))).await;
+        assert_eq!(status, 201, "{job}");
+        let id = job["job_id"].as_str().unwrap();
+        let row = ended(&daemon, id).await.unwrap();
+        assert_eq!((&row["status"], &row["epoch"]), (&json!("completed"), &json!(epoch)), "{row}");
+        world.assert_replicated(&daemon, id, 0).await;
+        let progress = daemon.get(&format!("/replications/{id}/progress")).await;
+        assert_eq!(progress["durable_bytes"], progress["total_bytes"], "{progress}");
+        world.write(0, epoch + 1);
+        if epoch == 2 {
+            daemon.stop().await;
+            daemon = world.appliance().await;
+        }
+    }
+    let jobs = daemon.all("/replications").await;
+    assert_eq!(jobs.len(), 3, "{jobs:?}");
+    daemon.stop().await;
+}
+
+/// `kill -9` again and again, at moments that fall anywhere in what is done; each request is repeated with its key until it is
+/// answered.
+async fn killed() {
+    let world = World::of_appliance();
+    let mut daemon = world.appliance().await;
+    let mut kills: u64 = 0;
+    for round in 0..REPLICATIONS / VMS {
+        for vm in 0..VMS {
+            world.write(vm, u8::try_from(round * VMS + vm + 1).unwrap());
+        }
+        let mut waiting: Vec<usize> = (0..VMS).collect();
+        while let Some(vm) = waiting.first().copied() {
+            let key = format!("round-{round}-{vm}");
+            let patience = Duration::from_millis(40 + 97 * kills % 700);
+            let through = async {
+                let body = world.request(vm);
+                let (status, job) =
+                    daemon.try_ask(Method::POST, "/replications", Some(&key), Some(&body)).await?;
+                assert_eq!(status, 201, "{job}");
+                ended(&daemon, job["job_id"].as_str()?).await
+            };
+            let through = match kills < 30 {
+                true => tokio::time::timeout(patience, through).await.ok().flatten(),
+                false => through.await,
+            };
+            match through {
+                Some(row) => {
+                    assert_eq!(row["status"], json!("completed"), "{row}");
+                    world.assert_replicated(&daemon, row["job_id"].as_str().unwrap(), vm).await;
+                    waiting.remove(0);
+                }
+                None => {
+                    kills += 1;
+                    daemon.kill().await;
+                    daemon = world.appliance().await;
+                }
+            }
+        }
+    }
+    assert!(kills >= 10, "{kills} kills");
+    let jobs = daemon.all("/replications").await;
+    assert_eq!(jobs.len(), REPLICATIONS);
+    assert!(jobs.iter().all(|job| job["status"] == json!("completed")), "{jobs:?}");
+    let operations = daemon.all("/operations").await;
+    assert!(operations.iter().all(|operation| operation["status"] == json!("completed")), "{operations:?}");
+    assert_eq!(operations.len(), VMS * DISKS * 2, "each volume is created and attached once");
+    assert_eq!(daemon.all("/volumes").await.len(), VMS * DISKS);
+    daemon.stop().await;
+    let files = fs::read_dir(world.path("data/volumes")).unwrap();
+    let images =
+        files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "raw"));
+    assert_eq!(images.count(), VMS * DISKS);
+}
+
+async fn outside() {
+    let world = World::of_appliance();
+    let secret = world.text("secret.raw");
+    fs::write(&secret, vec![1; 512]).unwrap();
+    let daemon = world.appliance().await;
+    let request =
+        json!({ "vm_path": "/DC/vm/x", "source": { "disks": [{ "key": "disk-2000", "source": secret }] } });
+    let (status, refused) = daemon.ask(Method::POST, "/replications", Some(request)).await;
+    assert_eq!(status, 403, "{refused}");
+    assert!(daemon.all("/replications").await.is_empty() && daemon.all("/vms").await.is_empty());
+    daemon.stop().await;
+}
+
+async fn settings() {
+    let world = World::of_appliance();
+    let file = world.text("omad.toml");
+    for (text, named) in
+        [("[work]\njob = 3\n", "job"), ("[work]\njobs = 0\n", "work.jobs"), ("= 3", "omad.toml")]
+    {
+        fs::write(&file, text).unwrap();
+        let ran = world.run(&["check-config", "--config", &file]).await;
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.err.contains(named), "{ran:?}");
+    }
+    fs::write(&file, "[work]\njobs = 2\n[sources]\ndirectories = [\"/srv\"]\n").unwrap();
+    let ran = world.run(&["check-config", "--config", &file]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(!world.path("data").exists());
+    let open = world.run(&["--no-auth", "--listen", "0.0.0.0:0"]).await;
+    assert!(open.err.contains("name a certificate"), "{open:?}");
+}

@@ -1,0 +1,101 @@
+//! Replications: jobs that are recorded here and driven by whichever worker gets them.
+
+mod changeid;
+mod events;
+mod look;
+mod steer;
+mod submit;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use oma_core::engine::{CancellationToken, Replicator, Work, WorkOpener, Worker};
+use oma_core::record::{ReplicationJob, VmContext};
+use oma_core::traits::DiskSource;
+use oma_core::{Error, ErrorKind, JobId, Result};
+use utoipa_axum::router::OpenApiRouter;
+
+use super::Api;
+use super::problem::Answer;
+use crate::{ReplicationRequest, ReplicationRow, SourceRequest};
+
+/// Opens what requests name as sources.
+pub trait SourceOpener: fmt::Debug + Send + Sync + 'static {
+    /// The source of a VM. Nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// `Invalid` for what can never be a source, `PermissionDenied` for what may not be one here.
+    fn open(&self, vm: &oma_core::VmPath, source: &SourceRequest) -> Result<Arc<dyn DiskSource>>;
+}
+
+/// Reads the requests that these routes record with jobs, for a [`Worker`].
+#[derive(Debug)]
+pub struct RecordedRequests(pub Arc<dyn SourceOpener>);
+
+#[async_trait]
+impl WorkOpener for RecordedRequests {
+    async fn open(&self, job: &ReplicationJob, _: &VmContext) -> Result<Work> {
+        let request = recorded(job)?;
+        let source = self.0.open(&request.vm_path, &request.source)?;
+        Ok(Work { source, request: request.wanted() })
+    }
+}
+
+/// What was asked for, as it was recorded with a job.
+fn recorded(job: &ReplicationJob) -> Result<ReplicationRequest> {
+    let invalid = || Error::new(ErrorKind::Invalid, "read the request of job", &job.id);
+    let text = job.request.as_deref();
+    let text =
+        text.ok_or_else(|| invalid().because("it was begun by a program that drives its jobs itself"))?;
+    serde_json::from_str(text).map_err(|error| invalid().with_source(error))
+}
+
+/// What the routes of replications work with.
+#[derive(Clone, Debug)]
+pub struct ReplicationRoutes {
+    /// Records jobs, and knows where.
+    pub replicator: Replicator,
+    /// Drives them in this process, if it does.
+    pub worker: Option<Worker>,
+    /// Opens sources.
+    pub sources: Arc<dyn SourceOpener>,
+    /// Cancelled when the daemon is to end: nobody is kept waiting any longer.
+    pub stop: CancellationToken,
+}
+
+impl Api {
+    /// With replications and the discovery of VMs.
+    #[must_use]
+    pub fn replications(self, routes: ReplicationRoutes) -> Self {
+        let group = OpenApiRouter::new()
+            .merge(changeid::group())
+            .merge(events::group())
+            .merge(look::group())
+            .merge(steer::group())
+            .merge(submit::group());
+        self.with(group.with_state(routes))
+    }
+}
+
+impl ReplicationRoutes {
+    async fn job(&self, id: &JobId) -> Answer<ReplicationJob> {
+        let found = self.replicator.services().jobs.get(id).await?;
+        Ok(found.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "find replication", id)
+                .because("there is no record of it; GET /replications lists what there is")
+        })?)
+    }
+
+    async fn row(&self, job: &ReplicationJob) -> Answer<ReplicationRow> {
+        let vm = self.replicator.services().inventory.context(&job.context).await?;
+        Ok(ReplicationRow::new(vm.as_ref(), job))
+    }
+
+    /// The worker of this process looks at once.
+    fn nudge(&self) {
+        if let Some(worker) = &self.worker {
+            worker.nudge();
+        }
+    }
+}

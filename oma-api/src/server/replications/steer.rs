@@ -1,0 +1,105 @@
+//! What is wanted of replications.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use oma_core::state::Wanted;
+use oma_core::{Error, ErrorKind, JobId};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::submit::{JobKey, NewJob};
+use super::{ReplicationRoutes, recorded};
+use crate::ReplicationRow;
+use crate::server::asked::Problems;
+use crate::server::extract::InPath;
+use crate::server::problem::Answer;
+
+pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {
+    OpenApiRouter::new()
+        .routes(routes!(cancel))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+        .routes(routes!(retry))
+        .routes(routes!(delete))
+}
+
+impl ReplicationRoutes {
+    async fn want(&self, id: &JobId, wanted: Wanted) -> Answer<(StatusCode, Json<ReplicationRow>)> {
+        self.job(id).await?;
+        let job = self.replicator.services().jobs.want(id, wanted).await?;
+        tracing::info!(job = %id, %wanted, "is wanted");
+        self.nudge();
+        Ok((StatusCode::ACCEPTED, Json(self.row(&job).await?)))
+    }
+}
+
+/// End a replication without its epoch. Whoever drives it stops, and ends it; no change id moves, what is copied stays, and the next
+/// replication goes on from there
+#[utoipa::path(post, path = "/replications/{job_id}/cancel", tag = "replications", params(("job_id" = String, Path)),
+    responses((status = 202, body = ReplicationRow), Problems))]
+async fn cancel(
+    State(routes): State<ReplicationRoutes>,
+    InPath(id): InPath<JobId>,
+) -> Answer<(StatusCode, Json<ReplicationRow>)> {
+    routes.want(&id, Wanted::Cancel).await
+}
+
+/// Let a replication rest until it is resumed. Whoever drives it stops
+#[utoipa::path(post, path = "/replications/{job_id}/pause", tag = "replications", params(("job_id" = String, Path)),
+    responses((status = 202, body = ReplicationRow), Problems))]
+async fn pause(
+    State(routes): State<ReplicationRoutes>,
+    InPath(id): InPath<JobId>,
+) -> Answer<(StatusCode, Json<ReplicationRow>)> {
+    routes.want(&id, Wanted::Pause).await
+}
+
+/// Let a replication that rests go on
+#[utoipa::path(post, path = "/replications/{job_id}/resume", tag = "replications", params(("job_id" = String, Path)),
+    responses((status = 202, body = ReplicationRow), Problems))]
+async fn resume(
+    State(routes): State<ReplicationRoutes>,
+    InPath(id): InPath<JobId>,
+) -> Answer<(StatusCode, Json<ReplicationRow>)> {
+    routes.want(&id, Wanted::Run).await
+}
+
+/// Attempt a replication at once that waits for its next attempt; of one that failed or was cancelled, begin another one that is asked
+/// for the same
+#[utoipa::path(post, path = "/replications/{job_id}/retry", tag = "replications",
+    params(("job_id" = String, Path), JobKey),
+    responses((status = 201, body = ReplicationRow, headers(("Location" = String, description = "Where the job is found"))), Problems))]
+async fn retry(
+    State(routes): State<ReplicationRoutes>,
+    InPath(id): InPath<JobId>,
+    NewJob(new): NewJob,
+) -> Answer<Response> {
+    let job = routes.job(&id).await?;
+    let request = recorded(&job)?;
+    if job.status.is_terminal() {
+        let again = routes.submit(new, &request).await?;
+        return routes.created(&again).await;
+    }
+    let (jobs, worker) = (&routes.replicator.services().jobs, routes.replicator.worker());
+    if job.owner.is_some() {
+        return Err(Error::new(ErrorKind::Conflict, "retry replication", &id)
+            .because("it is being driven; wait for the end of this attempt")
+            .into());
+    }
+    // Whoever names it cuts its wait short; given back, it is anybody's at once.
+    let lease = jobs.claim(&id, worker, routes.replicator.config().lease).await?;
+    jobs.release(&lease).await?;
+    routes.nudge();
+    let job = routes.job(&id).await?;
+    routes.created(&job).await
+}
+
+/// Remove the record of a replication that has ended. Volumes, change ids and recovery points stay
+#[utoipa::path(delete, path = "/replications/{job_id}", tag = "replications", params(("job_id" = String, Path)),
+    responses((status = 204), Problems))]
+async fn delete(State(routes): State<ReplicationRoutes>, InPath(id): InPath<JobId>) -> Answer<StatusCode> {
+    routes.replicator.services().jobs.delete(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,147 @@
+//! One job, from its claim to its end or the next wait.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::teller::Teller;
+use super::{Shared, Work};
+use crate::engine::cancel::cancel;
+use crate::engine::report::Outcome;
+use crate::record::{JobEnd, Lease, ReplicationJob};
+use crate::state::Wanted;
+use crate::{Error, ErrorKind, JobId, Result, Retry};
+
+/// The reason that is recorded with a job which was wanted to end.
+const CANCELLED: &str = "an operator cancelled it";
+
+/// One job under its lease.
+pub(super) struct Drive {
+    shared: Arc<Shared>,
+    lease: Lease,
+    asked: Instant,
+    /// The worker's.
+    stop: CancellationToken,
+    nudge: Arc<Notify>,
+}
+
+impl Drive {
+    pub(super) fn new(shared: Arc<Shared>, lease: Lease, asked: Instant, stop: CancellationToken) -> Self {
+        let nudge = Arc::<Notify>::default();
+        shared.driven().insert(lease.job.clone(), Arc::clone(&nudge));
+        Self { shared, lease, asked, stop, nudge }
+    }
+
+    /// Drives it. Whatever it meets is logged and recorded with the job.
+    pub(super) async fn run(self) {
+        let id = self.lease.job.clone();
+        if let Err(error) = self.drive(&id).await {
+            tracing::error!(job = %id, error = %error.chain(), "the job is left to its next owner");
+        }
+    }
+
+    async fn drive(&self, id: &JobId) -> Result<()> {
+        let job = self.job(id).await?;
+        let work = match self.open(&job).await {
+            Ok(work) => work,
+            Err(error) if job.wanted == Wanted::Cancel => {
+                tracing::warn!(job = %id, error = %error.chain(), "cancelled without a word to its source");
+                return self.cancel(id, None).await;
+            }
+            Err(error) => return self.refuse(error).await,
+        };
+        if job.wanted == Wanted::Cancel {
+            return self.cancel(id, Some(&work)).await;
+        }
+        let stop = self.stop.child_token();
+        let teller = Teller::new();
+        let replicator = self.shared.replicator.reading(Arc::clone(&work.source));
+        let driving = replicator.drive(self.lease.clone(), self.asked, &work.request, &teller, &stop);
+        let report = tokio::select! {
+            biased;
+            report = driving => report?,
+            never = self.watch(&stop, &teller) => match never {},
+        };
+        // The end is told as well: the last news may be of after the last look.
+        self.tell(&teller).await;
+        for warning in &report.warnings {
+            tracing::warn!(job = %id, warning, "the job was driven with a warning");
+        }
+        match (&report.outcome, self.job(id).await?.wanted) {
+            (Outcome::Suspended | Outcome::Deferred(_), Wanted::Cancel) => self.cancel(id, Some(&work)).await,
+            (outcome, _) => {
+                tracing::info!(job = %id, outcome = ?outcome, "the job was driven");
+                Ok(())
+            }
+        }
+    }
+
+    async fn tell(&self, teller: &Teller) {
+        let Some(progress) = teller.news() else { return };
+        if let Err(error) = self.shared.replicator.services().jobs.tell_progress(&self.lease, &progress).await
+        {
+            tracing::debug!(job = %self.lease.job, error = %error.chain(), "could not tell how far it is");
+        }
+    }
+
+    async fn job(&self, id: &JobId) -> Result<ReplicationJob> {
+        let found = self.shared.replicator.services().jobs.get(id).await?;
+        found.ok_or_else(|| Error::new(ErrorKind::NotFound, "drive job", id))
+    }
+
+    async fn open(&self, job: &ReplicationJob) -> Result<Work> {
+        let context = self.shared.replicator.services().inventory.context(&job.context).await?;
+        let context = context.ok_or_else(|| Error::new(ErrorKind::NotFound, "drive job", &job.id))?;
+        self.shared.opener.open(job, &context).await
+    }
+
+    /// Cancels it, and lets its point in time at the source go.
+    async fn cancel(&self, id: &JobId, work: Option<&Work>) -> Result<()> {
+        let replicator = &self.shared.replicator;
+        let replicator = match work {
+            Some(work) => replicator.reading(Arc::clone(&work.source)),
+            None => replicator.clone(),
+        };
+        let ended = cancel(replicator.services(), replicator.worker(), id, CANCELLED).await?;
+        tracing::info!(job = %ended.id, "the job was cancelled");
+        Ok(())
+    }
+
+    /// Ends a job that cannot be driven here, or lets it wait when that may pass.
+    async fn refuse(&self, error: Error) -> Result<()> {
+        let (jobs, reason) = (&self.shared.replicator.services().jobs, error.chain());
+        tracing::warn!(job = %self.lease.job, error = %reason, "the job cannot be begun");
+        if error.retry() == Retry::Never {
+            return jobs.end(&self.lease, JobEnd::Failed(reason)).await.map(drop);
+        }
+        jobs.defer(&self.lease, &reason, &self.shared.config.attempts).await.map(drop)
+    }
+
+    /// Tells how far the job is, and stops it when something else is wanted of it. A store that does not answer is asked again:
+    /// the lease decides when the job is nobody's any more.
+    async fn watch(&self, stop: &CancellationToken, teller: &Teller) -> std::convert::Infallible {
+        let jobs = &self.shared.replicator.services().jobs;
+        loop {
+            tokio::select! {
+                () = self.nudge.notified() => {}
+                () = tokio::time::sleep(self.shared.config.pace) => {}
+            }
+            self.tell(teller).await;
+            match jobs.get(&self.lease.job).await {
+                Ok(Some(job)) if job.wanted == Wanted::Run => {}
+                Ok(_) => stop.cancel(),
+                Err(error) => {
+                    tracing::debug!(job = %self.lease.job, error = %error.chain(), "could not ask what is wanted");
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Drive {
+    fn drop(&mut self) {
+        self.shared.driven().remove(&self.lease.job);
+    }
+}

@@ -1,0 +1,166 @@
+//! Drives jobs that others have recorded, several at once, for as long as the process lives.
+//!
+//! ```text
+//! submit ─► job with a request ─► claim_next ─► open its source ─► drive ─► completed · failed · waits for another attempt
+//!                                    ▲                                │
+//!                 lease ends, waits end, released ◄── stopped, paused ┘
+//! ```
+//!
+//! Nothing is kept here that a restart would miss: a job that was driven is claimed again when its lease has ended, by anybody.
+
+mod drive;
+mod teller;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::drive::Drive;
+use super::config::ReplicateRequest;
+use super::replicate::Replicator;
+use crate::record::{ClaimLimits, ClaimRequest, Lease, ReplicationJob, RetryPolicy, VmContext};
+use crate::traits::DiskSource;
+use crate::{JobId, Result};
+
+/// What a job is driven with.
+#[derive(Debug)]
+pub struct Work {
+    /// Where its disks are read.
+    pub source: Arc<dyn DiskSource>,
+    /// What is to be done.
+    pub request: ReplicateRequest,
+}
+
+/// Understands the [requests](crate::record::JobSpec::request) that a program records with its jobs.
+#[async_trait]
+pub trait WorkOpener: fmt::Debug + Send + Sync + 'static {
+    /// What a job's request says. Nothing is asked of the source yet.
+    ///
+    /// # Errors
+    /// `Invalid` when the request is none that this program understands: the job can never be driven.
+    async fn open(&self, job: &ReplicationJob, context: &VmContext) -> Result<Work>;
+}
+
+/// How a [`Worker`] works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerConfig {
+    /// How many jobs may be driven at a time. Without a bound for this worker it drives 4.
+    pub limits: ClaimLimits,
+    /// How often a job is attempted, and how long it waits between attempts.
+    pub attempts: RetryPolicy,
+    /// How often it looks for jobs, for what is wanted of those that it drives, and tells how far they are.
+    pub pace: Duration,
+}
+
+/// Jobs at a time where no bound is given.
+const AT_A_TIME: u32 = 4;
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        let limits = ClaimLimits { per_worker: Some(AT_A_TIME), ..ClaimLimits::default() };
+        Self { limits, attempts: RetryPolicy::default(), pace: Duration::from_secs(2) }
+    }
+}
+
+/// Drives jobs as one worker.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    replicator: Replicator,
+    opener: Arc<dyn WorkOpener>,
+    config: WorkerConfig,
+    /// Somebody has recorded a job, or wants something else of one.
+    nudge: Notify,
+    driven: Mutex<BTreeMap<JobId, Arc<Notify>>>,
+}
+
+impl Worker {
+    /// A worker that reads sources as `opener` says.
+    #[must_use]
+    pub fn new(replicator: Replicator, opener: Arc<dyn WorkOpener>, config: WorkerConfig) -> Self {
+        let per_worker = config.limits.per_worker.or(Some(AT_A_TIME));
+        let config = WorkerConfig { limits: ClaimLimits { per_worker, ..config.limits }, ..config };
+        let replicator = replicator.with_attempts(config.attempts);
+        let (nudge, driven) = (Notify::new(), Mutex::default());
+        Self { shared: Arc::new(Shared { replicator, opener, config, nudge, driven }) }
+    }
+
+    /// Looks at once for a job to drive, and for what is wanted of those that are driven.
+    pub fn nudge(&self) {
+        self.shared.nudge.notify_one();
+        for driven in self.shared.driven().values() {
+            driven.notify_one();
+        }
+    }
+
+    /// The jobs that are driven here now.
+    #[must_use]
+    pub fn driven(&self) -> Vec<JobId> {
+        self.shared.driven().keys().cloned().collect()
+    }
+
+    /// Drives jobs until it is stopped. Those under way end soon then, stay alive, and are given back.
+    pub async fn run(&self, stop: &CancellationToken) {
+        let mut under_way = JoinSet::new();
+        loop {
+            self.take_up(&mut under_way, stop).await;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = self.shared.nudge.notified() => {}
+                Some(_) = under_way.join_next() => {}
+                () = tokio::time::sleep(self.shared.config.pace) => {}
+            }
+        }
+        while under_way.join_next().await.is_some() {}
+    }
+
+    /// Begins every job that is due and that no bound forbids.
+    async fn take_up(&self, under_way: &mut JoinSet<()>, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            let asked = Instant::now();
+            match self.claim_next().await {
+                Ok(Some(lease)) => {
+                    let drive = Drive::new(Arc::clone(&self.shared), lease, asked, stop.clone());
+                    under_way.spawn(drive.run());
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(error = %error.chain(), "could not ask for the next job");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn claim_next(&self) -> Result<Option<Lease>> {
+        let Shared { replicator, config, .. } = &*self.shared;
+        let request = ClaimRequest {
+            worker: replicator.worker().clone(),
+            ttl: replicator.config().lease,
+            limits: config.limits,
+            attempts: config.attempts.attempts,
+        };
+        replicator.services().jobs.claim_next(&request).await
+    }
+}
+
+impl Shared {
+    fn driven(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Notify>>> {
+        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;
