@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use oma_core::record::{ClaimLimits, ClaimRequest, JobEnd, Lease, ReplicationJob, RetryPolicy};
+use oma_core::state::Wanted;
 use oma_core::{Endpoint, JobId, TargetName, Timestamp, WorkerId};
 
 use crate::db::{Row, Tx, vals};
@@ -99,6 +100,10 @@ async fn outlives_its_worker(tx: &mut Tx, known: &ReplicationJob, attempts: u32)
     let (Some(error), Some(worker)) = (known.vanished(), known.owner.clone()) else {
         return Ok(true);
     };
+    // An operator's word is not lost for that.
+    if known.wanted == Wanted::Cancel {
+        return Ok(true);
+    }
     let expires_at = tx.now().await?;
     let lease = Lease { job: known.id.clone(), worker, fence: known.fence, expires_at };
     let counted = count_attempt(tx, known, &lease, &error).await?;

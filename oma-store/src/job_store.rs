@@ -76,7 +76,7 @@ impl SqlStore {
             return Ok(known);
         }
         let now = tx.now().await?;
-        tx.execute(jobs::WANT, vals![wanted, now, id]).await?;
+        tx.execute(jobs::WANT, vals![wanted, now, now, id]).await?;
         let told = must_find(&mut tx, id).await?;
         tx.commit().await?;
         Ok(told)

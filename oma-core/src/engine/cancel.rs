@@ -1,18 +1,23 @@
 //! Ends a job that nobody drives any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::RetryConfig;
+use super::keeper::LeaseKeeper;
 use super::retry::retry;
 use super::services::Services;
 use crate::record::{JobEnd, Lease, ReplicationJob};
 use crate::state::{ExportEvent, ExportStatus, JobKind};
 use crate::{Error, ErrorKind, ExportName, JobId, Result, WorkerId};
 use futures_util::StreamExt as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long a cancelled job's exports may take to drain.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the lease of a job that is being cancelled lasts without renewal.
+const LEASE: Duration = Duration::from_secs(30);
 
 /// Cancels a live job: takes back its exports, lets its point in time go, then ends it. No change id moves; its journals stay.
 ///
@@ -33,24 +38,46 @@ pub async fn cancel(
         return Err(Error::new(ErrorKind::Conflict, "cancel job", job)
             .because(format!("it has ended already: {}", found.status)));
     }
-    let lease = services.jobs.claim(job, worker, DRAIN * 3).await?;
+    let asked = Instant::now();
+    let lease = services.jobs.claim(job, worker, LEASE).await?;
+    let lost = CancellationToken::new();
+    let keeper = LeaseKeeper::start(Arc::clone(&services.jobs), lease.clone(), LEASE, asked, lost.clone());
+    let ended = async {
+        let_go(services, &lease, found.kind).await?;
+        services.jobs.end(&lease, JobEnd::Cancelled(reason.to_owned())).await
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = ended => ended,
+        () = lost.cancelled() => Err(Error::new(ErrorKind::Fenced, "cancel job", job)),
+    };
+    drop(keeper);
+    if ended.is_err() {
+        // Whoever cancels next need not wait for the lease; a failure to say so only makes it wait.
+        let _ = services.jobs.release(&lease).await;
+    }
+    ended
+}
+
+/// Takes back what a job has published and frozen, under its lease. May run twice.
+pub(super) async fn let_go(services: &Services, lease: &Lease, kind: JobKind) -> Result<()> {
     let mut exports = services.exports.exports();
     let mut names = Vec::new();
     while let Some(export) = exports.next().await {
         let export = export?;
-        if export.job == *job {
+        if export.job == lease.job {
             names.push(export.name);
         }
     }
     drop(exports);
     for name in names {
-        take_back(services, &lease, &name, DRAIN).await?;
+        take_back(services, lease, &name, DRAIN).await?;
     }
     // A revert froze nothing, and its source may be dead.
-    if found.kind == JobKind::Replicate {
-        services.source.release_job(job).await?;
+    if kind == JobKind::Replicate {
+        services.source.release_job(&lease.job).await?;
     }
-    services.jobs.end(&lease, JobEnd::Cancelled(reason.to_owned())).await
+    Ok(())
 }
 
 /// Drains an export, takes it from the server and then from the records (L23, L24). May run twice.

@@ -17,7 +17,7 @@ pub struct ClaimRequest {
 
 /// How many jobs may be driven at a time. `None` is no bound; 0 gives nothing out.
 ///
-/// Counted are leases that have not ended. A job whose worker vanished does not count once its lease has ended.
+/// Counted are leases that have not ended, but for those of jobs that operate. A job whose worker vanished does not count once its lease has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClaimLimits {
     /// By the worker that asks (one appliance).

@@ -32,15 +32,16 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     async fn live(&self, context: &ContextId) -> Result<Option<ReplicationJob>>;
 
     /// Says what is wanted of a live job. It reads so at once, and whoever drives it follows when it looks: a lease stays what it is.
-    /// Idempotent.
+    /// One that nobody holds is due at once, however long it was to wait. Idempotent.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` when it has ended, when it is to be cancelled and something else is wanted now, and when one that
     /// reverts or operates is to rest.
     async fn want(&self, id: &JobId, wanted: Wanted) -> Result<ReplicationJob>;
 
-    /// Removes the record of a job that has ended, with its steps, log lines and verification report. What it made stays and
-    /// is its VM's: volumes, change ids, journals, recovery points, the history of change ids. Idempotent: an unknown one is `Ok`.
+    /// Removes the record of a job that has ended, with its steps, its verification report and its part of the history of change ids; log
+    /// lines stay, without it. What it made stays and is its VM's: volumes, change ids, journals, recovery points. Idempotent: an unknown
+    /// one is `Ok`.
     ///
     /// # Errors
     /// `Conflict` when it has not ended, and when exports or unfinished operations of it are recorded.

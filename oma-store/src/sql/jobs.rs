@@ -94,7 +94,8 @@ statements! {
         mysql: concat!(candidate!(), in_order!(mysql), behind!()),
         postgres: concat!(candidate!(), behind!());
     /// Leases that have not ended, of everybody.
-    LEASES = "SELECT id, owner, vcenter_host, target FROM replication_jobs WHERE owner IS NOT NULL AND due_at > ?";
+    LEASES = "SELECT id, owner, vcenter_host, target FROM replication_jobs WHERE owner IS NOT NULL AND due_at > ? \
+              AND kind <> 'operate'";
     /// Every row, by the order of insertion.
     SCAN = concat!(job!(), " WHERE seq > ? ORDER BY seq LIMIT ?");
 
@@ -103,7 +104,9 @@ statements! {
               updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     /// Locks the row of a job for the rest of the transaction, whoever has its lease.
     LOCK = "UPDATE replication_jobs SET fence = fence WHERE id = ?";
-    WANT = "UPDATE replication_jobs SET wanted = ?, updated_at = ? WHERE id = ?";
+    /// One that nobody holds is due at once.
+    WANT = "UPDATE replication_jobs SET wanted = ?, updated_at = ?, \
+            due_at = CASE WHEN owner IS NULL THEN ? ELSE due_at END WHERE id = ?";
     /// Only one that has ended.
     DELETE = "DELETE FROM replication_jobs WHERE id = ? AND live IS NULL";
     /// An export of a job, if one is recorded.

@@ -3,7 +3,7 @@
 use super::super::runner::table;
 use super::*;
 use crate::Fence;
-use crate::record::{DiskAdvance, JobEnd, JobProgress, LogEvent, LogFilter, Page, PageStart};
+use crate::record::{DiskAdvance, JobEnd, JobProgress, LogEvent, LogFilter, Page, PageStart, RetryPolicy};
 use crate::state::{ExportEvent, JobStatus, LogLevel, Wanted};
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
@@ -13,6 +13,8 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         a_new_job_is_wanted_to_run_and_what_is_wanted_is_kept,
         a_job_that_rests_is_never_the_next_until_it_is_to_run,
         a_job_that_is_to_end_is_given_out_to_whoever_asks,
+        a_job_that_waits_is_due_at_once_when_something_else_is_wanted,
+        a_job_that_is_to_end_is_given_out_however_many_workers_vanished,
         nothing_else_is_wanted_of_a_job_that_is_to_end_or_has_ended,
         a_job_that_reverts_or_operates_cannot_rest,
         what_is_wanted_leaves_the_lease_as_it_is,
@@ -79,6 +81,31 @@ async fn a_job_that_rests_is_never_the_next_until_it_is_to_run(store: StoreSubje
 }
 
 /// Whoever gets it ends it, though nobody can drive it.
+async fn a_job_that_waits_is_due_at_once_when_something_else_is_wanted(store: StoreSubject) {
+    for (number, wanted) in [Wanted::Cancel, Wanted::Run].into_iter().enumerate() {
+        let id = store.queued(number, |_, _| ()).await;
+        let lease = store.next("one").await.unwrap();
+        store.jobs.defer(&lease, "why", &RetryPolicy::default()).await.unwrap();
+        assert_eq!(store.next("one").await, None);
+        store.jobs.want(&id, Wanted::Pause).await.unwrap();
+        store.jobs.want(&id, wanted).await.unwrap();
+        assert_eq!(store.next("one").await.map(|lease| lease.job), Some(id));
+    }
+}
+
+/// An operator's word is not lost because its worker vanished too often.
+async fn a_job_that_is_to_end_is_given_out_however_many_workers_vanished(store: StoreSubject) {
+    let id = store.queued(1, |_, _| ()).await;
+    store.jobs.want(&id, Wanted::Cancel).await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(store.next("one").await.map(|lease| lease.job), Some(id.clone()));
+        store.clock.advance(TTL * 2);
+    }
+    let limits = ClaimLimits { per_worker: Some(5), ..ClaimLimits::default() };
+    let bounded = ClaimRequest { limits, attempts: 1, ..request("two") };
+    assert_eq!(store.jobs.claim_next(&bounded).await.unwrap().map(|lease| lease.job), Some(id));
+}
+
 async fn a_job_that_is_to_end_is_given_out_to_whoever_asks(store: StoreSubject) {
     let id = store.queued(1, |_, spec| spec.request = None).await;
     store.jobs.want(&id, Wanted::Cancel).await.unwrap();

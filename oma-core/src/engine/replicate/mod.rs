@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::run::Run;
 pub use self::submit::Submission;
+use super::cancel::let_go;
 use super::config::{ReplicateConfig, ReplicateRequest};
 use super::copier::Budget;
 use super::keeper::LeaseKeeper;
@@ -24,7 +25,7 @@ use super::retry::retry;
 use super::services::Services;
 use crate::Clock as _;
 use crate::record::{JobEnd, JobSpec, Lease, ReplicationJob, RetryPolicy, SourceVm, VmContext};
-use crate::state::{JobEvent, JobKind, ReplicationType};
+use crate::state::{JobEvent, JobKind, ReplicationType, Wanted};
 use crate::traits::DiskSource;
 use crate::{DiskKey, DiskRef, Error, ErrorKind, Fence, JobId, Result, Retry, SystemClock, WorkerId};
 
@@ -154,8 +155,14 @@ impl Replicator {
                 Err(Error::new(ErrorKind::Fenced, "drive job", &lease.job).with_source(error))
             }
             Err(error) => {
-                let (outcome, warning) = self.give_back(&lease, error, &stop).await;
-                let warnings = warning.into_iter().collect();
+                let hopeless = error.retry() == Retry::Never;
+                let mut warnings = Vec::new();
+                // What an attempt before has left: nobody else comes for it.
+                if hopeless && let Err(left) = let_go(&self.services, &lease, job.kind).await {
+                    warnings.push(format!("an earlier attempt has left something: {}", left.chain()));
+                }
+                let (outcome, warning) = self.give_back(&lease, error, hopeless, &stop).await;
+                warnings.extend(warning);
                 Ok(Report {
                     job: job.id,
                     outcome,
@@ -177,7 +184,13 @@ impl Replicator {
     }
 
     async fn discover(&self, request: &ReplicateRequest, stop: &CancellationToken) -> Result<SourceVm> {
-        retry(&self.config.retry, stop, || self.services.source.discover(&request.vm)).await
+        let asked = retry(&self.config.retry, stop, || self.services.source.discover(&request.vm));
+        tokio::select! {
+            biased;
+            vm = asked => vm,
+            // A source that hangs is left alone: nothing was asked of it but to tell.
+            () = stop.cancelled() => Err(Error::new(ErrorKind::Cancelled, "discover VM", &request.vm).because("the run was stopped")),
+        }
     }
 
     /// Records a VM, unless something forbids its job, and its live job or a new one.
@@ -288,6 +301,10 @@ impl Replicator {
             let error = Error::new(ErrorKind::Conflict, "replicate", &context.path).because(reason);
             return Err(error.with_retry(Retry::Later));
         }
+        if job.wanted == Wanted::Cancel {
+            return Err(Error::new(ErrorKind::Conflict, "replicate", &context.path)
+                .because(format!("its job {} is being cancelled; wait until it has ended", job.id)));
+        }
         let has = sorted(job.disks.clone());
         if has == keys {
             return Ok(Some(job));
@@ -320,7 +337,10 @@ impl Replicator {
     /// Leaves a job that did not reach its epoch in a state from which the next run continues.
     async fn stop_short(&self, run: &mut Run<'_>, error: Error, stop: &CancellationToken) -> Outcome {
         steps::clean(run).await;
-        let (outcome, warning) = self.give_back(&run.lease, error, stop).await;
+        // What was not to be tried again within this run may well do in another one, which begins anew.
+        let hopeless =
+            matches!(error.kind(), ErrorKind::Invalid | ErrorKind::PermissionDenied | ErrorKind::Unsupported);
+        let (outcome, warning) = self.give_back(&run.lease, error, hopeless, stop).await;
         if let Some(warning) = warning {
             run.warn(warning);
         }
@@ -333,12 +353,13 @@ impl Replicator {
         &self,
         lease: &Lease,
         error: Error,
+        hopeless: bool,
         stop: &CancellationToken,
     ) -> (Outcome, Option<String>) {
         let suspended = stop.is_cancelled() && error.kind() == ErrorKind::Cancelled;
         tracing::warn!(job = %lease.job, error = %error.chain(), suspended, "the job stops short of its epoch");
         let (jobs, reason) = (&self.services.jobs, error.chain());
-        let policy = self.attempts.filter(|_| error.retry() != Retry::Never);
+        let policy = self.attempts.filter(|_| !hopeless);
         let (outcome, given_back) = match policy {
             _ if suspended => (Outcome::Suspended, jobs.release(lease).await),
             Some(policy) => match jobs.defer(lease, &reason, &policy).await {

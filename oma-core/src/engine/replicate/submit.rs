@@ -41,6 +41,14 @@ impl Replicator {
     /// As [`Replicator::discover_vm`]; `Conflict` when the VM has another live job or its state forbids replication; `AlreadyExists`
     /// when the id is of another job.
     pub async fn submit(&self, request: &ReplicateRequest, submission: Submission) -> Result<ReplicationJob> {
+        // The same call again is answered before anything is asked: the world may have moved on since.
+        if let Some(recorded) = self.services.jobs.get(&submission.job).await? {
+            if recorded.request.as_ref() == Some(&submission.request) {
+                return Ok(recorded);
+            }
+            let error = Error::new(ErrorKind::AlreadyExists, "replicate", &request.vm);
+            return Err(error.because(format!("{} is another job; give this one another id", recorded.id)));
+        }
         let vm = self.discover(request, &CancellationToken::new()).await?;
         let inventory = &*self.services.inventory;
         let known = inventory.by_identity(&vm.identity).await?;
@@ -56,13 +64,8 @@ impl Replicator {
         }
         let context = inventory.record(&vm).await?;
         let Submission { job, request, priority, target } = submission;
-        // What was expected is part of the spec: the same call again says what it said.
-        let recorded = self.services.jobs.get(&job).await?;
         let disks = keys(&vm);
-        let replication_type = match &recorded {
-            Some(recorded) => recorded.replication_type,
-            None => self.expected_type(&context, &disks).await?,
-        };
+        let replication_type = self.expected_type(&context, &disks).await?;
         let spec = JobSpec::new(job, context.id, replication_type, disks);
         self.services.jobs.insert(JobSpec { priority, target, request: Some(request), ..spec }).await
     }

@@ -8,8 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::teller::Teller;
 use super::{Shared, Work};
-use crate::engine::cancel::cancel;
-use crate::engine::report::Outcome;
+use crate::engine::cancel::{cancel, let_go};
 use crate::record::{JobEnd, Lease, ReplicationJob};
 use crate::state::Wanted;
 use crate::{Error, ErrorKind, JobId, Result, Retry};
@@ -46,11 +45,12 @@ impl Drive {
         let job = self.job(id).await?;
         let work = match self.open(&job).await {
             Ok(work) => work,
-            Err(error) if job.wanted == Wanted::Cancel => {
+            // Not for ever: an operator wants it to end.
+            Err(error) if job.wanted == Wanted::Cancel && self.is_hopeless(&job, &error) => {
                 tracing::warn!(job = %id, error = %error.chain(), "cancelled without a word to its source");
                 return self.cancel(id, None).await;
             }
-            Err(error) => return self.refuse(error).await,
+            Err(error) => return self.refuse(&job, error).await,
         };
         if job.wanted == Wanted::Cancel {
             return self.cancel(id, Some(&work)).await;
@@ -69,19 +69,22 @@ impl Drive {
         for warning in &report.warnings {
             tracing::warn!(job = %id, warning, "the job was driven with a warning");
         }
-        match (&report.outcome, self.job(id).await?.wanted) {
-            (Outcome::Suspended | Outcome::Deferred(_), Wanted::Cancel) => self.cancel(id, Some(&work)).await,
-            (outcome, _) => {
-                tracing::info!(job = %id, outcome = ?outcome, "the job was driven");
-                Ok(())
-            }
-        }
+        tracing::info!(job = %id, outcome = ?report.outcome, "the job was driven");
+        // One that is to end is given out again at once.
+        self.shared.nudge.notify_one();
+        Ok(())
+    }
+
+    /// Whether another attempt to open it cannot help, or was made often enough.
+    fn is_hopeless(&self, job: &ReplicationJob, error: &Error) -> bool {
+        error.retry() == Retry::Never || job.attempts + 1 >= self.shared.config.attempts.attempts
     }
 
     async fn tell(&self, teller: &Teller) {
         let Some(progress) = teller.news() else { return };
         if let Err(error) = self.shared.replicator.services().jobs.tell_progress(&self.lease, &progress).await
         {
+            teller.unheard();
             tracing::debug!(job = %self.lease.job, error = %error.chain(), "could not tell how far it is");
         }
     }
@@ -110,13 +113,17 @@ impl Drive {
     }
 
     /// Ends a job that cannot be driven here, or lets it wait when that may pass.
-    async fn refuse(&self, error: Error) -> Result<()> {
-        let (jobs, reason) = (&self.shared.replicator.services().jobs, error.chain());
+    async fn refuse(&self, job: &ReplicationJob, error: Error) -> Result<()> {
+        let (services, reason) = (self.shared.replicator.services(), error.chain());
         tracing::warn!(job = %self.lease.job, error = %reason, "the job cannot be begun");
-        if error.retry() == Retry::Never {
-            return jobs.end(&self.lease, JobEnd::Failed(reason)).await.map(drop);
+        if error.retry() != Retry::Never {
+            return services.jobs.defer(&self.lease, &reason, &self.shared.config.attempts).await.map(drop);
         }
-        jobs.defer(&self.lease, &reason, &self.shared.config.attempts).await.map(drop)
+        // What an attempt before has left: nobody else comes for it.
+        if let Err(left) = let_go(services, &self.lease, job.kind).await {
+            tracing::warn!(job = %self.lease.job, error = %left.chain(), "an earlier attempt has left something");
+        }
+        services.jobs.end(&self.lease, JobEnd::Failed(reason)).await.map(drop)
     }
 
     /// Tells how far the job is, and stops it when something else is wanted of it. A store that does not answer is asked again:
@@ -142,6 +149,10 @@ impl Drive {
 
 impl Drop for Drive {
     fn drop(&mut self) {
-        self.shared.driven().remove(&self.lease.job);
+        // The job may have been given out again meanwhile, to the next of these.
+        let mut driven = self.shared.driven();
+        if driven.get(&self.lease.job).is_some_and(|nudge| Arc::ptr_eq(nudge, &self.nudge)) {
+            driven.remove(&self.lease.job);
+        }
     }
 }

@@ -59,6 +59,8 @@ pub struct WorkerConfig {
     pub pace: Duration,
 }
 
+/// How long jobs that are stopped may take to end.
+const ENDING: Duration = Duration::from_secs(60);
 /// Jobs at a time where no bound is given.
 const AT_A_TIME: u32 = 4;
 
@@ -123,7 +125,11 @@ impl Worker {
                 () = tokio::time::sleep(self.shared.config.pace) => {}
             }
         }
-        while under_way.join_next().await.is_some() {}
+        let ended = async { while under_way.join_next().await.is_some() {} };
+        if tokio::time::timeout(ENDING, ended).await.is_err() {
+            tracing::error!("jobs are under way that do not end; their leases end by themselves");
+            under_way.shutdown().await;
+        }
     }
 
     /// Begins every job that is due and that no bound forbids.

@@ -42,6 +42,11 @@ impl Teller {
         Self { told: Mutex::default() }
     }
 
+    /// What was said as news was not heard.
+    pub(super) fn unheard(&self) {
+        self.told().is_news = true;
+    }
+
     /// How far the run is, unless that was said already.
     pub(super) fn news(&self) -> Option<JobProgress> {
         let mut told = self.told();

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use super::error::Refusal;
 use super::{Job, State};
 use crate::record::{ClaimLimits, ClaimRequest, JobEnd, Lease, ReplicationJob, RetryPolicy};
+use crate::state::{JobKind, Wanted};
 use crate::{JobId, Timestamp, WorkerId};
 
 impl State {
@@ -32,7 +33,10 @@ impl State {
     fn is_bounded(&self, id: &JobId, worker: &WorkerId, limits: &ClaimLimits, now: Timestamp) -> bool {
         let job = &self.jobs[id].record;
         let reached = |limit: Option<u32>, counts: &dyn Fn(&ReplicationJob) -> bool| {
-            let held = |job: &&Job| job.record.owner.is_some() && !job.is_due(now) && counts(&job.record);
+            let held = |job: &&Job| {
+                let is_driven = job.record.owner.is_some() && job.record.kind != JobKind::Operate;
+                is_driven && !job.is_due(now) && counts(&job.record)
+            };
             limit.is_some_and(|limit| {
                 u32::try_from(self.jobs.values().filter(held).count()).is_ok_and(|held| held >= limit)
             })
@@ -49,6 +53,10 @@ impl State {
         let (Some(error), Some(worker)) = (job.record.vanished(), job.record.owner.clone()) else {
             return Ok(true);
         };
+        // An operator's word is not lost for that.
+        if job.record.wanted == Wanted::Cancel {
+            return Ok(true);
+        }
         job.record.attempts = job.record.attempts.saturating_add(1);
         if job.record.attempts < attempts {
             job.record.error = Some(error);

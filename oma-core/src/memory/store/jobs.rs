@@ -206,6 +206,9 @@ impl State {
         if job.wanted != wanted {
             job.wanted = wanted;
             job.updated_at = now;
+            if job.owner.is_none() {
+                job.due_at = Some(now);
+            }
         }
         Ok(job.clone())
     }
