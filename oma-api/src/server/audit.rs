@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use super::PREFIX;
 use super::access::Principal;
 use super::bounded::At;
+use super::extract::in_time;
 use super::problem::{Answer, Refused};
 
 /// No body is longer.
@@ -168,7 +169,7 @@ pub(super) async fn audited(State(auditor): State<Auditor>, request: Request, ne
 
 async fn recorded(auditor: &Auditor, request: Request) -> Answer<(Request, AuditEntry)> {
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, BODY).await.map_err(|_| {
+    let body = in_time(to_bytes(body, BODY)).await?.map_err(|_| {
         let error =
             Error::new(ErrorKind::Invalid, "read", "the body").because("it is cut, or longer than 2 MiB");
         Refused::from(error).with_status(StatusCode::PAYLOAD_TOO_LARGE)

@@ -109,7 +109,8 @@ impl Wired {
         let reconciler = Reconciler::new(service.clone(), beside);
         let volumes =
             VolumeRoutes { service: service.clone(), inventory, reconciler, machine, stop: stop.clone() };
-        let sources = Sources::new(settings.sources.directories.clone(), worker.clone());
+        let sources =
+            Sources::new(settings.sources.directories.clone(), settings.data_dir.clone(), worker.clone());
         let sources: Arc<dyn SourceOpener> = Arc::new(sources);
         let replicator = Replicator::new(services, worker, settings.engine());
         let replicator = match limits {

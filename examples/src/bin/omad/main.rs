@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use oma_core::Result;
-use oma_examples::daemon::{log, token};
+use oma_examples::daemon::{doors, log, token};
 use oma_examples::data_dir::DataDir;
 use oma_examples::failure::io_error;
-use oma_examples::{exit, output};
+use oma_examples::{exit, limits_file, output};
 
 use crate::args::{Cli, Command};
 use crate::settings::Settings;
@@ -32,6 +32,8 @@ fn run(cli: &Cli) -> Result<()> {
     let settings = Settings::read(cli)?;
     log::begin(settings.log)?;
     if let Some(Command::CheckConfig) = cli.command {
+        settings.work.limits.as_deref().map(limits_file::read).transpose()?;
+        doors::identity(&settings.api)?;
         return output::line(format_args!("good: {settings:#?}"));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -133,8 +133,12 @@ impl Settings {
             let reason = format!("{error}; `omad --help` and docs/omad.md list what there is");
             Error::new(ErrorKind::Invalid, "read", place()).because(reason)
         };
-        let variables =
-            Environment::with_prefix(PREFIX).prefix_separator("_").separator("__").try_parsing(true);
+        let variables = Environment::with_prefix(PREFIX)
+            .prefix_separator("_")
+            .separator("__")
+            .try_parsing(true)
+            .list_separator(":")
+            .with_list_parse_key("sources.directories");
         let directories = (!cli.source_dir.is_empty()).then(|| {
             cli.source_dir.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>()
         });
@@ -169,6 +173,29 @@ impl Settings {
         }
         if self.work.memory < ByteSize::mib(1) {
             return wrong("work.memory", "a copy needs 1 MiB at least");
+        }
+        if self.work.per_source == Some(0) || self.work.per_target == Some(0) {
+            return wrong(
+                "work.per_source and work.per_target",
+                "no job would ever be driven; name at least 1, or leave it out",
+            );
+        }
+        let (api, nbd, volumes) = (&self.api, &self.nbd, &self.volumes);
+        if api.tls_certificate.is_some() != api.tls_key.is_some() {
+            return wrong("api.tls_certificate and api.tls_key", "one is nothing without the other");
+        }
+        if api.no_auth && api.tls_certificate.is_some() {
+            return wrong("api.no_auth", "it is for an address of this machine, without a certificate");
+        }
+        if nbd.nbd_listen.is_none() && (nbd.nbd_tls_certificates.is_some() || nbd.nbd_host.is_some()) {
+            return wrong("nbd.listen", "the other settings of [nbd] are nothing without it");
+        }
+        let cloud = volumes.backend == Backend::Cloudstack;
+        if cloud != volumes.cloudstack.is_some() || cloud != volumes.cloudstack_keys.is_some() {
+            return wrong(
+                "volumes.cloudstack and volumes.cloudstack_keys",
+                "both go with volumes.backend = \"cloudstack\", and only with it",
+            );
         }
         for directory in &self.sources.directories {
             if !directory.is_absolute() {
@@ -253,6 +280,10 @@ mod tests {
             ("[work]\njobs = 0\n", "work.jobs"),
             ("[volumes]\ngrace = \"7\"\n", "is no age"),
             ("[sources]\ndirectories = [\"srv\"]\n", "begin with `/`"),
+            ("[work]\nper_source = 0\n", "work.per_source"),
+            ("[api]\ntls_certificate = \"/c.pem\"\n", "api.tls_key"),
+            ("[nbd]\nhost = \"oma.example\"\n", "nbd.listen"),
+            ("[volumes]\nbackend = \"cloudstack\"\n", "volumes.cloudstack"),
             ("data_dir = \n", "omad.toml"),
         ] {
             let error = read(Some(file), &[]).unwrap_err();

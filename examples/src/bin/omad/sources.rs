@@ -15,16 +15,18 @@ use oma_nbd::{Address, Uri};
 #[derive(Debug)]
 pub(crate) struct Sources {
     directories: Vec<PathBuf>,
+    /// The daemon's own: its keys, its records and the volumes of others are nobody's source.
+    own: PathBuf,
     owner: WorkerId,
 }
 
 impl Sources {
-    pub(crate) const fn new(directories: Vec<PathBuf>, owner: WorkerId) -> Self {
-        Self { directories, owner }
+    pub(crate) const fn new(directories: Vec<PathBuf>, own: PathBuf, owner: WorkerId) -> Self {
+        Self { directories, own, owner }
     }
 
-    /// Refuses a path outside the directories, whatever links and `..` make of it.
-    fn check(&self, path: &Path) -> Result<()> {
+    /// What links and `..` make of a path; refused outside the directories.
+    fn check(&self, path: &Path) -> Result<PathBuf> {
         let refused = |reason: String| {
             Err(Error::new(ErrorKind::PermissionDenied, "read", path.display()).because(reason))
         };
@@ -41,19 +43,14 @@ impl Sources {
         let is_below = |real: &Path| {
             let allowed =
                 self.directories.iter().filter_map(|directory| std::fs::canonicalize(directory).ok());
-            allowed.into_iter().any(|directory| real.starts_with(directory))
+            let own = std::fs::canonicalize(&self.own).is_ok_and(|own| real.starts_with(own));
+            !own && allowed.into_iter().any(|directory| real.starts_with(directory))
         };
+        let parent = || path.parent().and_then(|parent| parent.canonicalize().ok());
         // What is not there is not told of either, outside.
         match real {
-            Ok(real) if is_below(&real) => Ok(()),
-            Err(error)
-                if path
-                    .parent()
-                    .and_then(|parent| parent.canonicalize().ok())
-                    .is_some_and(|parent| is_below(&parent)) =>
-            {
-                Err(error)
-            }
+            Ok(real) if is_below(&real) => Ok(real),
+            Err(error) if parent().is_some_and(|parent| is_below(&parent)) => Err(error),
             _ => refused("it is not below one of the directories of [sources]; docs/omad.md".to_owned()),
         }
     }
@@ -66,12 +63,18 @@ impl SourceOpener for Sources {
             return Err(Error::new(ErrorKind::Invalid, "read the disks of", vm)
                 .because("name its disks or its monitor, not both"));
         }
-        for socket in qmp.iter().chain(guest_agent) {
-            self.check(socket)?;
-        }
-        for disk in disks {
+        let checked =
+            |socket: &Option<PathBuf>| socket.as_deref().map(|socket| self.check(socket)).transpose();
+        let (qmp, guest_agent) = (checked(qmp)?, checked(guest_agent)?);
+        let mut disks = disks.clone();
+        for disk in &mut disks {
             if !is_uri(&disk.source) {
-                self.check(Path::new(&disk.source))?;
+                // What was checked is what is opened.
+                let real = self.check(Path::new(&disk.source))?;
+                disk.source = real.into_os_string().into_string().map_err(|_| {
+                    Error::new(ErrorKind::Invalid, "read", &disk.source)
+                        .because("its path is not valid UTF-8")
+                })?;
             } else if disk.source.starts_with("nbd") {
                 let uri = Uri::parse(&disk.source)?;
                 if let Address::Unix(socket) = uri.address() {
@@ -82,7 +85,7 @@ impl SourceOpener for Sources {
                 }
             }
         }
-        let opened = Source::open(vm, qmp.as_deref(), guest_agent.as_deref(), disks)?;
+        let opened = Source::open(vm, qmp.as_deref(), guest_agent.as_deref(), &disks)?;
         Ok(opened.for_jobs().owned_by(self.owner.clone()))
     }
 }
@@ -107,9 +110,11 @@ mod tests {
         std::fs::write(&outside, [1; 512]).unwrap();
         std::fs::write(inside.join("web.raw"), [1; 512]).unwrap();
         std::os::unix::fs::symlink(&outside, inside.join("link.raw")).unwrap();
-        let sources = Sources::new(vec![inside.clone()], WorkerId::parse("one").unwrap());
+        let sources = Sources::new(vec![inside.clone()], inside.join("own"), WorkerId::parse("one").unwrap());
         let vm = VmPath::parse("/DC/vm/web").unwrap();
         let open = |source: &str| sources.open(&vm, &named(source)).map(drop).map_err(|error| error.kind());
+        std::fs::create_dir(inside.join("own")).unwrap();
+        std::fs::write(inside.join("own/oma.db"), [1; 512]).unwrap();
         let path = |name: &str| inside.join(name).to_str().unwrap().to_owned();
         assert_eq!(open(&path("web.raw")), Ok(()));
         assert_eq!(open("nbd://hypervisor.example/web"), Ok(()));
@@ -129,7 +134,7 @@ mod tests {
         assert_eq!(sources.open(&vm, &monitor).unwrap_err().kind(), ErrorKind::PermissionDenied);
         let both = SourceRequest { qmp: Some(inside.join("web.raw")), ..named("nbd://h/x") };
         assert_eq!(sources.open(&vm, &both).unwrap_err().kind(), ErrorKind::Invalid);
-        let none = Sources::new(Vec::new(), WorkerId::parse("one").unwrap());
+        let none = Sources::new(Vec::new(), inside.clone(), WorkerId::parse("one").unwrap());
         assert_eq!(none.open(&vm, &named(&path("web.raw"))).unwrap_err().kind(), ErrorKind::PermissionDenied);
     }
 }

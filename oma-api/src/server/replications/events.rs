@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
 use oma_core::{Error, ErrorKind, JobId, Result};
+use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,6 +17,9 @@ use crate::server::asked::Problems;
 use crate::server::extract::InPath;
 use crate::server::problem::Answer;
 
+/// After that whoever follows asks again, as browsers do by themselves, and is let in again, or not.
+const LONGEST: Duration = Duration::from_mins(5);
+
 /// How often the records are looked at: whoever drives the job tells them, here or on another machine.
 const PACE: Duration = Duration::from_secs(1);
 
@@ -23,7 +27,7 @@ pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {
     OpenApiRouter::new().routes(routes!(events))
 }
 
-/// Follow a replication: an event `progress` each time that it moves, until it has ended or the daemon does
+/// Follow a replication: an event `progress` each time that it moves, until it has ended, the daemon does or five minutes are over
 #[utoipa::path(get, path = "/replications/{job_id}/events", tag = "replications", params(("job_id" = String, Path)),
     responses((status = 200, body = String, content_type = "text/event-stream"), Problems))]
 async fn events(
@@ -31,10 +35,13 @@ async fn events(
     InPath(id): InPath<JobId>,
 ) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
     routes.job(&id).await?;
-    let told = stream::unfold(Following { routes, id, last: None, ended: false }, async |mut following| {
-        let event = following.next().await?;
-        Some((Ok(event), following))
-    });
+    let told = stream::unfold(
+        Following { routes, id, last: None, ended: false, until: Instant::now() + LONGEST },
+        async |mut following| {
+            let event = following.next().await?;
+            Some((Ok(event), following))
+        },
+    );
     Ok(Sse::new(told).keep_alive(KeepAlive::default()))
 }
 
@@ -43,6 +50,7 @@ struct Following {
     id: JobId,
     last: Option<ProgressRow>,
     ended: bool,
+    until: Instant,
 }
 
 impl Following {
@@ -52,6 +60,7 @@ impl Following {
             if self.last.is_some() {
                 tokio::select! {
                     () = self.routes.stop.cancelled() => return None,
+                    () = tokio::time::sleep_until(self.until) => return None,
                     () = tokio::time::sleep(PACE) => {}
                 }
             }

@@ -129,6 +129,9 @@ async fn cbt_history(
             .into());
     }
     let after = part.after::<JobId>()?;
+    if let Some(id) = &after {
+        services.jobs.get(id).await?.ok_or_else(|| crate::server::paging::never_answered(id))?;
+    }
     let mut passed = after.is_none();
     let behind = services.change_ids.history(&disk).try_filter(move |record: &CbtRecord| {
         let is_wanted = passed;

@@ -8,12 +8,13 @@ mod submit;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use oma_core::engine::{CancellationToken, Replicator, Work, WorkOpener, Worker};
 use oma_core::record::{ReplicationJob, VmContext};
 use oma_core::traits::DiskSource;
-use oma_core::{Error, ErrorKind, JobId, Result};
+use oma_core::{Error, ErrorKind, JobId, Result, Retry, VmPath};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::Api;
@@ -26,7 +27,7 @@ pub trait SourceOpener: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Invalid` for what can never be a source, `PermissionDenied` for what may not be one here.
-    fn open(&self, vm: &oma_core::VmPath, source: &SourceRequest) -> Result<Arc<dyn DiskSource>>;
+    fn open(&self, vm: &VmPath, source: &SourceRequest) -> Result<Arc<dyn DiskSource>>;
 }
 
 /// Reads the requests that these routes record with jobs, for a [`Worker`].
@@ -37,8 +38,33 @@ pub struct RecordedRequests(pub Arc<dyn SourceOpener>);
 impl WorkOpener for RecordedRequests {
     async fn open(&self, job: &ReplicationJob, _: &VmContext) -> Result<Work> {
         let request = recorded(job)?;
-        let source = self.0.open(&request.vm_path, &request.source)?;
+        let source = opened(&self.0, &request.vm_path, &request.source).await;
+        // It could be opened when it was asked for: what is missing now may come back.
+        let source = source.map_err(|error| match error.kind() {
+            ErrorKind::Invalid => error,
+            _ => error.with_retry(Retry::Later),
+        })?;
         Ok(Work { source, request: request.wanted() })
+    }
+}
+
+/// How long the system may take to tell of files and sockets.
+const LOOKING: Duration = Duration::from_secs(30);
+
+/// A source; a share that hangs keeps no other request waiting.
+async fn opened(
+    sources: &Arc<dyn SourceOpener>,
+    vm: &VmPath,
+    source: &SourceRequest,
+) -> Result<Arc<dyn DiskSource>> {
+    let (sources, path, source) = (Arc::clone(sources), vm.clone(), source.clone());
+    let opening = tokio::task::spawn_blocking(move || sources.open(&path, &source));
+    match tokio::time::timeout(LOOKING, opening).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(lost)) => Err(Error::new(ErrorKind::Internal, "open the disks of", vm).with_source(lost)),
+        Err(_) => Err(Error::new(ErrorKind::Unavailable, "open the disks of", vm)
+            .because("the system did not answer within 30 s; a share may hang")
+            .with_retry(Retry::Later)),
     }
 }
 

@@ -1,11 +1,13 @@
 //! What is wanted of replications.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use oma_core::state::Wanted;
-use oma_core::{Error, ErrorKind, JobId};
+use oma_core::state::{JobKind, Wanted};
+use oma_core::{Error, ErrorKind, JobId, WorkerId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -27,7 +29,12 @@ pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {
 
 impl ReplicationRoutes {
     async fn want(&self, id: &JobId, wanted: Wanted) -> Answer<(StatusCode, Json<ReplicationRow>)> {
-        self.job(id).await?;
+        let known = self.job(id).await?;
+        if known.kind != JobKind::Replicate {
+            return Err(Error::new(ErrorKind::Conflict, "steer replication", id)
+                .because(format!("this job is there to {}; it ends by itself", known.kind))
+                .into());
+        }
         let job = self.replicator.services().jobs.want(id, wanted).await?;
         tracing::info!(job = %id, %wanted, "is wanted");
         self.nudge();
@@ -66,7 +73,7 @@ async fn resume(
     routes.want(&id, Wanted::Run).await
 }
 
-/// Attempt a replication at once that waits for its next attempt; of one that failed or was cancelled, begin another one that is asked
+/// Attempt a replication at once that waits for its next attempt; of one that has ended, begin another one that is asked
 /// for the same
 #[utoipa::path(post, path = "/replications/{job_id}/retry", tag = "replications",
     params(("job_id" = String, Path), JobKey),
@@ -79,21 +86,47 @@ async fn retry(
     let job = routes.job(&id).await?;
     let request = recorded(&job)?;
     if job.status.is_terminal() {
+        if new == id {
+            return Err(Error::new(ErrorKind::Conflict, "retry replication", &id)
+                .because("the key is the one of this job; give the next one another")
+                .into());
+        }
         let again = routes.submit(new, &request).await?;
         return routes.created(&again).await;
     }
-    let (jobs, worker) = (&routes.replicator.services().jobs, routes.replicator.worker());
-    if job.owner.is_some() {
-        return Err(Error::new(ErrorKind::Conflict, "retry replication", &id)
-            .because("it is being driven; wait for the end of this attempt")
-            .into());
+    let refused =
+        |reason| Err(Error::new(ErrorKind::Conflict, "retry replication", &id).because(reason).into());
+    if job.wanted != Wanted::Run {
+        return refused("it rests or is to end; resume it first");
     }
-    // Whoever names it cuts its wait short; given back, it is anybody's at once.
-    let lease = jobs.claim(&id, worker, routes.replicator.config().lease).await?;
-    jobs.release(&lease).await?;
-    routes.nudge();
+    if job.owner.is_some() {
+        return refused("it is being driven; wait for the end of this attempt");
+    }
+    routes.hasten(&id).await?;
     let job = routes.job(&id).await?;
     routes.created(&job).await
+}
+
+impl ReplicationRoutes {
+    /// Cuts the wait of a job short. It goes on when whoever asked goes away: a job that was claimed and not given back would wait for
+    /// the end of a lease.
+    async fn hasten(&self, id: &JobId) -> Answer<()> {
+        let invalid =
+            |error| Error::new(ErrorKind::Internal, "name", "who cuts a wait short").with_source(error);
+        // Another one than the worker of this process, which may have claimed the job meanwhile: its lease stays its own.
+        let clerk = WorkerId::parse(format!("{}-clerk", self.replicator.worker())).map_err(invalid)?;
+        let (jobs, lease) = (Arc::clone(&self.replicator.services().jobs), self.replicator.config().lease);
+        let job = id.clone();
+        let hastened = tokio::spawn(async move {
+            let claimed = jobs.claim(&job, &clerk, lease).await?;
+            jobs.release(&claimed).await
+        });
+        hastened.await.unwrap_or_else(|lost| {
+            Err(Error::new(ErrorKind::Internal, "retry replication", id).with_source(lost))
+        })?;
+        self.nudge();
+        Ok(())
+    }
 }
 
 /// Remove the record of a replication that has ended. Volumes, change ids and recovery points stay

@@ -11,7 +11,7 @@ use oma_core::{Clock as _, Error, ErrorKind, JobId, SystemClock};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::ReplicationRoutes;
+use super::{ReplicationRoutes, opened};
 use crate::server::PREFIX;
 use crate::server::asked::Problems;
 use crate::server::extract::Body;
@@ -73,7 +73,7 @@ async fn discover(
     Body(asked): Body<DiscoverVm>,
 ) -> Answer<(StatusCode, Json<VmRow>)> {
     let DiscoverVm { vm_path, source, rename } = asked;
-    let replicator = routes.replicator.reading(routes.sources.open(&vm_path, &source)?);
+    let replicator = routes.replicator.reading(opened(&routes.sources, &vm_path, &source).await?);
     let path = if rename { oma_core::engine::PathPolicy::Rename } else { oma_core::engine::PathPolicy::Keep };
     let vm = replicator.discover_vm(&ReplicateRequest { path, ..ReplicateRequest::new(vm_path) }).await?;
     Ok((StatusCode::OK, Json(VmRow::from(&vm))))
@@ -84,7 +84,11 @@ impl ReplicationRoutes {
     pub(super) async fn submit(&self, id: JobId, asked: &ReplicationRequest) -> Answer<ReplicationJob> {
         let request = serde_json::to_string(asked)
             .map_err(|error| Error::new(ErrorKind::Internal, "write", "a request").with_source(error))?;
-        let replicator = self.replicator.reading(self.sources.open(&asked.vm_path, &asked.source)?);
+        let replicator = match self.replicator.services().jobs.get(&id).await? {
+            // The same call again: nothing is asked of the source.
+            Some(_) => self.replicator.clone(),
+            None => self.replicator.reading(opened(&self.sources, &asked.vm_path, &asked.source).await?),
+        };
         let (priority, target, wanted) = (asked.priority, asked.target.clone(), asked.wanted());
         let submission = Submission { job: id, request, priority, target };
         let submitted = tokio::spawn(async move { replicator.submit(&wanted, submission).await });
