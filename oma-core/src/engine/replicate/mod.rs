@@ -155,7 +155,8 @@ impl Replicator {
                 Err(Error::new(ErrorKind::Fenced, "drive job", &lease.job).with_source(error))
             }
             Err(error) => {
-                let hopeless = error.retry() == Retry::Never;
+                // One that was stopped goes on later, from what is there; and a source that hangs is not asked once more.
+                let hopeless = error.retry() == Retry::Never && error.kind() != ErrorKind::Cancelled;
                 let mut warnings = Vec::new();
                 // What an attempt before has left: nobody else comes for it.
                 if hopeless && let Err(left) = let_go(&self.services, &lease, job.kind).await {

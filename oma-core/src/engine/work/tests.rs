@@ -440,3 +440,22 @@ async fn l17_a_job_of_a_worker_that_vanished_is_taken_over_once_its_lease_has_en
     let all: Vec<_> = world.store.list(JobFilter::default()).try_collect().await.unwrap();
     assert_eq!(all.len(), 1);
 }
+
+#[tokio::test]
+async fn l11_a_run_that_is_stopped_before_its_source_answers_is_no_failure_and_asks_it_nothing_more() {
+    let world = World::new();
+    let vm = world.add("a").await;
+    let id = world.submit(&vm).await;
+    world.source.disconnect();
+    let replicator = world.replicator("one").with_attempts(world.config.attempts);
+    let lease = world.store.claim(&id, replicator.worker(), Duration::from_secs(30)).await.unwrap();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let request = ReplicateRequest::new(vm);
+    let driven =
+        replicator.drive(lease, Instant::now(), &request, &crate::engine::Silent, &stop).await.unwrap();
+    assert!(matches!(driven.outcome, crate::engine::Outcome::Suspended), "{:?}", driven.outcome);
+    assert!(driven.warnings.is_empty(), "{:?}", driven.warnings);
+    let job = world.job(&id).await;
+    assert_eq!((job.owner, job.attempts, job.status), (None, 0, JobStatus::Initializing));
+}
