@@ -169,6 +169,7 @@ pub(crate) fn operation(row: &Row) -> Result<Operation> {
             },
             snapshot: fields.opt_parse("snapshot_id")?,
         },
+        worker: fields.opt_parse("worker")?,
         status: fields.parse("status")?,
         error: fields.opt_text("error")?.map(str::to_owned),
         made: fields.opt_parse("made_volume")?,

@@ -1,6 +1,6 @@
 use crate::state::{OperationKind, OperationStatus};
 use crate::traits::Provisioning;
-use crate::{ByteSize, ContextId, DiskRef, JobId, OperationId, SnapshotId, Timestamp, VolumeId};
+use crate::{ByteSize, ContextId, DiskRef, JobId, OperationId, SnapshotId, Timestamp, VolumeId, WorkerId};
 
 /// An intent to change a volume, to be recorded before the backend is called (L15).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ impl OperationSpec {
 pub struct Operation {
     /// What was asked for.
     pub spec: OperationSpec,
+    /// Who recorded it, and so whose machine an attach is about; not known of those of earlier versions.
+    pub worker: Option<WorkerId>,
     /// How it stands.
     pub status: OperationStatus,
     /// Why it failed or was cancelled. While it is executing: why nobody knows yet what the backend did.

@@ -4,7 +4,7 @@ use super::statements;
 
 macro_rules! operation {
     () => {
-        "SELECT o.id, o.type, o.status, o.vm_context_id, o.disk_id, o.job_id, o.capacity_bytes, o.volume_name, \
+        "SELECT o.id, o.type, o.status, o.vm_context_id, o.disk_id, o.job_id, o.worker, o.capacity_bytes, o.volume_name, \
          o.provisioning, o.snapshot_id, v.volume_id, m.volume_id AS made_volume, o.error, o.due_at, o.created_at, \
          o.updated_at FROM volume_operations o LEFT JOIN ossea_volumes v ON v.id = o.ossea_volume_id \
          LEFT JOIN ossea_volumes m ON m.id = o.made_volume_id"
@@ -40,9 +40,9 @@ statements! {
     ON_VOLUME = concat!(operation!(), " WHERE v.volume_id = ?");
     /// All that ended with a volume.
     MADE_VOLUME = concat!(operation!(), " WHERE m.volume_id = ?");
-    INSERT = "INSERT INTO volume_operations (id, type, status, vm_context_id, disk_id, job_id, capacity_bytes, volume_name, \
+    INSERT = "INSERT INTO volume_operations (id, type, status, vm_context_id, disk_id, job_id, worker, capacity_bytes, volume_name, \
               provisioning, snapshot_id, ossea_volume_id, due_at, created_at, updated_at) \
-              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT v.id FROM ossea_volumes v WHERE v.volume_id = ?), ?, ?, ?)";
+              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT v.id FROM ossea_volumes v WHERE v.volume_id = ?), ?, ?, ?)";
     COMPLETE = "UPDATE volume_operations SET status = ?, \
                 made_volume_id = (SELECT v.id FROM ossea_volumes v WHERE v.volume_id = ?), error = NULL, updated_at = ?, \
                 completed_at = ? WHERE id = ?";

@@ -157,7 +157,7 @@ tables! {
     }
     "volume_operations" named by "id" {
         "id": Text, "type": Text, "status": Text, "vm_context_id": Text, "disk_id": Text, "job_id": Text,
-        "ossea_volume_id": Int, "made_volume_id": Int, "capacity_bytes": Int, "volume_name": Text, "provisioning": Text,
+        "worker": Text, "ossea_volume_id": Int, "made_volume_id": Int, "capacity_bytes": Int, "volume_name": Text, "provisioning": Text,
         "snapshot_id": Text, "error": Text, "due_at": Time, "created_at": Time, "updated_at": Time, "completed_at": Time,
     }
     "nbd_exports" numbered by "id" {

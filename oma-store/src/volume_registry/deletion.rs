@@ -33,7 +33,7 @@ impl SqlStore {
         check(&mut tx, &job, spec).await?;
         check_kind(&job, JobKind::Operate)?;
         move_condemned(&mut tx, id, VolumeEvent::Condemn).await?;
-        let condemned = insert(&mut tx, spec, OperationStatus::Pending, Some(grace)).await?;
+        let condemned = insert(&mut tx, lease, spec, OperationStatus::Pending, Some(grace)).await?;
         tx.commit().await?;
         Ok(condemned)
     }

@@ -27,7 +27,7 @@ impl SqlStore {
         if let (OperationKind::Delete, Some(id)) = (spec.kind, &spec.volume) {
             deleting(&mut tx, &job, id).await?;
         }
-        let begun = insert(&mut tx, spec, OperationStatus::Executing, None).await?;
+        let begun = insert(&mut tx, lease, spec, OperationStatus::Executing, None).await?;
         tx.commit().await?;
         Ok(begun)
     }
@@ -110,6 +110,7 @@ pub(super) async fn known(tx: &mut Tx, spec: &OperationSpec) -> Result<Option<Op
 
 pub(super) async fn insert(
     tx: &mut Tx,
+    lease: &Lease,
     spec: &OperationSpec,
     status: OperationStatus,
     grace: Option<Duration>,
@@ -125,6 +126,7 @@ pub(super) async fn insert(
         disk.context,
         disk.key,
         job,
+        lease.worker,
         capacity,
         name,
         provisioning,
@@ -137,6 +139,7 @@ pub(super) async fn insert(
     tx.execute(operations::INSERT, values).await?;
     Ok(Operation {
         spec: spec.clone(),
+        worker: Some(lease.worker.clone()),
         status,
         error: None,
         made: None,

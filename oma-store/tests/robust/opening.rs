@@ -81,7 +81,7 @@ async fn reader(kind: Kind) {
     let place = Place::empty(kind).await;
     let error = SqlStore::open_read_only(&place.config()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{}", told(&error));
-    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: None, needed: 9 });
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: None, needed: 10 });
     place.open().await.unwrap().close().await;
     let store = SqlStore::open_read_only(&place.config()).await.unwrap();
     let error = store.record(&vm("web", "")).await.unwrap_err();
@@ -89,12 +89,16 @@ async fn reader(kind: Kind) {
     store.close().await;
 }
 
+/// Takes step 10 back.
+const TEN_TO_9: &str =
+    "ALTER TABLE volume_operations DROP COLUMN worker; DELETE FROM oma_migrations WHERE version = 10";
+
 /// Takes step 9 back.
-const TO_VERSION_8: &str = "ALTER TABLE replication_jobs DROP COLUMN request; ALTER TABLE replication_jobs DROP COLUMN wanted; \
+const NINE_TO_8: &str = "ALTER TABLE replication_jobs DROP COLUMN request; ALTER TABLE replication_jobs DROP COLUMN wanted; \
      ALTER TABLE replication_jobs DROP COLUMN progress; DELETE FROM oma_migrations WHERE version = 9";
 
 /// Takes step 8 back.
-const fn to_version_7(kind: Kind) -> &'static str {
+const fn eight_to_7(kind: Kind) -> &'static str {
     match kind {
         Kind::Sqlite => {
             "DROP TRIGGER audit_logs_update; DROP TRIGGER audit_logs_delete; DROP TRIGGER audit_logs_insert; \
@@ -118,11 +122,14 @@ const fn to_version_7(kind: Kind) -> &'static str {
     }
 }
 
-/// Takes steps 9, 8 and 7 back.
-pub(crate) fn to_version_6(kind: Kind) -> String {
-    format!("{TO_VERSION_8}; {}; {}", to_version_7(kind), seven_to_6(kind))
+/// Takes all steps behind a version back.
+pub(crate) fn to_version(version: i64, kind: Kind) -> String {
+    let steps = [(10, TEN_TO_9), (9, NINE_TO_8), (8, eight_to_7(kind)), (7, seven_to_6(kind)), (6, SIX_TO_5)];
+    let behind: Vec<_> = steps.iter().filter(|(step, _)| *step > version).map(|(_, back)| *back).collect();
+    behind.join("; ")
 }
 
+/// Takes step 7 back.
 const fn seven_to_6(kind: Kind) -> &'static str {
     match kind {
         // Its text makes the table anew, whatever columns that has.
@@ -145,7 +152,7 @@ const fn seven_to_6(kind: Kind) -> &'static str {
 }
 
 /// Takes step 6 back.
-pub(crate) const TO_VERSION_5: &str = "ALTER TABLE replication_jobs DROP COLUMN kind; \
+const SIX_TO_5: &str = "ALTER TABLE replication_jobs DROP COLUMN kind; \
      ALTER TABLE vm_disks DROP COLUMN committed_bytes; ALTER TABLE vm_disks DROP COLUMN zeroes_broken; \
      DELETE FROM oma_migrations WHERE version = 6";
 /// As a crash in the middle of step 6 leaves it where each definition is kept: some of its columns are there, or all.
@@ -190,28 +197,32 @@ async fn upgraded(kind: Kind) {
     store.insert(spec).await.unwrap();
     store.close().await;
     let mut hand = place.hand().await;
-    // Version 5 knew none.
-    hand.execute("UPDATE vm_disks SET committed_bytes = NULL").await.unwrap();
+    // Version 5 knew neither.
+    hand.execute("UPDATE vm_disks SET committed_bytes = NULL; UPDATE volume_operations SET worker = NULL")
+        .await
+        .unwrap();
     let before = exported(&place).await;
-    let (to_7, to_6) = (format!("{TO_VERSION_8}; {}", to_version_7(kind)), to_version_6(kind));
-    let mut earlier = vec![
-        (8, TO_VERSION_8.to_owned()),
-        (7, to_7.clone()),
-        (6, to_6.clone()),
-        (5, format!("{to_6}; {TO_VERSION_5}")),
-    ];
+    let mut earlier: Vec<_> = (5..10).rev().map(|version| (version, to_version(version, kind))).collect();
     if let Kind::Server(ServerEngine::MariaDb) = kind {
-        earlier.extend(HALF_WAY_TO_6.map(|half_way| (5, format!("{to_6}; {half_way}"))));
-        earlier.extend(HALF_WAY_TO_7.map(|half_way| (6, format!("{to_7}; {half_way}"))));
-        earlier.extend(HALF_WAY_TO_8.map(|half_way| (7, format!("{TO_VERSION_8}; {half_way}"))));
-        earlier.extend(HALF_WAY_TO_9.map(|half_way| (8, half_way.to_owned())));
+        let half_ways: [(i64, &[&str]); 5] = [
+            (6, &HALF_WAY_TO_6),
+            (7, &HALF_WAY_TO_7),
+            (8, &HALF_WAY_TO_8),
+            (9, &HALF_WAY_TO_9),
+            (10, &["DELETE FROM oma_migrations WHERE version = 10"]),
+        ];
+        for (step, half_ways) in half_ways {
+            let to_step = to_version(step, kind);
+            let before = if to_step.is_empty() { String::new() } else { format!("{to_step}; ") };
+            earlier.extend(half_ways.iter().map(|half_way| (step - 1, format!("{before}{half_way}"))));
+        }
     }
     for (version, earlier) in earlier {
         // A connection of SQLite learns only so that another one changed the schema.
         hand.number("SELECT COUNT(*) FROM oma_migrations").await;
         hand.execute(&earlier).await.unwrap();
         let found = SqlStore::schema(&place.config()).await.unwrap();
-        assert_eq!(found, Schema { found: Some(version), needed: 9 });
+        assert_eq!(found, Schema { found: Some(version), needed: 10 });
         assert!(exported(&place).await == before, "{earlier}");
     }
 }
@@ -314,6 +325,6 @@ async fn half_migrated(kind: Kind) {
     let store = place.open().await.unwrap();
     store.instance().await.unwrap();
     place.hand().await.execute("DELETE FROM tickets").await.unwrap();
-    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: Some(9), needed: 9 });
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: Some(10), needed: 10 });
     store.close().await;
 }

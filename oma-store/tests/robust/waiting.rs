@@ -101,7 +101,7 @@ async fn kept_from(kind: Kind) {
     let job = store.insert(spec).await.unwrap();
     let lease = store.claim(&job.id, &worker(), TTL).await.unwrap();
     let mut hand = place.hand().await;
-    hand.execute(&format!("{}; {}", opening::to_version_6(kind), opening::TO_VERSION_5)).await.unwrap();
+    hand.execute(&opening::to_version(5, kind)).await.unwrap();
     hand.execute("BEGIN").await.unwrap();
     assert_eq!(hand.number("SELECT COUNT(*) FROM replication_jobs").await, 1);
     let begun = Instant::now();

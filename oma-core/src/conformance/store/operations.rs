@@ -36,6 +36,7 @@ async fn an_intent_is_recorded_before_the_backend_is_called(store: StoreSubject)
     assert_eq!(store.volumes.unfinished(&disk).await.unwrap(), None);
     let begun = store.volumes.begin(&lease, &spec).await.unwrap();
     assert_eq!((&begun.spec, begun.status, &begun.error), (&spec, OperationStatus::Executing, &None));
+    assert_eq!(begun.worker.as_ref(), Some(&lease.worker));
     assert_eq!(store.volumes.operation(&spec.id).await.unwrap().as_ref(), Some(&begun));
     assert_eq!(store.volumes.unfinished(&disk).await.unwrap(), Some(begun));
 }
@@ -298,8 +299,13 @@ async fn an_operation_left_over_by_an_earlier_job_is_finished_by_the_next(store:
     store.volumes.begin(&lease, &spec).await.unwrap();
     store.jobs.end(&lease, crate::record::JobEnd::Failed("why".to_owned())).await.unwrap();
     let next = store.second_job(&vm).await;
-    assert_eq!(store.volumes.unfinished(&disk).await.unwrap().unwrap().spec, spec);
+    let next = store.take_over(&next).await;
+    assert_ne!(next.worker, lease.worker);
+    let left = store.volumes.unfinished(&disk).await.unwrap().unwrap();
+    assert_eq!((&left.spec, left.worker.as_ref()), (&spec, Some(&lease.worker)), "who began it");
     let answer = store.backend_volume("vol-1", None);
     let made = store.volumes.complete(&next, &spec.id, &answer, true).await.unwrap();
     assert_eq!(store.volumes.volume_of(&disk).await.unwrap(), Some(made));
+    let ended = store.volumes.operation(&spec.id).await.unwrap().unwrap();
+    assert_eq!(ended.worker, Some(lease.worker), "whoever finished it");
 }

@@ -98,7 +98,10 @@ impl VolumeService {
     pub(super) async fn finisher(&self, left: &Operation) -> Result<Option<WorkerId>> {
         let VolumeServices { jobs, volumes, .. } = self.services();
         let worker = match (left.spec.kind, &left.spec.volume) {
-            (OperationKind::Attach, _) => jobs.get(&left.spec.job).await?.and_then(|job| job.owner),
+            (OperationKind::Attach, _) => match &left.worker {
+                Some(worker) => Some(worker.clone()),
+                None => jobs.get(&left.spec.job).await?.and_then(|job| job.owner),
+            },
             (OperationKind::Detach, Some(volume)) => {
                 volumes.volume(volume).await?.and_then(|volume| volume.attached_to)
             }

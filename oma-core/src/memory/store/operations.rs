@@ -35,7 +35,7 @@ impl State {
             volume.status = volume.status.next(VolumeEvent::Delete)?;
             volume.updated_at = now;
         }
-        Ok(self.record_intent(spec, OperationStatus::Executing, None, now))
+        Ok(self.record_intent(lease, spec, OperationStatus::Executing, None, now))
     }
 
     pub(super) fn condemn_volume(
@@ -56,7 +56,7 @@ impl State {
         let volume = self.volume_mut(id)?;
         volume.status = volume.status.next(VolumeEvent::Condemn)?;
         volume.updated_at = now;
-        Ok(self.record_intent(spec, OperationStatus::Pending, Some(now.after(grace)), now))
+        Ok(self.record_intent(lease, spec, OperationStatus::Pending, Some(now.after(grace)), now))
     }
 
     pub(super) fn execute(
@@ -149,6 +149,7 @@ impl State {
 
     fn record_intent(
         &mut self,
+        lease: &Lease,
         spec: &OperationSpec,
         status: OperationStatus,
         due_at: Option<Timestamp>,
@@ -156,6 +157,7 @@ impl State {
     ) -> Operation {
         let record = Operation {
             spec: spec.clone(),
+            worker: Some(lease.worker.clone()),
             status,
             error: None,
             made: None,

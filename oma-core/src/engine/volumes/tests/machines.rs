@@ -11,11 +11,11 @@ use super::world::{CONFIG, paused};
 use super::*;
 use crate::engine::{Recovered, VolumeServices};
 use crate::memory::MemoryBackend;
-use crate::record::{ContentStamp, VolumeRecord, VolumeTag};
+use crate::record::{ContentStamp, JobEnd, VolumeRecord, VolumeTag};
 use crate::state::VolumeStatus;
 use crate::traits::{
-    Access, BackendCapabilities, BlockDevice, Snapshot, SnapshotSpec, Volume, VolumeBackend, VolumeRegistry,
-    VolumeSpec,
+    Access, BackendCapabilities, BlockDevice, JobStore, Snapshot, SnapshotSpec, Volume, VolumeBackend,
+    VolumeRegistry, VolumeSpec,
 };
 use crate::{Error, ErrorKind, InstanceId, Result, Retry, VolumeId, WorkerId};
 
@@ -292,6 +292,28 @@ fn l15_an_attach_that_another_machine_left_is_finished_there() {
         assert_eq!(shared.operation(&id).status, OperationStatus::Completed, "{end:?} {answer:?}");
         assert_eq!(shared.recorded().attached_to, Some(WorkerId::parse("a").unwrap()));
         assert_eq!(shared.place().as_deref(), Some("a"));
+        shared.world.assert_whole();
+    }
+}
+
+/// As an operator does who cancels it while its owner is dead.
+#[test]
+fn l21_an_attach_whose_job_was_ended_by_another_machine_is_finished_where_it_was_begun() {
+    for answer in LOST {
+        let shared = Shared::after(&[]);
+        shared.answers(&[answer; 2]);
+        let id = shared.left_by_a(&VolumeChange::Attach, End::Killed);
+        shared.cloud.answers.lock().unwrap().clear();
+        let (job, b) = (shared.operation(&id).spec.job, WorkerId::parse("b").unwrap());
+        paused().block_on(async {
+            let lease = shared.world.store.claim(&job, &b, CONFIG.lease).await.unwrap();
+            shared.world.store.end(&lease, JobEnd::Cancelled("its host is dead".to_owned())).await.unwrap();
+        });
+        assert_eq!(shared.recovers("b").resumed, [], "{answer:?}");
+        assert_eq!(shared.operation(&id).status, OperationStatus::Executing, "{answer:?}");
+        shared.recovers("a");
+        assert_eq!(shared.operation(&id).status, OperationStatus::Completed, "{answer:?}");
+        assert_eq!(shared.recorded().attached_to, Some(WorkerId::parse("a").unwrap()));
         shared.world.assert_whole();
     }
 }
