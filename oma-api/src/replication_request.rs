@@ -87,7 +87,7 @@ impl ReplicationRequest {
     /// As the engine asks.
     #[must_use]
     pub fn wanted(&self) -> oma_core::engine::ReplicateRequest {
-        use oma_core::engine::{KeepPoints, PathPolicy, ReplicateRequest};
+        use oma_core::engine::{CopyMode, KeepPoints, PathPolicy, ReplicateRequest};
         let younger_than = self.keep_points_seconds.map(std::time::Duration::from_secs);
         let points = KeepPoints { last: self.keep_points, younger_than };
         ReplicateRequest {
@@ -97,6 +97,7 @@ impl ReplicationRequest {
             trust: self.trust_changes.into(),
             provisioning: self.provisioning,
             points: (points != KeepPoints::default()).then_some(points),
+            mode: CopyMode::Pull,
         }
     }
 }

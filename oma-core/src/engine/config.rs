@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::points::KeepPoints;
 use crate::record::SampleSize;
 use crate::traits::Provisioning;
-use crate::{ByteSize, VmPath};
+use crate::{ByteSize, Error, ErrorKind, Result, VmPath};
 
 /// What is to be replicated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct ReplicateRequest {
     pub provisioning: Provisioning,
     /// Makes a recovery point of the epoch, and says which ones are kept; `None` makes none and leaves those there are.
     pub points: Option<KeepPoints>,
+    /// Who copies.
+    pub mode: CopyMode,
 }
 
 impl ReplicateRequest {
@@ -28,8 +30,33 @@ impl ReplicateRequest {
     pub fn new(vm: VmPath) -> Self {
         let (verify, trust) = (VerifyLevel::None, TrustPolicy::Trust);
         let (path, provisioning) = (PathPolicy::Keep, Provisioning::Thin);
-        Self { vm, path, verify, trust, provisioning, points: None }
+        Self { vm, path, verify, trust, provisioning, points: None, mode: CopyMode::Pull }
     }
+
+    /// Refuses what only who reads the source can do, where that is an agent.
+    pub(super) fn check(&self) -> Result<()> {
+        let refused = |reason| Err(Error::new(ErrorKind::Invalid, "push", &self.vm).because(reason));
+        match (self.mode, self.verify, self.trust) {
+            (CopyMode::Pull, ..) => Ok(()),
+            (CopyMode::Push, level, _) if level != VerifyLevel::None => refused(
+                "its source is not read here, so nothing is compared with it; have the agent verify before it reports",
+            ),
+            (CopyMode::Push, _, TrustPolicy::SpotCheck { .. }) => refused(
+                "its source is not read here, so nothing is compared with it; trust its changes or compare all",
+            ),
+            (CopyMode::Push, ..) => Ok(()),
+        }
+    }
+}
+
+/// Who brings the blocks of the source to the volumes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CopyMode {
+    /// The engine reads the source and writes the volumes.
+    #[default]
+    Pull,
+    /// An agent writes them into exports that it is given, and reports: see [`Pushes`](super::Pushes). The source only describes.
+    Push,
 }
 
 /// Whose word the path of a VM is.
@@ -111,6 +138,8 @@ pub struct ReplicateConfig {
     pub read_limit: Duration,
     /// How long the source may take for any other answer, as a point in time.
     pub answer_limit: Duration,
+    /// How long an agent that pushes may give no sign of life; then the attempt has failed.
+    pub agent_patience: Duration,
     /// How often and how patiently a call is tried again.
     pub retry: RetryConfig,
 }
@@ -138,6 +167,7 @@ impl Default for ReplicateConfig {
             drain: Duration::from_secs(10),
             read_limit: Duration::from_secs(120),
             answer_limit: Duration::from_secs(900),
+            agent_patience: Duration::from_secs(900),
             retry: RetryConfig::default(),
         }
     }

@@ -46,6 +46,7 @@ mod known;
 mod limits;
 mod points;
 mod progress;
+mod push;
 mod reconcile;
 mod replicate;
 mod report;
@@ -59,13 +60,16 @@ mod work;
 mod zeroes;
 
 pub use cancel::cancel;
-pub use config::{PathPolicy, ReplicateConfig, ReplicateRequest, RetryConfig, TrustPolicy, VerifyLevel};
+pub use config::{
+    CopyMode, PathPolicy, ReplicateConfig, ReplicateRequest, RetryConfig, TrustPolicy, VerifyLevel,
+};
 pub use copy::{CopyReport, CopyRequest, Original, Resume, copy};
 pub use explain::{Stage, StageTimes};
 pub use forecast::{Forecast, Spread, forecast};
 pub use limits::{HourlyRate, Limit, LimitConfig, Limits, LimitsConfig};
 pub use points::{KeepPoints, delete_point, revert};
 pub use progress::{DiskProgress, Event, Progress, Silent};
+pub use push::{PushDisk, PushDiskState, PushFailure, PushReport, PushSource, PushState, PushVm, Pushes};
 pub use reconcile::{
     Finding, FindingClass, LocalDevice, ReconcilePlan, ReconcileServices, Reconciled, Reconciler,
     Reconciliation, Repair, Seen, SeenRecord, SeenVolume, Step, StepOutcome,

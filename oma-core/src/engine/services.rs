@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::ReplicateConfig;
 use super::guard::GuardedSource;
+use super::push::Pushes;
 use super::stoppable::StoppableBackend;
 use crate::seal::Signer;
 use crate::traits::{
@@ -39,6 +40,8 @@ pub struct Services {
     pub backend: Arc<dyn VolumeBackend>,
     /// Who serves volumes.
     pub server: Arc<dyn ExportServer>,
+    /// Where agents that push meet whoever drives their jobs.
+    pub pushes: Pushes,
 }
 
 impl Services {
@@ -72,6 +75,7 @@ impl Services {
             source,
             backend,
             server,
+            pushes: Pushes::default(),
         }
     }
 

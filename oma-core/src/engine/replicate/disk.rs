@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::plan::DiskPlan;
 use crate::engine::config::ReplicateConfig;
 use crate::engine::copier::Counters;
+use crate::engine::push::PushedDevice;
 use crate::engine::report::DiskReport;
 use crate::engine::volumes::ReadyVolume;
 use crate::record::{ContentStamp, DiskCommit, VolumeContent};
 use crate::state::ReplicationType;
 use crate::traits::{BlockDevice, PointDisk};
-use crate::{ByteSize, ExportName};
+use crate::{ByteSize, ExportName, ExtentSet};
 
 /// A disk as far as the steps have brought it.
 #[derive(Debug)]
@@ -34,6 +35,14 @@ pub(super) struct RunDisk {
     pub(super) marked: bool,
     /// What the volume looked like when this run left it.
     pub(super) stamp: Option<ContentStamp>,
+    /// The volume as an agent has it, once it is served for writing.
+    pub(super) pushed: Option<Arc<PushedDevice>>,
+    /// What an agent said is finished, and is durable and in the journal.
+    pub(super) finished: ExtentSet,
+    /// Whether no attempt before has written to the volume for this epoch.
+    pub(super) fresh: bool,
+    /// An agent has reported it.
+    pub(super) reported: bool,
 }
 
 impl RunDisk {
@@ -53,6 +62,10 @@ impl RunDisk {
             error: None,
             marked: false,
             stamp: None,
+            pushed: None,
+            finished: ExtentSet::new(),
+            fresh: false,
+            reported: false,
         }
     }
 

@@ -185,6 +185,7 @@ impl Replicator {
     }
 
     async fn discover(&self, request: &ReplicateRequest, stop: &CancellationToken) -> Result<SourceVm> {
+        request.check()?;
         let asked = retry(&self.config.retry, stop, || self.services.source.discover(&request.vm));
         tokio::select! {
             biased;
@@ -339,8 +340,11 @@ impl Replicator {
     async fn stop_short(&self, run: &mut Run<'_>, error: Error, stop: &CancellationToken) -> Outcome {
         steps::clean(run).await;
         // What was not to be tried again within this run may well do in another one, which begins anew.
-        let hopeless =
-            matches!(error.kind(), ErrorKind::Invalid | ErrorKind::PermissionDenied | ErrorKind::Unsupported);
+        let hopeless = run.is_hopeless
+            || matches!(
+                error.kind(),
+                ErrorKind::Invalid | ErrorKind::PermissionDenied | ErrorKind::Unsupported
+            );
         let (outcome, warning) = self.give_back(&run.lease, error, hopeless, stop).await;
         if let Some(warning) = warning {
             run.warn(warning);

@@ -33,6 +33,8 @@ pub(super) struct Run<'r> {
     pub(super) disks: Vec<RunDisk>,
     pub(super) verification: Option<SealedReport>,
     pub(super) recovery_point: Option<RecoveryPointId>,
+    /// Another attempt cannot help.
+    pub(super) is_hopeless: bool,
     warnings: Vec<String>,
 }
 
@@ -65,6 +67,7 @@ impl<'r> Run<'r> {
             disks: Vec::new(),
             verification: None,
             recovery_point: None,
+            is_hopeless: false,
             warnings: Vec::new(),
         }
     }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use oma_api::ReplicationReport;
 use oma_core::Result;
-use oma_core::engine::{PathPolicy, ReplicateConfig, ReplicateRequest, Report};
+use oma_core::engine::{CopyMode, PathPolicy, ReplicateConfig, ReplicateRequest, Report};
 
 use super::Context;
 use crate::appliance::Appliance;
@@ -29,6 +29,7 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
         trust: args.trust_changes.into(),
         provisioning: args.provisioning.into(),
         points: args.points.keep(),
+        mode: CopyMode::Pull,
     };
     let config = ReplicateConfig {
         journal_step: args.journal_step,

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::config::RetryConfig;
+use crate::engine::config::{CopyMode, RetryConfig};
 use crate::engine::copier::{Copier, Recorder};
 use crate::engine::replicate::disk::RunDisk;
 use crate::engine::replicate::run::Run;
@@ -39,6 +39,9 @@ pub(super) async fn copy(run: &mut Run<'_>) -> Result<()> {
     }
     // What earlier runs had frozen and not committed is of no use, and its room is needed.
     super::snapshot::sweep(run, None).await;
+    if run.request.mode == CopyMode::Push {
+        return super::push::push(run).await;
+    }
     let mut disks = std::mem::take(&mut run.disks);
     let siblings = run.stop.child_token();
     let mut first = None;
@@ -74,14 +77,8 @@ async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationTok
     disk.source = Some(Arc::clone(&source));
     let (mut counters, config) = (disk.counters, disk.config);
     let plan = disk.plan();
-    let zeroing = match run.request.provisioning {
-        Provisioning::Thin => Zeroing::Punch,
-        Provisioning::Thick => Zeroing::Allocate,
-    };
-    if !plan.ends_zeroed {
-        let target = disk.target_device();
-        zero_behind(&*target, disk.point.capacity, zeroing, &run.config.retry, stop).await?;
-    }
+    let zeroing = zeroing(run);
+    zero_end(run, disk, stop).await?;
     let copier = Copier {
         key: &disk.point.key,
         source,
@@ -100,6 +97,30 @@ async fn open_and_copy(run: &Run<'_>, disk: &mut RunDisk, stop: &CancellationTok
     let result = copier.run(&mut counters).await;
     disk.counters = counters;
     result
+}
+
+const fn zeroing(run: &Run<'_>) -> Zeroing {
+    match run.request.provisioning {
+        Provisioning::Thin => Zeroing::Punch,
+        Provisioning::Thick => Zeroing::Allocate,
+    }
+}
+
+/// What lies behind the end of each disk, where nobody else writes.
+pub(super) async fn zero_ends(run: &mut Run<'_>) -> Result<()> {
+    for index in 0..run.disks.len() {
+        let zeroed = zero_end(run, &run.disks[index], run.stop).await;
+        zeroed.inspect_err(|error| run.disks[index].error = Some(error.chain()))?;
+    }
+    Ok(())
+}
+
+async fn zero_end(run: &Run<'_>, disk: &RunDisk, stop: &CancellationToken) -> Result<()> {
+    if disk.plan().ends_zeroed {
+        return Ok(());
+    }
+    let target = disk.target_device();
+    zero_behind(&*target, disk.point.capacity, zeroing(run), &run.config.retry, stop).await
 }
 
 /// Nothing that a larger disk has left in the volume reads as if it were of this one. The copy's last flush makes it durable.

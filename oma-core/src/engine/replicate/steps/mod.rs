@@ -7,6 +7,7 @@ mod freeze;
 mod plan;
 mod provision;
 mod publish;
+mod push;
 mod repair;
 mod snapshot;
 mod stamp;
@@ -84,7 +85,16 @@ const fn always(_: &ReplicateRequest) -> bool {
 /// Leaves source and volumes, once nothing can write to them any more.
 async fn leave(run: &mut Run<'_>) -> Result<()> {
     withdraw::withdraw(run).await?;
+    push::nothing_late(run)?;
     confirm::confirm(run).await?;
+    close(run).await
+}
+
+/// Closes every volume that is not served any more, with its stamp.
+async fn close(run: &mut Run<'_>) -> Result<()> {
+    for disk in run.disks.iter_mut().filter(|disk| disk.export.is_none()) {
+        disk.pushed = None;
+    }
     stamp::leave(run).await
 }
 
@@ -93,7 +103,7 @@ pub(super) async fn clean(run: &mut Run<'_>) {
     if let Err(error) = withdraw::withdraw(run).await {
         run.warn(format!("an export is still published: {}", error.chain()));
     }
-    if let Err(error) = stamp::leave(run).await {
+    if let Err(error) = close(run).await {
         let lost = "if somebody else writes to a volume before the next run, that will not be noticed";
         run.warn(format!("{lost}: {}", error.chain()));
     }

@@ -42,6 +42,7 @@ pub(super) async fn plan(run: &mut Run<'_>) -> Result<()> {
             note: plan.note.as_deref(),
             progress: disk.counters.told(),
         });
+        disk.fresh = disk.ready_volume().record.content != VolumeContent::Inconsistent;
         disk.plan = Some(plan);
     }
     Ok(())

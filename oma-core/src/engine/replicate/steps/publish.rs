@@ -1,4 +1,5 @@
 use super::stamp;
+use crate::engine::config::CopyMode;
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
 use crate::record::Lease;
@@ -9,7 +10,8 @@ use std::sync::Arc;
 
 /// Opens every volume for writing, the only writer there is (L06), and publishes it for reading.
 ///
-/// In pull mode the engine itself writes, so clients of the export may only look.
+/// In pull mode the engine itself writes, so clients of the export may only look. What an agent pushes into is published once it is
+/// known what that may write.
 pub(super) async fn publish(run: &mut Run<'_>) -> Result<()> {
     for index in 0..run.disks.len() {
         let result = publish_disk(run, index).await;
@@ -36,10 +38,13 @@ async fn publish_disk(run: &mut Run<'_>, index: usize) -> Result<Option<String>>
         )));
     }
     let note = stamp::check(services, run.config, &lease, disk).await?;
+    disk.target = Some(Arc::clone(&device));
+    if run.request.mode == CopyMode::Push {
+        return Ok(note);
+    }
     let name = ExportName::for_disk(&run.context.identity.instance_uuid, &disk.point.key)
         .map_err(|error| Error::new(ErrorKind::Invalid, "name export", &disk.point.key).with_source(error))?;
     services.exports.begin(&lease, &name, &disk.point.key, &id).await?;
-    disk.target = Some(Arc::clone(&device));
     disk.export = Some(name.clone());
     services.server.publish(spec(&lease, &name, device)).await?;
     services.exports.advance(&lease, &name, ExportEvent::Started).await?;

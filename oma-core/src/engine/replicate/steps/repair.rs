@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::copy::open_source;
 use super::stamp::distrust;
 use crate::engine::compare::{Comparison, Doubt, Found, Leg, Listener, broken_promise};
-use crate::engine::config::TrustPolicy;
+use crate::engine::config::{CopyMode, TrustPolicy};
 use crate::engine::replicate::disk::RunDisk;
 use crate::engine::replicate::plan::DiskPlan;
 use crate::engine::replicate::run::Run;
@@ -64,6 +64,10 @@ impl Repair<'_, '_, '_> {
     /// flush, of whomever, the cache may hold what the device does not.
     pub(super) async fn settle_equal(&mut self, plan: &mut DiskPlan, last: Epoch) -> Result<()> {
         let (run, disk) = (self.run, self.disk);
+        if run.request.mode == CopyMode::Push {
+            // The agent compares: only it can read the source.
+            return Ok(());
+        }
         let volume = disk.ready_volume();
         // A spot check may have ended the generation that the volume was opened with.
         let generation = plan.basis.generation;

@@ -10,6 +10,7 @@ mod interrupted;
 mod known;
 mod limited;
 mod points;
+mod pushed;
 mod repair;
 mod resumed;
 mod reverts;

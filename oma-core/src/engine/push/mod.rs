@@ -1,0 +1,237 @@
+//! Push mode: an agent beside the source copies, and whoever drives the job here waits for its word.
+//!
+//! ```text
+//!  agent: point in time ─► job ─► export, what is to be copied ─► write … finished … write ─► report ─► completed
+//!                           │          ▲                            │ NBD        │ HTTP          │
+//!  driver: freeze · provision · open · plan ─► mark · publish ──────┴── flush ─── journal ── seal, flush ─► withdraw · commit
+//! ```
+//!
+//! A job has one point in time: its change ids are recorded with it, and a report that names others is refused. An agent that has another
+//! point asks for another job; the journal outlives both. An agent's word is taken for what its source holds and what it wrote, never
+//! for what is durable (L08).
+
+mod device;
+mod source;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    ByteSize, ChangeId, DiskKey, Error, ErrorKind, ExportName, ExtentSet, Fence, JobId, PointId, Result,
+    Retry,
+};
+
+pub(super) use self::device::PushedDevice;
+pub use self::source::{PushDisk, PushSource, PushVm};
+
+/// Words of agents that are not answered yet, per job.
+const WAITING: usize = 16;
+
+/// Where agents meet those who drive their jobs in this process. A clone is another handle on the same.
+#[derive(Clone, Debug, Default)]
+pub struct Pushes(Arc<Mutex<BTreeMap<JobId, Arc<Entry>>>>);
+
+/// A job that waits for its agent.
+#[derive(Debug)]
+struct Entry {
+    state: Mutex<PushState>,
+    asked: mpsc::Sender<Asked>,
+    /// Somebody looked since the driver did.
+    looked: AtomicBool,
+}
+
+/// What an agent is told of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushState {
+    /// The token of the lease that its exports are published with.
+    pub fence: Fence,
+    /// Its disks, by key.
+    pub disks: Vec<PushDiskState>,
+}
+
+/// What an agent is told of a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushDiskState {
+    /// The disk.
+    pub key: DiskKey,
+    /// Its size.
+    pub capacity: ByteSize,
+    /// The change id of the point in time that is to be copied.
+    pub change_id: ChangeId,
+    /// Names its content.
+    pub content: PointId,
+    /// The change id that the volume holds; without one the whole disk is covered.
+    pub base: Option<ChangeId>,
+    /// Where it is written. Nobody guesses the name.
+    pub export: ExportName,
+    /// Whether the volume reads as zero wherever nothing was written.
+    pub blank: bool,
+    /// Whether all of `work` that did not change since `base` holds what it held then: no attempt before has written to the volume.
+    pub fresh: bool,
+    /// What the export may be written in, and what has to be right when it is reported; what earlier attempts finished is left out.
+    pub work: ExtentSet,
+    /// Whether it was reported, and is durable.
+    pub reported: bool,
+}
+
+/// What an agent says.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// These extents hold what the point in time has.
+    Finished { key: DiskKey, extents: ExtentSet },
+    /// A disk is complete.
+    Report(PushReport),
+    /// It gives up.
+    Failure(PushFailure),
+}
+
+/// A disk that an agent has copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushReport {
+    /// The disk.
+    pub key: DiskKey,
+    /// The change id that it was copied at.
+    pub change_id: ChangeId,
+    /// The change id that it was copied from, if the agent says so.
+    pub previous: Option<ChangeId>,
+}
+
+/// Why an agent gives up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushFailure {
+    /// The reason, for readers.
+    pub reason: String,
+    /// Whether what was written is of no one moment: the source was written while it was read. No later run builds on it.
+    pub mixed: bool,
+}
+
+/// What an agent says, and who waits for the answer.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) said: Said,
+    pub(super) answer: oneshot::Sender<Result<()>>,
+}
+
+impl Pushes {
+    /// What a job's agent has to know; `None` while the job is not ready for it in this process. Whoever asks shows that it lives.
+    #[must_use]
+    pub fn state(&self, job: &JobId) -> Option<PushState> {
+        let entry = self.entry(job)?;
+        entry.looked.store(true, Ordering::Release);
+        Some(entry.state().clone())
+    }
+
+    /// Tells that extents of a disk hold what its point in time has. They are made durable here before the answer, and kept: whoever goes
+    /// on need not copy them again. Idempotent.
+    ///
+    /// # Errors
+    /// `Unavailable` while the job is not ready for its agent here; `NotFound` for another disk; `Conflict` when it was reported;
+    /// `Invalid` beyond its end; what the volume and the journal answer.
+    pub async fn finished(&self, job: &JobId, key: DiskKey, extents: ExtentSet) -> Result<()> {
+        self.say(job, Said::Finished { key, extents }).await
+    }
+
+    /// Reports a disk to be complete. Nothing is written to it any more, and all that was is durable here before the answer; its change id
+    /// is recorded with those of all other disks, once all are reported. Idempotent until then.
+    ///
+    /// # Errors
+    /// As [`Pushes::finished`]; `Conflict` for a change id, or one that it was copied from, other than those that were given out (L09).
+    pub async fn report(&self, job: &JobId, report: PushReport) -> Result<()> {
+        self.say(job, Said::Report(report)).await
+    }
+
+    /// Gives up: the job ends as failed. What was finished stays for the next one.
+    ///
+    /// # Errors
+    /// `Unavailable` while the job is not ready for its agent here.
+    pub async fn fail(&self, job: &JobId, failure: PushFailure) -> Result<()> {
+        self.say(job, Said::Failure(failure)).await
+    }
+
+    async fn say(&self, job: &JobId, said: Said) -> Result<()> {
+        let absent = || {
+            Error::new(ErrorKind::Unavailable, "tell of push", job)
+                .because("it is not ready for its agent here, or not any more; ask how it stands")
+                .with_retry(Retry::Later)
+        };
+        let entry = self.entry(job).ok_or_else(absent)?;
+        let (answer, answered) = oneshot::channel();
+        entry.asked.send(Asked { said, answer }).await.map_err(|_| absent())?;
+        answered.await.unwrap_or_else(|_| Err(absent()))
+    }
+
+    /// Lets an agent in, until the desk is dropped.
+    pub(super) fn open(&self, job: &JobId, state: PushState) -> Desk {
+        let (asked, said) = mpsc::channel(WAITING);
+        let entry = Arc::new(Entry { state: Mutex::new(state), asked, looked: AtomicBool::new(false) });
+        self.table().insert(job.clone(), Arc::clone(&entry));
+        Desk { pushes: self.clone(), job: job.clone(), entry, said }
+    }
+
+    fn entry(&self, job: &JobId) -> Option<Arc<Entry>> {
+        self.table().get(job).cloned()
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Entry>>> {
+        // Each change of the table is one call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn state(&self) -> MutexGuard<'_, PushState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The driver's side.
+pub(super) struct Desk {
+    pushes: Pushes,
+    job: JobId,
+    entry: Arc<Entry>,
+    said: mpsc::Receiver<Asked>,
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").field("job", &self.job).finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    /// What the agent says next.
+    pub(super) async fn next(&mut self) -> Asked {
+        match self.said.recv().await {
+            Some(asked) => asked,
+            // The entry, and with it a sender, is held here.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether somebody looked since this was asked last.
+    pub(super) fn was_looked_at(&self) -> bool {
+        self.entry.looked.swap(false, Ordering::AcqRel)
+    }
+
+    /// Tells that a disk was reported.
+    pub(super) fn reported(&self, key: &DiskKey) {
+        let mut state = self.entry.state();
+        if let Some(disk) = state.disks.iter_mut().find(|disk| disk.key == *key) {
+            disk.reported = true;
+        }
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        // The job may have been taken up again meanwhile.
+        let mut table = self.pushes.table();
+        if table.get(&self.job).is_some_and(|entry| Arc::ptr_eq(entry, &self.entry)) {
+            table.remove(&self.job);
+        }
+    }
+}
