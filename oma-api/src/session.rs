@@ -17,6 +17,8 @@ pub struct SessionRow {
     pub principal: String,
     /// Since when it is open, RFC 3339 in UTC.
     pub opened_at: String,
+    /// When its client was heard last, RFC 3339 in UTC: one that is not heard for its lease is ended.
+    pub renewed_at: String,
     /// Whether it is open for reading only.
     pub read_only: bool,
     /// Connections that use it now; none for long: nobody reads or writes, but it is locked.

@@ -74,6 +74,15 @@ pub struct BackendArgs {
     /// The account's API key and secret key, on a line each, in a file that its owner alone may read
     #[arg(long, global = true, value_name = "FILE", required_if_eq("backend", "cloudstack"))]
     pub cloudstack_keys: Option<PathBuf>,
+    /// The daemon on whose machine the volumes are, in JSON (docs/remote-volumes.md)
+    #[arg(long, global = true, value_name = "FILE", required_if_eq("backend", "remote"))]
+    pub remote: Option<PathBuf>,
+    /// Its token, in a file that its owner alone may read; none for a socket of this machine
+    #[arg(long, global = true, value_name = "FILE", requires = "remote")]
+    pub remote_token: Option<PathBuf>,
+    /// The directory with ca-cert.pem, client-cert.pem and client-key.pem, for what its volumes hold (docs/tls.md)
+    #[arg(long, global = true, value_name = "DIR", requires = "remote")]
+    pub remote_certificates: Option<PathBuf>,
 }
 
 /// A sort of place where volumes live.
@@ -87,4 +96,14 @@ pub enum Backend {
     Loop,
     /// Volumes of a CloudStack zone, attached to the machine that this runs in
     Cloudstack,
+    /// Volumes of a daemon, on this machine or another one
+    Remote,
+}
+
+impl Backend {
+    /// Whether other machines could not reach what lies there.
+    #[must_use]
+    pub const fn is_of_this_machine(self) -> bool {
+        matches!(self, Self::File | Self::Loop)
+    }
 }

@@ -5,13 +5,16 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::NbdOpener;
 use crate::data_dir::DataDir;
 use crate::failure::read_error;
+use oma_api::client::{RemoteBackend, Token};
 use oma_core::traits::VolumeBackend;
 use oma_core::{Error, ErrorKind, Result};
 use oma_volume::cloudstack::{CloudStackBackend, CloudStackConfig, Keys};
 use oma_volume::file::{FileBackend, FileConfig};
 use oma_volume::loopdev::{LoopBackend, LoopConfig};
+use serde::de::DeserializeOwned;
 
 use super::{Backend, BackendArgs};
 
@@ -21,8 +24,8 @@ pub type Opened = (Arc<dyn VolumeBackend>, Option<String>);
 /// The backend that is asked for.
 ///
 /// # Errors
-/// What its place, its zone or its keys answer.
-pub fn open(args: &BackendArgs, data: &DataDir) -> Result<Opened> {
+/// What its place, its zone, its daemon or its keys answer.
+pub async fn open(args: &BackendArgs, data: &DataDir) -> Result<Opened> {
     Ok(match args.backend {
         Backend::File => (Arc::new(FileBackend::open(&FileConfig { directory: data.volumes() })?), None),
         Backend::Loop => (Arc::new(LoopBackend::open(&LoopConfig { directory: data.volumes() })?), None),
@@ -31,6 +34,7 @@ pub fn open(args: &BackendArgs, data: &DataDir) -> Result<Opened> {
             let machine = config.appliance_vm_id.clone();
             (Arc::new(CloudStackBackend::new(config, cloudstack_keys(args)?)?), Some(machine))
         }
+        Backend::Remote => (Arc::new(remote(args).await?), None),
     })
 }
 
@@ -41,22 +45,43 @@ pub fn cloudstack(args: &BackendArgs) -> Result<CloudStackBackend> {
 
 fn cloudstack_config(args: &BackendArgs) -> Result<CloudStackConfig> {
     let path = named(args.cloudstack.as_deref(), "--cloudstack")?;
+    described(path, "it is no description of a zone", "docs/cloudstack.md")
+}
+
+/// The daemon on whose machine the volumes are.
+async fn remote(args: &BackendArgs) -> Result<RemoteBackend> {
+    let path = named(args.remote.as_deref(), "--remote")?;
+    let config = described(path, "it does not say where a volume daemon is", "docs/remote-volumes.md")?;
+    let token = args.remote_token.as_deref().map(private).transpose()?;
+    let token = token.as_deref().map(Token::new).transpose()?;
+    let opener =
+        args.remote_certificates.as_ref().map_or_else(NbdOpener::default, NbdOpener::with_certificates);
+    RemoteBackend::connect(&config, token, Arc::new(opener)).await
+}
+
+/// A file in JSON.
+fn described<T: DeserializeOwned>(path: &Path, refused: &'static str, docs: &'static str) -> Result<T> {
     let text = fs::read(path).map_err(|error| read_error("read", path.display(), error))?;
     serde_json::from_slice(&text).map_err(|error| {
         Error::new(ErrorKind::Invalid, "read", path.display())
-            .because(format!("it is no description of a zone: {error}; docs/cloudstack.md has one"))
+            .because(format!("{refused}: {error}; {docs} has one"))
     })
 }
 
-fn cloudstack_keys(args: &BackendArgs) -> Result<Keys> {
-    let path = named(args.cloudstack_keys.as_deref(), "--cloudstack-keys")?;
+/// A file that its owner alone may read.
+fn private(path: &Path) -> Result<String> {
     let failed = |error| read_error("read", path.display(), error);
     let about = fs::metadata(path).map_err(failed)?;
     if about.mode() & 0o077 != 0 {
         return Err(Error::new(ErrorKind::PermissionDenied, "read", path.display())
-            .because("others may read it; `chmod 600` it, and think of making new keys"));
+            .because("others may read it; `chmod 600` it, and think of making new ones"));
     }
-    let text = fs::read_to_string(path).map_err(failed)?;
+    fs::read_to_string(path).map_err(failed)
+}
+
+fn cloudstack_keys(args: &BackendArgs) -> Result<Keys> {
+    let path = named(args.cloudstack_keys.as_deref(), "--cloudstack-keys")?;
+    let text = private(path)?;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     match (lines.next(), lines.next(), lines.next()) {
         (Some(api), Some(secret), None) => Keys::new(api, secret),

@@ -104,7 +104,7 @@ async fn import_refused() {
     fs::write(world.path("changed"), text.replacen("\"b0\"", "\"b7\"", 1)).unwrap();
     into("new", &world.text("changed")).await.refused(8, &["fingerprint", "nothing was imported"]);
     fs::write(world.path("newer"), text.replacen("\"schema\":10", "\"schema\":11", 1)).unwrap();
-    into("new", &world.text("newer")).await.refused(2, &["schema 10", "use the program that wrote it"]);
+    into("new", &world.text("newer")).await.refused(2, &["schema 11", "use the program that wrote it"]);
     into("new", &world.text("source.raw")).await.refused(2, &["no export of an OMA database"]);
     into("new", &file).await.ok();
 }

@@ -5,6 +5,7 @@ mod appliance;
 mod crash;
 mod doors;
 mod life;
+mod pair;
 mod schema;
 mod world;
 
@@ -21,5 +22,6 @@ fn main() -> ExitCode {
     trials.extend(crash::trials());
     trials.extend(schema::trials());
     trials.extend(appliance::trials());
+    trials.extend(pair::trials());
     conformance::run(trials)
 }

@@ -12,6 +12,8 @@
 //!  delete_snapshot  POST /backend/snapshots/delete        open_snapshot  POST /backend/snapshots/open
 //! ```
 //!
+//! What is open is a session: `POST /backend/sessions/{id}/renew` keeps it.
+//!
 //! Every answer bears the header [`PROTOCOL_HEADER`]. One without it was not given by these routes: a proxy, another server or another
 //! version did, and nothing that it says is believed of any volume (L21).
 
@@ -222,12 +224,16 @@ pub struct Stamp {
 }
 
 /// The first line of the answer to an open. Lines without anything follow, one every few seconds, for as long as the volume is open:
-/// it is closed when that answer ends or nobody reads it any more.
+/// it is closed when that answer ends, nobody reads it any more, or the session is not renewed in time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema), schema(as = BackendSession))]
 pub struct Session {
     /// Where the volume is read and written, for this session only.
     pub uri: String,
+    /// What to renew.
+    pub session_id: String,
+    /// The session ends this long after it was opened or renewed last, milliseconds.
+    pub lease_ms: u64,
 }
 
 #[cfg(test)]

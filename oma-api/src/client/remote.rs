@@ -111,7 +111,7 @@ impl RemoteBackend {
         let told = async {
             let mut lines = Lines::new(self.http.send_to(Method::POST, path, asked).await?);
             let told: crate::backend::Session = lines.next().await?;
-            Ok((told.uri, Session::new(lines.into_response())))
+            Ok((told.uri.clone(), Session::new(lines.into_response(), self.http.clone(), told)))
         };
         let failed = |failure: Failure| failure.at(operation, &identity);
         let (uri, session) = self.http.promptly(told).await.map_err(failed)?;

@@ -1,7 +1,7 @@
 //! Open volumes under names of their own, each until somebody lets go of it.
 //!
 //! ```text
-//!  open volume ──► keeper: publish ── until let go of or the daemon ends ──► withdraw (drain) ──► close
+//!  open volume ──► keeper: publish ── until let go of, not renewed, or the daemon ends ──► withdraw (drain) ──► close
 //!                    │ told: URI
 //!                  Published  (a session of the backend routes, or an export of an operator)
 //! ```
@@ -20,8 +20,8 @@ use oma_core::{
     ByteSize, Clock as _, Error, ErrorKind, ExportName, Fence, InstanceId, Result, Retry, SystemClock,
     Timestamp, VolumeId,
 };
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::access::Principal;
@@ -31,6 +31,8 @@ use super::origin::Origin;
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long a server that cannot be asked to withdraw is left in peace.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a session lasts that is not renewed: as long as the lease of a job, unless it was configured otherwise.
+const LEASE: Duration = Duration::from_secs(30);
 /// How long a volume that is busy is waited for, when it may be one of ours that is being closed just now.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -47,7 +49,10 @@ pub trait ExportAddress: fmt::Debug + Send + Sync + 'static {
 ///
 /// Names are random, so that nobody meets another one's export; who may open them is the export server's to say.
 #[derive(Clone, Debug)]
-pub struct Publisher(Arc<Inner>);
+pub struct Publisher {
+    inner: Arc<Inner>,
+    lease: Duration,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -96,11 +101,28 @@ pub(super) struct Published {
     pub(super) capacity: ByteSize,
     pub(super) access: Access,
     purpose: Purpose,
+    lease: Duration,
+    renewals: watch::Sender<Timestamp>,
     let_go: CancellationToken,
     closed: CancellationToken,
 }
 
 impl Published {
+    /// Whoever opened it is alive.
+    pub(super) fn renew(&self) {
+        self.renewals.send_replace(SystemClock.now());
+    }
+
+    /// When whoever opened it was heard last.
+    pub(super) fn renewed_at(&self) -> Timestamp {
+        *self.renewals.borrow()
+    }
+
+    /// How long it lasts that is not renewed.
+    pub(super) const fn lease(&self) -> Duration {
+        self.lease
+    }
+
     /// Has it withdrawn and closed.
     pub(super) fn let_go(&self) {
         self.let_go.cancel();
@@ -109,6 +131,25 @@ impl Published {
     /// Returns once it is withdrawn and its volume closed.
     pub(super) async fn closed(&self) {
         self.closed.cancelled().await;
+    }
+
+    /// Returns once it is to be closed. Only a lease that has ended ends a session whose client says nothing (L17): one that is stopped,
+    /// or cut off, keeps nobody from the volume, and finds its export gone when it comes back (L16).
+    async fn is_let_go_of(&self) {
+        let mut renewals = self.renewals.subscribe();
+        let silent = async {
+            if self.purpose == Purpose::Operator {
+                return std::future::pending().await;
+            }
+            while timeout(self.lease, renewals.changed()).await.is_ok() {}
+        };
+        tokio::select! {
+            () = self.let_go.cancelled() => {}
+            () = silent => {
+                let (volume, lease) = (&self.volume, self.lease.as_secs_f64());
+                tracing::warn!(%volume, "its client was not heard for {lease} s: the session is ended");
+            }
+        }
     }
 }
 
@@ -127,14 +168,21 @@ impl Publisher {
         address: Arc<dyn ExportAddress>,
     ) -> Self {
         let (table, shutdown) = (Mutex::default(), CancellationToken::new());
-        Self(Arc::new(Inner { operators, sessions, address, table, shutdown }))
+        let inner = Arc::new(Inner { operators, sessions, address, table, shutdown });
+        Self { inner, lease: LEASE }
+    }
+
+    /// The same; a session that is not renewed lasts so long. Clients renew three times as often.
+    #[must_use]
+    pub fn with_lease(self, lease: Duration) -> Self {
+        Self { lease, ..self }
     }
 
     /// Withdraws and closes everything, and lets nothing new be opened: before the sockets of the routes are closed, because the
     /// answers to opens last until then.
     pub async fn close(&self) {
-        self.0.shutdown.cancel();
-        let all: Vec<_> = self.0.table().values().cloned().collect();
+        self.inner.shutdown.cancel();
+        let all: Vec<_> = self.inner.table().values().cloned().collect();
         join_all(all.iter().map(|one| one.closed())).await;
     }
 
@@ -154,13 +202,15 @@ impl Publisher {
             capacity: info.capacity,
             access: info.access,
             purpose,
-            let_go: self.0.shutdown.child_token(),
+            lease: self.lease,
+            renewals: watch::Sender::new(SystemClock.now()),
+            let_go: self.inner.shutdown.child_token(),
             closed: CancellationToken::new(),
         });
-        let keeper = Keeper { inner: self.0.clone(), published: published.clone() };
+        let keeper = Keeper { inner: self.inner.clone(), published: published.clone() };
         {
-            let mut table = self.0.table();
-            if self.0.shutdown.is_cancelled() {
+            let mut table = self.inner.table();
+            if self.inner.shutdown.is_cancelled() {
                 return Err(ending(&published.volume));
             }
             table.insert(name, published.clone());
@@ -181,12 +231,12 @@ impl Publisher {
 
     /// Where whoever asks from there finds an export.
     pub(super) fn uri(&self, published: &Published, asker: Origin) -> Result<String> {
-        self.0.address.uri(&published.name, asker)
+        self.inner.address.uri(&published.name, asker)
     }
 
     /// The exports of operators, by name.
     pub(super) fn of_operators(&self) -> Vec<Arc<Published>> {
-        let table = self.0.table();
+        let table = self.inner.table();
         table.values().filter(|one| one.purpose == Purpose::Operator).cloned().collect()
     }
 
@@ -196,14 +246,14 @@ impl Publisher {
             Purpose::Session(opener) => Some((opener.clone(), one.clone())),
             Purpose::Operator => None,
         };
-        let mut found: Vec<_> = self.0.table().values().filter_map(session).collect();
+        let mut found: Vec<_> = self.inner.table().values().filter_map(session).collect();
         found.sort_by_key(|(opener, _)| opener.since);
         found
     }
 
     /// What went through an export; nothing when it is being withdrawn.
     pub(super) async fn statistics(&self, published: &Published) -> Result<ExportStatistics> {
-        let server = self.0.server(&published.purpose);
+        let server = self.inner.server(&published.purpose);
         Ok(server.statistics(&published.name).await?.unwrap_or_default())
     }
 
@@ -230,7 +280,7 @@ impl Publisher {
     }
 
     fn sessions(&self, volume: &VolumeId) -> Vec<Arc<Published>> {
-        let table = self.0.table();
+        let table = self.inner.table();
         let ours = |one: &&Arc<Published>| one.purpose != Purpose::Operator && one.volume == *volume;
         table.values().filter(ours).cloned().collect()
     }
@@ -271,7 +321,7 @@ impl Drop for Keeper {
 
 impl Keeper {
     async fn keep(self, device: Arc<dyn BlockDevice>, tell: oneshot::Sender<Result<()>>) {
-        let Published { name, volume, access, let_go, .. } = &*self.published;
+        let Published { name, volume, access, .. } = &*self.published;
         let spec = ExportSpec {
             name: name.clone(),
             description: format!("volume {volume}"),
@@ -285,7 +335,7 @@ impl Keeper {
         let is_heard = tell.send(served.map(drop)).is_ok();
         if is_served {
             if is_heard {
-                let_go.cancelled().await;
+                self.published.is_let_go_of().await;
             }
             self.withdraw().await;
         }

@@ -1,6 +1,7 @@
 //! A daemon in this process, over real sockets. Data goes through memory, control over HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -75,8 +76,22 @@ impl Daemon {
     }
 
     pub(crate) async fn behind(backend: Arc<dyn VolumeBackend>, way: Way, door: Door) -> Self {
+        Self::with(backend, way, door, |publisher| publisher).await
+    }
+
+    /// Sessions that are not renewed last so long.
+    pub(crate) async fn leasing(backend: Arc<dyn VolumeBackend>, way: Way, lease: Duration) -> Self {
+        Self::with(backend, way, open_door(), |publisher| publisher.with_lease(lease)).await
+    }
+
+    async fn with(
+        backend: Arc<dyn VolumeBackend>,
+        way: Way,
+        door: Door,
+        set: impl FnOnce(Publisher) -> Publisher,
+    ) -> Self {
         let exports = Memory(MemoryExportServer::new());
-        let publisher = Publisher::new(Arc::new(exports.0.clone()), Arc::new(exports.clone()));
+        let publisher = set(Publisher::new(Arc::new(exports.0.clone()), Arc::new(exports.clone())));
         let instance = InstanceId::mint();
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
         let (backend, registry) = (backend, Arc::new(MemoryStore::new(clock)));

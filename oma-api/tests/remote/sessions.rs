@@ -1,6 +1,7 @@
 //! Operators see what is open, and end it; whoever goes away leaves nothing open.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use futures_util::{StreamExt, TryStreamExt};
@@ -18,6 +19,7 @@ const SESSIONS: &str = "/backend/sessions";
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("operators_see_who_has_which_volume_open", &[], listed),
+        trial("a_client_renews_what_it_has_open_within_each_lease", &[], renewed),
         trial("an_admin_ends_a_session_and_the_volume_is_closed", &[], ended),
     ]
 }
@@ -47,6 +49,26 @@ async fn listed() {
     drop(device);
     while !rows(&daemon).await.is_empty() {
         tokio::task::yield_now().await;
+    }
+}
+
+async fn renewed() {
+    for way in [Way::Tcp, Way::Unix] {
+        let daemon = Daemon::leasing(Arc::new(MemoryBackend::new()), way, Duration::from_secs(2)).await;
+        let (remote, mark) = (daemon.remote().await, tag());
+        let id = attached(&remote, &mark).await;
+        let device = remote.open(&id, &mark, Access::ReadWrite).await.unwrap();
+        let first = rows(&daemon).await.remove(0);
+        let mut heard = vec![first.renewed_at];
+        while heard.len() < 4 {
+            let now = rows(&daemon).await.pop().expect("it is kept").renewed_at;
+            if heard.last() != Some(&now) {
+                heard.push(now);
+            }
+            tokio::task::yield_now().await;
+        }
+        assert!(heard.is_sorted(), "{heard:?}");
+        drop(device);
     }
 }
 

@@ -15,7 +15,7 @@ use oma_core::engine::{
 use oma_core::memory::{MemoryBackend, MemoryExportServer, MemoryStore};
 use oma_core::traits::VolumeRegistry as _;
 use oma_core::{Error, ErrorKind, InstanceId, Result, WorkerId};
-use oma_examples::daemon::{Backend, Content, Doors, NbdPort, backend, doors, nbd_port, worker_name};
+use oma_examples::daemon::{Content, Doors, NbdPort, backend, doors, nbd_port, worker_name};
 use oma_examples::data_dir::{DataDir, Lock};
 use oma_examples::database::{Database, VARIABLE};
 use oma_examples::failure::io_error;
@@ -135,7 +135,7 @@ impl Daemon {
     ) -> Result<Self> {
         let database = Database::choose(data, cli.database.as_deref(), std::env::var(VARIABLE))?;
         let place = settings.volumes.backend();
-        if database.data.is_none() && place.backend != Backend::Cloudstack {
+        if database.data.is_none() && place.backend.is_of_this_machine() {
             return Err(Error::new(ErrorKind::Invalid, "open", database.url()).because(
                 "volumes in files of one machine need the database of its data directory: another machine would take them for lost",
             ));
@@ -146,7 +146,7 @@ impl Daemon {
         data.check_private()?;
         let store = Arc::new(SqlStore::open(&database.config).await?);
         let worker = worker_name(data, &database, &store).await?;
-        let (backend, machine) = backend::open(&place, data)?;
+        let (backend, machine) = backend::open(&place, data).await?;
         let port = NbdPort::open(&settings.nbd, nbd_tls).await?;
         let content = Content::new(data.socket("nbd"), port);
         let beside = content.routes(backend.clone(), store.clone(), store.instance().await?);

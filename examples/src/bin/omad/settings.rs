@@ -40,6 +40,9 @@ pub(crate) struct VolumeSettings {
     pub(crate) backend: Backend,
     pub(crate) cloudstack: Option<PathBuf>,
     pub(crate) cloudstack_keys: Option<PathBuf>,
+    pub(crate) remote: Option<PathBuf>,
+    pub(crate) remote_token: Option<PathBuf>,
+    pub(crate) remote_certificates: Option<PathBuf>,
     #[serde(deserialize_with = "as_age")]
     pub(crate) grace: Duration,
 }
@@ -85,18 +88,28 @@ impl Default for Settings {
 impl Default for VolumeSettings {
     fn default() -> Self {
         let grace = Duration::from_secs(7 * 86_400);
-        Self { backend: Backend::File, cloudstack: None, cloudstack_keys: None, grace }
+        Self {
+            backend: Backend::File,
+            cloudstack: None,
+            cloudstack_keys: None,
+            remote: None,
+            remote_token: None,
+            remote_certificates: None,
+            grace,
+        }
     }
 }
 
 impl VolumeSettings {
     /// Where volumes live.
     pub(crate) fn backend(&self) -> BackendArgs {
-        let Self { backend, cloudstack, cloudstack_keys, .. } = self;
         BackendArgs {
-            backend: *backend,
-            cloudstack: cloudstack.clone(),
-            cloudstack_keys: cloudstack_keys.clone(),
+            backend: self.backend,
+            cloudstack: self.cloudstack.clone(),
+            cloudstack_keys: self.cloudstack_keys.clone(),
+            remote: self.remote.clone(),
+            remote_token: self.remote_token.clone(),
+            remote_certificates: self.remote_certificates.clone(),
         }
     }
 }
@@ -197,6 +210,14 @@ impl Settings {
                 "both go with volumes.backend = \"cloudstack\", and only with it",
             );
         }
+        let remote = volumes.remote.is_some();
+        let beside = volumes.remote_token.is_some() || volumes.remote_certificates.is_some();
+        if (volumes.backend == Backend::Remote) != remote || (beside && !remote) {
+            return wrong(
+                "volumes.remote",
+                "it goes with volumes.backend = \"remote\", and only with it; volumes.remote_token and volumes.remote_certificates go with it",
+            );
+        }
         for directory in &self.sources.directories {
             if !directory.is_absolute() {
                 return wrong("sources.directories", "they begin with `/`");
@@ -284,6 +305,8 @@ mod tests {
             ("[api]\ntls_certificate = \"/c.pem\"\n", "api.tls_key"),
             ("[nbd]\nhost = \"oma.example\"\n", "nbd.listen"),
             ("[volumes]\nbackend = \"cloudstack\"\n", "volumes.cloudstack"),
+            ("[volumes]\nbackend = \"remote\"\n", "volumes.remote"),
+            ("[volumes]\nremote_token = \"/t\"\n", "volumes.remote"),
             ("data_dir = \n", "omad.toml"),
         ] {
             let error = read(Some(file), &[]).unwrap_err();

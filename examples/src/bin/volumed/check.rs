@@ -12,7 +12,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
     if cli.backend.backend != Backend::Cloudstack {
         let data = DataDir::new(&cli.data_dir)?;
         data.make()?;
-        backend::open(&cli.backend, &data)?;
+        backend::open(&cli.backend, &data).await?;
         return output::line("good: volumes can be made in the data directory");
     }
     let found = backend::cloudstack(&cli.backend)?.preflight().await?;

@@ -47,9 +47,12 @@ pub(super) async fn session(
     device: Arc<dyn BlockDevice>,
     asker: Asker,
 ) -> Result<Response> {
-    let purpose = Purpose::Session(Opener::new(&asker.principal, tag.instance));
-    let held = Held(publisher.publish(volume.clone(), device, purpose).await?);
-    let told = serde_json::to_string(&Session { uri: publisher.uri(&held.0, asker.origin)? });
+    let opener = Opener::new(&asker.principal, tag.instance);
+    let session_id = opener.session.clone();
+    let held = Held(publisher.publish(volume.clone(), device, Purpose::Session(opener)).await?);
+    let lease_ms = u64::try_from(held.0.lease().as_millis()).unwrap_or(u64::MAX);
+    let told = Session { uri: publisher.uri(&held.0, asker.origin)?, session_id, lease_ms };
+    let told = serde_json::to_string(&told);
     let told = told.map_err(|error| Error::new(ErrorKind::Internal, "tell of", volume).with_source(error))?;
     let first = stream::once(async { Ok::<_, std::convert::Infallible>(Bytes::from(told + "\n")) });
     let beats = stream::unfold(held, async |held| {

@@ -62,6 +62,7 @@ struct World {
     backend: Arc<MemoryBackend>,
     exports: MemoryExportServer,
     publisher: Publisher,
+    api: Api,
     routes: Router,
     volume: VolumeId,
     tag: VolumeTag,
@@ -74,8 +75,8 @@ impl World {
         let publisher = Publisher::new(slow(), slow());
         let instance = InstanceId::mint();
         let routes = BackendRoutes { backend: backend.clone(), instance, publisher: publisher.clone() };
-        let principal = Principal::new("test", Role::Operator);
-        let routes = Api::new("test").backend(routes).router(Door::Open(principal));
+        let api = Api::new("test").backend(routes);
+        let routes = api.router(Door::Open(Principal::new("test", Role::Operator)));
         let disk = DiskRef { context: "ctx-1".parse().unwrap(), key: "disk-2000".parse().unwrap() };
         let tag = VolumeTag { instance: InstanceId::mint(), disk, generation: Generation::FIRST };
         let spec = VolumeSpec {
@@ -87,7 +88,7 @@ impl World {
         };
         let volume = backend.create(&spec).await.unwrap().id;
         backend.attach(&volume, &tag).await.unwrap();
-        Self { backend, exports, publisher, routes, volume, tag }
+        Self { backend, exports, publisher, api, routes, volume, tag }
     }
 
     fn open(&self) -> Pin<Box<impl Future<Output = Response> + use<>>> {
@@ -100,6 +101,16 @@ impl World {
             .unwrap();
         let answer = self.routes.clone().oneshot(request);
         Box::pin(async move { answer.await.unwrap() })
+    }
+
+    async fn renew(&self, principal: &str, session: &str) -> StatusCode {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("/api/v1/backend/sessions/{session}/renew"))
+            .body(Body::empty())
+            .unwrap();
+        let door = Door::Open(Principal::new(principal, Role::Operator));
+        self.api.router(door).oneshot(request).await.unwrap().status()
     }
 
     async fn is_open(&self) -> bool {
@@ -154,6 +165,27 @@ async fn l24_a_caller_that_goes_away_at_any_moment_leaves_no_session_and_no_expo
         }
     }
     assert!(answered > 0, "nobody was ever answered");
+}
+
+/// As of a client that was stopped, or cut off from this daemon without a word.
+#[tokio::test(start_paused = true)]
+async fn l17_a_session_lasts_while_it_is_renewed_and_is_closed_a_lease_after() {
+    let world = World::new().await;
+    let response = world.open().await;
+    let session = world.publisher.of_sessions().remove(0).0.session;
+    for _ in 0..3 {
+        tokio::time::sleep(LEASE * 3 / 4).await;
+        assert_eq!(world.renew("test", &session).await, StatusCode::NO_CONTENT);
+        assert_eq!(world.renew("somebody else", &session).await, StatusCode::NOT_FOUND);
+    }
+    tokio::time::sleep(LEASE * 3 / 4).await;
+    assert!(world.is_open().await);
+    assert_eq!(world.renew("somebody else", &session).await, StatusCode::NOT_FOUND);
+    tokio::time::sleep(LEASE / 4).await;
+    world.closes("a lease after it was renewed last").await;
+    assert_eq!(world.renew("test", &session).await, StatusCode::NOT_FOUND, "it is not opened again");
+    assert!(!world.is_open().await);
+    drop(response);
 }
 
 #[tokio::test]
