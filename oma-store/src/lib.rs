@@ -28,6 +28,7 @@ mod claims;
 mod export_registry;
 mod extent_journal;
 mod inventory;
+mod job_log;
 mod job_store;
 mod log_store;
 mod overview;

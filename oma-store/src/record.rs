@@ -3,11 +3,11 @@
 use std::fmt;
 
 use oma_core::record::{
-    CbtRecord, CommittedChange, ContentStamp, DiskRecord, ExportRecord, JobLine, LogEvent, Operation,
-    OperationSpec, ReplicationJob, SourceIdentity, VmContext, VolumeContent, VolumeRecord,
+    CbtRecord, CommittedChange, ContentStamp, DiskRecord, ExportRecord, JobLine, JobStep, LogEvent,
+    Operation, OperationSpec, ReplicationJob, SourceIdentity, VmContext, VolumeContent, VolumeRecord,
 };
 use oma_core::traits::Provisioning;
-use oma_core::{ByteSize, DiskRef, Epoch, Fence, Generation, LogId};
+use oma_core::{ByteSize, DiskRef, Epoch, Fence, Generation, LogId, WorkerId};
 
 use crate::db::{Fields, Row};
 use crate::error::Result;
@@ -211,12 +211,42 @@ pub(crate) fn event(row: &Row) -> Result<(LogId, LogEvent)> {
     let attrs = fields.opt_text("attrs")?.map(|_| fields.json("attrs")).transpose()?;
     let event = LogEvent {
         job: fields.opt_parse("job_id")?,
+        step: opt_number(&fields, "step")?,
         level: fields.parse("level")?,
         message: fields.text("message")?.to_owned(),
         attrs,
         at: fields.time("ts")?,
     };
     Ok((LogId(fields.count("id")?), event))
+}
+
+fn opt_number(fields: &Fields<'_>, column: &'static str) -> Result<Option<u32>> {
+    let number = fields.opt_int(column)?.map(u32::try_from).transpose();
+    number.map_err(|error| fields.damaged(column, error))
+}
+
+/// What else is kept of a step (`job_steps.metadata`); another program may keep something else.
+#[derive(Debug, Default, serde::Deserialize, serde::Serialize)]
+#[serde(default)]
+pub(crate) struct StepMetadata {
+    pub(crate) attempt: u64,
+    pub(crate) worker: Option<WorkerId>,
+}
+
+pub(crate) fn step(row: &Row) -> Result<JobStep> {
+    let fields = row.fields("job_steps", "id");
+    let metadata: StepMetadata = fields.opt_json("metadata")?.unwrap_or_default();
+    Ok(JobStep {
+        job: fields.parse("job_id")?,
+        number: opt_number(&fields, "seq")?.unwrap_or_default(),
+        name: fields.text("name")?.to_owned(),
+        status: fields.parse("status")?,
+        attempt: Fence(metadata.attempt),
+        worker: metadata.worker,
+        started_at: fields.time("started_at")?,
+        ended_at: fields.opt_time("completed_at")?,
+        error: fields.opt_text("error_message")?.map(str::to_owned),
+    })
 }
 
 pub(crate) fn line(row: &Row) -> Result<JobLine> {

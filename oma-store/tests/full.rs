@@ -27,7 +27,14 @@ fn main() -> ExitCode {
 /// Events of one batch; what they say takes a MiB.
 fn batch() -> Vec<LogEvent> {
     let message = "x".repeat(64 << 10);
-    let event = LogEvent { job: None, level: LogLevel::Info, message, attrs: None, at: SystemClock.now() };
+    let event = LogEvent {
+        job: None,
+        step: None,
+        level: LogLevel::Info,
+        message,
+        attrs: None,
+        at: SystemClock.now(),
+    };
     vec![event; 16]
 }
 

@@ -97,6 +97,7 @@ async fn one(store: &SqlStore, name: &str, told: &mut Told) -> Result<()> {
     told.inserted.push(id.clone());
     let event = LogEvent {
         job: Some(id.clone()),
+        step: None,
         level: LogLevel::Info,
         message: name.to_owned(),
         attrs: None,
@@ -121,7 +122,7 @@ async fn verify(store: &SqlStore, told: &[Told]) {
     }
     for told in told {
         for id in &told.inserted {
-            let filter = LogFilter { job: Some(id.clone()), least: None };
+            let filter = LogFilter { job: Some(id.clone()), step: None, least: None };
             let page = Page { start: PageStart::Oldest, limit: 100 };
             let events = store.events(&filter, &page).await.unwrap().len();
             let whole =

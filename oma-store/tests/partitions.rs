@@ -79,6 +79,7 @@ impl World {
     async fn append(&self, times: &[Timestamp]) {
         let event = |at: &Timestamp| LogEvent {
             job: None,
+            step: None,
             level: LogLevel::Info,
             message: at.to_string(),
             attrs: None,

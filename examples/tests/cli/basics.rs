@@ -12,6 +12,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("a_file_becomes_a_volume_with_the_same_bytes", &[], a_file_becomes_a_volume),
         trial("disks_names_what_the_database_knows", &[], disks_names_what_the_database_knows),
+        trial("logs_prints_what_is_told_of_a_job", &[], logs_prints_what_is_told_of_a_job),
         trial("change_id_prints_what_was_committed", &[], change_id_prints_what_was_committed),
         trial("verify_names_each_extent_that_differs", &[], verify_names_each_extent_that_differs),
         trial("two_disks_share_one_epoch", &[], two_disks_share_one_epoch),
@@ -64,6 +65,32 @@ async fn disks_names_what_the_database_knows() {
     assert_eq!((&jobs[0]["status"], &jobs[0]["vm_path"]), (&Value::from("completed"), &Value::from(VM)));
     let table = world.run(&["disks"]).await.ok().out;
     assert!(table.contains(VM) && table.contains("b0"), "{table}");
+}
+
+async fn logs_prints_what_is_told_of_a_job() {
+    let world = World::new();
+    world.raw("source.raw", MIB, 1);
+    world.replicate(&["--source", &world.text("source.raw")]).await.ok();
+    let jobs = world.run(&["--json", "jobs"]).await.ok().json();
+    let job = jobs[0]["job_id"].as_str().unwrap();
+    let lines = world.run(&["logs", job]).await.ok().out;
+    let last = lines.lines().last().unwrap();
+    assert!(last.ends_with("INFO  -         epoch 1 is committed"), "{lines}");
+    assert!(lines.contains(" INFO  plan      disk disk-2000: initial, "), "{lines}");
+    // It has ended: nothing more comes.
+    assert_eq!(world.run(&["logs", "--follow", job]).await.ok().out, lines);
+    let rows = world.run(&["--json", "logs", job, "--step", "4"]).await.ok().json();
+    assert_eq!(rows[0]["fields"]["disk"], Value::from("disk-2000"));
+    assert_eq!(
+        world.run(&["--json", "logs", job, "--level", "ERROR"]).await.ok().json(),
+        Value::from(vec![0; 0])
+    );
+    let steps = world.run(&["--json", "logs", job, "--steps"]).await.ok().json();
+    let names: Vec<_> = steps.as_array().unwrap().iter().map(|step| step["name"].as_str().unwrap()).collect();
+    assert_eq!(names.first().zip(names.last()), Some((&"freeze", &"commit")));
+    assert!(world.run(&["logs", job, "--steps"]).await.ok().out.contains("completed"));
+    world.run(&["logs", "job-none"]).await.refused(7, &["oma jobs"]);
+    assert_eq!(world.run(&["logs", job, "--level", "loud"]).await.code, 2);
 }
 
 async fn change_id_prints_what_was_committed() {

@@ -63,6 +63,21 @@ impl World {
     }
 }
 
+impl Daemon {
+    /// Waits until the last line of a job's log is this one.
+    async fn told(&self, job: &str, message: &str) {
+        let begun = Instant::now();
+        loop {
+            let lines = self.all(&format!("/replications/{job}/logs")).await;
+            if lines.last().is_some_and(|line| line["message"] == json!(message)) {
+                return;
+            }
+            assert!(begun.elapsed() < LIMIT, "{lines:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
 /// Waits until a job has ended; `None` when nobody answers any more.
 async fn ended(daemon: &Daemon, job: &str) -> Option<Value> {
     let begun = Instant::now();
@@ -89,6 +104,10 @@ async fn epochs() {
         world.assert_replicated(&daemon, id, 0).await;
         let progress = daemon.get(&format!("/replications/{id}/progress")).await;
         assert_eq!(progress["durable_bytes"], progress["total_bytes"], "{progress}");
+        daemon.told(id, &format!("epoch {epoch} is committed")).await;
+        let steps = daemon.all(&format!("/replications/{id}/steps")).await;
+        assert!(steps.iter().all(|step| step["status"] == json!("completed")), "{steps:?}");
+        assert_eq!(steps.last().unwrap()["name"], json!("commit"));
         world.write(0, epoch + 1);
         if epoch == 2 {
             daemon.stop().await;

@@ -33,6 +33,29 @@ impl Part {
         self.after.as_deref().map(|after| after.parse().map_err(|_| never_answered(&after))).transpose()
     }
 
+    /// The same of a list whose items are numbered.
+    pub(in crate::server) fn after_number<N: FromStr>(&self) -> Result<Option<N>> {
+        self.after.as_deref().map(|after| after.parse().map_err(|_| never_answered(&after))).transpose()
+    }
+
+    /// As many as have to be read to know whether there are more.
+    pub(in crate::server) fn enough(&self) -> u32 {
+        u32::from(self.limit.unwrap_or(USUAL).clamp(1, MOST)) + 1
+    }
+
+    /// This part of what was read of a list, which is [`enough`](Self::enough).
+    pub(in crate::server) fn cut<T>(
+        &self,
+        mut items: Vec<T>,
+        id: impl Fn(&T) -> String,
+    ) -> (Vec<T>, Option<String>) {
+        let limit = usize::from(self.limit.unwrap_or(USUAL).clamp(1, MOST));
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| has_more).map(id);
+        (items, next)
+    }
+
     /// This part of a list that begins behind [`Part::after`].
     pub(in crate::server) async fn of<T>(
         &self,
@@ -40,11 +63,7 @@ impl Part {
         id: impl Fn(&T) -> String,
     ) -> Result<(Vec<T>, Option<String>)> {
         let limit = usize::from(self.limit.unwrap_or(USUAL).clamp(1, MOST));
-        let mut items: Vec<T> = list.take(limit + 1).try_collect().await?;
-        let has_more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| has_more).map(id);
-        Ok((items, next))
+        Ok(self.cut(list.take(limit + 1).try_collect().await?, id))
     }
 }
 

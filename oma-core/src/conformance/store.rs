@@ -1,6 +1,6 @@
 //! What every store promises: [`JobStore`], [`Inventory`], [`ChangeIdRepo`], [`ExtentJournal`], [`VolumeRegistry`],
-//! [`ExportRegistry`], [`LogStore`], [`Overview`], [`ReportStore`], [`RecoveryPoints`], [`Accounts`] and [`AuditLog`] over the
-//! same records.
+//! [`ExportRegistry`], [`LogStore`], [`Overview`], [`ReportStore`], [`RecoveryPoints`], [`Accounts`], [`AuditLog`] and
+//! [`JobLog`] over the same records.
 
 mod accounts;
 mod attempts;
@@ -28,6 +28,7 @@ mod races;
 mod reports;
 mod results;
 mod retention;
+mod steps;
 mod tokens;
 mod volumes;
 mod wanted;
@@ -48,8 +49,8 @@ use crate::record::{
 };
 use crate::state::{JobEvent, OperationKind, ReplicationType};
 use crate::traits::{
-    Accounts, AuditLog, ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobStore, LogStore, Overview,
-    RecoveryPoints, ReportStore, Volume, VolumeRegistry,
+    Accounts, AuditLog, ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobLog, JobStore, LogStore,
+    Overview, RecoveryPoints, ReportStore, Volume, VolumeRegistry,
 };
 use crate::{
     AutomationJobId, ByteSize, ChangeId, Clock, ContextId, DiskKey, DiskRef, Endpoint, ErrorKind, ExportName,
@@ -76,6 +77,8 @@ pub struct StoreSubject {
     pub exports: Arc<dyn ExportRegistry>,
     /// Its logs.
     pub logs: Arc<dyn LogStore>,
+    /// Its steps of jobs.
+    pub job_log: Arc<dyn JobLog>,
     /// It in numbers.
     pub overview: Arc<dyn Overview>,
     /// Its verification reports.
@@ -100,7 +103,7 @@ impl StoreSubject {
     where
         S: JobStore + Inventory + ChangeIdRepo + ExtentJournal,
         S: VolumeRegistry + ExportRegistry + LogStore + Overview + ReportStore + RecoveryPoints,
-        S: Accounts + AuditLog,
+        S: Accounts + AuditLog + JobLog,
     {
         Self {
             jobs: store.clone(),
@@ -110,6 +113,7 @@ impl StoreSubject {
             volumes: store.clone(),
             exports: store.clone(),
             logs: store.clone(),
+            job_log: store.clone(),
             overview: store.clone(),
             reports: store.clone(),
             points: store.clone(),
@@ -153,6 +157,7 @@ pub fn store_cases() -> Vec<Case<StoreSubject>> {
     all.extend(logs::cases());
     all.extend(lines::cases());
     all.extend(retention::cases());
+    all.extend(steps::cases());
     all.extend(overview::cases());
     all.extend(reports::cases());
     all.extend(points::cases());

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::config::RetryConfig;
 use super::keeper::LeaseKeeper;
+use super::recorder::tell;
 use super::retry::retry;
 use super::services::Services;
 use crate::record::{JobEnd, Lease, ReplicationJob};
-use crate::state::{ExportEvent, ExportStatus, JobKind};
+use crate::state::{ExportEvent, ExportStatus, JobKind, LogLevel};
 use crate::{Error, ErrorKind, ExportName, JobId, Result, WorkerId};
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
@@ -44,7 +45,10 @@ pub async fn cancel(
     let keeper = LeaseKeeper::start(Arc::clone(&services.jobs), lease.clone(), LEASE, asked, lost.clone());
     let ended = async {
         let_go(services, &lease, found.kind).await?;
-        services.jobs.end(&lease, JobEnd::Cancelled(reason.to_owned())).await
+        let ended = services.jobs.end(&lease, JobEnd::Cancelled(reason.to_owned())).await?;
+        let told = format!("the job is cancelled: {reason}");
+        tell(services.job_log.as_ref(), &lease, LogLevel::Warn, told).await;
+        Ok(ended)
     };
     let ended = tokio::select! {
         biased;

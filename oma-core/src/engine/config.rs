@@ -142,6 +142,8 @@ pub struct ReplicateConfig {
     pub agent_patience: Duration,
     /// How often and how patiently a call is tried again.
     pub retry: RetryConfig,
+    /// So many lines of the log of a job are kept, the last ones.
+    pub log_lines: u64,
 }
 
 impl ReplicateConfig {
@@ -169,6 +171,7 @@ impl Default for ReplicateConfig {
             answer_limit: Duration::from_secs(900),
             agent_patience: Duration::from_secs(900),
             retry: RetryConfig::default(),
+            log_lines: 10_000,
         }
     }
 }

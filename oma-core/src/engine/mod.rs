@@ -48,6 +48,7 @@ mod points;
 mod progress;
 mod push;
 mod reconcile;
+mod recorder;
 mod replicate;
 mod report;
 mod retry;

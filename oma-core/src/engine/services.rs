@@ -9,7 +9,7 @@ use super::push::Pushes;
 use super::stoppable::StoppableBackend;
 use crate::seal::Signer;
 use crate::traits::{
-    ChangeIdRepo, DiskSource, ExportRegistry, ExportServer, ExtentJournal, Inventory, JobStore,
+    ChangeIdRepo, DiskSource, ExportRegistry, ExportServer, ExtentJournal, Inventory, JobLog, JobStore,
     RecoveryPoints, ReportStore, VolumeBackend, VolumeRegistry,
 };
 
@@ -30,6 +30,8 @@ pub struct Services {
     pub exports: Arc<dyn ExportRegistry>,
     /// Recovery points.
     pub points: Arc<dyn RecoveryPoints>,
+    /// Steps of jobs and what is told of them; without, nobody keeps that.
+    pub job_log: Option<Arc<dyn JobLog>>,
     /// Verification reports.
     pub reports: Arc<dyn ReportStore>,
     /// Who signs them; without, they are stored as they are.
@@ -59,6 +61,7 @@ impl Services {
             + ExtentJournal
             + VolumeRegistry
             + ExportRegistry
+            + JobLog
             + ReportStore
             + RecoveryPoints,
     {
@@ -70,6 +73,7 @@ impl Services {
             volumes: store.clone(),
             exports: store.clone(),
             reports: store.clone(),
+            job_log: Some(store.clone()),
             points: store,
             signer: None,
             source,

@@ -6,6 +6,8 @@ use crate::{JobId, LogId, Timestamp};
 pub struct LogEvent {
     /// The replication job it happened to, if it was one.
     pub job: Option<JobId>,
+    /// The number of the job's step in which it happened, if it was in one.
+    pub step: Option<u32>,
     /// How much it matters.
     pub level: LogLevel,
     /// What happened. A NUL is kept as U+FFFD: not every database can hold it.
@@ -21,6 +23,8 @@ pub struct LogEvent {
 pub struct LogFilter {
     /// Only those of this job.
     pub job: Option<JobId>,
+    /// Only those of the step of this number; without a job none are.
+    pub step: Option<u32>,
     /// Only those that matter at least so much.
     pub least: Option<LogLevel>,
 }

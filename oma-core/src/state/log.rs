@@ -15,6 +15,20 @@ labelled! {
 }
 
 labelled! {
+    /// How a step of a job stands.
+    StepStatus, "step status" {
+        /// It has begun, and nobody said how it ended.
+        Running = "running",
+        /// It did what it was for.
+        Completed = "completed",
+        /// It did not, or was not let.
+        Failed = "failed",
+        /// There was nothing to do for it.
+        Skipped = "skipped",
+    }
+}
+
+labelled! {
     /// Which output of an automation job a line came from.
     LineStream, "output stream" {
         /// What it says.

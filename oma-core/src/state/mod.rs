@@ -28,7 +28,7 @@ pub use context::{ContextEvent, ContextStatus};
 pub use disk::{DiskEvent, DiskStatus};
 pub use export::{ExportEvent, ExportStatus};
 pub use job::{JobEvent, JobKind, JobStatus, ReplicationType, Wanted};
-pub use log::{LineStream, LogLevel};
+pub use log::{LineStream, LogLevel, StepStatus};
 pub use operation::{OperationEvent, OperationKind, OperationStatus};
 pub use point::{PointEvent, PointStatus};
 pub use volume::{VolumeEvent, VolumeStatus};

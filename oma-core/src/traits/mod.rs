@@ -18,6 +18,7 @@ mod export_registry;
 mod export_server;
 mod extent_journal;
 mod inventory;
+mod job_log;
 mod job_store;
 mod leaf_hasher;
 mod log_store;
@@ -41,6 +42,7 @@ pub use export_registry::ExportRegistry;
 pub use export_server::{Drained, Export, ExportServer, ExportSpec, ExportStatistics};
 pub use extent_journal::ExtentJournal;
 pub use inventory::Inventory;
+pub use job_log::JobLog;
 pub use job_store::JobStore;
 pub use leaf_hasher::{HashedLeaves, LeafHasher, ReadFrom, ReadManner};
 pub use log_store::LogStore;
@@ -62,5 +64,5 @@ mod dyn_safe {
     const _: fn(&dyn JobStore, &dyn Inventory, &dyn ChangeIdRepo, &dyn ExtentJournal) = |_, _, _, _| ();
     const _: fn(&dyn VolumeRegistry, &dyn ExportRegistry, &dyn LogStore, &dyn Overview) = |_, _, _, _| ();
     const _: fn(&dyn ReportStore, &dyn CopyJournal, &dyn RecoveryPoints) = |_, _, _| ();
-    const _: fn(&dyn Accounts, &dyn AuditLog) = |_, _| ();
+    const _: fn(&dyn Accounts, &dyn AuditLog, &dyn JobLog) = |_, _, _| ();
 }

@@ -4,7 +4,7 @@ use oma_core::audit::AuditHash;
 use oma_core::record::{AttemptSubject, Email, TokenHash};
 use oma_core::state::{
     ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus, LineStream, LogLevel, OperationKind,
-    OperationStatus, PointStatus, ReplicationType, Role, TokenKind, VolumeStatus, Wanted,
+    OperationStatus, PointStatus, ReplicationType, Role, StepStatus, TokenKind, VolumeStatus, Wanted,
 };
 use oma_core::{
     AuditId, AutomationJobId, ByteSize, ChangeId, ContextId, DiskKey, Endpoint, Epoch, ExportName, Fence,
@@ -162,7 +162,7 @@ text_val! {
     PointStatus,
     RecoveryPointId, ReplicationType, SnapshotId,
     AttemptSubject, Email, Role, TokenId, TokenKind,
-    VolumeStatus, Wanted,
+    StepStatus, VolumeStatus, Wanted,
 }
 
 /// The values of a statement, in the order of its placeholders.

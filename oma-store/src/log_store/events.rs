@@ -1,18 +1,20 @@
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
-use oma_core::LogId;
 use oma_core::record::{LogEvent, LogFilter, Page, PageStart};
 use oma_core::state::LogLevel;
+use oma_core::{JobId, LogId};
 
 use crate::batch::Insert;
-use crate::db::{Tx, Val, vals};
+use crate::db::{Row, Tx, Val, vals};
 use crate::error::{Result, StoreError};
 use crate::record::{event, job};
-use crate::sql::{events, jobs};
+use crate::sql::{events, jobs, steps};
 use crate::store::SqlStore;
 
-const INSERT: Insert = Insert { one: events::INSERT_1, ten: events::INSERT_10, hundred: events::INSERT_100 };
+pub(crate) const INSERT: Insert =
+    Insert { one: events::INSERT_1, ten: events::INSERT_10, hundred: events::INSERT_100 };
 
 impl SqlStore {
     pub(super) async fn append_events(&self, all: &[LogEvent]) -> Result<()> {
@@ -21,7 +23,18 @@ impl SqlStore {
             let known = tx.find(jobs::BY_ID, vals![id], job).await?;
             known.ok_or_else(|| StoreError::missing("job", id))?;
         }
-        INSERT.all(&mut tx, all.iter().map(values)).await?;
+        let mut steps = BTreeMap::new();
+        for event in all {
+            let (Some(number), of) = (event.step, (event.job.as_ref(), event.step)) else { continue };
+            if let Entry::Vacant(unknown) = steps.entry(of) {
+                unknown.insert(step_id(&mut tx, event.job.as_ref(), number).await?);
+            }
+        }
+        let rows = all.iter().map(|event| {
+            let step = steps.get(&(event.job.as_ref(), event.step)).copied();
+            values(event, step)
+        });
+        INSERT.all(&mut tx, rows).await?;
         tx.commit().await
     }
 
@@ -29,6 +42,15 @@ impl SqlStore {
         let walk = Walk::new(page);
         let least = filter.least.filter(|least| *least > LogLevel::Debug);
         let mut tx = self.db.snapshot().await?;
+        if let Some(number) = filter.step {
+            let of = vals![filter.job, number]?;
+            let Some(step) = tx.find(steps::ID, Ok(of), id).await? else { return Ok(Vec::new()) };
+            let at_least = |level: LogLevel| level.max(least.unwrap_or(LogLevel::Debug));
+            let [a, b, c, d] =
+                [LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error].map(at_least);
+            let sql = [events::OF_STEP_AFTER, events::OF_STEP_BEFORE];
+            return walk.read(&mut tx, sql, vals![filter.job, step, a, b, c, d]).await;
+        }
         match (&filter.job, least) {
             (None, None) => walk.read(&mut tx, [events::AFTER, events::BEFORE], vals![]).await,
             (Some(job), None) => {
@@ -51,9 +73,20 @@ impl SqlStore {
     }
 }
 
-fn values(event: &LogEvent) -> Result<Vec<Val>> {
+/// The row of an event in the step of this row.
+pub(crate) fn values(event: &LogEvent, step: Option<i64>) -> Result<Vec<Val>> {
     let attrs = event.attrs.as_ref().map(serde_json::to_string).transpose()?;
-    vals![event.job, event.level, event.message, attrs, event.at]
+    vals![event.job, step, event.level, event.message, attrs, event.at]
+}
+
+/// The row of a job's step.
+pub(crate) async fn step_id(tx: &mut Tx, job: Option<&JobId>, number: u32) -> Result<i64> {
+    let found = tx.find(steps::ID, vals![job, number], id).await?;
+    found.ok_or_else(|| StoreError::missing("step of the job", &number))
+}
+
+fn id(row: &Row) -> Result<i64> {
+    row.fields("job_steps", "id").int("id")
 }
 
 /// In which direction a page goes, from where, and how far.

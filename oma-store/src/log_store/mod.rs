@@ -1,4 +1,4 @@
-mod events;
+pub(crate) mod events;
 mod lines;
 mod prune;
 

@@ -4,15 +4,16 @@ use super::{rows, statements};
 
 macro_rules! event {
     () => {
-        "SELECT id, job_id, level, message, attrs, ts FROM log_events"
+        "SELECT id, job_id, (SELECT s.seq FROM job_steps s WHERE s.id = log_events.step_id) AS step, level, message, attrs, ts \
+         FROM log_events"
     };
 }
 
 macro_rules! insert {
     ($count:tt) => {
         concat!(
-            "INSERT INTO log_events (job_id, level, message, attrs, ts) VALUES ",
-            rows!($count, "(?, ?, ?, ?, ?)")
+            "INSERT INTO log_events (job_id, step_id, level, message, attrs, ts) VALUES ",
+            rows!($count, "(?, ?, ?, ?, ?, ?)")
         )
     };
 }
@@ -38,6 +39,16 @@ statements! {
         event!(),
         " WHERE job_id = ? AND COALESCE(level, '') IN (?, ?, ?) AND id < ? ORDER BY id DESC LIMIT ?"
     );
+    /// Those of one step, among those of its job; COALESCE keeps planners off the index of steps, which has no order of lines.
+    OF_STEP_AFTER = concat!(
+        event!(),
+        " WHERE job_id = ? AND COALESCE(step_id, 0) = ? AND COALESCE(level, '') IN (?, ?, ?, ?) AND id > ? ORDER BY id LIMIT ?"
+    );
+    OF_STEP_BEFORE = concat!(
+        event!(),
+        " WHERE job_id = ? AND COALESCE(step_id, 0) = ? AND COALESCE(level, '') IN (?, ?, ?, ?) AND id < ? \
+         ORDER BY id DESC LIMIT ?"
+    );
 
     NTH_NEWEST = "SELECT id FROM log_events WHERE id <= ? ORDER BY id DESC LIMIT 1 OFFSET ?";
     NTH_OLDEST = "SELECT id FROM log_events WHERE id <= ? ORDER BY id LIMIT 1 OFFSET ?";
@@ -45,4 +56,7 @@ statements! {
     NTH_BEFORE = "SELECT id, ts FROM log_events WHERE ts < ? ORDER BY ts, id LIMIT 1 OFFSET ?";
     DELETE_BEFORE = "DELETE FROM log_events WHERE ts < ?";
     DELETE_AT = "DELETE FROM log_events WHERE ts = ? AND id <= ?";
+    NTH_NEWEST_OF_JOB = "SELECT id FROM log_events WHERE job_id = ? AND id <= ? ORDER BY id DESC LIMIT 1 OFFSET ?";
+    NTH_OLDEST_OF_JOB = "SELECT id FROM log_events WHERE job_id = ? AND id <= ? ORDER BY id LIMIT 1 OFFSET ?";
+    DELETE_OF_JOB = "DELETE FROM log_events WHERE job_id = ? AND id <= ?";
 }

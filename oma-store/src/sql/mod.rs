@@ -21,6 +21,7 @@ pub(crate) mod operations;
 pub(crate) mod overview;
 pub(crate) mod points;
 pub(crate) mod reports;
+pub(crate) mod steps;
 pub(crate) mod tables;
 pub(crate) mod vms;
 pub(crate) mod volumes;
@@ -57,6 +58,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, crate::db::Sql)> {
         overview::ALL,
         points::ALL,
         reports::ALL,
+        steps::ALL,
         tables::ALL,
         vms::ALL,
         volumes::ALL,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oma_core::state::{
     ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus, LineStream, LogLevel, OperationKind,
-    OperationStatus, PointStatus, ReplicationType, Role, TokenKind, VolumeStatus, Wanted,
+    OperationStatus, PointStatus, ReplicationType, Role, StepStatus, TokenKind, VolumeStatus, Wanted,
 };
 use sqlx::{Connection, Executor, Row, SqlSafeStr, SqliteConnection};
 
@@ -187,6 +187,7 @@ fn checks_of_the_schema_know_every_label() {
         ("status", list(OperationStatus::ALL)),
         ("status", list(ExportStatus::ALL)),
         ("level", list(LogLevel::ALL)),
+        ("status", list(StepStatus::ALL)),
     ] {
         let check = format!("CHECK ({column} IN ({labels}))");
         for (engine, schema) in SCHEMAS {

@@ -231,6 +231,7 @@ async fn worked_on(engine: Engine) {
     Vm::committed(&store, "web09").await;
     let event = LogEvent {
         job: None,
+        step: None,
         level: LogLevel::Info,
         message: "moved".to_owned(),
         attrs: None,
@@ -307,6 +308,7 @@ async fn populate(engine: Engine, place: &Place, store: &SqlStore) {
         let at = Timestamp::from_millis(at);
         events.push(LogEvent {
             job: Some(live.lease.job.clone()),
+            step: None,
             level: LogLevel::Warn,
             message,
             attrs,

@@ -164,6 +164,7 @@ impl<S: Stores> World<S> {
     async fn append(&self, events: &[Event]) -> String {
         let event = |event: &Event| LogEvent {
             job: event.job.map(|job| named("job", job)),
+            step: None,
             level: event.level,
             message: event.message.clone(),
             attrs: event.attrs.then(|| json!({ "text": event.message, "age": event.age })),
@@ -189,7 +190,7 @@ impl<S: Stores> World<S> {
             (None, true) => PageStart::Oldest,
             (None, false) => PageStart::Newest,
         };
-        let filter = LogFilter { job: job.map(|job| named("job", job)), least };
+        let filter = LogFilter { job: job.map(|job| named("job", job)), step: None, least };
         let place = |id: LogId| ids.iter().position(|known| *known == id).unwrap();
         let page = self.store.events(&filter, &Page { start, limit }).await;
         told(page.map(|page| page.into_iter().map(|(id, event)| (place(id), event)).collect::<Vec<_>>()))

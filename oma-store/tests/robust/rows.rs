@@ -118,7 +118,14 @@ async fn texts(kind: Kind) {
 /// What is read of an event with this message.
 async fn logged(store: &SqlStore, message: &str) -> String {
     let at = SystemClock.now();
-    let event = LogEvent { job: None, level: LogLevel::Info, message: message.to_owned(), attrs: None, at };
+    let event = LogEvent {
+        job: None,
+        step: None,
+        level: LogLevel::Info,
+        message: message.to_owned(),
+        attrs: None,
+        at,
+    };
     store.append(&[event]).await.unwrap();
     let newest = Page { start: PageStart::Newest, limit: 1 };
     store.events(&LogFilter::default(), &newest).await.unwrap().remove(0).1.message

@@ -77,6 +77,7 @@ async fn one(base: &Base, kind: Kind, batch: u32, next: &Arc<AtomicU64>, window:
 fn event(job: &JobId, number: u64) -> LogEvent {
     LogEvent {
         job: Some(job.clone()),
+        step: None,
         level: LogLevel::Info,
         message: format!("copied extent {number} of disk-2000: 524288 bytes at offset {}", number * 524_288),
         attrs: None,

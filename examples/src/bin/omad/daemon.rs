@@ -13,7 +13,7 @@ use oma_core::engine::{
     VolumeServices, VolumesConfig, Worker,
 };
 use oma_core::memory::{MemoryBackend, MemoryExportServer, MemoryStore};
-use oma_core::traits::VolumeRegistry as _;
+use oma_core::traits::{JobLog, LogStore, VolumeRegistry as _};
 use oma_core::{Error, ErrorKind, InstanceId, Result, WorkerId};
 use oma_examples::daemon::{Content, Doors, NbdPort, backend, doors, nbd_port, worker_name};
 use oma_examples::data_dir::{DataDir, Lock};
@@ -82,8 +82,9 @@ pub(crate) async fn print_document() -> Result<()> {
     let server = Arc::new(MemoryExportServer::new());
     let passwords = Passwords::new().await?;
     let accounts = AccountRoutes::new(store.clone(), store.clone(), passwords, LoginConfig::default());
-    let services = Services::new(store, nothing, backend, server);
-    let wired = Wired { services, worker, machine: None, stop: CancellationToken::new() };
+    let services = Services::new(store.clone(), nothing, backend, server);
+    let (logs, job_log) = (store.clone(), store);
+    let wired = Wired { services, logs, job_log, worker, machine: None, stop: CancellationToken::new() };
     let (api, ..) = wired.routes(&Settings::default(), None)?;
     let api = api.backend(beside.0).exports(beside.1).accounts(accounts);
     let text = serde_json::to_string_pretty(api.document());
@@ -93,6 +94,8 @@ pub(crate) async fn print_document() -> Result<()> {
 /// What everything works with.
 struct Wired {
     services: Services,
+    logs: Arc<dyn LogStore>,
+    job_log: Arc<dyn JobLog>,
     worker: WorkerId,
     machine: Option<String>,
     stop: CancellationToken,
@@ -101,7 +104,7 @@ struct Wired {
 impl Wired {
     /// The routes, and who does what they ask for.
     fn routes(self, settings: &Settings, limits: Option<Limits>) -> Result<(Api, VolumeService, Worker)> {
-        let Self { services, worker, machine, stop } = self;
+        let Self { services, logs, job_log, worker, machine, stop } = self;
         let config = VolumesConfig { grace: settings.volumes.grace, ..VolumesConfig::default() };
         let service = VolumeService::new(VolumeServices::from(&services), worker.clone(), config);
         let inventory = services.inventory.clone();
@@ -119,7 +122,8 @@ impl Wired {
         };
         let opener = Arc::new(RecordedRequests(sources.clone()));
         let worker = Worker::new(replicator.clone(), opener, settings.worker());
-        let replications = ReplicationRoutes { replicator, worker: Some(worker.clone()), sources, stop };
+        let replications =
+            ReplicationRoutes { replicator, worker: Some(worker.clone()), job_log, logs, sources, stop };
         let api = Api::new("OMA appliance").volumes(volumes).replications(replications);
         Ok((api, service, worker))
     }
@@ -155,7 +159,8 @@ impl Daemon {
         let server = Arc::new(Server::new(ServerConfig::default()));
         let services = Services::new(store.clone(), source, backend, server);
         let services = services.with_signer(Arc::new(signing_key::load_or_make(&data.signing_key())?));
-        let wired = Wired { services, worker, machine, stop: stop.clone() };
+        let (logs, job_log) = (store.clone(), store.clone());
+        let wired = Wired { services, logs, job_log, worker, machine, stop: stop.clone() };
         let (api, service, worker) = wired.routes(settings, limits)?;
         let passwords = Passwords::new().await?;
         let accounts = AccountRoutes::new(store.clone(), store.clone(), passwords, LoginConfig::default());

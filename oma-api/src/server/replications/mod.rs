@@ -2,6 +2,7 @@
 
 mod changeid;
 mod events;
+mod log;
 mod look;
 mod steer;
 mod submit;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use oma_core::engine::{CancellationToken, Replicator, Work, WorkOpener, Worker};
 use oma_core::record::{ReplicationJob, VmContext};
-use oma_core::traits::DiskSource;
+use oma_core::traits::{DiskSource, JobLog, LogStore};
 use oma_core::{Error, ErrorKind, JobId, Result, Retry, VmPath};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -84,6 +85,10 @@ pub struct ReplicationRoutes {
     pub replicator: Replicator,
     /// Drives them in this process, if it does.
     pub worker: Option<Worker>,
+    /// What is told of jobs.
+    pub job_log: Arc<dyn JobLog>,
+    /// The lines of it.
+    pub logs: Arc<dyn LogStore>,
     /// Opens sources.
     pub sources: Arc<dyn SourceOpener>,
     /// Cancelled when the daemon is to end: nobody is kept waiting any longer.
@@ -97,6 +102,7 @@ impl Api {
         let group = OpenApiRouter::new()
             .merge(changeid::group())
             .merge(events::group())
+            .merge(log::group())
             .merge(look::group())
             .merge(steer::group())
             .merge(submit::group());

@@ -40,6 +40,7 @@ async fn events_of_any_time_are_kept(store: StoreSubject) {
 pub(super) fn event(number: u32) -> LogEvent {
     LogEvent {
         job: None,
+        step: None,
         level: LogLevel::Info,
         message: format!("event {number}"),
         attrs: None,
@@ -138,10 +139,10 @@ async fn events_are_filtered_by_their_job(store: StoreSubject) {
     let of = |(number, job): (u32, &Option<&JobId>)| LogEvent { job: job.cloned(), ..event(number) };
     let events: Vec<_> = (0..).zip(&jobs).map(of).collect();
     store.logs.append(&events).await.unwrap();
-    let of_one = LogFilter { job: Some(one), least: None };
+    let of_one = LogFilter { job: Some(one), step: None, least: None };
     assert_eq!(store.page(&of_one, PageStart::Oldest, 9).await, ["0", "3"]);
     assert_eq!(store.page(&of_one, PageStart::Newest, 9).await, ["3", "0"]);
-    let of_nobody = LogFilter { job: Some(JobId::parse("job-none").unwrap()), least: None };
+    let of_nobody = LogFilter { job: Some(JobId::parse("job-none").unwrap()), step: None, least: None };
     assert!(store.page(&of_nobody, PageStart::Oldest, 9).await.is_empty());
 }
 
@@ -157,7 +158,7 @@ async fn events_are_filtered_by_how_much_they_matter(store: StoreSubject) {
         (Warn, &["1", "3", "4"]),
         (Error, &["1", "4"]),
     ] {
-        let filter = LogFilter { job: None, least: Some(least) };
+        let filter = LogFilter { job: None, step: None, least: Some(least) };
         assert_eq!(store.page(&filter, PageStart::Oldest, 9).await, expected);
         let newest_first: Vec<_> = expected.iter().rev().copied().collect();
         assert_eq!(store.page(&filter, PageStart::Newest, 9).await, newest_first);
@@ -176,11 +177,11 @@ async fn filters_and_pages_go_together(store: StoreSubject) {
         .collect();
     store.logs.append(&events).await.unwrap();
     let recorded = store.recorded().await;
-    let filter = LogFilter { job: Some(job), least: Some(Warn) };
+    let filter = LogFilter { job: Some(job), step: None, least: Some(Warn) };
     assert_eq!(store.page(&filter, PageStart::Oldest, 3).await, ["0", "2", "6"]);
     assert_eq!(store.page(&filter, PageStart::After(recorded[2].0), 9).await, ["6", "8"]);
     assert_eq!(store.page(&filter, PageStart::Before(recorded[8].0), 2).await, ["6", "2"]);
-    let anybodys = LogFilter { job: None, least: Some(Warn) };
+    let anybodys = LogFilter { job: None, step: None, least: Some(Warn) };
     assert_eq!(store.page(&anybodys, PageStart::After(recorded[2].0), 3).await, ["3", "5", "6"]);
     assert_eq!(store.page(&anybodys, PageStart::Before(recorded[6].0), 3).await, ["5", "3", "2"]);
 }

@@ -209,6 +209,7 @@ async fn a_deleted_job_takes_its_history_and_leaves_what_is_its_vms(store: Store
     let commit = store.ready_to_commit(&vm, &lease, "first").await;
     let event = LogEvent {
         job: Some(job.clone()),
+        step: None,
         at: store.clock.now(),
         level: LogLevel::Info,
         message: "it ended".to_owned(),

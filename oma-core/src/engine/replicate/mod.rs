@@ -20,12 +20,13 @@ use super::keeper::LeaseKeeper;
 use super::known::{check_path, left_out};
 use super::limits::Limits;
 use super::progress::{Event, Progress};
+use super::recorder::Recorder;
 use super::report::{Outcome, Report};
 use super::retry::retry;
 use super::services::Services;
 use crate::Clock as _;
 use crate::record::{JobEnd, JobSpec, Lease, ReplicationJob, RetryPolicy, SourceVm, VmContext};
-use crate::state::{JobEvent, JobKind, ReplicationType, Wanted};
+use crate::state::{JobEvent, JobKind, LogLevel, ReplicationType, Wanted};
 use crate::traits::DiskSource;
 use crate::{DiskKey, DiskRef, Error, ErrorKind, Fence, JobId, Result, Retry, SystemClock, WorkerId};
 
@@ -123,7 +124,12 @@ impl Replicator {
         // Another worker may have driven it on between the look and the claim.
         let job = jobs.get(&job.id).await?.unwrap_or(job);
         let keeper = self.keep(&lease, asked, &stop);
-        self.run_claimed(Claimed { job, lease, keeper }, vm, context, request, progress, &stop, begun).await
+        let recorder = self.record_log(&lease);
+        let told = recorder.beside(progress);
+        let claimed = Claimed { job, lease, keeper };
+        let report = self.run_claimed(claimed, vm, context, request, &told, &stop, begun).await;
+        recorder.end(&report).await;
+        report
     }
 
     /// Drives a job that was given out under this lease, which was `asked` for then: [`JobStore::claim_next`] gives such ones.
@@ -133,6 +139,20 @@ impl Replicator {
     ///
     /// [`JobStore::claim_next`]: crate::traits::JobStore::claim_next
     pub async fn drive(
+        &self,
+        lease: Lease,
+        asked: tokio::time::Instant,
+        request: &ReplicateRequest,
+        progress: &dyn Progress,
+        stop: &CancellationToken,
+    ) -> Result<Report> {
+        let recorder = self.record_log(&lease);
+        let report = self.drive_told(lease, asked, request, &recorder.beside(progress), stop).await;
+        recorder.end(&report).await;
+        report
+    }
+
+    async fn drive_told(
         &self,
         lease: Lease,
         asked: tokio::time::Instant,
@@ -177,6 +197,13 @@ impl Replicator {
                 })
             }
         }
+    }
+
+    /// What happens from here on is in the log of the job.
+    fn record_log(&self, lease: &Lease) -> Recorder {
+        let recorder = Recorder::begin(self.services.job_log.clone(), lease, self.config.log_lines);
+        recorder.line(LogLevel::Info, format!("{} drives the job", lease.worker), None);
+        recorder
     }
 
     fn keep(&self, lease: &Lease, asked: tokio::time::Instant, stop: &CancellationToken) -> LeaseKeeper {

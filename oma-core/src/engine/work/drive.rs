@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::teller::Teller;
 use super::{Shared, Work};
 use crate::engine::cancel::{cancel, let_go};
+use crate::engine::recorder::tell;
 use crate::record::{JobEnd, Lease, ReplicationJob};
-use crate::state::Wanted;
+use crate::state::{LogLevel, Wanted};
 use crate::{Error, ErrorKind, JobId, Result, Retry};
 
 /// The reason that is recorded with a job which was wanted to end.
@@ -116,6 +117,8 @@ impl Drive {
     async fn refuse(&self, job: &ReplicationJob, error: Error) -> Result<()> {
         let (services, reason) = (self.shared.replicator.services(), error.chain());
         tracing::warn!(job = %self.lease.job, error = %reason, "the job cannot be begun");
+        let told = format!("the job cannot be begun: {reason}");
+        tell(services.job_log.as_ref(), &self.lease, LogLevel::Error, told).await;
         if error.retry() != Retry::Never {
             return services.jobs.defer(&self.lease, &reason, &self.shared.config.attempts).await.map(drop);
         }

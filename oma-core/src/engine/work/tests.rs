@@ -16,6 +16,8 @@ use crate::{
     Timestamp, VmPath, WorkerId,
 };
 
+mod logs;
+
 const CAPACITY: ByteSize = ByteSize::mib(4);
 const DISK: &str = "disk-2000";
 

@@ -235,7 +235,9 @@ impl State {
         }
         for event in self.events.values_mut().filter(|event| event.job.as_ref() == Some(id)) {
             event.job = None;
+            event.step = None;
         }
+        self.steps.retain(|(job, _), _| job != id);
         Ok(())
     }
 

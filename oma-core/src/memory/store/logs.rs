@@ -19,6 +19,7 @@ impl LogStore for MemoryStore {
         let state = self.state();
         let wanted = |(_, event): &(&LogId, &LogEvent)| {
             (filter.job.is_none() || filter.job == event.job)
+                && (filter.step.is_none() || filter.step == event.step && filter.job.is_some())
                 && filter.least.is_none_or(|least| event.level >= least)
         };
         let size = usize::try_from(page.size()).unwrap_or(usize::MAX);
@@ -57,7 +58,7 @@ impl LogStore for MemoryStore {
 }
 
 /// Not every database can hold a NUL in a text.
-fn text(text: &str) -> String {
+pub(super) fn text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
@@ -67,12 +68,23 @@ impl State {
         if let Some(job) = jobs.find(|job| !self.jobs.contains_key(job)) {
             return Err(Refusal::unknown("job", job));
         }
+        let is_known = |event: &&LogEvent| match (&event.job, event.step) {
+            (_, None) => true,
+            (Some(job), Some(step)) => self.steps.contains_key(&(job.clone(), step)),
+            (None, Some(_)) => false,
+        };
+        if let Some(event) = events.iter().find(|event| !is_known(event)) {
+            return Err(Refusal::unknown("step of the job", event.step.unwrap_or_default()));
+        }
         for event in events {
-            self.last_event = self.last_event.next();
-            let event = LogEvent { message: text(&event.message), ..event.clone() };
-            self.events.insert(self.last_event, event);
+            self.add_event(event.clone());
         }
         Ok(())
+    }
+
+    pub(super) fn add_event(&mut self, event: LogEvent) {
+        self.last_event = self.last_event.next();
+        self.events.insert(self.last_event, LogEvent { message: text(&event.message), ..event });
     }
 
     fn append_lines(&mut self, job: &AutomationJobId, lines: &[JobLine]) -> Result<(), Refusal> {

@@ -9,6 +9,7 @@ mod claims;
 mod error;
 mod exports;
 mod inventory;
+mod job_log;
 mod jobs;
 mod journal;
 mod logs;
@@ -28,8 +29,8 @@ use futures_util::stream::{self, BoxStream};
 
 use self::error::Refusal;
 use crate::record::{
-    CbtRecord, CommittedChange, DiskRecord, EpochCommit, ExportRecord, JobLine, JobProgress, JournalEntry,
-    Lease, LogEvent, Operation, RecoveryPoint, ReplicationJob, VmContext, VolumeRecord,
+    CbtRecord, CommittedChange, DiskRecord, EpochCommit, ExportRecord, JobLine, JobProgress, JobStep,
+    JournalEntry, Lease, LogEvent, Operation, RecoveryPoint, ReplicationJob, VmContext, VolumeRecord,
 };
 use crate::seal::SealedReport;
 use crate::{
@@ -42,7 +43,7 @@ use crate::{
 /// Implements [`JobStore`](crate::traits::JobStore), [`Inventory`](crate::traits::Inventory),
 /// [`ChangeIdRepo`](crate::traits::ChangeIdRepo), [`ExtentJournal`](crate::traits::ExtentJournal),
 /// [`VolumeRegistry`](crate::traits::VolumeRegistry), [`ExportRegistry`](crate::traits::ExportRegistry),
-/// [`LogStore`](crate::traits::LogStore), [`Overview`](crate::traits::Overview),
+/// [`LogStore`](crate::traits::LogStore), [`JobLog`](crate::traits::JobLog), [`Overview`](crate::traits::Overview),
 /// [`ReportStore`](crate::traits::ReportStore), [`RecoveryPoints`](crate::traits::RecoveryPoints),
 /// [`Accounts`](crate::traits::Accounts) and [`AuditLog`](crate::traits::AuditLog).
 #[derive(Debug)]
@@ -115,6 +116,7 @@ struct State {
     exports: BTreeMap<ExportName, ExportRecord>,
     last_event: LogId,
     events: BTreeMap<LogId, LogEvent>,
+    steps: BTreeMap<(JobId, u32), JobStep>,
     automation_jobs: BTreeSet<AutomationJobId>,
     last_line: u64,
     lines: BTreeMap<(AutomationJobId, u64), Line>,
@@ -174,6 +176,7 @@ impl State {
             exports: BTreeMap::new(),
             last_event: LogId::FIRST,
             events: BTreeMap::new(),
+            steps: BTreeMap::new(),
             automation_jobs: BTreeSet::new(),
             last_line: 0,
             lines: BTreeMap::new(),

@@ -220,7 +220,7 @@ fn page(store: &SqlStore, filter: Result<LogFilter>) -> Answer<'_> {
 
 fn events_of_job(store: &SqlStore, shape: Shape, key: i64) -> Answer<'_> {
     let job = JobId::parse(Shape::job(key % shape.jobs()).to_string());
-    page(store, job.map(|job| LogFilter { job: Some(job), least: None }).map_err(Into::into))
+    page(store, job.map(|job| LogFilter { job: Some(job), step: None, least: None }).map_err(Into::into))
 }
 
 fn newest_events(store: &SqlStore, _: Shape, _: i64) -> Answer<'_> {
@@ -228,7 +228,7 @@ fn newest_events(store: &SqlStore, _: Shape, _: i64) -> Answer<'_> {
 }
 
 fn newest_warnings(store: &SqlStore, _: Shape, _: i64) -> Answer<'_> {
-    page(store, Ok(LogFilter { job: None, least: Some(LogLevel::Warn) }))
+    page(store, Ok(LogFilter { job: None, step: None, least: Some(LogLevel::Warn) }))
 }
 
 fn lines(store: &SqlStore, shape: Shape, key: i64) -> Answer<'_> {

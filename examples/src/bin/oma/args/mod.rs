@@ -3,6 +3,7 @@
 mod accounts;
 mod db;
 mod disks;
+mod logs;
 mod points;
 mod serve;
 mod volumes;
@@ -22,6 +23,7 @@ pub(crate) use self::db::{DbArgs, DbCommand};
 pub(crate) use self::disks::MachineArgs;
 pub(crate) use self::disks::ReflinkArg;
 use self::disks::{DiskArgs, ProvisioningArg, REFLINK, SOURCE, list};
+pub(crate) use self::logs::LogsArgs;
 use self::points::KeepArgs;
 pub(crate) use self::points::{ListArgs, PointArgs, PointsArgs, PointsCommand};
 pub(crate) use self::serve::ServeArgs;
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     Key,
     /// List replication jobs, newest first
     Jobs,
+    /// Print the log of a job, or its steps
+    Logs(LogsArgs),
     /// List disks, their volumes and how far they are
     Disks,
     /// Print the change id of the last committed epoch

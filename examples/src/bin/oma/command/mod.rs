@@ -12,6 +12,7 @@ mod disks;
 mod forecast;
 mod jobs;
 mod key;
+mod logs;
 mod points;
 mod replicate;
 mod report;
@@ -43,6 +44,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Report(args) => Ok(report::run(&context, &args).await?),
         Command::Key => Ok(key::run(&context)?),
         Command::Jobs => Ok(jobs::run(&context).await?),
+        Command::Logs(args) => Ok(logs::run(&context, &args).await?),
         Command::Disks => Ok(disks::run(&context).await?),
         Command::ChangeId(args) => Ok(change_id::run(&context, &args).await?),
         Command::Forecast(args) => Ok(forecast::run(&context, &args).await?),
