@@ -15,14 +15,21 @@ use crate::device::FileDevice;
 use crate::discovery::FoundDevice;
 
 impl Cloud {
-    /// By state: what is attached is not attached again, whoever did it.
+    /// By state: what is attached is not attached again, whoever did it. What another appliance of ours has is taken from it: who calls
+    /// holds the lease that it had.
     pub(super) async fn attach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
         let (mut tries, mut thought) = (Tries::new(self.jobs.pauses()), Thought::Away);
+        let mut is_over = false;
         self.settle_detach(id).await?;
         loop {
             let placed = self.prove(id, tag, thought).await?;
             let volume = &placed.volume;
             self.prove_machine().await?;
+            if self.is_at_peer(volume) {
+                self.take_from_peer(volume, &mut tries, &mut is_over).await?;
+                thought = Thought::Away;
+                continue;
+            }
             if self.is_here_or_nowhere(volume)? {
                 let device = self.appeared(&placed).await?;
                 return with_device(volume, Some(&device));
@@ -72,13 +79,17 @@ impl Cloud {
 
     /// Detaches it first, where it is attached.
     pub(super) async fn delete(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
-        let mut tries = Tries::new(self.jobs.pauses());
+        let (mut tries, mut is_over) = (Tries::new(self.jobs.pauses()), false);
         loop {
             let volume = match self.prove(id, tag, Thought::Away).await {
                 Err(CloudError::Unknown) => return Ok(()),
                 placed => placed?.volume,
             };
             self.prove_machine().await?;
+            if self.is_at_peer(&volume) {
+                self.take_from_peer(&volume, &mut tries, &mut is_over).await?;
+                continue;
+            }
             if self.is_here_or_nowhere(&volume)? {
                 self.detach(id, tag).await?;
                 // Whose it is, and where, is asked again: detaching takes its time.

@@ -21,6 +21,10 @@ pub struct CloudStackConfig {
     pub disk_offering_id: String,
     /// Id of the virtual machine that this process runs in: volumes are attached to it.
     pub appliance_vm_id: String,
+    /// Ids of the virtual machines of the other appliances on the same database: a volume of ours that one of them has is detached
+    /// there when it is attached here or deleted, because whoever asks for that holds the lease that the other one had.
+    #[serde(default)]
+    pub peer_vm_ids: Vec<String>,
     /// Id of the project that volumes are made and looked for in, to which the appliance belongs too; without it they are the
     /// account's own.
     #[serde(default)]
@@ -95,6 +99,7 @@ impl CloudStackConfig {
             zone_id: zone_id.into(),
             disk_offering_id: disk_offering_id.into(),
             appliance_vm_id: appliance_vm_id.into(),
+            peer_vm_ids: Vec::new(),
             project_id: None,
             account: Account::default(),
             ca_file: None,
@@ -119,11 +124,13 @@ impl CloudStackConfig {
             ("appliance_vm_id", Some(&self.appliance_vm_id)),
             ("project_id", self.project_id.as_ref()),
         ];
+        let peers = self.peer_vm_ids.iter().map(|id| ("peer_vm_ids", Some(id)));
         let is_good = |id: &str| {
             id.starts_with(|first: char| first.is_ascii_alphanumeric())
                 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         };
-        if let Some((name, _)) = ids.iter().find(|(_, id)| id.is_some_and(|id| !is_good(id))) {
+        let is_odd = |(_, id): &(&str, Option<&String>)| id.is_some_and(|id| !is_good(id));
+        if let Some((name, _)) = ids.into_iter().chain(peers).find(is_odd) {
             return Err(CloudError::NoId(name));
         }
         let limits = [
@@ -203,6 +210,7 @@ mod tests {
         let odd = CloudStackConfig { appliance_vm_id: "a b".to_owned(), ..good.clone() };
         // All projects at once is none to make a volume in.
         let all = CloudStackConfig { project_id: Some("-1".to_owned()), ..good.clone() };
+        let peer = CloudStackConfig { peer_vm_ids: vec!["b".to_owned(), "c d".to_owned()], ..good.clone() };
         let blank = CloudStackConfig { project_id: Some(String::new()), ..good.clone() };
         let endless = CloudStackConfig { patience: Duration::MAX, ..good };
         for (config, name) in [
@@ -210,6 +218,7 @@ mod tests {
             (odd, "appliance_vm_id"),
             (all, "project_id"),
             (blank, "project_id"),
+            (peer, "peer_vm_ids"),
             (endless, "patience"),
         ] {
             let error = config.check().unwrap_err().about("set up", "cloud");

@@ -125,20 +125,44 @@ impl Cloud {
                 tries.begin()?;
             }
             let _nobody_else = self.closed(&placed).await?;
-            let number = self.detaches.next(volume)?;
-            let outcome = self.detach_once(volume, job_of(volume, number)).await;
-            if is_taken(&outcome) {
-                self.detaches.go_on_at(volume, number + 1);
-            }
-            is_over = matches!(outcome, Err(CloudError::JobOver { .. }));
-            if is_over {
-                let free = self.free_after(volume, number).await?;
-                self.detaches.go_on_at(volume, free);
-            } else {
-                tries.ended(outcome).await?;
-            }
+            is_over = self.end_attachment(volume, &mut tries).await?;
             thought = Thought::Away;
         }
+    }
+
+    /// Ends the attachment of another appliance of ours. Its disk is seen on that machine only, so the cloud's word is all that there is:
+    /// a job that is done is a guest that has let go.
+    /// Where it is then has to be looked at.
+    pub(super) async fn take_from_peer(
+        &self,
+        volume: &CloudVolume,
+        tries: &mut Tries,
+        is_over: &mut bool,
+    ) -> Result<()> {
+        let peer = volume.machine.as_deref().unwrap_or_default();
+        tracing::warn!(volume = %volume.id, peer, "taken from another appliance");
+        if !*is_over {
+            tries.begin()?;
+        }
+        *is_over = self.end_attachment(volume, tries).await?;
+        Ok(())
+    }
+
+    /// Asks for one job that ends this attachment; whether the id that was tried was used up by another process.
+    async fn end_attachment(&self, volume: &CloudVolume, tries: &mut Tries) -> Result<bool> {
+        let number = self.detaches.next(volume)?;
+        let outcome = self.detach_once(volume, job_of(volume, number)).await;
+        if is_taken(&outcome) {
+            self.detaches.go_on_at(volume, number + 1);
+        }
+        let is_over = matches!(outcome, Err(CloudError::JobOver { .. }));
+        if is_over {
+            let free = self.free_after(volume, number).await?;
+            self.detaches.go_on_at(volume, free);
+        } else {
+            tries.ended(outcome).await?;
+        }
+        Ok(is_over)
     }
 
     /// The number of a job that is not over, behind one that is; [`MOST`] when there is none. Found by doubling, then by halving: those

@@ -163,6 +163,13 @@ impl Cloud {
         }
     }
 
+    /// Whether it is attached to another appliance of ours.
+    pub(super) fn is_at_peer(&self, volume: &CloudVolume) -> bool {
+        let is_peer =
+            |machine: &str| self.config.peer_vm_ids.iter().any(|id| id.eq_ignore_ascii_case(machine));
+        !self.is_here(volume) && volume.machine.as_deref().is_some_and(is_peer)
+    }
+
     /// The disk of an attached volume, for nobody else as long as it is kept; `None` when there is no disk to keep.
     ///
     /// # Errors

@@ -3,13 +3,14 @@
 use futures_util::TryStreamExt;
 use oma_core::conformance::{self, Trial};
 use oma_core::record::VolumeTag;
-use oma_core::traits::VolumeBackend;
+use oma_core::traits::{Access, VolumeBackend};
 use oma_core::{ErrorKind, Generation, InstanceId, VolumeId};
 use oma_volume::cloudstack::Account;
+use uuid::Uuid;
 
 use super::super::caller::Caller;
-use super::super::fake::What;
-use super::{ACCOUNTS, Bench};
+use super::super::fake::{Late, What};
+use super::{ACCOUNTS, Bench, connect};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -19,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             named,
         ),
         conformance::trial("cloudstack::l02_without_all_its_marks_a_volume_is_nobodys", &[], unmarked),
+        conformance::trial("cloudstack::l16_what_a_dead_appliance_of_ours_had_is_taken_from_it", &[], peer),
         conformance::trial("cloudstack::l07_what_somebody_attached_elsewhere_is_left_alone", &[], elsewhere),
         conformance::trial("cloudstack::an_appliance_with_snapshots_is_a_conflict", &[], refused),
         conformance::trial("cloudstack::surplus_volumes_of_rivals_go_and_others_stay", &[], surplus),
@@ -99,6 +101,46 @@ async fn elsewhere() {
     }
     assert_eq!(bench.fake.attached(machine).len(), 2);
     assert_eq!(bench.fake.calls("detachVolume") + bench.fake.calls("deleteVolume"), 0);
+}
+
+/// One that died, whose job's lease has ended. Whatever becomes of an answer, and whatever it had asked for itself.
+async fn peer() {
+    let faults: [&[(&str, What)]; 5] = [
+        &[],
+        &[("detachVolume", What::LoseResponse)],
+        &[("detachVolume", What::LoseRequest), ("attachVolume", What::LoseResponse)],
+        &[("detachVolume", What::LateDetach(Late::Detached))],
+        &[("detachVolume", What::Twice), ("attachVolume", What::Twice)],
+    ];
+    for (account, faults) in ACCOUNTS.iter().flat_map(|account| faults.map(|faults| (*account, faults))) {
+        let bench = Bench::new(account).await;
+        let (volume, tag) = bench.created().await;
+        let (machine, other) = (bench.fake.machine_of("web01"), bench.fake.machine_of("db01"));
+        let pairs = [("id", volume.id.as_str()), ("virtualmachineid", &machine.to_string())];
+        bench.fake.operate("attachVolume", &pairs).unwrap();
+        let knows =
+            |peer: Uuid| connect(&bench.fake, account, |config| config.peer_vm_ids.push(peer.to_string()));
+        let error = knows(other).attach(&volume.id, &tag).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "a machine that is none of ours: {}", error.chain());
+        let copied = VolumeTag { instance: InstanceId::mint(), ..tag.clone() };
+        let error = knows(machine).attach(&volume.id, &copied).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "another deployment: {}", error.chain());
+        assert_eq!((bench.fake.attached(machine).len(), bench.fake.calls("detachVolume")), (2, 0));
+        for (command, fault) in faults {
+            bench.fake.fault(command, 0, 1, *fault);
+        }
+        let ours = knows(machine);
+        let attached = ours.attach(&volume.id, &tag).await.unwrap();
+        assert!(attached.device_path.is_some(), "{faults:?}");
+        assert_eq!(bench.fake.attached(machine).len(), 1, "{faults:?}: its own disk");
+        drop(ours.open(&volume.id, &tag, Access::ReadWrite).await.unwrap());
+        // Condemned meanwhile, and attached there once more.
+        bench.fake.operate("detachVolume", &[("id", volume.id.as_str())]).unwrap();
+        bench.fake.operate("attachVolume", &pairs).unwrap();
+        ours.delete(&volume.id, &tag).await.unwrap();
+        bench.assert_clean();
+        assert_eq!(bench.fake.attached(machine).len(), 1, "{faults:?}: its own disk");
+    }
 }
 
 /// What the cloud refuses for the state of a thing is no bad input.
@@ -230,7 +272,7 @@ async fn copied() {
     let pairs: Vec<_> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let made = bench.fake.operate("createVolume", &pairs).unwrap();
     let copy = made["volume"]["id"].as_str().unwrap().to_owned();
-    let id: uuid::Uuid = volume.id.as_str().parse().unwrap();
+    let id: Uuid = volume.id.as_str().parse().unwrap();
     let tags: Vec<_> = bench.fake.tags().into_iter().filter(|tag| tag.resource == id).collect();
     let tags: Vec<_> = tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_str())).collect();
     mark(&bench, &copy, &tags);
