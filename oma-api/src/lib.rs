@@ -21,6 +21,7 @@ mod named_disk;
 mod page;
 mod point;
 mod problem;
+mod push;
 mod replication;
 mod replication_request;
 mod replication_row;
@@ -52,6 +53,7 @@ pub use named_disk::{NamedDisk, NamedDiskError};
 pub use page::Page;
 pub use point::{PointDisk, PointRow};
 pub use problem::{Problem, ProblemRetry};
+pub use push::{ChangedSince, FinishedExtents, PushDiskRow, PushFailed, PushRequest, PushRow, PushedDisk};
 pub use replication::{DiskReport, Outcome, ReplicationReport};
 pub use replication_request::{DiscoverVm, ReplicationRequest, SourceRequest};
 pub use replication_row::{

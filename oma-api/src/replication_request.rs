@@ -4,7 +4,7 @@ use oma_core::traits::Provisioning;
 use oma_core::{TargetName, VmPath};
 use serde::{Deserialize, Serialize};
 
-use crate::{NamedDisk, TrustWanted, VerifyWanted};
+use crate::{NamedDisk, PushRequest, TrustWanted, VerifyWanted};
 
 /// Where the disks of a VM are read: named one by one, or of a machine that runs under QEMU. Paths are those of the machine that drives
 /// the job.
@@ -25,6 +25,14 @@ pub struct SourceRequest {
     pub guest_agent: Option<PathBuf>,
 }
 
+impl SourceRequest {
+    /// Whether nothing is named.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What is to be replicated, and how: also what is recorded with the job, so that whoever drives it knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -34,7 +42,11 @@ pub struct ReplicationRequest {
     #[cfg_attr(feature = "server", schema(value_type = String, example = "/DC/vm/web01"))]
     pub vm_path: VmPath,
     /// Where its disks are read.
+    #[serde(default, skip_serializing_if = "SourceRequest::is_nothing")]
     pub source: SourceRequest,
+    /// In place of a source: an agent writes its disks into exports that it is given, and reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<PushRequest>,
     /// The VM gets the path though it had another one.
     #[serde(default)]
     pub rename: bool,
@@ -97,7 +109,7 @@ impl ReplicationRequest {
             trust: self.trust_changes.into(),
             provisioning: self.provisioning,
             points: (points != KeepPoints::default()).then_some(points),
-            mode: CopyMode::Pull,
+            mode: if self.push.is_some() { CopyMode::Push } else { CopyMode::Pull },
         }
     }
 }

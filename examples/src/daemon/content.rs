@@ -11,7 +11,7 @@ use crate::failure::io_error;
 use crate::{NbdAddress, NbdAddresses, output};
 use oma_api::server::{BackendRoutes, ExportAddress, ExportRoutes, Publisher};
 use oma_core::engine::CancellationToken;
-use oma_core::traits::{VolumeBackend, VolumeRegistry};
+use oma_core::traits::{ExportServer, VolumeBackend, VolumeRegistry};
 use oma_core::{InstanceId, Result};
 use oma_nbd::{Server, ServerConfig, TlsPolicy};
 use tokio::net::UnixListener;
@@ -31,6 +31,7 @@ pub struct Content {
     server: Server,
     path: PathBuf,
     port: Option<NbdPort>,
+    address: Arc<dyn ExportAddress>,
 }
 
 impl Content {
@@ -43,7 +44,18 @@ impl Content {
             Some(port) => Arc::new(NbdAddresses { near, far: port.address().clone() }),
         };
         let unlisted = Arc::new(server.unlisted());
-        Self { publisher: Publisher::apart(Arc::new(server.clone()), unlisted, address), server, path, port }
+        let publisher = Publisher::apart(Arc::new(server.clone()), unlisted, address.clone());
+        Self { publisher, server, path, port, address }
+    }
+
+    /// Serves what agents write, to whoever knows its name.
+    pub fn pushed(&self) -> Arc<dyn ExportServer> {
+        Arc::new(self.server.unlisted())
+    }
+
+    /// Where exports are, as clients are told.
+    pub fn address_of_exports(&self) -> Arc<dyn ExportAddress> {
+        self.address.clone()
     }
 
     /// What the routes work with that have volumes opened.

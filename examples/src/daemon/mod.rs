@@ -2,6 +2,7 @@
 
 mod args;
 pub mod backend;
+mod by_access;
 mod content;
 pub mod doors;
 pub mod log;
@@ -10,6 +11,7 @@ pub mod token;
 mod worker;
 
 pub use args::{Backend, BackendArgs, DoorArgs, NbdArgs};
+pub use by_access::ByAccess;
 pub use content::Content;
 pub use doors::Doors;
 pub use nbd_port::NbdPort;

@@ -13,7 +13,7 @@ use crate::backend::PROTOCOL;
 /// What went wrong between this client and a volume daemon.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("the address of the volume daemon cannot be used: {0}")]
+    #[error("the address of the daemon cannot be used: {0}")]
     Address(&'static str),
     #[error("the certificate authorities in {} cannot be used", path.display())]
     Authorities { path: PathBuf, source: io::Error },
@@ -21,44 +21,42 @@ pub(super) enum Failure {
     Tls,
     #[error("the HTTP client cannot be set up")]
     SetUp(#[source] reqwest::Error),
-    #[error("the volume daemon cannot be reached; see whether it runs, and whether the address is right")]
+    #[error("the daemon cannot be reached; see whether it runs, and whether the address is right")]
     Connect(#[source] reqwest::Error),
-    #[error(
-        "the volume daemon is not who this client trusts; see whether `ca_file` and the address are right"
-    )]
+    #[error("the daemon is not who this client trusts; see whether `ca_file` and the address are right")]
     Untrusted(#[source] reqwest::Error),
-    #[error("the connection to the volume daemon was lost; it has done what was asked for, or not")]
+    #[error("the connection to the daemon was lost; it has done what was asked for, or not")]
     Lost(#[source] reqwest::Error),
     #[error(
-        "the volume daemon has not answered within {} s; it has done what was asked for, or not: see whether it hangs", .0.as_secs_f64()
+        "the daemon has not answered within {} s; it has done what was asked for, or not: see whether it hangs", .0.as_secs_f64()
     )]
     Late(Duration),
-    #[error("the volume daemon lets this client in no further: {0}")]
+    #[error("the daemon lets this client in no further: {0}")]
     Denied(String),
     #[error(
-        "what answered there, with {status} and {content}, is no volume daemon that is a backend; see whether the address is right"
+        "what answered there, with {status} and {content}, is no daemon of OMA; see whether the address is right"
     )]
     Foreign { status: StatusCode, content: String },
     #[error(
-        "the volume daemon speaks version {0} of the backend routes, this client {PROTOCOL}; run the same release of both"
+        "the daemon speaks version {0} of the backend routes, this client {PROTOCOL}; run the same release of both"
     )]
     Version(String),
     #[error(
-        "another volume daemon ({found}) answered than the one before ({known}); see where the address leads: what one knows of volumes says nothing of those of the other"
+        "another daemon ({found}) answered than the one before ({known}); see where the address leads: what one knows of volumes says nothing of those of the other"
     )]
     OtherDaemon { known: String, found: String },
-    #[error("the answer of the volume daemon cannot be read; run the same release of it and of this program")]
+    #[error("the answer of the daemon cannot be read; run the same release of it and of this program")]
     Garbled(#[source] serde_json::Error),
-    #[error("the answer of the volume daemon is longer than any can be")]
+    #[error("the answer of the daemon is longer than any can be")]
     TooLong,
-    #[error("the answer of the volume daemon ended before it was whole")]
+    #[error("the answer of the daemon ended before it was whole")]
     CutShort,
     #[error(
-        "the volume daemon serves what volumes hold on a socket of its own machine; run this program there, or a daemon that serves NBD over TLS"
+        "the daemon serves what volumes hold on a socket of its own machine; run this program there, or a daemon that serves NBD over TLS"
     )]
     Elsewhere,
     #[error(
-        "the volume daemon serves what volumes hold without TLS; have it serve with TLS, or allow_plain_http where the way is safe"
+        "the daemon serves what volumes hold without TLS; have it serve with TLS, or allow_plain_http where the way is safe"
     )]
     PlainContent,
     #[error("an id of this form cannot be asked for")]

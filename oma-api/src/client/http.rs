@@ -17,10 +17,14 @@ use super::tls::tls;
 use crate::Problem;
 use crate::backend::{DAEMON_HEADER, PROTOCOL, PROTOCOL_HEADER};
 
+/// Where routes begin.
+const API: [&str; 2] = ["api", "v1"];
 /// Where the backend routes begin.
 const ROUTES: [&str; 3] = ["api", "v1", "backend"];
 /// No answer but a list is longer.
 const LARGEST_ANSWER: usize = 1 << 20;
+/// What has lists of extents may be longer.
+const LARGEST_LIST: usize = 64 << 20;
 /// A connection that says nothing is looked after so often.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// So often in vain, and the other machine is gone.
@@ -158,16 +162,77 @@ impl Http {
         }
     }
 
+    /// Asks a route that is not one of backends.
+    pub(super) async fn ask<B: Serialize>(
+        &self,
+        method: Method,
+        path: &[&str],
+        asked: Asked<'_, B>,
+    ) -> Result<Answered, Failure> {
+        let mut url = self.place(&API, path)?;
+        if !asked.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(asked.query);
+        }
+        let mut request = self.client.request(method, url);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.header().clone());
+        }
+        if let Some(key) = asked.key {
+            request = request.header("Idempotency-Key", key);
+        }
+        if let Some(body) = asked.body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(Failure::of_request)?;
+        let content = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let is_problem = content.is_some_and(|content| content.starts_with("application/problem+json"));
+        match response.status() {
+            status if status.is_success() => Ok(Answered(response)),
+            StatusCode::UNAUTHORIZED => Err(not_ours(response).await),
+            _ if is_problem => Err(Failure::Refused(Box::new(read(response).await?))),
+            _ => Err(not_ours(response).await),
+        }
+    }
+
     fn url(&self, path: &[&str]) -> Result<Url, Failure> {
+        self.place(&ROUTES, path)
+    }
+
+    fn place(&self, routes: &[&str], path: &[&str]) -> Result<Url, Failure> {
         // A URL has no segments of this name.
         if path.iter().any(|segment| matches!(*segment, "." | ".." | "")) {
             return Err(Failure::NoSegment);
         }
         let mut url = self.base.clone();
         let mut segments = url.path_segments_mut().map_err(|()| Failure::NoSegment)?;
-        segments.pop_if_empty().extend(ROUTES).extend(path);
+        segments.pop_if_empty().extend(routes).extend(path);
         drop(segments);
         Ok(url)
+    }
+}
+
+/// What a request has besides its path.
+#[derive(Debug)]
+pub(super) struct Asked<'a, B> {
+    pub(super) query: &'a [(&'a str, &'a str)],
+    /// What makes it answer the same again.
+    pub(super) key: Option<&'a str>,
+    pub(super) body: Option<&'a B>,
+}
+
+impl<B> Default for Asked<'_, B> {
+    fn default() -> Self {
+        Self { query: &[], key: None, body: None }
+    }
+}
+
+/// An answer that was none of a refusal.
+pub(super) struct Answered(Response);
+
+impl Answered {
+    /// Its body.
+    pub(super) async fn body<T: DeserializeOwned>(self) -> Result<T, Failure> {
+        read_within(self.0, LARGEST_LIST).await
     }
 }
 
@@ -192,10 +257,14 @@ async fn not_ours(response: Response) -> Failure {
 }
 
 /// The body of an answer.
-pub(super) async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, Failure> {
+pub(super) async fn read<T: DeserializeOwned>(response: Response) -> Result<T, Failure> {
+    read_within(response, LARGEST_ANSWER).await
+}
+
+async fn read_within<T: DeserializeOwned>(mut response: Response, limit: usize) -> Result<T, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(Failure::of_request)? {
-        if body.len() + chunk.len() > LARGEST_ANSWER {
+        if body.len() + chunk.len() > limit {
             return Err(Failure::TooLong);
         }
         body.extend_from_slice(&chunk);

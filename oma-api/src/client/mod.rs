@@ -1,4 +1,4 @@
-//! Volumes of a volume daemon as a [`VolumeBackend`](oma_core::traits::VolumeBackend).
+//! Volumes of a volume daemon as a [`VolumeBackend`](oma_core::traits::VolumeBackend), and an [`Appliance`] as agents ask it.
 //!
 //! ```text
 //!  RemoteBackend ── Http ── one request for each call ──► /api/v1/backend of the daemon
@@ -6,6 +6,7 @@
 //!         └─ Session ── an answer that lasts ──► while it is read, the volume is open there
 //! ```
 
+mod appliance;
 mod config;
 mod device;
 mod error;
@@ -15,5 +16,6 @@ mod remote;
 mod session;
 mod tls;
 
+pub use appliance::Appliance;
 pub use config::{RemoteConfig, Token};
 pub use remote::{ExportOpener, RemoteBackend};

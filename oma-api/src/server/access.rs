@@ -143,16 +143,41 @@ fn local(headers: &HeaderMap) -> Answer<()> {
 /// Lets a request through when its principal may look, or change what it is about to change. Handlers find the [`Principal`] among the
 /// extensions.
 pub(super) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
-    let needed = match *request.method() {
-        Method::GET | Method::HEAD => Role::Viewer,
-        _ => Role::Operator,
-    };
+    let needed = needed(request.method());
     let_in(&door, needed, request, next).await
 }
 
 /// Lets a request of any principal through: its handler says what it may do.
 pub(super) async fn admit_any(State(door): State<Door>, request: Request, next: Next) -> Response {
     let_in(&door, Role::Agent, request, next).await
+}
+
+/// Lets agents through besides those whom [`admit`] lets: handlers show an agent its own jobs only.
+pub(super) async fn admit_agents(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    let admitted = async {
+        let principal = admitted(&door, Role::Agent, method, uri, headers).await?;
+        if principal.role != Role::Agent {
+            principal.needs(needed(method), "change", &uri.path())?;
+        }
+        Ok(principal)
+    };
+    let admitted: Answer<Principal> = admitted.await;
+    match admitted {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(refused) => refused.into_response(),
+    }
+}
+
+/// Who may look, and who change.
+const fn needed(method: &Method) -> Role {
+    match *method {
+        Method::GET | Method::HEAD => Role::Viewer,
+        _ => Role::Operator,
+    }
 }
 
 async fn let_in(door: &Door, needed: Role, mut request: Request, next: Next) -> Response {

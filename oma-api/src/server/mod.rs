@@ -64,6 +64,8 @@ pub struct Api {
     document: OpenApi,
     /// For principals, as far as their role goes.
     inner: Router,
+    /// As `inner`, and for agents, which its handlers show their own jobs only.
+    agents: Router,
     /// For principals that look and change by their role, and recorded by its handlers themselves.
     kept: Router,
     /// For every principal, whatever its role, and recorded by its handlers themselves.
@@ -90,8 +92,8 @@ impl Api {
         let components = ComponentsBuilder::new().security_scheme("token", token).build();
         let security = [SecurityRequirement::new("token", Vec::<String>::new())];
         let document = OpenApiBuilder::new().info(info).components(Some(components)).security(Some(security));
-        let [inner, kept, personal, open] = std::array::from_fn(|_| Router::new());
-        Self { document: document.build(), inner, kept, personal, auditor: None, open }
+        let [inner, agents, kept, personal, open] = std::array::from_fn(|_| Router::new());
+        Self { document: document.build(), inner, agents, kept, personal, auditor: None, open }
     }
 
     /// Every change of a route leaves an entry in this trail, before it is made; what cannot be recorded is not done (L30).
@@ -136,6 +138,14 @@ impl Api {
         self
     }
 
+    /// The same for routes that agents use too.
+    fn with_agents(mut self, group: OpenApiRouter) -> Self {
+        let (routes, document) = group.split_for_parts();
+        self.document = self.document.nest(PREFIX, document);
+        self.agents = self.agents.nest(PREFIX, routes);
+        self
+    }
+
     /// What is served, as an OpenAPI document.
     #[must_use]
     pub const fn document(&self) -> &OpenApi {
@@ -145,16 +155,19 @@ impl Api {
     /// The routes behind a door.
     pub fn router(&self, door: Door) -> Router {
         let document = self.document.clone();
-        let mut inner = self.inner.clone();
+        let [mut inner, mut agents] = [self.inner.clone(), self.agents.clone()];
         if let Some(auditor) = &self.auditor {
             inner = inner.layer(middleware::from_fn_with_state(auditor.clone(), audit::audited));
+            agents = agents.layer(middleware::from_fn_with_state(auditor.clone(), audit::audited));
         }
+        let agents = agents.layer(middleware::from_fn_with_state(door.clone(), access::admit_agents));
         let inner = inner
             .merge(self.kept.clone())
             .route(&format!("{PREFIX}/openapi.json"), get(async move || Json(document)))
             .layer(middleware::from_fn_with_state(door.clone(), access::admit));
         let personal = self.personal.clone().layer(middleware::from_fn_with_state(door, access::admit_any));
         inner
+            .merge(agents)
             .merge(personal)
             .merge(self.open.clone())
             .fallback(unknown)

@@ -15,6 +15,7 @@ use tower::ServiceExt;
 use super::*;
 
 mod lists;
+mod push;
 mod replications;
 
 /// Knows one token for each role: its label.

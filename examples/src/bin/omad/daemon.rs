@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oma_api::server::{
-    AccountRoutes, AccountTokens, AnyOf, Api, LoginConfig, Passwords, RecordedRequests, ReplicationRoutes,
-    SourceOpener, TlsIdentity, TokenFile, VolumeRoutes, first_admin as make_first_admin,
+    AccountRoutes, AccountTokens, AnyOf, Api, ExportAddress, LoginConfig, Passwords, RecordedRequests,
+    ReplicationRoutes, SourceOpener, TlsIdentity, TokenFile, VolumeRoutes, first_admin as make_first_admin,
 };
 use oma_core::engine::{
     CancellationToken, Limits, ReconcileServices, Reconciler, Replicator, Services, VolumeService,
     VolumeServices, VolumesConfig, Worker,
 };
 use oma_core::memory::{MemoryBackend, MemoryExportServer, MemoryStore};
-use oma_core::traits::{JobLog, LogStore, VolumeRegistry as _};
+use oma_core::traits::{Accounts, JobLog, LogStore, VolumeRegistry as _};
 use oma_core::{Error, ErrorKind, InstanceId, Result, WorkerId};
-use oma_examples::daemon::{Content, Doors, NbdPort, backend, doors, nbd_port, worker_name};
+use oma_examples::daemon::{ByAccess, Content, Doors, NbdPort, backend, doors, nbd_port, worker_name};
 use oma_examples::data_dir::{DataDir, Lock};
 use oma_examples::database::{Database, VARIABLE};
 use oma_examples::failure::io_error;
@@ -74,8 +74,8 @@ pub(crate) async fn run(cli: &Cli, settings: &Settings) -> Result<()> {
 /// The routes, as a document. They are not asked for anything: nothing is opened for it.
 pub(crate) async fn print_document() -> Result<()> {
     let (store, backend) = (Arc::new(MemoryStore::default()), Arc::new(MemoryBackend::new()));
-    let beside =
-        Content::new("nbd.sock".into(), None).routes(backend.clone(), store.clone(), InstanceId::mint());
+    let content = Content::new("nbd.sock".into(), None);
+    let beside = content.routes(backend.clone(), store.clone(), InstanceId::mint());
     let worker = WorkerId::parse("document")
         .map_err(|error| Error::new(ErrorKind::Internal, "name", "a worker").with_source(error))?;
     let nothing = Source::nothing()?.owned_by(worker.clone());
@@ -83,8 +83,10 @@ pub(crate) async fn print_document() -> Result<()> {
     let passwords = Passwords::new().await?;
     let accounts = AccountRoutes::new(store.clone(), store.clone(), passwords, LoginConfig::default());
     let services = Services::new(store.clone(), nothing, backend, server);
-    let (logs, job_log) = (store.clone(), store);
-    let wired = Wired { services, logs, job_log, worker, machine: None, stop: CancellationToken::new() };
+    let (exports, stop) = (content.address_of_exports(), CancellationToken::new());
+    let (logs, job_log, accounts_of_jobs) = (store.clone(), store.clone(), store);
+    let wired =
+        Wired { services, logs, job_log, worker, machine: None, exports, accounts: accounts_of_jobs, stop };
     let (api, ..) = wired.routes(&Settings::default(), None)?;
     let api = api.backend(beside.0).exports(beside.1).accounts(accounts);
     let text = serde_json::to_string_pretty(api.document());
@@ -98,13 +100,15 @@ struct Wired {
     job_log: Arc<dyn JobLog>,
     worker: WorkerId,
     machine: Option<String>,
+    exports: Arc<dyn ExportAddress>,
+    accounts: Arc<dyn Accounts>,
     stop: CancellationToken,
 }
 
 impl Wired {
     /// The routes, and who does what they ask for.
     fn routes(self, settings: &Settings, limits: Option<Limits>) -> Result<(Api, VolumeService, Worker)> {
-        let Self { services, logs, job_log, worker, machine, stop } = self;
+        let Self { services, logs, job_log, worker, machine, exports, accounts, stop } = self;
         let config = VolumesConfig { grace: settings.volumes.grace, ..VolumesConfig::default() };
         let service = VolumeService::new(VolumeServices::from(&services), worker.clone(), config);
         let inventory = services.inventory.clone();
@@ -122,8 +126,9 @@ impl Wired {
         };
         let opener = Arc::new(RecordedRequests(sources.clone()));
         let worker = Worker::new(replicator.clone(), opener, settings.worker());
+        let (driver, accounts) = (Some(worker.clone()), Some(accounts));
         let replications =
-            ReplicationRoutes { replicator, worker: Some(worker.clone()), job_log, logs, sources, stop };
+            ReplicationRoutes { replicator, worker: driver, job_log, logs, sources, exports, accounts, stop };
         let api = Api::new("OMA appliance").volumes(volumes).replications(replications);
         Ok((api, service, worker))
     }
@@ -155,12 +160,22 @@ impl Daemon {
         let content = Content::new(data.socket("nbd"), port);
         let beside = content.routes(backend.clone(), store.clone(), store.instance().await?);
         let source = Source::nothing()?.owned_by(worker.clone());
-        // Volumes are published here under the job's fencing token; nobody listens, the engine writes in this process.
-        let server = Arc::new(Server::new(ServerConfig::default()));
+        // Volumes are published under the job's fencing token: nobody listens where the engine itself writes; agents that push reach
+        // what they write, and are told its name alone.
+        let server =
+            Arc::new(ByAccess::new(Arc::new(Server::new(ServerConfig::default())), content.pushed()));
         let services = Services::new(store.clone(), source, backend, server);
         let services = services.with_signer(Arc::new(signing_key::load_or_make(&data.signing_key())?));
-        let (logs, job_log) = (store.clone(), store.clone());
-        let wired = Wired { services, logs, job_log, worker, machine, stop: stop.clone() };
+        let wired = Wired {
+            services,
+            logs: store.clone(),
+            job_log: store.clone(),
+            worker,
+            machine,
+            exports: content.address_of_exports(),
+            accounts: store.clone(),
+            stop: stop.clone(),
+        };
         let (api, service, worker) = wired.routes(settings, limits)?;
         let passwords = Passwords::new().await?;
         let accounts = AccountRoutes::new(store.clone(), store.clone(), passwords, LoginConfig::default());

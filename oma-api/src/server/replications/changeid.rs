@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use oma_core::record::DiskRecord;
+use oma_core::state::Role;
 use oma_core::{DiskKey, Error, ErrorKind, JobId, VmPath};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -10,7 +12,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::ReplicationRoutes;
+use super::push::endpoint;
 use crate::server::asked::Problems;
+use crate::server::audit::Asker;
 use crate::server::extract::{Body, InPath, InQuery};
 use crate::server::problem::Answer;
 use crate::{ChangeIdAnswer, RecordChangeId};
@@ -36,10 +40,20 @@ struct OfDisk {
     responses((status = 200, body = ChangeIdAnswer), Problems))]
 async fn get(
     State(routes): State<ReplicationRoutes>,
+    asker: Asker,
     InQuery(of): InQuery<OfDisk>,
 ) -> Answer<Json<ChangeIdAnswer>> {
     let inventory = &routes.replicator.services().inventory;
-    let vm = inventory.by_path(&of.vm_path).await?.ok_or_else(|| {
+    let vm = inventory.by_path(&of.vm_path).await?;
+    // Another's VM is told no other than one that is not there.
+    let vm = match asker.principal.role {
+        Role::Agent => {
+            let own = endpoint(&asker.principal, None)?;
+            vm.filter(|vm| vm.identity.endpoint == own)
+        }
+        Role::Viewer | Role::Operator | Role::Admin => vm,
+    };
+    let vm = vm.ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "find VM", &of.vm_path)
             .because("there is no record of it; GET /vms lists what there is")
     })?;
@@ -73,16 +87,21 @@ fn only(mut disks: Vec<DiskRecord>, named: Option<&DiskKey>, vm: &VmPath) -> Ans
     }
 }
 
-/// Report the change id that a job's disk was copied at. Jobs that are driven here record theirs themselves, with the whole epoch: the
-/// one that is recorded is confirmed, any other refused
+/// Report the change id that a job's disk was copied at. Of a live job that an agent pushes it says that the disk is complete: 202, and
+/// durable; it is recorded with those of all disks once all are reported. Whoever asks again then is answered 200: the one that is
+/// recorded is confirmed, any other refused
 #[utoipa::path(post, path = "/replications/{job_id}/changeid", tag = "change ids", params(("job_id" = String, Path)),
-    request_body = RecordChangeId, responses((status = 200, body = ChangeIdAnswer), Problems))]
+    request_body = RecordChangeId, responses((status = 200, body = ChangeIdAnswer), (status = 202, body = ChangeIdAnswer), Problems))]
 async fn record(
     State(routes): State<ReplicationRoutes>,
+    asker: Asker,
     InPath(id): InPath<JobId>,
     Body(told): Body<RecordChangeId>,
-) -> Answer<Json<ChangeIdAnswer>> {
-    let job = routes.job(&id).await?;
+) -> Answer<(StatusCode, Json<ChangeIdAnswer>)> {
+    let job = routes.visible(&asker.principal, &id).await?;
+    if let Some(noted) = routes.report(&job, &told).await? {
+        return Ok((StatusCode::ACCEPTED, Json(noted)));
+    }
     let services = routes.replicator.services();
     let vm = services
         .inventory
@@ -104,5 +123,7 @@ async fn record(
             .into());
     }
     let message = format!("epoch {} of {} is at {}", disk.epoch, disk.disk.key, told.change_id);
-    Ok(Json(ChangeIdAnswer { vm_path: vm.path, disk_id: disk.disk.key, change_id: disk.change_id, message }))
+    let answer =
+        ChangeIdAnswer { vm_path: vm.path, disk_id: disk.disk.key, change_id: disk.change_id, message };
+    Ok((StatusCode::OK, Json(answer)))
 }

@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 use super::ReplicationRoutes;
 use crate::ProgressRow;
 use crate::server::asked::Problems;
+use crate::server::audit::Asker;
 use crate::server::extract::InPath;
 use crate::server::problem::Answer;
 
@@ -32,9 +33,10 @@ pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {
     responses((status = 200, body = String, content_type = "text/event-stream"), Problems))]
 async fn events(
     State(routes): State<ReplicationRoutes>,
+    asker: Asker,
     InPath(id): InPath<JobId>,
 ) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
-    routes.job(&id).await?;
+    routes.visible(&asker.principal, &id).await?;
     let told = stream::unfold(
         Following { routes, id, last: None, ended: false, until: Instant::now() + LONGEST },
         async |mut following| {

@@ -14,19 +14,22 @@ use utoipa_axum::routes;
 
 use super::ReplicationRoutes;
 use crate::server::asked::Problems;
+use crate::server::audit::Asker;
 use crate::server::extract::{InPath, InQuery};
 use crate::server::paging::{Part, page};
 use crate::server::problem::Answer;
 use crate::{CbtHistoryRow, DiskRow, Page, ProgressRow, ReplicationRow};
 
 pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {
+    OpenApiRouter::new().routes(routes!(of_vm)).routes(routes!(cbt_history))
+}
+
+pub(super) fn of_agents() -> OpenApiRouter<ReplicationRoutes> {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(get))
         .routes(routes!(disks))
         .routes(routes!(progress))
-        .routes(routes!(of_vm))
-        .routes(routes!(cbt_history))
 }
 
 /// Which jobs.
@@ -41,15 +44,19 @@ struct Which {
     context_id: Option<ContextId>,
 }
 
-/// List replications, newest first
+/// List replications, newest first; an agent's own
 #[utoipa::path(get, path = "/replications", tag = "replications", params(Which, Part),
     responses((status = 200, body = Page<ReplicationRow>), Problems))]
 async fn list(
     State(routes): State<ReplicationRoutes>,
+    asker: Asker,
     InQuery(which): InQuery<Which>,
     InQuery(part): InQuery<Part>,
 ) -> Answer<Json<Page<ReplicationRow>>> {
     let filter = JobFilter { context: which.context_id, live_only: which.live, ..JobFilter::default() };
+    if let Some(own) = asker.principal.jobs() {
+        return Ok(Json(routes.own(own, &filter, &part).await?));
+    }
     Ok(Json(routes.listed(filter, &part).await?))
 }
 
@@ -75,9 +82,10 @@ async fn of_vm(
     responses((status = 200, body = ReplicationRow), Problems))]
 async fn get(
     State(routes): State<ReplicationRoutes>,
+    asker: Asker,
     InPath(id): InPath<JobId>,
 ) -> Answer<Json<ReplicationRow>> {
-    let job = routes.job(&id).await?;
+    let job = routes.visible(&asker.principal, &id).await?;
     Ok(Json(routes.row(&job).await?))
 }
 
@@ -86,9 +94,10 @@ async fn get(
     responses((status = 200, body = Vec<DiskRow>), Problems))]
 async fn disks(
     State(routes): State<ReplicationRoutes>,
+    asker: Asker,
     InPath(id): InPath<JobId>,
 ) -> Answer<Json<Vec<DiskRow>>> {
-    let job = routes.job(&id).await?;
+    let job = routes.visible(&asker.principal, &id).await?;
     let services = routes.replicator.services();
     let Some(vm) = services.inventory.context(&job.context).await? else { return Ok(Json(Vec::new())) };
     let mut rows = Vec::new();
@@ -106,9 +115,10 @@ async fn disks(
     responses((status = 200, body = ProgressRow), Problems))]
 async fn progress(
     State(routes): State<ReplicationRoutes>,
+    asker: Asker,
     InPath(id): InPath<JobId>,
 ) -> Answer<Json<ProgressRow>> {
-    let job = routes.job(&id).await?;
+    let job = routes.visible(&asker.principal, &id).await?;
     Ok(Json(routes.progress_of(&job).await?))
 }
 
@@ -143,6 +153,38 @@ async fn cbt_history(
 }
 
 impl ReplicationRoutes {
+    /// The jobs of an agent, which are few.
+    async fn own(
+        &self,
+        own: &BTreeSet<JobId>,
+        filter: &JobFilter,
+        part: &Part,
+    ) -> Answer<Page<ReplicationRow>> {
+        let services = self.replicator.services();
+        let mut jobs = Vec::new();
+        for id in own {
+            let job = services.jobs.get(id).await?;
+            let wanted = |job: &ReplicationJob| {
+                filter.context.as_ref().is_none_or(|context| job.context == *context)
+                    && !(filter.live_only && job.status.is_terminal())
+            };
+            jobs.extend(job.filter(wanted));
+        }
+        jobs.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+        if let Some(after) = part.after::<JobId>()? {
+            let last = jobs.iter().position(|job| job.id == after);
+            let last = last.ok_or_else(|| crate::server::paging::never_answered(&after))?;
+            jobs.drain(..=last);
+        }
+        let all = futures_util::stream::iter(jobs.into_iter().map(Ok));
+        let (jobs, next) = part.of(Box::pin(all), |job| job.id.to_string()).await?;
+        let mut rows = Vec::new();
+        for job in &jobs {
+            rows.push(self.row(job).await?);
+        }
+        Ok(page(rows, next))
+    }
+
     async fn listed(&self, filter: JobFilter, part: &Part) -> Answer<Page<ReplicationRow>> {
         let services = self.replicator.services();
         let after = part.after::<JobId>()?;

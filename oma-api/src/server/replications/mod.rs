@@ -4,6 +4,7 @@ mod changeid;
 mod events;
 mod log;
 mod look;
+mod push;
 mod steer;
 mod submit;
 
@@ -14,12 +15,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use oma_core::engine::{CancellationToken, Replicator, Work, WorkOpener, Worker};
 use oma_core::record::{ReplicationJob, VmContext};
-use oma_core::traits::{DiskSource, JobLog, LogStore};
+use oma_core::traits::{Accounts, DiskSource, JobLog, LogStore};
 use oma_core::{Error, ErrorKind, JobId, Result, Retry, VmPath};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::Api;
+use super::access::Principal;
 use super::problem::Answer;
+use super::publish::ExportAddress;
 use crate::{ReplicationRequest, ReplicationRow, SourceRequest};
 
 /// Opens what requests name as sources.
@@ -37,8 +40,12 @@ pub struct RecordedRequests(pub Arc<dyn SourceOpener>);
 
 #[async_trait]
 impl WorkOpener for RecordedRequests {
-    async fn open(&self, job: &ReplicationJob, _: &VmContext) -> Result<Work> {
+    async fn open(&self, job: &ReplicationJob, context: &VmContext) -> Result<Work> {
         let request = recorded(job)?;
+        if let Some(push) = &request.push {
+            let source = push.source(&request.vm_path, context.identity.clone())?;
+            return Ok(Work { source, request: request.wanted() });
+        }
         let source = opened(&self.0, &request.vm_path, &request.source).await;
         // It could be opened when it was asked for: what is missing now may come back.
         let source = source.map_err(|error| match error.kind() {
@@ -69,6 +76,11 @@ async fn opened(
     }
 }
 
+fn no_job(id: &JobId) -> Error {
+    Error::new(ErrorKind::NotFound, "find replication", id)
+        .because("there is no record of it; GET /replications lists what there is")
+}
+
 /// What was asked for, as it was recorded with a job.
 fn recorded(job: &ReplicationJob) -> Result<ReplicationRequest> {
     let invalid = || Error::new(ErrorKind::Invalid, "read the request of job", &job.id);
@@ -91,6 +103,10 @@ pub struct ReplicationRoutes {
     pub logs: Arc<dyn LogStore>,
     /// Opens sources.
     pub sources: Arc<dyn SourceOpener>,
+    /// Tells agents where exports are.
+    pub exports: Arc<dyn ExportAddress>,
+    /// Whose tokens see the jobs that agents begin; without, none does.
+    pub accounts: Option<Arc<dyn Accounts>>,
     /// Cancelled when the daemon is to end: nobody is kept waiting any longer.
     pub stop: CancellationToken,
 }
@@ -99,24 +115,31 @@ impl Api {
     /// With replications and the discovery of VMs.
     #[must_use]
     pub fn replications(self, routes: ReplicationRoutes) -> Self {
-        let group = OpenApiRouter::new()
+        let agents = OpenApiRouter::new()
             .merge(changeid::group())
             .merge(events::group())
+            .merge(look::of_agents())
+            .merge(push::group())
+            .merge(steer::of_agents())
+            .merge(submit::of_agents());
+        let group = OpenApiRouter::new()
             .merge(log::group())
             .merge(look::group())
             .merge(steer::group())
             .merge(submit::group());
-        self.with(group.with_state(routes))
+        self.with_agents(agents.with_state(routes.clone())).with(group.with_state(routes))
     }
 }
 
 impl ReplicationRoutes {
     async fn job(&self, id: &JobId) -> Answer<ReplicationJob> {
         let found = self.replicator.services().jobs.get(id).await?;
-        Ok(found.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "find replication", id)
-                .because("there is no record of it; GET /replications lists what there is")
-        })?)
+        Ok(found.ok_or_else(|| no_job(id))?)
+    }
+
+    /// A job that a principal may see; another's is told no other than one that is not there.
+    async fn visible(&self, principal: &Principal, id: &JobId) -> Answer<ReplicationJob> {
+        if principal.sees(id).is_ok() { self.job(id).await } else { Err(no_job(id).into()) }
     }
 
     async fn row(&self, job: &ReplicationJob) -> Answer<ReplicationRow> {

@@ -15,16 +15,20 @@ use super::submit::{JobKey, NewJob};
 use super::{ReplicationRoutes, recorded};
 use crate::ReplicationRow;
 use crate::server::asked::Problems;
+use crate::server::audit::Asker;
 use crate::server::extract::InPath;
 use crate::server::problem::Answer;
 
 pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {
     OpenApiRouter::new()
-        .routes(routes!(cancel))
         .routes(routes!(pause))
         .routes(routes!(resume))
         .routes(routes!(retry))
         .routes(routes!(delete))
+}
+
+pub(super) fn of_agents() -> OpenApiRouter<ReplicationRoutes> {
+    OpenApiRouter::new().routes(routes!(cancel))
 }
 
 impl ReplicationRoutes {
@@ -48,8 +52,10 @@ impl ReplicationRoutes {
     responses((status = 202, body = ReplicationRow), Problems))]
 async fn cancel(
     State(routes): State<ReplicationRoutes>,
+    asker: Asker,
     InPath(id): InPath<JobId>,
 ) -> Answer<(StatusCode, Json<ReplicationRow>)> {
+    routes.visible(&asker.principal, &id).await?;
     routes.want(&id, Wanted::Cancel).await
 }
 
@@ -80,6 +86,7 @@ async fn resume(
     responses((status = 201, body = ReplicationRow, headers(("Location" = String, description = "Where the job is found"))), Problems))]
 async fn retry(
     State(routes): State<ReplicationRoutes>,
+    asker: Asker,
     InPath(id): InPath<JobId>,
     NewJob(new): NewJob,
 ) -> Answer<Response> {
@@ -91,7 +98,12 @@ async fn retry(
                 .because("the key is the one of this job; give the next one another")
                 .into());
         }
-        let again = routes.submit(new, &request).await?;
+        if request.push.is_some() {
+            return Err(Error::new(ErrorKind::Conflict, "retry replication", &id)
+                .because("an agent pushed it, from a point in time that may be gone; the agent begins the next one")
+                .into());
+        }
+        let again = routes.submit(&asker.principal, new, &request).await?;
         return routes.created(&again).await;
     }
     let refused =

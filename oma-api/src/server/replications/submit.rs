@@ -1,25 +1,36 @@
 //! Replications are recorded, and VMs discovered.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use oma_core::engine::{ReplicateRequest, Submission};
-use oma_core::record::ReplicationJob;
-use oma_core::{Clock as _, Error, ErrorKind, JobId, SystemClock};
+use oma_core::record::{ReplicationJob, SourceIdentity};
+use oma_core::state::Role;
+use oma_core::traits::DiskSource;
+use oma_core::{Clock as _, Error, ErrorKind, InstanceUuid, JobId, SystemClock};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::push::endpoint;
 use super::{ReplicationRoutes, opened};
 use crate::server::PREFIX;
+use crate::server::access::Principal;
 use crate::server::asked::Problems;
+use crate::server::audit::Asker;
 use crate::server::extract::Body;
 use crate::server::problem::{Answer, Refused};
 use crate::{DiscoverVm, ReplicationRequest, ReplicationRow, VmRow};
 
 pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {
-    OpenApiRouter::new().routes(routes!(create)).routes(routes!(discover))
+    OpenApiRouter::new().routes(routes!(discover))
+}
+
+pub(super) fn of_agents() -> OpenApiRouter<ReplicationRoutes> {
+    OpenApiRouter::new().routes(routes!(create))
 }
 
 /// The id that a job is recorded with.
@@ -53,15 +64,17 @@ impl<S: Send + Sync> FromRequestParts<S> for NewJob {
     }
 }
 
-/// Bring every disk of a VM to a new epoch. Its source is asked for its disks; the copy begins when a worker takes the job up
+/// Bring every disk of a VM to a new epoch. Its source is asked for its disks; the copy begins when a worker takes the job up. With `push`
+/// in place of a source an agent copies: GET /replications/{job_id}/push tells where to. Agents push only
 #[utoipa::path(post, path = "/replications", tag = "replications", params(JobKey), request_body = ReplicationRequest,
     responses((status = 201, body = ReplicationRow, headers(("Location" = String, description = "Where the job is found"))), Problems))]
 async fn create(
     State(routes): State<ReplicationRoutes>,
+    asker: Asker,
     NewJob(id): NewJob,
     Body(asked): Body<ReplicationRequest>,
 ) -> Answer<Response> {
-    let job = routes.submit(id, &asked).await?;
+    let job = routes.submit(&asker.principal, id, &asked).await?;
     routes.created(&job).await
 }
 
@@ -81,22 +94,90 @@ async fn discover(
 
 impl ReplicationRoutes {
     /// Records a job. It goes on when whoever asked goes away (L18).
-    pub(super) async fn submit(&self, id: JobId, asked: &ReplicationRequest) -> Answer<ReplicationJob> {
+    pub(super) async fn submit(
+        &self,
+        principal: &Principal,
+        id: JobId,
+        asked: &ReplicationRequest,
+    ) -> Answer<ReplicationJob> {
+        self.check(principal, &id, asked).await?;
         let request = serde_json::to_string(asked)
             .map_err(|error| Error::new(ErrorKind::Internal, "write", "a request").with_source(error))?;
         let replicator = match self.replicator.services().jobs.get(&id).await? {
             // The same call again: nothing is asked of the source.
             Some(_) => self.replicator.clone(),
-            None => self.replicator.reading(opened(&self.sources, &asked.vm_path, &asked.source).await?),
+            None => self.replicator.reading(self.source(principal, asked).await?),
         };
         let (priority, target, wanted) = (asked.priority, asked.target.clone(), asked.wanted());
         let submission = Submission { job: id, request, priority, target };
-        let submitted = tokio::spawn(async move { replicator.submit(&wanted, submission).await });
+        let seen_by = principal.account.as_ref().filter(|_| principal.role == Role::Agent);
+        let seen_by = seen_by.map(|account| account.token.clone()).zip(self.accounts.clone());
+        let submitted = tokio::spawn(async move {
+            let job = replicator.submit(&wanted, submission).await?;
+            if let Some((token, accounts)) = seen_by {
+                accounts.grant(&token, &job.id).await?;
+            }
+            Ok(job)
+        });
         let job = submitted.await.unwrap_or_else(|lost| {
             Err(Error::new(ErrorKind::Internal, "record", "a replication").with_source(lost))
         })?;
         self.nudge();
         Ok(job)
+    }
+
+    /// Refuses what can never be driven, and what is another's.
+    async fn check(&self, principal: &Principal, id: &JobId, asked: &ReplicationRequest) -> Answer<()> {
+        let is_agent = principal.role == Role::Agent;
+        let refused =
+            |kind, reason| Err(Error::new(kind, "replicate", &asked.vm_path).because(reason).into());
+        match &asked.push {
+            None if is_agent => {
+                return refused(
+                    ErrorKind::PermissionDenied,
+                    "an agent pushes what it reads itself; name `push` in place of a source",
+                );
+            }
+            None => return Ok(()),
+            Some(_) if !asked.source.is_nothing() => {
+                return refused(ErrorKind::Invalid, "name its source or `push`, not both");
+            }
+            Some(push) if is_agent && push.endpoint.is_some() => {
+                return refused(
+                    ErrorKind::PermissionDenied,
+                    "where an agent's VMs come from is its user's; leave `endpoint` out",
+                );
+            }
+            Some(_) => {}
+        }
+        if !is_agent {
+            return Ok(());
+        }
+        if self.accounts.is_none() {
+            return refused(
+                ErrorKind::Unsupported,
+                "no accounts are kept here, so no agent could see its job",
+            );
+        }
+        // An id of another's job is an id that is taken, whatever was asked for with it.
+        let services = self.replicator.services();
+        let Some(known) = services.jobs.get(id).await? else { return Ok(()) };
+        let vm = services.inventory.context(&known.context).await?;
+        if vm.is_some_and(|vm| endpoint(principal, None).is_ok_and(|own| own == vm.identity.endpoint)) {
+            return Ok(());
+        }
+        refused(ErrorKind::AlreadyExists, "this Idempotency-Key is taken; give another one")
+    }
+
+    /// Where the disks are read, or who describes them.
+    async fn source(&self, principal: &Principal, asked: &ReplicationRequest) -> Answer<Arc<dyn DiskSource>> {
+        let Some(push) = &asked.push else {
+            return Ok(opened(&self.sources, &asked.vm_path, &asked.source).await?);
+        };
+        let instance_uuid = push.instance_uuid.clone();
+        let instance_uuid = instance_uuid.unwrap_or_else(|| InstanceUuid::from_path(&asked.vm_path));
+        let identity = SourceIdentity { instance_uuid, endpoint: endpoint(principal, Some(push))? };
+        Ok(push.source(&asked.vm_path, identity)?)
     }
 
     pub(super) async fn created(&self, job: &ReplicationJob) -> Answer<Response> {

@@ -7,7 +7,7 @@ use oma_core::engine::{ReplicateConfig, Replicator, RetryConfig, Services, Worke
 use oma_core::memory::{MemoryExportServer, MemorySource};
 use oma_core::record::RetryPolicy;
 use oma_core::traits::{BlockDevice as _, DiskSource, Durability};
-use oma_core::{ByteSize, DiskKey, Endpoint, Extent, VmPath};
+use oma_core::{ByteSize, DiskKey, Endpoint, ExportName, Extent, VmPath};
 
 use super::*;
 use crate::SourceRequest;
@@ -25,6 +25,16 @@ impl SourceOpener for OneSource {
             return Err(Error::new(ErrorKind::PermissionDenied, "read the disks of", vm).because("not here"));
         }
         Ok(self.0.clone())
+    }
+}
+
+/// Nobody pushes here.
+#[derive(Debug)]
+struct Nowhere;
+
+impl ExportAddress for Nowhere {
+    fn uri(&self, name: &ExportName, _: Origin) -> Result<String> {
+        Ok(name.to_string())
     }
 }
 
@@ -61,6 +71,8 @@ impl Appliance {
             job_log: store.clone(),
             logs: store.clone(),
             sources,
+            exports: Arc::new(Nowhere),
+            accounts: None,
             stop: stop.clone(),
         };
         let World { service, .. } = World::of("test", store.clone(), backend);
