@@ -151,6 +151,14 @@ text_id! {
     RecoveryPointId, "recovery point id", 64, blank_or_slash
 }
 text_id! {
+    /// Identity of a cleanup.
+    CleanupId, "cleanup id", 64, blank_or_slash
+}
+text_id! {
+    /// Identity of a failover job (`failover_jobs.job_id`), e.g. `failover-20250821-123456`.
+    FailoverJobId, "failover job id", 191, blank_or_slash
+}
+text_id! {
     /// Key of a disk within its VM, e.g. `disk-2000`. Never its position in a list (L04).
     DiskKey, "disk key", 64, blank_or_slash
 }
@@ -214,6 +222,14 @@ impl OperationId {
     #[must_use]
     pub fn mint() -> Self {
         Self(format!("op-{}", Uuid::now_v7()))
+    }
+}
+
+impl CleanupId {
+    /// A new id, ordered by time.
+    #[must_use]
+    pub fn mint() -> Self {
+        Self(format!("cleanup-{}", Uuid::now_v7()))
     }
 }
 

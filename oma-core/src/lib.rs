@@ -29,9 +29,9 @@ pub use error::{Error, ErrorKind, Result, Retry};
 pub use extent::{Extent, ExtentError};
 pub use extent_set::{CompactError, ExtentSet};
 pub use id::{
-    AuditId, AutomationJobId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, ExportName, Fence, Generation,
-    IdError, InstanceId, InstanceUuid, JobId, LogId, OperationId, PointId, RecoveryPointId, SnapshotId,
-    TargetName, TokenId, UserId, VmPath, VolumeId, WorkerId,
+    AuditId, AutomationJobId, CleanupId, ContextId, DiskKey, DiskRef, Endpoint, Epoch, ExportName,
+    FailoverJobId, Fence, Generation, IdError, InstanceId, InstanceUuid, JobId, LogId, OperationId, PointId,
+    RecoveryPointId, SnapshotId, TargetName, TokenId, UserId, VmPath, VolumeId, WorkerId,
 };
 pub use size::{ByteSize, ByteSizeError};
 pub use time::{Clock, SystemClock, Timestamp};

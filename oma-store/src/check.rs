@@ -7,6 +7,7 @@ use oma_core::DiskKey;
 use oma_core::audit::AuditBreak;
 
 use crate::audit_log;
+use crate::cleanups::Found;
 use crate::db::{MOST_FAULTS, Row, Sql, ToVal, Tx, Val, vals};
 use crate::error::{Result, StoreError};
 use crate::extent_journal;
@@ -15,7 +16,7 @@ use crate::recovery_points::point;
 use crate::report_store::report;
 use crate::sql::checks::{self, Rule};
 use crate::sql::{
-    changes, events, exports, jobs, journals, operations, points, reports, tables, vms, volumes,
+    changes, cleanups, events, exports, jobs, journals, operations, points, reports, tables, vms, volumes,
 };
 use crate::store::SqlStore;
 
@@ -197,6 +198,7 @@ const TABLES: &[(Key, Sql, Record)] = &[
     (Key::Int("id"), events::AFTER, |row| record::event(row).map(drop)),
     (Key::Text("job_id"), reports::SCAN, |row| report(row).map(drop)),
     (Key::Text("id"), points::SCAN, |row| point(row).map(drop)),
+    (Key::Int("seq"), cleanups::SCAN, |row| Found::read(row).map(drop)),
     (Key::Int("seq"), changes::OF_COMPLETED, covered),
 ];
 

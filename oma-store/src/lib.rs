@@ -25,6 +25,7 @@ mod accounts;
 mod audit_log;
 mod change_id_repo;
 mod claims;
+mod cleanups;
 mod export_registry;
 mod extent_journal;
 mod inventory;

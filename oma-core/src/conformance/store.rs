@@ -1,12 +1,13 @@
 //! What every store promises: [`JobStore`], [`Inventory`], [`ChangeIdRepo`], [`ExtentJournal`], [`VolumeRegistry`],
 //! [`ExportRegistry`], [`LogStore`], [`Overview`], [`ReportStore`], [`RecoveryPoints`], [`Accounts`], [`AuditLog`] and
-//! [`JobLog`] over the same records.
+//! [`JobLog`] and [`Cleanups`] over the same records.
 
 mod accounts;
 mod attempts;
 mod audit;
 mod bounds;
 mod changes;
+mod cleanups;
 mod commits;
 mod deletes;
 mod exports;
@@ -49,8 +50,8 @@ use crate::record::{
 };
 use crate::state::{JobEvent, OperationKind, ReplicationType};
 use crate::traits::{
-    Accounts, AuditLog, ChangeIdRepo, ExportRegistry, ExtentJournal, Inventory, JobLog, JobStore, LogStore,
-    Overview, RecoveryPoints, ReportStore, Volume, VolumeRegistry,
+    Accounts, AuditLog, ChangeIdRepo, Cleanups, ExportRegistry, ExtentJournal, Inventory, JobLog, JobStore,
+    LogStore, Overview, RecoveryPoints, ReportStore, Volume, VolumeRegistry,
 };
 use crate::{
     AutomationJobId, ByteSize, ChangeId, Clock, ContextId, DiskKey, DiskRef, Endpoint, ErrorKind, ExportName,
@@ -89,6 +90,8 @@ pub struct StoreSubject {
     pub accounts: Arc<dyn Accounts>,
     /// Its audit trail.
     pub audit: Arc<dyn AuditLog>,
+    /// Its cleanups.
+    pub cleanups: Arc<dyn Cleanups>,
     /// How it comes to know an automation job.
     pub automation: AddAutomationJob,
     /// The clock that it goes by.
@@ -103,7 +106,7 @@ impl StoreSubject {
     where
         S: JobStore + Inventory + ChangeIdRepo + ExtentJournal,
         S: VolumeRegistry + ExportRegistry + LogStore + Overview + ReportStore + RecoveryPoints,
-        S: Accounts + AuditLog + JobLog,
+        S: Accounts + AuditLog + JobLog + Cleanups,
     {
         Self {
             jobs: store.clone(),
@@ -118,7 +121,8 @@ impl StoreSubject {
             reports: store.clone(),
             points: store.clone(),
             accounts: store.clone(),
-            audit: store,
+            audit: store.clone(),
+            cleanups: store,
             automation,
             clock,
             guard,
@@ -165,6 +169,7 @@ pub fn store_cases() -> Vec<Case<StoreSubject>> {
     all.extend(tokens::cases());
     all.extend(logins::cases());
     all.extend(audit::cases());
+    all.extend(cleanups::cases());
     all
 }
 

@@ -34,6 +34,7 @@
 //! ```
 
 mod cancel;
+mod cleanup;
 mod compare;
 mod config;
 mod copier;
@@ -61,6 +62,7 @@ mod work;
 mod zeroes;
 
 pub use cancel::cancel;
+pub use cleanup::{CleanupRequest, CleanupService, CleanupServices};
 pub use config::{
     CopyMode, PathPolicy, ReplicateConfig, ReplicateRequest, RetryConfig, TrustPolicy, VerifyLevel,
 };

@@ -3,6 +3,7 @@
 mod account;
 mod change;
 mod claim;
+mod cleanup;
 mod copy;
 mod export;
 mod job;
@@ -24,6 +25,10 @@ pub use account::{
 };
 pub use change::{CbtRecord, CommittedChange, DiskAttempt, DiskCommit, EpochCommit};
 pub use claim::{ClaimLimits, ClaimRequest};
+pub use cleanup::{
+    Cleanup, CleanupAction, CleanupEnd, CleanupFilter, CleanupItem, CleanupItemKind, CleanupNews,
+    CleanupPlan, CleanupSpec, CleanupStep, CleanupVolume, FailoverRecord, KeepVolumes, Orphans,
+};
 pub use copy::{CopyBasis, CopyEntry};
 pub use export::ExportRecord;
 pub use job::{JobEnd, JobFilter, JobSpec, Lease, ReplicationJob};

@@ -8,12 +8,14 @@
 //! volume           creating → created → attached ⇄ detached → deleting → deleted; condemned = delete planned
 //! recovery point   creating → taken → ready → deleting
 //! export           starting → running → draining → stopped
+//! cleanup          planned → executing → completed; refused = the world changed
 //! VM context       discovered → replicating → ready_for_failover; failed, cleanup_required
 //! ```
 //!
 //! The labels are what the database stores; a test fixes each.
 
 mod account;
+mod cleanup;
 mod context;
 mod disk;
 mod export;
@@ -24,6 +26,7 @@ mod point;
 mod volume;
 
 pub use account::{Role, TokenKind};
+pub use cleanup::{CleanupEvent, CleanupStatus, CleanupStepStatus, FailoverKind, FailoverStatus};
 pub use context::{ContextEvent, ContextStatus};
 pub use disk::{DiskEvent, DiskStatus};
 pub use export::{ExportEvent, ExportStatus};

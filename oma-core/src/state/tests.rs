@@ -45,7 +45,11 @@ fn stored_labels_never_change() {
         LineStream,
         PointStatus,
         Role,
-        TokenKind
+        TokenKind,
+        CleanupStatus,
+        CleanupStepStatus,
+        FailoverKind,
+        FailoverStatus
     );
     assert_eq!(
         labels,
@@ -64,7 +68,21 @@ fn stored_labels_never_change() {
             "creating taken ready deleting",
             "agent viewer operator admin",
             "api session",
+            "planned executing completed refused",
+            "pending executing done failed refused",
+            "live test",
+            "pending validating snapshotting creating_vm switching_volume powering_on completed reverting reverted failed cleanup",
         ]
+    );
+}
+
+#[test]
+fn l26_a_cleanup_ends_completed_or_refused() {
+    let table = table!(CleanupStatus, CleanupEvent);
+    assert_eq!(
+        table,
+        "planned execute executing\nplanned refuse refused\n\
+         executing execute executing\nexecuting complete completed\nexecuting refuse refused"
     );
 }
 

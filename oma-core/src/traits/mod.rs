@@ -12,6 +12,7 @@ mod admission;
 mod audit_log;
 mod block_device;
 mod change_id_repo;
+mod cleanups;
 mod copy_journal;
 mod disk_source;
 mod export_registry;
@@ -36,6 +37,7 @@ pub use block_device::{
     InPlace, Zeroing,
 };
 pub use change_id_repo::ChangeIdRepo;
+pub use cleanups::Cleanups;
 pub use copy_journal::CopyJournal;
 pub use disk_source::{Changes, DiskSource, PointDisk, PointInTime};
 pub use export_registry::ExportRegistry;
@@ -64,5 +66,5 @@ mod dyn_safe {
     const _: fn(&dyn JobStore, &dyn Inventory, &dyn ChangeIdRepo, &dyn ExtentJournal) = |_, _, _, _| ();
     const _: fn(&dyn VolumeRegistry, &dyn ExportRegistry, &dyn LogStore, &dyn Overview) = |_, _, _, _| ();
     const _: fn(&dyn ReportStore, &dyn CopyJournal, &dyn RecoveryPoints) = |_, _, _| ();
-    const _: fn(&dyn Accounts, &dyn AuditLog, &dyn JobLog) = |_, _, _| ();
+    const _: fn(&dyn Accounts, &dyn AuditLog, &dyn JobLog, &dyn Cleanups) = |_, _, _, _| ();
 }

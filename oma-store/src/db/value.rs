@@ -3,13 +3,14 @@
 use oma_core::audit::AuditHash;
 use oma_core::record::{AttemptSubject, Email, TokenHash};
 use oma_core::state::{
-    ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus, LineStream, LogLevel, OperationKind,
-    OperationStatus, PointStatus, ReplicationType, Role, StepStatus, TokenKind, VolumeStatus, Wanted,
+    CleanupStatus, CleanupStepStatus, ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus,
+    LineStream, LogLevel, OperationKind, OperationStatus, PointStatus, ReplicationType, Role, StepStatus,
+    TokenKind, VolumeStatus, Wanted,
 };
 use oma_core::{
-    AuditId, AutomationJobId, ByteSize, ChangeId, ContextId, DiskKey, Endpoint, Epoch, ExportName, Fence,
-    Generation, InstanceId, InstanceUuid, JobId, LogId, OperationId, RecoveryPointId, SnapshotId, TargetName,
-    Timestamp, TokenId, UserId, VmPath, VolumeId, WorkerId,
+    AuditId, AutomationJobId, ByteSize, ChangeId, CleanupId, ContextId, DiskKey, Endpoint, Epoch, ExportName,
+    FailoverJobId, Fence, Generation, InstanceId, InstanceUuid, JobId, LogId, OperationId, RecoveryPointId,
+    SnapshotId, TargetName, Timestamp, TokenId, UserId, VmPath, VolumeId, WorkerId,
 };
 
 use crate::error::StoreError;
@@ -157,7 +158,7 @@ macro_rules! text_val {
 }
 
 text_val! {
-    AutomationJobId, ChangeId, ContextId, DiskKey, Endpoint, ExportName, InstanceId, InstanceUuid, JobId, OperationId, VmPath, VolumeId,
+    AutomationJobId, ChangeId, CleanupId, CleanupStatus, CleanupStepStatus, FailoverJobId, ContextId, DiskKey, Endpoint, ExportName, InstanceId, InstanceUuid, JobId, OperationId, VmPath, VolumeId,
     TargetName, WorkerId, ContextStatus, DiskStatus, ExportStatus, JobKind, JobStatus, LineStream, LogLevel, OperationKind, OperationStatus,
     PointStatus,
     RecoveryPointId, ReplicationType, SnapshotId,

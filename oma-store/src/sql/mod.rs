@@ -11,6 +11,7 @@ pub(crate) mod accounts;
 pub(crate) mod audit;
 pub(crate) mod changes;
 pub(crate) mod checks;
+pub(crate) mod cleanups;
 pub(crate) mod events;
 pub(crate) mod exports;
 pub(crate) mod jobs;
@@ -48,6 +49,7 @@ pub(crate) fn all() -> impl Iterator<Item = (&'static str, crate::db::Sql)> {
         accounts::ALL,
         audit::ALL,
         changes::ALL,
+        cleanups::ALL,
         events::ALL,
         exports::ALL,
         jobs::ALL,

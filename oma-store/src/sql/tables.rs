@@ -191,6 +191,14 @@ tables! {
         "ossea_snapshot_id": Text, "network_mappings": Text, "error_message": Text, "created_at": Time, "updated_at": Time,
         "started_at": Time, "completed_at": Time,
     }
+    "cleanups" numbered by "seq" {
+        "seq": Int, "id": Text, "job_id": Text, "vm_context_id": Text, "worker": Text, "plan": Text, "status": Text,
+        "leftovers": Text, "error_message": Text, "created_at": Time, "updated_at": Time,
+    }
+    "cleanup_steps" numbered by "id" {
+        "id": Int, "cleanup_id": Text, "seq": Int, "name": Text, "status": Text, "failures": Int, "operation_id": Text,
+        "error_message": Text, "updated_at": Time,
+    }
     "network_mappings" numbered by "id" {
         "id": Int, "vm_context_id": Text, "source_network_name": Text, "destination_network_id": Text,
         "destination_network_name": Text, "is_test_network": Int, "created_at": Time, "updated_at": Time,

@@ -29,6 +29,9 @@ const LOG: &str = "INSERT INTO log_events (id, job_id, step_id, level, message, 
 const POINT: &str = "INSERT INTO recovery_points (id, vm_context_id, job_id, epoch, status, volumes, created_at, updated_at) VALUES";
 /// A report that is as it should be.
 pub(crate) const REPORT: &str = r#"'{"report":{"version":1,"job":"j","context":"c","vm":"/a/vm/b","epoch":1,"scope":{"level":"full"},"leaf_bytes":65536,"begun":1,"ended":2,"disks":[]},"seal":null}'"#;
+/// A plan that is as it should be.
+pub(crate) const PLAN: &str = r#"'{"instance":"i","job":"j","job_status":"failed","context":"c","vm":"/a/vm/b","failover_job":null,"volumes":"keep","first":[],"items":[],"steps":[{"do":"check"}]}'"#;
+const CLEANUP: &str = "INSERT INTO cleanups (seq, id, job_id, vm_context_id, worker, plan, status, created_at, updated_at) VALUES";
 const STEP: &str = "INSERT INTO job_steps (id, job_id, name, seq, status, started_at) VALUES";
 
 /// Rows of users, runs and the like that are as they should be.
@@ -146,6 +149,8 @@ impl Names {
             ("{TOKEN}", TOKEN.to_owned()),
             ("{LOG}", LOG.to_owned()),
             ("{STEP}", STEP.to_owned()),
+            ("{CLEANUP}", CLEANUP.to_owned()),
+            ("{PLAN}", PLAN.to_owned()),
             ("{vm}", self.vm.clone()),
             ("{job}", self.job.clone()),
             ("{disk}", self.disk.to_string()),

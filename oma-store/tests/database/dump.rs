@@ -166,7 +166,7 @@ async fn refused(engine: Engine) {
     refuses(&store, sealed(&rows.join("\n")).as_bytes(), &corrupt, &["order of the keys"]).await;
     for (from, to, words) in [
         ("\"format\":1", "\"format\":2", "the file has format 2, this program reads 1"),
-        ("\"schema\":10", "\"schema\":9", "the file has schema 9, this program reads 10"),
+        ("\"schema\":11", "\"schema\":10", "the file has schema 10, this program reads 11"),
     ] {
         let changed = sealed(&bytes.replacen(from, to, 1));
         refuses(&store, changed.as_bytes(), &[ErrorKind::Unsupported], &[words]).await;
@@ -323,6 +323,9 @@ async fn populate(engine: Engine, place: &Place, store: &SqlStore) {
          INSERT INTO schedules (id, name, cron_expression, created_at, updated_at) VALUES ('s', 'nightly', '0 3 * * *', {{t}}, {{t}}); \
          INSERT INTO failover_jobs (id, job_id, vm_context_id, vm_id, job_type, source_vm_name, source_vm_spec, created_at, updated_at) \
          VALUES (3, 'f', '{vm}', 'u', 'test', 'n', '{{ \"b\": 1,  \"a\": 2 }}', {{t}}, {{t}}); \
+         INSERT INTO cleanups (seq, id, job_id, vm_context_id, worker, plan, status, created_at, updated_at) \
+         VALUES (4, 'c-1', '{job}', '{vm}', 'w', {plan}, 'planned', {{t}}, {{t}}); \
+         INSERT INTO cleanup_steps (id, cleanup_id, seq, name, status, updated_at) VALUES (6, 'c-1', 0, 'check', 'pending', {{t}}); \
          INSERT INTO network_mappings (id, vm_context_id, source_network_name, destination_network_id, destination_network_name, \
          created_at, updated_at) VALUES (5, '{vm}', 'a', 'b', 'c', {{t}}, {{t}}); \
          INSERT INTO job_steps (id, job_id, name, seq, started_at) VALUES (9, '{job}', 'copy', 1, {{t}}); \
@@ -332,6 +335,7 @@ async fn populate(engine: Engine, place: &Place, store: &SqlStore) {
         vm = live.context.id,
         job = live.lease.job,
         report = breaks::REPORT,
+        plan = breaks::PLAN,
     );
     place.force(&text.replace("{t}", engine.moment())).await;
     place.force(&breaks::automation(engine)).await;

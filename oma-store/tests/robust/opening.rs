@@ -81,13 +81,22 @@ async fn reader(kind: Kind) {
     let place = Place::empty(kind).await;
     let error = SqlStore::open_read_only(&place.config()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{}", told(&error));
-    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: None, needed: 10 });
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: None, needed: 11 });
     place.open().await.unwrap().close().await;
     let store = SqlStore::open_read_only(&place.config()).await.unwrap();
     let error = store.record(&vm("web", "")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", told(&error));
     store.close().await;
 }
+
+/// Takes step 11 back.
+const ELEVEN_TO_10: &str =
+    "DROP TABLE cleanup_steps; DROP TABLE cleanups; DELETE FROM oma_migrations WHERE version = 11";
+/// As a crash in the middle of step 11 leaves it where each definition is kept: one of its tables is there, or both.
+const HALF_WAY_TO_11: [&str; 2] = [
+    "DROP TABLE cleanup_steps; DELETE FROM oma_migrations WHERE version = 11",
+    "DELETE FROM oma_migrations WHERE version = 11",
+];
 
 /// Takes step 10 back.
 const TEN_TO_9: &str =
@@ -124,7 +133,14 @@ const fn eight_to_7(kind: Kind) -> &'static str {
 
 /// Takes all steps behind a version back.
 pub(crate) fn to_version(version: i64, kind: Kind) -> String {
-    let steps = [(10, TEN_TO_9), (9, NINE_TO_8), (8, eight_to_7(kind)), (7, seven_to_6(kind)), (6, SIX_TO_5)];
+    let steps = [
+        (11, ELEVEN_TO_10),
+        (10, TEN_TO_9),
+        (9, NINE_TO_8),
+        (8, eight_to_7(kind)),
+        (7, seven_to_6(kind)),
+        (6, SIX_TO_5),
+    ];
     let behind: Vec<_> = steps.iter().filter(|(step, _)| *step > version).map(|(_, back)| *back).collect();
     behind.join("; ")
 }
@@ -202,14 +218,15 @@ async fn upgraded(kind: Kind) {
         .await
         .unwrap();
     let before = exported(&place).await;
-    let mut earlier: Vec<_> = (5..10).rev().map(|version| (version, to_version(version, kind))).collect();
+    let mut earlier: Vec<_> = (5..11).rev().map(|version| (version, to_version(version, kind))).collect();
     if let Kind::Server(ServerEngine::MariaDb) = kind {
-        let half_ways: [(i64, &[&str]); 5] = [
+        let half_ways: [(i64, &[&str]); 6] = [
             (6, &HALF_WAY_TO_6),
             (7, &HALF_WAY_TO_7),
             (8, &HALF_WAY_TO_8),
             (9, &HALF_WAY_TO_9),
             (10, &["DELETE FROM oma_migrations WHERE version = 10"]),
+            (11, &HALF_WAY_TO_11),
         ];
         for (step, half_ways) in half_ways {
             let to_step = to_version(step, kind);
@@ -222,7 +239,7 @@ async fn upgraded(kind: Kind) {
         hand.number("SELECT COUNT(*) FROM oma_migrations").await;
         hand.execute(&earlier).await.unwrap();
         let found = SqlStore::schema(&place.config()).await.unwrap();
-        assert_eq!(found, Schema { found: Some(version), needed: 10 });
+        assert_eq!(found, Schema { found: Some(version), needed: 11 });
         assert!(exported(&place).await == before, "{earlier}");
     }
 }
@@ -325,6 +342,6 @@ async fn half_migrated(kind: Kind) {
     let store = place.open().await.unwrap();
     store.instance().await.unwrap();
     place.hand().await.execute("DELETE FROM tickets").await.unwrap();
-    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: Some(10), needed: 10 });
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: Some(11), needed: 11 });
     store.close().await;
 }

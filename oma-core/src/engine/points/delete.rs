@@ -13,5 +13,5 @@ pub async fn delete_point(services: &Services, id: &RecoveryPointId, reason: &st
     services.points.condemn_point(id, Needless::Unwanted, reason).await?;
     let found = services.points.point(id).await?;
     let found = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "delete recovery point", id))?;
-    delete(services, &found).await
+    delete(&*services.backend, &*services.points, &found).await
 }

@@ -18,5 +18,5 @@ mod take;
 pub use delete::delete_point;
 pub use keep::KeepPoints;
 pub use revert::revert;
-pub(super) use sweep::{delete_forgotten, sweep};
+pub(super) use sweep::{delete, delete_forgotten, sweep};
 pub(super) use take::take;

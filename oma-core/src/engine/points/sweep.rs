@@ -8,7 +8,7 @@ use super::keep::KeepPoints;
 use crate::engine::services::Services;
 use crate::record::{Needless, RecoveryPoint};
 use crate::state::{JobKind, PointStatus};
-use crate::traits::{Snapshot, Snapshots};
+use crate::traits::{RecoveryPoints, Snapshot, Snapshots, VolumeBackend};
 use crate::{ContextId, ErrorKind, Result, Timestamp};
 
 /// Deletes the points of a VM that were left unfinished and those that need not be kept. Answers what could not be deleted;
@@ -91,7 +91,7 @@ async fn delete_condemned(services: &Services, context: &ContextId) -> Result<Ve
     let points: Vec<RecoveryPoint> = services.points.points(context).try_collect().await?;
     let mut left = Vec::new();
     for point in points.iter().rev().filter(|point| point.status == PointStatus::Deleting) {
-        if let Err(error) = delete(services, point).await {
+        if let Err(error) = delete(&*services.backend, &*services.points, point).await {
             left.push(format!("recovery point {} of epoch {}: {}", point.id, point.epoch, error.chain()));
         }
     }
@@ -99,11 +99,15 @@ async fn delete_condemned(services: &Services, context: &ContextId) -> Result<Ve
 }
 
 /// Deletes the snapshots of a condemned point, then its record. One that cannot be deleted does not keep the others.
-pub(super) async fn delete(services: &Services, point: &RecoveryPoint) -> Result<()> {
+pub(in crate::engine) async fn delete(
+    backend: &dyn VolumeBackend,
+    points: &dyn RecoveryPoints,
+    point: &RecoveryPoint,
+) -> Result<()> {
     let mut first = Ok(());
     for volume in &point.volumes {
-        first = first.and(services.backend.delete_snapshot(&volume.snapshot).await);
+        first = first.and(backend.delete_snapshot(&volume.snapshot).await);
     }
     first?;
-    services.points.remove_point(&point.id).await
+    points.remove_point(&point.id).await
 }

@@ -69,6 +69,34 @@ impl VolumeService {
         }
     }
 
+    /// Does something under a job of its own, with its lease: nobody else is at the volumes of the VM meanwhile.
+    pub(in crate::engine) async fn holding<T, Fut: Future<Output = Result<T>>>(
+        &self,
+        disk: &DiskRef,
+        work: impl FnOnce(Lease) -> Fut,
+    ) -> Result<T> {
+        self.begins(disk)?;
+        drop(self.lock(&disk.context).await?);
+        let (taking, lease, asked) = self.take_idle(disk).await?;
+        let _driving = Driving::begin(self, &lease.job, &disk.context, None);
+        drop(taking);
+        let (lost, ttl) = (self.stop().child_token(), self.config().lease);
+        let jobs = &self.services().jobs;
+        let _keeper = LeaseKeeper::start(Arc::clone(jobs), lease.clone(), ttl, asked, lost.clone());
+        let done = tokio::select! {
+            biased;
+            () = lost.cancelled() => Err(Error::new(ErrorKind::Cancelled, "work at", disk)),
+            done = work(lease.clone()) => done,
+        };
+        let end = done.as_ref().map_or_else(|error| JobEnd::Failed(error.chain()), |_| JobEnd::Done);
+        let ended = jobs.end(&lease, end).await;
+        // What was done is done; a job that could not be ended is ended by recovery.
+        if let Err(error) = ended {
+            tracing::debug!(job = %lease.job, error = %error.chain(), "its job is left to recovery");
+        }
+        done
+    }
+
     /// Goes on with an operation that is executing and that nobody drives; `false` when somebody does.
     pub(in crate::engine) async fn resume(&self, left: &Operation) -> Result<bool> {
         self.begins(&left.spec.id)?;

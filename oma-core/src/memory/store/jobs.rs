@@ -233,6 +233,9 @@ impl State {
         for disk in self.disks.values_mut().filter(|disk| disk.record.job.as_ref() == Some(id)) {
             disk.record.job = None;
         }
+        for failover in self.failovers.values_mut().filter(|row| row.replication_job.as_ref() == Some(id)) {
+            failover.replication_job = None;
+        }
         for event in self.events.values_mut().filter(|event| event.job.as_ref() == Some(id)) {
             event.job = None;
             event.step = None;

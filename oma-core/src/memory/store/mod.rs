@@ -6,6 +6,7 @@ mod accounts;
 mod audit;
 mod change_ids;
 mod claims;
+mod cleanups;
 mod error;
 mod exports;
 mod inventory;
@@ -29,13 +30,15 @@ use futures_util::stream::{self, BoxStream};
 
 use self::error::Refusal;
 use crate::record::{
-    CbtRecord, CommittedChange, DiskRecord, EpochCommit, ExportRecord, JobLine, JobProgress, JobStep,
-    JournalEntry, Lease, LogEvent, Operation, RecoveryPoint, ReplicationJob, VmContext, VolumeRecord,
+    CbtRecord, Cleanup, CommittedChange, DiskRecord, EpochCommit, ExportRecord, FailoverRecord, JobLine,
+    JobProgress, JobStep, JournalEntry, Lease, LogEvent, Operation, RecoveryPoint, ReplicationJob, VmContext,
+    VolumeRecord,
 };
 use crate::seal::SealedReport;
 use crate::{
-    AutomationJobId, ByteSize, Clock, ContextId, DiskKey, DiskRef, ExportName, Fence, Generation, InstanceId,
-    JobId, LogId, OperationId, RecoveryPointId, Result, SystemClock, Timestamp, VolumeId,
+    AutomationJobId, ByteSize, Clock, ContextId, DiskKey, DiskRef, ExportName, FailoverJobId, Fence,
+    Generation, InstanceId, JobId, LogId, OperationId, RecoveryPointId, Result, SystemClock, Timestamp,
+    VolumeId,
 };
 
 /// All stores of OMA in memory; forgotten with the process.
@@ -45,7 +48,7 @@ use crate::{
 /// [`VolumeRegistry`](crate::traits::VolumeRegistry), [`ExportRegistry`](crate::traits::ExportRegistry),
 /// [`LogStore`](crate::traits::LogStore), [`JobLog`](crate::traits::JobLog), [`Overview`](crate::traits::Overview),
 /// [`ReportStore`](crate::traits::ReportStore), [`RecoveryPoints`](crate::traits::RecoveryPoints),
-/// [`Accounts`](crate::traits::Accounts) and [`AuditLog`](crate::traits::AuditLog).
+/// [`Accounts`](crate::traits::Accounts), [`AuditLog`](crate::traits::AuditLog) and [`Cleanups`](crate::traits::Cleanups).
 #[derive(Debug)]
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
@@ -122,6 +125,9 @@ struct State {
     lines: BTreeMap<(AutomationJobId, u64), Line>,
     accounts: accounts::Table,
     trail: audit::Trail,
+    /// In the order of recording.
+    cleanups: Vec<Cleanup>,
+    failovers: BTreeMap<FailoverJobId, FailoverRecord>,
 }
 
 #[derive(Debug)]
@@ -182,6 +188,8 @@ impl State {
             lines: BTreeMap::new(),
             accounts: accounts::Table::default(),
             trail: audit::Trail::default(),
+            cleanups: Vec::new(),
+            failovers: BTreeMap::new(),
         }
     }
 

@@ -33,6 +33,7 @@ impl Served for MySql {
         Step::new(8, "accounts", include_str!("../../../migrations/mysql/0008_accounts.sql")),
         Step::new(9, "work", include_str!("../../../migrations/mysql/0009_work.sql")),
         Step::new(10, "workers", include_str!("../../../migrations/mysql/0010_workers.sql")),
+        Step::new(11, "cleanups", include_str!("../../../migrations/mysql/0011_cleanups.sql")),
     ];
     const TABLES: Sql = sql!(
         "SELECT COUNT(*) AS tables, COUNT(CASE WHEN table_name = 'oma_migrations' THEN 1 END) AS ours \

@@ -19,6 +19,7 @@ labels! {
         "status": "'pending', 'validating', 'snapshotting', 'creating_vm', 'switching_volume', 'powering_on', 'completed', \
                    'reverting', 'reverted', 'failed', 'cleanup'",
     }
+    "cleanup_steps" by "id" { "status": "'pending', 'executing', 'done', 'failed', 'refused'", }
     "job_steps" by "id" { "status": "'running', 'completed', 'failed', 'skipped'", }
     "users" by "id" { "role": "'viewer', 'operator', 'admin', 'agent'", }
     "access_tokens" by "id" {

@@ -77,6 +77,12 @@ orphans! {
         "vm_context_id" -> "vm_replication_contexts"."context_id",
         "replication_job_id" -> "replication_jobs"."id",
     }
+    "cleanups" by "id" {
+        "vm_context_id" -> "vm_replication_contexts"."context_id",
+    }
+    "cleanup_steps" by "id" {
+        "cleanup_id" -> "cleanups"."id",
+    }
     "network_mappings" by "id" {
         "vm_context_id" -> "vm_replication_contexts"."context_id",
     }
@@ -125,6 +131,7 @@ mod tests {
             include_str!("../../../migrations/mysql/0004_reports.sql"),
             include_str!("../../../migrations/mysql/0005_points.sql"),
             include_str!("../../../migrations/mysql/0008_accounts.sql"),
+            include_str!("../../../migrations/mysql/0011_cleanups.sql"),
         ];
         // The keys of journals and of their extents stand there twice: step 3 made both tables anew.
         let keys = schema.concat().matches("FOREIGN KEY").count() - 2;

@@ -14,18 +14,20 @@ use tokio::sync::Notify;
 use crate::engine::{RetryConfig, VolumeService, VolumeServices, VolumesConfig};
 use crate::memory::{ManualClock, MemoryBackend, MemoryStore};
 use crate::record::{
-    ClaimRequest, ContentStamp, JobEnd, JobFilter, JobProgress, JobSpec, Lease, Operation, OperationFilter,
-    OperationSpec, ReplicationJob, RetryPolicy, SourceDisk, SourceIdentity, SourceVm, VolumeRecord,
+    ClaimRequest, Cleanup, CleanupEnd, CleanupFilter, CleanupNews, CleanupSpec, ContentStamp, ExportRecord,
+    FailoverRecord, JobEnd, JobFilter, JobProgress, JobSpec, Lease, Operation, OperationFilter,
+    OperationSpec, Orphans, ReplicationJob, RetryPolicy, SourceDisk, SourceIdentity, SourceVm, VolumeRecord,
     VolumeTag,
 };
-use crate::state::{JobEvent, JobStatus, OperationStatus, Wanted};
+use crate::state::{ExportEvent, JobEvent, JobStatus, OperationStatus, Wanted};
 use crate::traits::{
-    Access, BackendCapabilities, BlockDevice, Inventory, JobStore, Snapshot, SnapshotSpec, Volume,
-    VolumeBackend, VolumeRegistry, VolumeSpec,
+    Access, BackendCapabilities, BlockDevice, Cleanups, ExportRegistry, Inventory, JobStore, Snapshot,
+    SnapshotSpec, Volume, VolumeBackend, VolumeRegistry, VolumeSpec,
 };
 use crate::{
-    ByteSize, ContextId, DiskKey, DiskRef, Endpoint, Error, ErrorKind, Generation, InstanceId, InstanceUuid,
-    JobId, OperationId, Result, Retry, Timestamp, VmPath, VolumeId, WorkerId,
+    ByteSize, CleanupId, ContextId, DiskKey, DiskRef, Endpoint, Error, ErrorKind, ExportName, FailoverJobId,
+    Generation, InstanceId, InstanceUuid, JobId, OperationId, Result, Retry, Timestamp, VmPath, VolumeId,
+    WorkerId,
 };
 
 /// What becomes of a call that changes a volume.
@@ -190,6 +192,28 @@ watched! { VolumeRegistry {
     volumes(after: Option<&VolumeId>) -> VolumeRecord;
 } }
 
+watched! { ExportRegistry {
+    begin(lease: &Lease, name: &ExportName, key: &DiskKey, volume: &VolumeId) -> Result<ExportRecord>;
+    advance(lease: &Lease, name: &ExportName, event: ExportEvent) -> Result<ExportRecord>;
+    export(name: &ExportName) -> Result<Option<ExportRecord>>;
+    remove(name: &ExportName) -> Result<()>;
+} {
+    exports() -> ExportRecord;
+} }
+
+watched! { Cleanups {
+    insert_cleanup(spec: &CleanupSpec) -> Result<Cleanup>;
+    cleanup(id: &CleanupId) -> Result<Option<Cleanup>>;
+    begin_cleanup(id: &CleanupId) -> Result<Cleanup>;
+    tell_step(id: &CleanupId, step: usize, news: &CleanupNews) -> Result<()>;
+    end_cleanup(id: &CleanupId, end: &CleanupEnd) -> Result<Cleanup>;
+    failovers(context: &ContextId) -> Result<Vec<FailoverRecord>>;
+    forget_failover(id: &FailoverJobId) -> Result<()>;
+    orphans(job: &JobId, context: &ContextId) -> Result<Orphans>;
+} {
+    cleanups(filter: CleanupFilter) -> Cleanup;
+} }
+
 #[async_trait]
 impl VolumeBackend for Process {
     fn capabilities(&self) -> BackendCapabilities {
@@ -348,8 +372,19 @@ impl World {
         &self,
         worker: &str,
         dies_at: usize,
-        [fates, store_fates]: [&[Fate]; 2],
+        fates: [&[Fate]; 2],
         life: impl FnOnce(VolumeService) -> Fut,
+    ) -> Option<T> {
+        self.live_with(worker, dies_at, fates, |service, _| life(service))
+    }
+
+    /// The same, of who looks at more of the store than volumes.
+    pub(in crate::engine) fn live_with<T, Fut: Future<Output = T>>(
+        &self,
+        worker: &str,
+        dies_at: usize,
+        [fates, store_fates]: [&[Fate]; 2],
+        life: impl FnOnce(VolumeService, Arc<Process>) -> Fut,
     ) -> Option<T> {
         let (store, backend) = (self.store.clone(), self.backend.clone());
         let process = Process::new(store, backend, dies_at, fates, store_fates, self.weather.clone());
@@ -362,7 +397,7 @@ impl World {
             tokio::select! {
                 biased;
                 () = process.dead.notified() => None,
-                done = life(service) => Some(done),
+                done = life(service, process.clone()) => Some(done),
             }
         })
     }

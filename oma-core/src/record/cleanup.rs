@@ -1,0 +1,409 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{VolumeRecord, VolumeTag};
+use crate::state::{CleanupStatus, CleanupStepStatus, FailoverKind, FailoverStatus, JobStatus};
+use crate::{
+    CleanupId, ContextId, DiskRef, ExportName, FailoverJobId, Generation, InstanceId, JobId, OperationId,
+    RecoveryPointId, Timestamp, VmPath, VolumeId, WorkerId,
+};
+
+/// What becomes of volumes that hold or held an epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepVolumes {
+    /// They stay: the next replication goes on from them.
+    #[default]
+    Keep,
+    /// They are condemned: deleted after a while, in which that can be called off.
+    Condemn,
+}
+
+/// What an item of a plan is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CleanupItemKind {
+    /// The job's record, with what goes with it: its steps, its verification report, its part of the history.
+    Job,
+    /// A recorded export.
+    Export,
+    /// An export that is served and that no record knows.
+    ServedExport,
+    /// A recovery point of the job.
+    RecoveryPoint,
+    /// A recorded volume of a disk of the job.
+    Volume,
+    /// The local device of a volume.
+    Device,
+    /// A volume in the backend that bears the mark of a disk of the job and that no record knows.
+    Orphan,
+    /// A recorded volume that a disk of the job had before.
+    FormerVolume,
+    /// An operation that has not ended.
+    Operation,
+    /// A failover job.
+    Failover,
+}
+
+/// One thing that a plan found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CleanupItem {
+    /// What it is.
+    pub kind: CleanupItemKind,
+    /// Its id or name.
+    pub id: String,
+    /// What was found of it, for readers.
+    pub detail: String,
+    /// Why it stays; `None`: a step removes it.
+    pub protected: Option<String>,
+}
+
+/// A volume as a plan saw it. A step is done only while it still is so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CleanupVolume {
+    /// The volume.
+    pub id: VolumeId,
+    /// The disk that it is the volume of.
+    pub disk: DiskRef,
+    /// Its recorded generation.
+    pub generation: Generation,
+    /// Whether it ever held an epoch.
+    pub held_epoch: bool,
+    /// Its mark in the backend; `None` when the backend is sure that it has none of this id.
+    pub tag: Option<VolumeTag>,
+}
+
+impl CleanupVolume {
+    /// What is recorded and what the backend has.
+    #[must_use]
+    pub fn of(record: &VolumeRecord, tag: Option<VolumeTag>) -> Self {
+        let VolumeRecord { id, disk, generation, held_epoch, .. } = record.clone();
+        Self { id, disk, generation, held_epoch, tag }
+    }
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do", deny_unknown_fields)]
+pub enum CleanupAction {
+    /// Drain an export, take it from the server, then from the records (L23, L24).
+    Withdraw {
+        /// The export.
+        export: ExportName,
+        /// The disk whose volume it serves.
+        disk: DiskRef,
+    },
+    /// Delete the snapshots of a recovery point that was never ready, then its record.
+    DropPoint {
+        /// The point.
+        point: RecoveryPointId,
+    },
+    /// Take the local device of a volume away.
+    Detach {
+        /// The volume.
+        volume: CleanupVolume,
+    },
+    /// Destroy a volume that never held an epoch.
+    Delete {
+        /// The volume.
+        volume: CleanupVolume,
+    },
+    /// Plan the deletion of a volume that held an epoch; it can be called off for a while.
+    Condemn {
+        /// The volume.
+        volume: CleanupVolume,
+    },
+    /// Take a volume out of the records that the backend does not have any more.
+    Forget {
+        /// The volume.
+        volume: CleanupVolume,
+    },
+    /// Remove the record of a failover job.
+    DeleteFailover {
+        /// The failover job.
+        failover_job: FailoverJobId,
+    },
+    /// Remove the record of the job.
+    DeleteJob {
+        /// The job.
+        job: JobId,
+    },
+    /// Count what is left.
+    Check,
+}
+
+impl CleanupAction {
+    /// The label that databases and logs carry.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Withdraw { .. } => "withdraw",
+            Self::DropPoint { .. } => "drop_point",
+            Self::Detach { .. } => "detach",
+            Self::Delete { .. } => "delete",
+            Self::Condemn { .. } => "condemn",
+            Self::Forget { .. } => "forget",
+            Self::DeleteFailover { .. } => "delete_failover",
+            Self::DeleteJob { .. } => "delete_job",
+            Self::Check => "check",
+        }
+    }
+}
+
+impl fmt::Display for CleanupAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Withdraw { export, .. } => write!(f, "withdraw export {export}"),
+            Self::DropPoint { point } => write!(f, "delete recovery point {point}"),
+            Self::Detach { volume } => write!(f, "detach volume {} of {}", volume.id, volume.disk),
+            Self::Delete { volume } => write!(f, "delete volume {} of {}", volume.id, volume.disk),
+            Self::Condemn { volume } => write!(f, "condemn volume {} of {}", volume.id, volume.disk),
+            Self::Forget { volume } => write!(f, "forget volume {} of {}", volume.id, volume.disk),
+            Self::DeleteFailover { failover_job } => write!(f, "delete failover job {failover_job}"),
+            Self::DeleteJob { job } => write!(f, "delete job {job}"),
+            Self::Check => f.write_str("count what is left"),
+        }
+    }
+}
+
+/// What is to be cleaned up, and how: to be read first. It holds no time, so that two plans of one world are equal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CleanupPlan {
+    /// The deployment.
+    pub instance: InstanceId,
+    /// The job.
+    pub job: JobId,
+    /// How it stands; `None` when only leftovers of it are recorded.
+    pub job_status: Option<JobStatus>,
+    /// Its VM.
+    pub context: ContextId,
+    /// Where the VM is found at its source, for readers.
+    pub vm: VmPath,
+    /// The failover job that is cleaned up with it.
+    pub failover_job: Option<FailoverJobId>,
+    /// What was wished for volumes that held an epoch.
+    pub volumes: KeepVolumes,
+    /// What an operator does first. While there is any, the plan cannot be executed.
+    pub first: Vec<String>,
+    /// What there is, and what of it stays.
+    pub items: Vec<CleanupItem>,
+    /// What is done, in this order.
+    pub steps: Vec<CleanupAction>,
+}
+
+impl CleanupPlan {
+    /// Whether there is nothing to remove.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.iter().all(|step| *step == CleanupAction::Check)
+    }
+
+    /// The same for equal plans and no others.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new_derive_key("OMA 2026-11-22 cleanup plan v1");
+        // A plan of ids, texts and labels is always JSON.
+        hasher.update(&serde_json::to_vec(self).unwrap_or_default());
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+/// A cleanup to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CleanupSpec {
+    /// Minted by the caller.
+    pub id: CleanupId,
+    /// Who carries it out: devices and exports are of its machine.
+    pub worker: WorkerId,
+    /// What is to be done.
+    pub plan: CleanupPlan,
+}
+
+/// A recorded step (`cleanup_steps`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CleanupStep {
+    /// What it does.
+    pub action: CleanupAction,
+    /// How it stands.
+    pub status: CleanupStepStatus,
+    /// Why it failed or was refused.
+    pub error: Option<String>,
+    /// How often it failed.
+    pub failures: u32,
+    /// The operation that carries it out, recorded before it is begun.
+    pub operation: Option<OperationId>,
+    /// When it was last told of.
+    pub updated_at: Timestamp,
+}
+
+/// What is told of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CleanupNews {
+    /// How it stands now. One that failed counts as failed once more.
+    pub status: CleanupStepStatus,
+    /// Why it failed or was refused.
+    pub error: Option<String>,
+    /// The operation that carries it out; `None` leaves what was told before.
+    pub operation: Option<OperationId>,
+}
+
+/// A recorded cleanup (`cleanups`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleanup {
+    /// What was recorded.
+    pub spec: CleanupSpec,
+    /// How it stands.
+    pub status: CleanupStatus,
+    /// Its steps, in the order of the plan.
+    pub steps: Vec<CleanupStep>,
+    /// What was found left, once it is completed.
+    pub left: Option<Orphans>,
+    /// Why it was refused.
+    pub error: Option<String>,
+    /// When it was recorded.
+    pub created_at: Timestamp,
+    /// When the record last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Cleanup {
+    /// Why one that is said to be completed is not.
+    pub const NOT_DONE: &'static str = "a step is not done yet";
+
+    /// Why one is refused in whose place another one of its job was begun: every store says it alike.
+    #[must_use]
+    pub fn superseded(by: &CleanupId) -> String {
+        format!("cleanup {by} of the same job was begun in its place")
+    }
+
+    /// Whether every step is done.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.steps.iter().all(|step| step.status == CleanupStepStatus::Done)
+    }
+
+    /// Whether it has ended just so.
+    #[must_use]
+    pub fn is_ended_so(&self, end: &CleanupEnd) -> bool {
+        match end {
+            CleanupEnd::Completed(left) => {
+                self.status == CleanupStatus::Completed && self.left == Some(*left)
+            }
+            CleanupEnd::Refused(why) => {
+                self.status == CleanupStatus::Refused && self.error.as_ref() == Some(why)
+            }
+        }
+    }
+}
+
+/// How a cleanup ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CleanupEnd {
+    /// Every step is done; this was found left.
+    Completed(Orphans),
+    /// It is not done, or not to its end: why.
+    Refused(String),
+}
+
+/// Which cleanups to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CleanupFilter {
+    /// Only those of this job.
+    pub job: Option<JobId>,
+    /// Only those that stand so.
+    pub status: Option<CleanupStatus>,
+    /// Only those behind this one in the list, which must be recorded still.
+    pub after: Option<CleanupId>,
+}
+
+/// A failover job (`failover_jobs`), as far as a cleanup has to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailoverRecord {
+    /// Its id.
+    pub id: FailoverJobId,
+    /// Its VM.
+    pub context: ContextId,
+    /// The replication job whose volumes it takes, if that is recorded still.
+    pub replication_job: Option<JobId>,
+    /// Whether for good.
+    pub kind: FailoverKind,
+    /// How it stands.
+    pub status: FailoverStatus,
+    /// The VM that it made in the cloud, if it made one.
+    pub destination_vm: Option<String>,
+}
+
+impl FailoverRecord {
+    /// Why its record must stay, if it must.
+    #[must_use]
+    pub fn needed(&self) -> Option<String> {
+        match &self.destination_vm {
+            _ if !self.status.is_over() => Some(format!("it is {}", self.status)),
+            Some(vm) => Some(format!("it made VM {vm} in the cloud: destroy that first")),
+            None => None,
+        }
+    }
+}
+
+/// How much is left that names a job and should not (seed 003, phase 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Orphans {
+    /// Disks of the job, whose record is gone.
+    pub disks: u64,
+    /// Recorded exports of the job, which has ended.
+    pub exports: u64,
+    /// Export mappings of the job.
+    pub export_mappings: u64,
+    /// Exports that are served for its disks and that no record justifies.
+    pub served: u64,
+    /// Device mappings of volumes of its VM that are gone.
+    pub device_mappings: u64,
+    /// Operations of the job that have not ended.
+    pub operations: u64,
+    /// Recovery points of the job that were never ready.
+    pub points: u64,
+    /// Volumes that the plan removes and that are still recorded or in the backend.
+    pub volumes: u64,
+    /// Failover jobs of the job, whose record is gone.
+    pub failovers: u64,
+    /// Records of jobs that the plan removes.
+    pub jobs: u64,
+}
+
+impl Orphans {
+    /// Each count with its name.
+    #[must_use]
+    pub const fn counts(&self) -> [(&'static str, u64); 10] {
+        [
+            ("disks", self.disks),
+            ("exports", self.exports),
+            ("export_mappings", self.export_mappings),
+            ("served", self.served),
+            ("device_mappings", self.device_mappings),
+            ("operations", self.operations),
+            ("points", self.points),
+            ("volumes", self.volumes),
+            ("failovers", self.failovers),
+            ("jobs", self.jobs),
+        ]
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.counts().iter().all(|(_, count)| *count == 0)
+    }
+}
+
+impl fmt::Display for Orphans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let left = self.counts().into_iter().filter(|(_, count)| *count > 0);
+        let left: Vec<_> = left.map(|(name, count)| format!("{count} {name}")).collect();
+        if left.is_empty() { f.write_str("nothing") } else { f.write_str(&left.join(", ")) }
+    }
+}

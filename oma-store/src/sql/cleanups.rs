@@ -1,0 +1,57 @@
+//! `cleanups`, `cleanup_steps`, and what a cleanup has to know of `failover_jobs` and of what is left.
+
+use super::statements;
+
+macro_rules! cleanup {
+    () => {
+        "SELECT seq, id, job_id, vm_context_id, worker, plan, status, leftovers, error_message, created_at, updated_at FROM cleanups"
+    };
+}
+
+macro_rules! failover {
+    () => {
+        "SELECT job_id, vm_context_id, replication_job_id, job_type, status, destination_vm_id FROM failover_jobs"
+    };
+}
+
+statements! {
+    BY_ID = concat!(cleanup!(), " WHERE id = ?");
+    PAGE = concat!(cleanup!(), " WHERE seq < ? ORDER BY seq DESC LIMIT ?");
+    PAGE_OF_JOB = concat!(cleanup!(), " WHERE job_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?");
+    PAGE_OF_STATUS = concat!(cleanup!(), " WHERE status = ? AND seq < ? ORDER BY seq DESC LIMIT ?");
+    /// Every row.
+    SCAN = concat!(cleanup!(), " WHERE seq > ? ORDER BY seq LIMIT ?");
+    INSERT = "INSERT INTO cleanups (id, job_id, vm_context_id, worker, plan, status, created_at, updated_at) \
+              VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    /// Locks the row for the rest of the transaction.
+    LOCK = "UPDATE cleanups SET updated_at = updated_at WHERE id = ?";
+    /// Locks those of a job for the rest of the transaction.
+    LOCK_OF_JOB = "UPDATE cleanups SET updated_at = updated_at WHERE job_id = ?";
+    SET_STATUS = "UPDATE cleanups SET status = ?, leftovers = ?, error_message = ?, updated_at = ? WHERE id = ?";
+    /// Another one of the job is begun in their place.
+    SUPERSEDE = "UPDATE cleanups SET status = 'refused', error_message = ?, updated_at = ? \
+                 WHERE job_id = ? AND status = 'executing' AND id <> ?";
+    TOUCH = "UPDATE cleanups SET updated_at = ? WHERE id = ?";
+
+    STEPS = "SELECT id, cleanup_id, seq, name, status, failures, operation_id, error_message, updated_at FROM cleanup_steps \
+             WHERE cleanup_id = ? ORDER BY seq";
+    INSERT_STEP = "INSERT INTO cleanup_steps (cleanup_id, seq, name, status, updated_at) VALUES (?, ?, ?, ?, ?)";
+    TELL_STEP = "UPDATE cleanup_steps SET status = ?, failures = ?, operation_id = ?, error_message = ?, updated_at = ? \
+                 WHERE cleanup_id = ? AND seq = ?";
+
+    FAILOVERS = concat!(failover!(), " WHERE vm_context_id = ?");
+    FAILOVER = concat!(failover!(), " WHERE job_id = ?");
+    /// Only as it was read.
+    FORGET_FAILOVER = "DELETE FROM failover_jobs WHERE job_id = ? AND status IN ('failed', 'reverted') AND destination_vm_id IS NULL";
+
+    /// What names a job (seed 003, phase 5).
+    LEFT_DISKS = "SELECT COUNT(*) AS rows_left FROM vm_disks d LEFT JOIN replication_jobs j ON j.id = d.job_id \
+                  WHERE d.job_id = ? AND j.id IS NULL";
+    LEFT_EXPORTS = "SELECT COUNT(*) AS rows_left FROM nbd_exports WHERE job_id = ?";
+    LEFT_MAPPINGS = "SELECT COUNT(*) AS rows_left FROM vm_export_mappings WHERE job_id = ?";
+    LEFT_DEVICES = "SELECT COUNT(*) AS rows_left FROM ossea_volumes v JOIN device_mappings m ON m.volume_uuid = v.volume_id \
+                    WHERE v.vm_context_id = ? AND v.status = 'deleted'";
+    LEFT_OPERATIONS = "SELECT COUNT(*) AS rows_left FROM volume_operations WHERE job_id = ? AND unfinished = 1";
+    LEFT_FAILOVERS = "SELECT COUNT(*) AS rows_left FROM failover_jobs f LEFT JOIN replication_jobs j ON j.id = f.replication_job_id \
+                      WHERE f.replication_job_id = ? AND j.id IS NULL";
+}
