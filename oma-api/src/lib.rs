@@ -4,6 +4,7 @@ mod account;
 #[cfg(any(feature = "client", feature = "server"))]
 pub mod backend;
 mod change_id;
+mod cleanup;
 #[cfg(feature = "client")]
 pub mod client;
 mod copy;
@@ -39,6 +40,7 @@ pub use account::{
     NewTokenRow, Secret, TokenRow, UserRow,
 };
 pub use change_id::ChangeIdRow;
+pub use cleanup::{CleanupItemRow, CleanupRow, CleanupStepRow, PlanCleanup};
 pub use copy::CopyReport;
 pub use database::{DatabaseRow, FindingRow, MoveReport};
 pub use disk::DiskRow;

@@ -5,6 +5,7 @@ mod accounts;
 mod bad_input;
 mod basics;
 mod broken_reads;
+mod cleanup;
 mod copy;
 mod copy_journal;
 mod crash;
@@ -43,5 +44,6 @@ fn main() -> ExitCode {
     trials.extend(volumes::trials());
     trials.extend(db::trials());
     trials.extend(accounts::trials());
+    trials.extend(cleanup::trials());
     conformance::run(trials)
 }

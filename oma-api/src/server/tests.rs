@@ -14,6 +14,7 @@ use tower::ServiceExt;
 
 use super::*;
 
+mod cleanups;
 mod lists;
 mod push;
 mod replications;

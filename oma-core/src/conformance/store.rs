@@ -1,5 +1,5 @@
 //! What every store promises: [`JobStore`], [`Inventory`], [`ChangeIdRepo`], [`ExtentJournal`], [`VolumeRegistry`],
-//! [`ExportRegistry`], [`LogStore`], [`Overview`], [`ReportStore`], [`RecoveryPoints`], [`Accounts`], [`AuditLog`] and
+//! [`ExportRegistry`], [`LogStore`], [`Overview`], [`ReportStore`], [`RecoveryPoints`], [`Accounts`], [`AuditLog`],
 //! [`JobLog`] and [`Cleanups`] over the same records.
 
 mod accounts;

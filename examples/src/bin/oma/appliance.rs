@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use oma_core::engine::{ReplicateConfig, Replicator, Services, VolumeService, VolumeServices, VolumesConfig};
 use oma_core::seal::SigningKey;
-use oma_core::traits::VolumeRegistry;
+use oma_core::traits::{Cleanups, VolumeRegistry};
 use oma_core::{Error, ErrorKind, Result, WorkerId};
 use oma_nbd::{Server, ServerConfig};
 use oma_store::{SqlStore, StoreConfig};
@@ -60,6 +60,11 @@ impl Appliance {
     /// Who changes single volumes here.
     pub(crate) fn volumes(&self, config: VolumesConfig) -> VolumeService {
         VolumeService::new(VolumeServices::from(&self.services), self.worker.clone(), config)
+    }
+
+    /// What was planned to be cleaned up here, and what became of it.
+    pub(crate) fn cleanups(&self) -> Arc<dyn Cleanups> {
+        self.store.clone()
     }
 
     /// With this key, verification reports are signed.

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oma_api::server::{
-    AccountRoutes, AccountTokens, AnyOf, Api, ExportAddress, LoginConfig, Passwords, RecordedRequests,
-    ReplicationRoutes, SourceOpener, TlsIdentity, TokenFile, VolumeRoutes, first_admin as make_first_admin,
+    AccountRoutes, AccountTokens, AnyOf, Api, CleanupRoutes, ExportAddress, LoginConfig, Passwords,
+    RecordedRequests, ReplicationRoutes, SourceOpener, TlsIdentity, TokenFile, VolumeRoutes,
+    first_admin as make_first_admin,
 };
 use oma_core::engine::{
-    CancellationToken, Limits, ReconcileServices, Reconciler, Replicator, Services, VolumeService,
-    VolumeServices, VolumesConfig, Worker,
+    CancellationToken, CleanupService, CleanupServices, Limits, ReconcileServices, Reconciler, Replicator,
+    Services, VolumeService, VolumeServices, VolumesConfig, Worker,
 };
 use oma_core::memory::{MemoryBackend, MemoryExportServer, MemoryStore};
-use oma_core::traits::{Accounts, JobLog, LogStore, VolumeRegistry as _};
+use oma_core::traits::{Accounts, Cleanups, JobLog, LogStore, VolumeRegistry as _};
 use oma_core::{Error, ErrorKind, InstanceId, Result, WorkerId};
 use oma_examples::daemon::{ByAccess, Content, Doors, NbdPort, backend, doors, nbd_port, worker_name};
 use oma_examples::data_dir::{DataDir, Lock};
@@ -44,6 +45,7 @@ const FIRST_TOKEN: Duration = Duration::from_hours(24 * 7);
 struct Daemon {
     api: Api,
     service: VolumeService,
+    cleanups: CleanupService,
     worker: Worker,
     store: Arc<SqlStore>,
     content: Content,
@@ -84,10 +86,18 @@ pub(crate) async fn print_document() -> Result<()> {
     let accounts = AccountRoutes::new(store.clone(), store.clone(), passwords, LoginConfig::default());
     let services = Services::new(store.clone(), nothing, backend, server);
     let (exports, stop) = (content.address_of_exports(), CancellationToken::new());
-    let (logs, job_log, accounts_of_jobs) = (store.clone(), store.clone(), store);
-    let wired =
-        Wired { services, logs, job_log, worker, machine: None, exports, accounts: accounts_of_jobs, stop };
-    let (api, ..) = wired.routes(&Settings::default(), None)?;
+    let wired = Wired {
+        services,
+        logs: store.clone(),
+        job_log: store.clone(),
+        cleanups: store.clone(),
+        worker,
+        machine: None,
+        exports,
+        accounts: store,
+        stop,
+    };
+    let Routes { api, .. } = wired.routes(&Settings::default(), None)?;
     let api = api.backend(beside.0).exports(beside.1).accounts(accounts);
     let text = serde_json::to_string_pretty(api.document());
     output::line(text.map_err(|error| Error::new(ErrorKind::Internal, "write", "JSON").with_source(error))?)
@@ -98,6 +108,7 @@ struct Wired {
     services: Services,
     logs: Arc<dyn LogStore>,
     job_log: Arc<dyn JobLog>,
+    cleanups: Arc<dyn Cleanups>,
     worker: WorkerId,
     machine: Option<String>,
     exports: Arc<dyn ExportAddress>,
@@ -105,15 +116,32 @@ struct Wired {
     stop: CancellationToken,
 }
 
+/// The routes, and who does what they ask for.
+struct Routes {
+    api: Api,
+    service: VolumeService,
+    cleanups: CleanupService,
+    worker: Worker,
+}
+
 impl Wired {
     /// The routes, and who does what they ask for.
-    fn routes(self, settings: &Settings, limits: Option<Limits>) -> Result<(Api, VolumeService, Worker)> {
-        let Self { services, logs, job_log, worker, machine, exports, accounts, stop } = self;
+    fn routes(self, settings: &Settings, limits: Option<Limits>) -> Result<Routes> {
+        let Self { services, logs, job_log, cleanups, worker, machine, exports, accounts, stop } = self;
         let config = VolumesConfig { grace: settings.volumes.grace, ..VolumesConfig::default() };
         let service = VolumeService::new(VolumeServices::from(&services), worker.clone(), config);
         let inventory = services.inventory.clone();
         let beside = ReconcileServices { inventory: inventory.clone(), points: services.points.clone() };
         let reconciler = Reconciler::new(service.clone(), beside);
+        let cleaned = CleanupServices {
+            inventory: inventory.clone(),
+            exports: services.exports.clone(),
+            points: services.points.clone(),
+            cleanups,
+            server: services.server.clone(),
+        };
+        let cleanups = CleanupService::new(service.clone(), cleaned);
+        let cleaning = CleanupRoutes { service: cleanups.clone(), stop: stop.clone() };
         let volumes =
             VolumeRoutes { service: service.clone(), inventory, reconciler, machine, stop: stop.clone() };
         let sources =
@@ -129,8 +157,8 @@ impl Wired {
         let (driver, accounts) = (Some(worker.clone()), Some(accounts));
         let replications =
             ReplicationRoutes { replicator, worker: driver, job_log, logs, sources, exports, accounts, stop };
-        let api = Api::new("OMA appliance").volumes(volumes).replications(replications);
-        Ok((api, service, worker))
+        let api = Api::new("OMA appliance").volumes(volumes).replications(replications).cleanups(cleaning);
+        Ok(Routes { api, service, cleanups, worker })
     }
 }
 
@@ -170,17 +198,18 @@ impl Daemon {
             services,
             logs: store.clone(),
             job_log: store.clone(),
+            cleanups: store.clone(),
             worker,
             machine,
             exports: content.address_of_exports(),
             accounts: store.clone(),
             stop: stop.clone(),
         };
-        let (api, service, worker) = wired.routes(settings, limits)?;
+        let Routes { api, service, cleanups, worker } = wired.routes(settings, limits)?;
         let passwords = Passwords::new().await?;
         let accounts = AccountRoutes::new(store.clone(), store.clone(), passwords, LoginConfig::default());
         let api = api.backend(beside.0).exports(beside.1).accounts(accounts);
-        Ok(Self { api, service, worker, store, content, _lock: lock })
+        Ok(Self { api, service, cleanups, worker, store, content, _lock: lock })
     }
 
     /// What a process before left is taken up first.
@@ -206,6 +235,8 @@ impl Daemon {
             output::note(format!("not taken up yet: {left}"));
         }
         self.service.upkeep(UPKEEP);
+        self.cleanups.recover().await?;
+        self.cleanups.upkeep(UPKEEP);
         for address in doors.addresses()?.into_iter().chain(self.content.address()) {
             output::line(address)?;
         }
@@ -219,6 +250,7 @@ impl Daemon {
     }
 
     async fn close(self) {
+        self.cleanups.shutdown().await;
         self.service.shutdown().await;
         self.store.close().await;
     }

@@ -1,6 +1,7 @@
 //! The command line: names, flags and what `--help` teaches.
 
 mod accounts;
+mod cleanup;
 mod db;
 mod disks;
 mod logs;
@@ -19,6 +20,7 @@ use oma_core::{ByteSize, ChangeId, DiskKey, JobId, VmPath};
 pub(crate) use self::accounts::{
     AddUserArgs, AuditArgs, AuditCommand, ChangeUserArgs, ListTrailArgs, TokenArgs, UsersArgs, UsersCommand,
 };
+pub(crate) use self::cleanup::CleanupArgs;
 pub(crate) use self::db::{DbArgs, DbCommand};
 pub(crate) use self::disks::MachineArgs;
 pub(crate) use self::disks::ReflinkArg;
@@ -76,6 +78,8 @@ pub(crate) enum Command {
     Volumes(VolumesArgs),
     /// End a job that was interrupted and is not to be continued
     Cancel(CancelArgs),
+    /// Plan what is removed of a job that failed or was cancelled, and remove it
+    Cleanup(CleanupArgs),
     /// Export a file or block device over NBD until a signal
     Serve(ServeArgs),
     /// Look at the database, migrate it, check it, move it to another engine

@@ -4,6 +4,7 @@ mod audit;
 mod cancel;
 mod change_id;
 mod check_report;
+mod cleanup;
 mod completions;
 mod copy;
 mod db;
@@ -51,6 +52,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Points(args) => Ok(points::run(&context, &args).await?),
         Command::Volumes(args) => volumes::run(&context, &args).await,
         Command::Cancel(args) => Ok(cancel::run(&context, &args).await?),
+        Command::Cleanup(args) => Ok(cleanup::run(&context, &args).await?),
         Command::Serve(args) => Ok(serve::run(&context, &args).await?),
         Command::Db(args) => db::run(&context, &args).await,
         Command::Users(args) => Ok(users::run(&context, &args).await?),

@@ -1,0 +1,165 @@
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use oma_api::CleanupRow;
+use oma_core::engine::{CleanupRequest, CleanupService, CleanupServices, VolumesConfig};
+use oma_core::record::{Cleanup, CleanupFilter, CleanupItem, KeepVolumes};
+use oma_core::state::{CleanupStatus, CleanupStepStatus};
+use oma_core::{CleanupId, Error, ErrorKind, Result};
+
+use super::Context;
+use crate::appliance::{self, Appliance};
+use crate::args::CleanupArgs;
+use crate::table::{Align, Table};
+use oma_examples::output;
+use oma_examples::source::Source;
+
+/// Plans the cleanup of a job, and executes the plan when that is asked for.
+pub(super) async fn run(context: &Context, args: &CleanupArgs) -> Result<()> {
+    // Looks before anything is made or locked.
+    appliance::open_records(&context.data).await?.close().await;
+    let appliance = Appliance::open(&context.data, Source::nothing()?).await?;
+    let service = service(&appliance);
+    let done = cleaned(&service, args).await;
+    service.shutdown().await;
+    service.volumes().shutdown().await;
+    appliance.close().await;
+    let cleanup = done?;
+    if context.json {
+        output::json(&CleanupRow::from(&cleanup))?;
+    } else {
+        print(&cleanup, args)?;
+    }
+    outcome(&cleanup, args)
+}
+
+fn service(appliance: &Appliance) -> CleanupService {
+    let services = CleanupServices {
+        inventory: appliance.services.inventory.clone(),
+        exports: appliance.services.exports.clone(),
+        points: appliance.services.points.clone(),
+        cleanups: appliance.cleanups(),
+        server: appliance.services.server.clone(),
+    };
+    CleanupService::new(appliance.volumes(VolumesConfig::default()), services)
+}
+
+async fn cleaned(service: &CleanupService, args: &CleanupArgs) -> Result<Cleanup> {
+    if !args.execute {
+        return service.plan(&request(args)).await;
+    }
+    service.volumes().finish_left_over().await?;
+    let id = match (&args.plan, begun(service, args).await?) {
+        (Some(id), _) => planned(service, args, id).await?,
+        (None, Some(begun)) => begun,
+        (None, None) => service.plan(&request(args)).await?.spec.id,
+    };
+    let found = service.wait(&id, Duration::ZERO).await?;
+    if !found.spec.plan.first.is_empty() {
+        return Ok(found);
+    }
+    service.execute(&id).await?;
+    service.wait(&id, Duration::MAX).await
+}
+
+fn request(args: &CleanupArgs) -> CleanupRequest {
+    let volumes = if args.volumes { KeepVolumes::Condemn } else { KeepVolumes::Keep };
+    let (job, failover_job) = (args.job.clone(), args.failover_job.clone());
+    CleanupRequest { id: CleanupId::mint(), job, failover_job, volumes }
+}
+
+/// One of the same wishes that a run before has begun and not ended.
+async fn begun(service: &CleanupService, args: &CleanupArgs) -> Result<Option<CleanupId>> {
+    let wanted = request(args);
+    let (job, status) = (Some(args.job.clone()), Some(CleanupStatus::Executing));
+    let mut begun = service.records().cleanups(CleanupFilter { job, status, after: None });
+    let found = begun.try_next().await?;
+    let same = found.filter(|found| {
+        let plan = &found.spec.plan;
+        plan.failover_job == wanted.failover_job
+            && plan.volumes == wanted.volumes
+            && found.spec.worker == *service.volumes().worker()
+    });
+    Ok(same.map(|found| found.spec.id))
+}
+
+async fn planned(service: &CleanupService, args: &CleanupArgs, id: &CleanupId) -> Result<CleanupId> {
+    let missing = || {
+        Error::new(ErrorKind::NotFound, "find cleanup", id)
+            .because("there is no such plan; `oma cleanup JOB` makes one")
+    };
+    let found = service.records().cleanup(id).await?.ok_or_else(missing)?;
+    if found.spec.plan.job != args.job {
+        let reason = format!("it is of job {}", found.spec.plan.job);
+        return Err(Error::new(ErrorKind::Invalid, "execute cleanup", id).because(reason));
+    }
+    Ok(found.spec.id)
+}
+
+fn print(cleanup: &Cleanup, args: &CleanupArgs) -> Result<()> {
+    let plan = &cleanup.spec.plan;
+    let mut items = Table::new(&[
+        ("what", Align::Left),
+        ("id", Align::Left),
+        ("found", Align::Left),
+        ("stays", Align::Left),
+    ]);
+    for CleanupItem { kind, id, detail, protected } in &plan.items {
+        let kind = serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
+        let stays = protected.clone().unwrap_or_else(|| "no".to_owned());
+        items.row([kind.unwrap_or_default(), id.clone(), detail.clone(), stays]);
+    }
+    if !plan.items.is_empty() {
+        output::line(items)?;
+    }
+    let mut steps = Table::new(&[("step", Align::Left), ("status", Align::Left), ("error", Align::Left)]);
+    for step in &cleanup.steps {
+        let error = step.error.clone().unwrap_or_default();
+        steps.row([step.action.to_string(), step.status.to_string(), error]);
+    }
+    if !plan.is_empty() {
+        output::line(steps)?;
+    }
+    match (cleanup.status, plan.is_empty()) {
+        (CleanupStatus::Completed, false) => {
+            output::line(format_args!("{} is cleaned up; left is {}", plan.job, left(cleanup)))
+        }
+        (CleanupStatus::Completed, true) | (_, true) if plan.first.is_empty() => {
+            output::line(format_args!("{}: there is nothing to do", plan.job))
+        }
+        (CleanupStatus::Planned, _) if plan.first.is_empty() && !args.execute => output::line(format_args!(
+            "nothing was changed; --execute does it, or --execute --plan {} exactly this",
+            cleanup.spec.id
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn left(cleanup: &Cleanup) -> String {
+    cleanup.left.map(|left| left.to_string()).unwrap_or_default()
+}
+
+/// What is not done is no success.
+fn outcome(cleanup: &Cleanup, args: &CleanupArgs) -> Result<()> {
+    let id = &cleanup.spec.id;
+    if let Some(first) = cleanup.spec.plan.first.first().filter(|_| args.execute) {
+        return Err(Error::new(ErrorKind::Conflict, "execute cleanup", id).because(first.clone()));
+    }
+    match cleanup.status {
+        CleanupStatus::Refused => {
+            let why = cleanup.error.clone().unwrap_or_default();
+            Err(Error::new(ErrorKind::Conflict, "execute cleanup", id)
+                .because(format!("{why}; run it again for another plan")))
+        }
+        CleanupStatus::Executing => {
+            let failed = cleanup.steps.iter().find(|step| step.status == CleanupStepStatus::Failed);
+            let why = failed.map(|step| {
+                format!("{}: {}", step.action, step.error.as_deref().unwrap_or("it was not done"))
+            });
+            let why = why.unwrap_or_else(|| "it was interrupted".to_owned());
+            Err(Error::new(ErrorKind::Unavailable, "execute cleanup", id)
+                .because(format!("{why}; the same command tries again")))
+        }
+        CleanupStatus::Planned | CleanupStatus::Completed => Ok(()),
+    }
+}
