@@ -68,7 +68,7 @@ pub struct JobLineRow {
     /// What happened.
     pub message: String,
     /// More of it, for programs.
-    #[cfg_attr(feature = "server", schema(value_type = Object))]
+    #[cfg_attr(feature = "server", schema(value_type = Option<Object>))]
     pub fields: Option<serde_json::Value>,
     /// When it happened, RFC 3339 in UTC.
     pub at: String,

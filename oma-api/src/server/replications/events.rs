@@ -28,9 +28,21 @@ pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {
     OpenApiRouter::new().routes(routes!(events))
 }
 
+/// An event of a stream, by the fields of its text.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "here for the document")]
+pub(super) struct StreamedEvent {
+    /// What happened.
+    event: String,
+    /// More of it: a row in JSON.
+    data: String,
+    /// To follow on behind it (`Last-Event-ID`), where that can be.
+    id: Option<String>,
+}
+
 /// Follow a replication: an event `progress` each time that it moves, until it has ended, the daemon does or five minutes are over
 #[utoipa::path(get, path = "/replications/{job_id}/events", tag = "replications", params(("job_id" = String, Path)),
-    responses((status = 200, body = String, content_type = "text/event-stream"), Problems))]
+    responses((status = 200, body = StreamedEvent, content_type = "text/event-stream"), Problems))]
 async fn events(
     State(routes): State<ReplicationRoutes>,
     asker: Asker,

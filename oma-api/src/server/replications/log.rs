@@ -19,6 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::ReplicationRoutes;
+use super::events::StreamedEvent;
 use crate::server::asked::Problems;
 use crate::server::extract::{InPath, InQuery};
 use crate::server::paging::{Part, never_answered, page};
@@ -99,7 +100,7 @@ async fn lines(
 /// ended, the daemon does or five minutes are over
 #[utoipa::path(get, path = "/replications/{job_id}/logs/follow", tag = "replications",
     params(("job_id" = String, Path), Which, Behind),
-    responses((status = 200, body = String, content_type = "text/event-stream"), Problems))]
+    responses((status = 200, body = StreamedEvent, content_type = "text/event-stream"), Problems))]
 async fn follow(
     State(routes): State<ReplicationRoutes>,
     InPath(id): InPath<JobId>,
