@@ -19,7 +19,7 @@ pub struct PlanCleanup {
     pub failover_job_id: Option<FailoverJobId>,
     /// What becomes of volumes that hold or held an epoch: `keep`, or `condemn` them, to be deleted after a while in which that can be
     /// called off.
-    #[cfg_attr(feature = "server", schema(value_type = Option<String>, pattern = "^(keep|condemn)$"))]
+    #[cfg_attr(feature = "server", schema(value_type = String, pattern = "^(keep|condemn)$", example = "keep"))]
     #[serde(default)]
     pub volumes: KeepVolumes,
 }

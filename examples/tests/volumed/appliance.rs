@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("the_appliance_brings_a_vm_from_epoch_to_epoch", &[], epochs),
         trial("l15_a_killed_appliance_ends_what_it_was_asked_for", &[], killed),
+        trial("l26_a_killed_appliance_goes_on_with_its_cleanups", &[], cleaned_up),
         trial("l29_the_appliance_reads_no_file_outside_its_directories", &[], outside),
         trial("settings_that_are_wrong_are_named_and_nothing_begins", &[], settings),
     ]
@@ -171,6 +172,96 @@ async fn killed() {
     let images =
         files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "raw"));
     assert_eq!(images.count(), VMS * DISKS);
+}
+
+/// A cancelled job of each VM, whose volumes hold a part of an epoch.
+async fn cancelled(world: &World) -> Vec<String> {
+    // A copy takes minutes.
+    let (limits, config) = (world.text("limits.json"), world.text("omad.toml"));
+    fs::write(&limits, r#"{"link": {"bandwidth": 65536}}"#).unwrap();
+    fs::write(&config, format!("[work]\njobs = {VMS}\nlimits = {limits:?}\n")).unwrap();
+    let daemon = world.start(&["--source-dir", &world.text("images"), "--config", &config]).await;
+    let mut jobs = Vec::new();
+    for vm in 0..VMS {
+        world.write(vm, 1);
+        let (status, job) = daemon.ask(Method::POST, "/replications", Some(world.request(vm))).await;
+        assert_eq!(status, 201, "{job}");
+        jobs.push(job["job_id"].as_str().unwrap().to_owned());
+    }
+    for job in &jobs {
+        let begun = Instant::now();
+        while daemon.get(&format!("/replications/{job}")).await["status"] != json!("replicating") {
+            assert!(begun.elapsed() < LIMIT);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let (status, row) = daemon.ask(Method::POST, &format!("/replications/{job}/cancel"), None).await;
+        assert_eq!(status, 202, "{row}");
+    }
+    for job in &jobs {
+        assert_eq!(ended(&daemon, job).await.unwrap()["status"], json!("cancelled"));
+    }
+    daemon.stop().await;
+    jobs
+}
+
+/// Waits until every cleanup has ended; `None` when nobody answers any more.
+async fn cleaned(daemon: &Daemon, cleanups: &[String]) -> Option<()> {
+    let begun = Instant::now();
+    for cleanup in cleanups {
+        loop {
+            let (_, row) = daemon.try_ask(Method::GET, &format!("/cleanups/{cleanup}"), None, None).await?;
+            if row["status"] == json!("completed") {
+                assert!(
+                    row["left"].as_object().unwrap().values().all(|count| count.as_u64() == Some(0)),
+                    "{row}"
+                );
+                break;
+            }
+            assert!(row["status"] == json!("executing") && begun.elapsed() < LIMIT * 4, "{row}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    Some(())
+}
+
+async fn cleaned_up() {
+    let world = World::of_appliance();
+    let jobs = cancelled(&world).await;
+    let mut daemon = world.appliance().await;
+    let mut cleanups = Vec::new();
+    for job in &jobs {
+        let (status, plan) = daemon.ask(Method::POST, "/cleanups", Some(json!({ "job_id": job }))).await;
+        assert_eq!((status, &plan["first"]), (201, &json!([])), "{plan}");
+        cleanups.push(plan["cleanup_id"].as_str().unwrap().to_owned());
+    }
+    for cleanup in &cleanups {
+        let (status, row) = daemon.ask(Method::POST, &format!("/cleanups/{cleanup}/execute"), None).await;
+        assert!(status == 202 || status == 200, "{row}");
+    }
+    let mut kills = 0;
+    for patience in [1, 4, 9, 16, 25, 36] {
+        let within = Duration::from_millis(patience);
+        if tokio::time::timeout(within, cleaned(&daemon, &cleanups)).await.is_err() {
+            kills += 1;
+            daemon.kill().await;
+            daemon = world.appliance().await;
+        }
+    }
+    assert!(kills > 0);
+    cleaned(&daemon, &cleanups).await.unwrap();
+    assert_eq!(daemon.all("/volumes").await, Vec::<Value>::new());
+    let left = daemon.all("/replications").await;
+    assert!(left.iter().all(|job| !jobs.iter().any(|id| job["job_id"] == json!(id))), "{left:?}");
+    let images = fs::read_dir(world.path("data/volumes"))
+        .unwrap()
+        .filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "raw"));
+    assert_eq!(images.count(), 0);
+    // A fresh start.
+    let (_, job) = daemon.ask(Method::POST, "/replications", Some(world.request(0))).await;
+    let job = job["job_id"].as_str().unwrap();
+    assert_eq!(ended(&daemon, job).await.unwrap()["status"], json!("completed"));
+    world.assert_replicated(&daemon, job, 0).await;
+    daemon.stop().await;
 }
 
 async fn outside() {

@@ -145,16 +145,15 @@ impl<'a> Look<'a> {
         }
         let served: Vec<_> = services.server.list().map_ok(|export| export.name).try_collect().await?;
         for key in self.job.iter().flat_map(|job| job.disks.clone()).collect::<Vec<_>>() {
-            let name = ExportName::for_disk(&vm.identity.instance_uuid, &key).ok();
-            let Some(name) = name.filter(|name| served.contains(name)) else { continue };
-            if recorded.iter().any(|export| export.name == name) {
-                continue;
-            }
-            let why = self.held.clone();
-            self.item(K::ServedExport, &name, "served, and no record knows it".to_owned(), why.clone());
-            if why.is_none() {
-                let disk = DiskRef { context: vm.id.clone(), key };
-                self.plan.steps.push(A::Withdraw { export: name, disk });
+            let Ok(of_disk) = ExportName::for_disk(&vm.identity.instance_uuid, &key) else { continue };
+            let is_recorded = |name: &ExportName| recorded.iter().any(|export| export.name == *name);
+            for name in served.iter().filter(|name| serves(name, &of_disk) && !is_recorded(name)) {
+                let why = self.held.clone();
+                self.item(K::ServedExport, name, "served, and no record knows it".to_owned(), why.clone());
+                if why.is_none() {
+                    let disk = DiskRef { context: vm.id.clone(), key: key.clone() };
+                    self.plan.steps.push(A::Withdraw { export: name.clone(), disk });
+                }
             }
         }
         Ok(())
@@ -333,6 +332,13 @@ impl<'a> Look<'a> {
             self.plan.steps.push(A::DeleteJob { job: job.id });
         }
     }
+}
+
+/// Whether an export is of this disk: by its name, or by that and a number that only one agent was told of.
+fn serves(name: &ExportName, of_disk: &ExportName) -> bool {
+    let told = name.as_str().strip_prefix(of_disk.as_str());
+    let is_number = |text: &str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    told.is_some_and(|told| told.is_empty() || told.strip_prefix('-').is_some_and(is_number))
 }
 
 /// The VM of a job that is not recorded, by what still names it.
