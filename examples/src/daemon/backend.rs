@@ -69,7 +69,10 @@ fn described<T: DeserializeOwned>(path: &Path, refused: &'static str, docs: &'st
 }
 
 /// A file that its owner alone may read.
-fn private(path: &Path) -> Result<String> {
+///
+/// # Errors
+/// `PermissionDenied` when others may; what the system answers.
+pub fn private(path: &Path) -> Result<String> {
     let failed = |error| read_error("read", path.display(), error);
     let about = fs::metadata(path).map_err(failed)?;
     if about.mode() & 0o077 != 0 {

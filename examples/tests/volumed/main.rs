@@ -6,6 +6,10 @@ mod crash;
 mod doors;
 mod life;
 mod pair;
+#[path = "../remote/pki.rs"]
+#[expect(dead_code, reason = "others make certificates that were good once")]
+mod pki;
+mod push;
 mod schema;
 mod world;
 
@@ -23,5 +27,6 @@ fn main() -> ExitCode {
     trials.extend(schema::trials());
     trials.extend(appliance::trials());
     trials.extend(pair::trials());
+    trials.extend(push::trials());
     conformance::run(trials)
 }

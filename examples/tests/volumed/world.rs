@@ -215,7 +215,8 @@ impl Daemon {
     }
 }
 
-async fn ended(mut child: Child) -> Ran {
+/// Waits for the end of a program.
+pub(crate) async fn ended(mut child: Child) -> Ran {
     let (mut out, mut err) = (String::new(), String::new());
     let all = async {
         if let Some(pipe) = &mut child.stdout {

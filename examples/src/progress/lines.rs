@@ -6,7 +6,7 @@ use oma_core::engine::{Event, Progress};
 use oma_core::{ByteSize, DiskKey};
 
 use super::mode_name;
-use oma_examples::output::note;
+use crate::output::note;
 
 /// A disk's line is printed at most this often.
 const PAUSE: Duration = Duration::from_secs(1);

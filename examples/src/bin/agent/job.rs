@@ -1,0 +1,189 @@
+//! The job of a VM and the point in time that it is of: found again, or begun.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oma_api::client::Appliance;
+use oma_api::{
+    ChangedSince, PushRequest, PushRow, PushedDisk, ReplicationRequest, ReplicationRow, SourceRequest,
+};
+use oma_core::engine::CancellationToken;
+use oma_core::traits::{Changes, DiskSource, PointInTime, Provisioning};
+use oma_core::{ChangeId, Clock as _, DiskKey, Error, ErrorKind, JobId, Result, Retry, SystemClock, VmPath};
+use oma_examples::output;
+
+use crate::args::Cli;
+use crate::changes::{Changed, MOST, joined};
+
+/// How often an appliance is asked that is not ready.
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
+
+/// A job and its point in time.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) point: PointInTime,
+    /// What changed, of those disks of which the source could tell.
+    pub(crate) changed: BTreeMap<DiskKey, Changed>,
+}
+
+/// Who is asked, and what is read.
+#[derive(Debug)]
+pub(crate) struct Sides<'a> {
+    pub(crate) api: Arc<Appliance>,
+    pub(crate) source: Arc<dyn DiskSource>,
+    pub(crate) cli: &'a Cli,
+    pub(crate) stop: &'a CancellationToken,
+}
+
+impl Sides<'_> {
+    fn vm(&self) -> &VmPath {
+        &self.cli.disks.vm_path
+    }
+
+    /// Asks again as long as nobody answers, but not for ever: what is asked answers the same a second time.
+    pub(crate) async fn patiently<T, F: Future<Output = Result<T>>>(&self, ask: impl Fn() -> F) -> Result<T> {
+        let begun = tokio::time::Instant::now();
+        let mut told = false;
+        loop {
+            match ask().await {
+                Err(error) if error.retry() == Retry::Later && begun.elapsed() < self.cli.patience => {
+                    if !std::mem::replace(&mut told, true) {
+                        output::note(format!("waiting: {}", error.chain()));
+                    }
+                }
+                answered => return answered,
+            }
+            self.rest().await?;
+        }
+    }
+
+    /// Waits a moment, unless this run is to end.
+    pub(crate) async fn rest(&self) -> Result<()> {
+        tokio::select! {
+            () = self.stop.cancelled() => Err(self.stopped()),
+            () = tokio::time::sleep(PAUSE) => Ok(()),
+        }
+    }
+
+    pub(crate) fn stopped(&self) -> Error {
+        Error::new(ErrorKind::Cancelled, "push", self.vm())
+            .because("it was stopped; the same command goes on")
+    }
+
+    /// The job that is to be driven on, or a new one.
+    pub(crate) async fn job(&self) -> Result<Job> {
+        if let Some(live) = self.patiently(|| self.api.live(self.vm())).await? {
+            let row = self.patiently(|| self.api.push(&live.job_id)).await?;
+            let point = self.source.freeze(self.vm(), &live.job_id).await?;
+            if is_of(&row, &point) {
+                output::note(format!("{} continues, epoch {}", row.job_id, row.epoch));
+                let changed = self.changed(&point).await?;
+                return Ok(Job { id: live.job_id, point, changed });
+            }
+            output::note(format!("{} is of a point in time that is gone; it is cancelled", row.job_id));
+            self.source.release(&point.id).await?;
+            self.end(&live.job_id).await?;
+        }
+        self.begin().await
+    }
+
+    async fn end(&self, job: &JobId) -> Result<()> {
+        match self.patiently(|| self.api.cancel(job)).await {
+            // It has ended meanwhile.
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            cancelled => drop(cancelled?),
+        }
+        while !self.patiently(|| self.api.job(job)).await?.status.is_terminal() {
+            self.rest().await?;
+        }
+        Ok(())
+    }
+
+    async fn begin(&self) -> Result<Job> {
+        let id = JobId::mint(SystemClock.now());
+        let point = self.source.freeze(self.vm(), &id).await?;
+        let begun = async {
+            let changed = self.changed(&point).await?;
+            let request = self.request(&point, &changed);
+            let row = self.patiently(|| self.api.begin(id.as_str(), &request)).await?;
+            output::note(format!("{} begins, epoch {}", row.job_id, row.epoch));
+            Ok((row, changed))
+        };
+        match begun.await {
+            Ok((ReplicationRow { job_id: id, .. }, changed)) => Ok(Job { id, point, changed }),
+            Err(error) => {
+                self.source.release(&point.id).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// What changed since the epochs that the appliance has.
+    async fn changed(&self, point: &PointInTime) -> Result<BTreeMap<DiskKey, Changed>> {
+        let mut found = BTreeMap::new();
+        for disk in &point.disks {
+            let known = self.patiently(|| self.api.change_id(self.vm(), &disk.key)).await?;
+            let Some(since) = known.filter(|since| disk.change_id.continues(since)) else { continue };
+            match self.source.changed(&point.id, &disk.key, &since).await? {
+                Changes::Since(extents) => {
+                    self.committed(point, &disk.key, &since).await;
+                    found.insert(disk.key.clone(), Changed { since, extents });
+                }
+                Changes::Unknown(reason) => output::note(format!("{}: {reason}", disk.key)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// A hint: the source may keep more than it needs to.
+    async fn committed(&self, point: &PointInTime, key: &DiskKey, since: &ChangeId) {
+        if let Err(error) = self.source.committed(&point.id, key, since).await {
+            output::note(format!("{key}: the source was not told of the committed epoch: {}", error.chain()));
+        }
+    }
+
+    fn request(&self, point: &PointInTime, changed: &BTreeMap<DiskKey, Changed>) -> ReplicationRequest {
+        let most = MOST / changed.len().max(1);
+        let disks = point.disks.iter().map(|disk| PushedDisk {
+            key: disk.key.clone(),
+            capacity_bytes: disk.capacity,
+            change_id: disk.change_id.clone(),
+            content: Some(disk.content.clone()),
+            label: None,
+            changed: changed
+                .get(&disk.key)
+                .map(|Changed { since, extents }| ChangedSince {
+                    since: since.clone(),
+                    extents: joined(extents, most),
+                })
+                .into_iter()
+                .collect(),
+        });
+        ReplicationRequest {
+            vm_path: self.vm().clone(),
+            source: SourceRequest::default(),
+            push: Some(PushRequest { instance_uuid: None, endpoint: None, disks: disks.collect() }),
+            rename: self.cli.rename,
+            verify: oma_api::VerifyWanted::default(),
+            trust_changes: oma_api::TrustWanted::default(),
+            provisioning: Provisioning::Thin,
+            keep_points: self.cli.keep_points,
+            keep_points_seconds: None,
+            priority: 0,
+            target: None,
+        }
+    }
+}
+
+/// Whether a job is of this point in time: of the same content, whatever it was marked with.
+fn is_of(job: &PushRow, point: &PointInTime) -> bool {
+    job.disks.len() == point.disks.len()
+        && point.disks.iter().all(|disk| {
+            let same = |row: &oma_api::PushDiskRow| {
+                row.disk_id == disk.key && row.content == disk.content && row.capacity_bytes == disk.capacity
+            };
+            job.disks.iter().any(same)
+        })
+}

@@ -1,0 +1,166 @@
+//! From the job to its end.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use oma_api::client::{Appliance, RemoteConfig, Token};
+use oma_api::{PushDiskRow, PushFailed, PushRow, RecordChangeId};
+use oma_core::engine::Progress;
+use oma_core::state::JobStatus;
+use oma_core::{Error, ErrorKind, Result, WorkerId};
+use oma_examples::daemon::backend::private;
+use oma_examples::signals::Signals;
+use oma_examples::{output, progress};
+use tokio::time::Instant;
+
+use crate::args::Cli;
+use crate::disk;
+use crate::job::{Job, Sides};
+
+/// Whose the marks are that a running machine keeps.
+const OWNER: &str = "agent";
+
+/// Brings a VM to its next epoch.
+pub(crate) async fn run(cli: &Cli) -> Result<()> {
+    let signals = Signals::listen("stopping; the same command goes on (once more: end at once)")?;
+    let config = RemoteConfig { ca_file: cli.ca.clone(), ..RemoteConfig::new(&cli.api) };
+    let token = cli.token_file.as_deref().map(token).transpose()?;
+    let api = Arc::new(Appliance::new(&config, token).await?);
+    let source = cli.disks.open()?;
+    source.notes().await?.iter().for_each(output::note);
+    let owner = WorkerId::parse(OWNER)
+        .map_err(|error| Error::new(ErrorKind::Internal, "name", "the agent").with_source(error))?;
+    let sides = Sides { api, source: source.for_jobs().owned_by(owner), cli, stop: signals.stop() };
+    let job = sides.job().await?;
+    let pushed = push(&sides, &job).await;
+    // What is copied is copied; a point in time that cannot be let go of bears the job's name.
+    if let Err(error) = sides.source.release(&job.point.id).await {
+        output::note(format!("the source still holds the point in time {}: {}", job.point.id, error.chain()));
+    }
+    pushed
+}
+
+fn token(path: &Path) -> Result<Token> {
+    Token::new(&private(path)?)
+}
+
+async fn push(sides: &Sides<'_>, job: &Job) -> Result<()> {
+    let shown = progress::for_stderr();
+    let mut round =
+        Round { sides, job, shown, moved: Instant::now(), fence: None, noted: false, mixed: false };
+    loop {
+        let row = sides.patiently(|| sides.api.push(&job.id)).await?;
+        if row.status.is_terminal() {
+            return ended(sides, &row).await;
+        }
+        if let Err(error) = round.drive(&row).await {
+            round.judge(error).await?;
+        }
+        sides.rest().await?;
+    }
+}
+
+/// Tells how it ended.
+async fn ended(sides: &Sides<'_>, row: &PushRow) -> Result<()> {
+    if sides.cli.json {
+        output::json(&sides.patiently(|| sides.api.job(&row.job_id)).await?)?;
+    }
+    if row.status != JobStatus::Completed {
+        let reason = row.error.clone().unwrap_or_else(|| row.status.to_string());
+        return Err(Error::new(ErrorKind::Conflict, "push", &row.job_id)
+            .because(format!("the job ended {}: {reason}; run the same command again", row.status)));
+    }
+    if !sides.cli.json {
+        output::line(format_args!("{}: epoch {} is complete", row.job_id, row.epoch))?;
+    }
+    Ok(())
+}
+
+/// Attempts of this run.
+struct Round<'a> {
+    sides: &'a Sides<'a>,
+    job: &'a Job,
+    shown: Arc<dyn Progress>,
+    /// When something moved last.
+    moved: Instant,
+    /// Of whom the exports are that were written.
+    fence: Option<u64>,
+    /// It was told that something is waited for.
+    noted: bool,
+    /// What was copied is of no one moment.
+    mixed: bool,
+}
+
+impl Round<'_> {
+    /// Copies every disk that was not reported, asks the source whether that was one moment, and reports all.
+    async fn drive(&mut self, row: &PushRow) -> Result<()> {
+        if !row.ready {
+            return Ok(());
+        }
+        if self.fence != row.fence {
+            (self.fence, self.moved, self.noted) = (row.fence, Instant::now(), false);
+        }
+        let open: Vec<&PushDiskRow> = row.disks.iter().filter(|disk| !disk.reported).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let stop = self.sides.stop.child_token();
+        let copy = async |disk: &PushDiskRow| {
+            let copied = disk::push(self.sides, self.job, disk, &*self.shown, &stop).await;
+            // One that fails stops the others: no disk is of use without all.
+            copied.inspect_err(|_| stop.cancel())
+        };
+        let copied = join_all(open.iter().map(|disk| copy(disk))).await;
+        let mut failed: Vec<Error> = copied.into_iter().filter_map(Result::err).collect();
+        // Those that were stopped say nothing of the cause.
+        failed.sort_by_key(|error| error.kind() == ErrorKind::Cancelled);
+        if let Some(error) = failed.into_iter().next() {
+            return Err(error);
+        }
+        if let Err(error) = self.sides.source.confirm(&self.job.point).await {
+            self.mixed = error.kind() == ErrorKind::Conflict;
+            return Err(error);
+        }
+        for disk in open {
+            let report = RecordChangeId {
+                change_id: disk.change_id.clone(),
+                disk_id: Some(disk.disk_id.clone()),
+                previous_change_id: disk.base_change_id.clone(),
+            };
+            self.sides.api.report(&self.job.id, &report).await?;
+        }
+        self.moved = Instant::now();
+        Ok(())
+    }
+
+    /// Whether it is worth trying again. What never can be right ends the job; anything else leaves it to the next run.
+    async fn judge(&mut self, error: Error) -> Result<()> {
+        if self.sides.stop.is_cancelled() {
+            return Err(self.sides.stopped());
+        }
+        let mixed = self.mixed;
+        let hopeless =
+            matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Mismatch | ErrorKind::Unsupported);
+        if mixed || hopeless {
+            let reason: String = error.chain().chars().filter(|c| !c.is_control()).take(900).collect();
+            let why = PushFailed { reason, mixed };
+            if let Err(unsaid) = self.sides.api.give_up(&self.job.id, &why).await {
+                output::note(format!("the appliance was not told: {}", unsaid.chain()));
+            }
+            return Err(error);
+        }
+        // An appliance that was restarted has other exports, and those from before refuse.
+        let passes = matches!(
+            error.kind(),
+            ErrorKind::Unavailable | ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Conflict
+        );
+        if !passes || self.moved.elapsed() >= self.sides.cli.patience {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut self.noted, true) {
+            output::note(format!("waiting: {}", error.chain()));
+        }
+        Ok(())
+    }
+}
