@@ -2,6 +2,7 @@
 //! on a port with TLS where one is named.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,12 +10,13 @@ use std::time::Duration;
 
 use crate::failure::io_error;
 use crate::{NbdAddress, NbdAddresses, output};
+use futures_util::future::BoxFuture;
 use oma_api::server::{BackendRoutes, ExportAddress, ExportRoutes, Publisher};
 use oma_core::engine::CancellationToken;
 use oma_core::traits::{ExportServer, VolumeBackend, VolumeRegistry};
 use oma_core::{InstanceId, Result};
 use oma_nbd::{Server, ServerConfig, TlsPolicy};
-use tokio::net::UnixListener;
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 
 use super::NbdPort;
 
@@ -88,6 +90,21 @@ impl Content {
         Ok(listener)
     }
 
+    /// Whether clients are let in: one on the socket, and one on the port, where there is one.
+    pub fn listens(&self) -> impl Fn() -> BoxFuture<'static, Result<()>> + Send + Sync + 'static {
+        let (path, port) = (self.path.clone(), self.port.as_ref().map(|port| port.listener.local_addr()));
+        let port = port.and_then(std::result::Result::ok).map(reachable);
+        move || {
+            let (path, port) = (path.clone(), port);
+            Box::pin(async move {
+                let failed = |error| io_error("connect to", path.display(), error);
+                UnixStream::connect(&path).await.map_err(failed)?;
+                let Some(port) = port else { return Ok(()) };
+                TcpStream::connect(port).await.map(drop).map_err(|error| io_error("connect to", port, error))
+            })
+        }
+    }
+
     /// Serves until `stop`; then everything is withdrawn and closed, which ends the answers that last while a volume is open.
     pub async fn serve(&mut self, listener: UnixListener, stop: &CancellationToken) {
         let closed = CancellationToken::new();
@@ -108,4 +125,14 @@ impl Content {
         // Somebody may have removed it: then nothing is left to do.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Where this machine reaches what it listens on.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        other => other,
+    };
+    SocketAddr::new(ip, address.port())
 }

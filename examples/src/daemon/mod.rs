@@ -7,6 +7,7 @@ mod content;
 pub mod doors;
 pub mod log;
 pub mod nbd_port;
+mod parts;
 pub mod token;
 mod worker;
 
@@ -15,5 +16,6 @@ pub use by_access::ByAccess;
 pub use content::Content;
 pub use doors::Doors;
 pub use nbd_port::NbdPort;
+pub use parts::readiness;
 pub use token::TokenArgs;
 pub use worker::worker_name;

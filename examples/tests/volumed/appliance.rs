@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use oma_core::conformance::{Trial, trial};
+use oma_core::conformance::{Requirement, Trial, trial};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -21,6 +21,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("l15_a_killed_appliance_ends_what_it_was_asked_for", &[], killed),
         trial("l26_a_killed_appliance_goes_on_with_its_cleanups", &[], cleaned_up),
         trial("l29_the_appliance_reads_no_file_outside_its_directories", &[], outside),
+        trial("the_appliance_says_whether_it_is_ready_and_how_it_stands", &[], standing),
+        trial("a_checker_finds_no_fault_in_the_figures", &[Requirement::Program("promtool")], figures),
         trial("settings_that_are_wrong_are_named_and_nothing_begins", &[], settings),
     ]
 }
@@ -294,4 +296,61 @@ async fn settings() {
     assert!(!world.path("data").exists());
     let open = world.run(&["--no-auth", "--listen", "0.0.0.0:0"]).await;
     assert!(open.err.contains("name a certificate"), "{open:?}");
+}
+
+impl World {
+    /// A daemon that has driven a job, and its figures.
+    async fn figured(&self) -> (Daemon, String) {
+        self.write(0, 1);
+        let daemon = self.appliance().await;
+        let (_, job) = daemon.ask(Method::POST, "/replications", Some(self.request(0))).await;
+        ended(&daemon, job["job_id"].as_str().unwrap()).await.unwrap();
+        let figures = daemon.text("/metrics").await;
+        (daemon, figures)
+    }
+}
+
+async fn standing() {
+    let world = World::of_appliance();
+    let (daemon, figures) = world.figured().await;
+    // Anybody may ask, and learns no more than that.
+    let url = daemon.url().replace("/api/v1", "/ready");
+    let ready: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+    assert_eq!(ready, json!({ "status": "ready", "parts": ["database", "backend", "exports", "worker"] }));
+    for line in [
+        "oma_jobs_ended_last_day{status=\"completed\"} 1",
+        "oma_jobs_waiting 0",
+        "oma_worker_running 1",
+        "oma_database_up 1",
+        "oma_backend_calls_total{call=\"create\",outcome=\"ok\"} 2",
+        "oma_api_requests_total{method=\"POST\",route=\"/api/v1/replications\",status=\"201\"} 1",
+    ] {
+        assert!(figures.lines().any(|told| told == line), "{line} is not in {figures}");
+    }
+    // What a client cannot be let in by is not there.
+    fs::remove_file(world.path("data/nbd.sock")).unwrap();
+    let begun = Instant::now();
+    let problem = loop {
+        let (status, problem) = daemon.ask(Method::GET, "/ready", None).await;
+        if status == 503 {
+            break problem;
+        }
+        assert!(begun.elapsed() < LIMIT, "{problem}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(problem["detail"].as_str().unwrap().contains("not there: exports;"), "{problem}");
+    daemon.stop().await;
+}
+
+async fn figures() {
+    let world = World::of_appliance();
+    let (daemon, figures) = world.figured().await;
+    daemon.stop().await;
+    let file = world.path("figures");
+    fs::write(&file, &figures).unwrap();
+    let mut checker = tokio::process::Command::new("promtool");
+    checker.args(["check", "metrics"]).stdin(fs::File::open(&file).unwrap());
+    let said = checker.output().await.unwrap();
+    let told = String::from_utf8_lossy(&said.stderr).into_owned() + &String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.success(), "{told}\n{figures}");
 }

@@ -159,6 +159,13 @@ impl Daemon {
         value
     }
 
+    /// A text, over the socket.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let answer = self.local.get(format!("{LOCAL}{path}")).timeout(LIMIT).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        answer.text().await.unwrap()
+    }
+
     /// Asks for a change and waits until it has ended well.
     pub(crate) async fn done(&self, method: Method, path: &str, body: Option<Value>) -> Value {
         let (status, value) = self.ask(method, &format!("{path}?wait=30s"), body).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -14,6 +15,7 @@ use utoipa_axum::routes;
 
 use super::asked::Problems;
 use super::extract::{Body, InPath};
+use super::figures::{Figure, FigurePage};
 use super::origin::Origin;
 use super::problem::Answer;
 use super::publish::{Published, Publisher, Purpose};
@@ -37,8 +39,34 @@ impl Api {
     /// Volumes of this deployment served for reading.
     #[must_use]
     pub fn exports(self, routes: ExportRoutes) -> Self {
+        self.figures.look_up(Served(routes.publisher.clone()));
         let group = OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(get, withdraw));
         self.with(group.with_state(routes))
+    }
+}
+
+/// What is served for reading.
+#[derive(Debug)]
+struct Served(Publisher);
+
+#[async_trait]
+impl Figure for Served {
+    async fn tell(&self, page: &FigurePage) -> Result<()> {
+        let published = self.0.of_operators();
+        let (mut connections, mut bytes) = (0, 0);
+        for one in &published {
+            let moved = self.0.statistics(one).await?;
+            connections += moved.connections;
+            bytes += moved.bytes_read;
+        }
+        let exports = u64::try_from(published.len()).unwrap_or(u64::MAX);
+        page.count("oma_served_exports", "Volumes served for reading", exports)?;
+        page.count("oma_served_export_connections", "Connections of their clients", connections)?;
+        page.count(
+            "oma_served_export_bytes_read",
+            "Bytes that were read of them since they are served",
+            bytes,
+        )
     }
 }
 

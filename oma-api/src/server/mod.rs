@@ -16,11 +16,14 @@ mod bounded;
 mod cleanups;
 mod exports;
 mod extract;
+mod figures;
 mod listen;
+mod metered;
 mod origin;
 mod paging;
 mod problem;
 mod publish;
+mod readiness;
 mod replications;
 mod tokens;
 mod vanished;
@@ -47,9 +50,11 @@ pub use accounts::{AccountRoutes, AccountTokens, AnyOf, LoginConfig, Passwords, 
 pub use backend::BackendRoutes;
 pub use cleanups::CleanupRoutes;
 pub use exports::ExportRoutes;
+pub use figures::Figures;
 pub use listen::{ListenConfig, TlsIdentity, serve_tcp, serve_unix};
 pub use origin::Origin;
 pub use publish::{ExportAddress, Publisher};
+pub use readiness::Readiness;
 pub use replications::{RecordedRequests, ReplicationRoutes, SourceOpener};
 pub use tokens::{NewToken, TokenFile};
 pub use volumes::VolumeRoutes;
@@ -76,6 +81,7 @@ pub struct Api {
     auditor: Option<Auditor>,
     /// For everybody.
     open: Router,
+    figures: Figures,
 }
 
 impl fmt::Debug for Api {
@@ -95,7 +101,28 @@ impl Api {
         let security = [SecurityRequirement::new("token", Vec::<String>::new())];
         let document = OpenApiBuilder::new().info(info).components(Some(components)).security(Some(security));
         let [inner, agents, kept, personal, open] = std::array::from_fn(|_| Router::new());
-        Self { document: document.build(), inner, agents, kept, personal, auditor: None, open }
+        Self {
+            document: document.build(),
+            inner,
+            agents,
+            kept,
+            personal,
+            auditor: None,
+            open,
+            figures: Figures::new(),
+        }
+    }
+
+    /// What is asked is counted there, and told at `/metrics`.
+    #[must_use]
+    pub fn counted_by(mut self, figures: Figures) -> Self {
+        figures.take_over(&self.figures);
+        self.figures = figures;
+        let (metrics, document) = figures::group(self.figures.clone()).split_for_parts();
+        self.document = self.document.nest(PREFIX, document);
+        // Where collectors look unasked.
+        self.inner = self.inner.merge(metrics.clone()).nest(PREFIX, metrics);
+        self
     }
 
     /// Every change of a route leaves an entry in this trail, before it is made; what cannot be recorded is not done (L30).
@@ -126,11 +153,15 @@ impl Api {
     #[must_use]
     pub fn volumes(mut self, routes: VolumeRoutes) -> Self {
         let (open, document) = volumes::open(routes.clone()).split_for_parts();
-        self.document = self.document.nest(PREFIX, document);
-        // Where collectors and load balancers look unasked.
-        self.open = self.open.merge(open.clone()).nest(PREFIX, open);
-        self.inner = self.inner.merge(Router::from(volumes::figures(routes.clone())));
+        self.add_open(open, document);
+        self.figures.look_up(volumes::Standing(routes.clone()));
         self.with(volumes::group(routes))
+    }
+
+    /// What load balancers look at unasked, with the prefix and without.
+    fn add_open(&mut self, open: Router, document: OpenApi) {
+        self.document = std::mem::take(&mut self.document).nest(PREFIX, document);
+        self.open = std::mem::take(&mut self.open).merge(open.clone()).nest(PREFIX, open);
     }
 
     fn with(mut self, group: OpenApiRouter) -> Self {
@@ -174,6 +205,7 @@ impl Api {
             .merge(self.open.clone())
             .fallback(unknown)
             .method_not_allowed_fallback(not_allowed)
+            .layer(middleware::from_fn_with_state(self.figures.clone(), figures::counted))
     }
 }
 

@@ -18,6 +18,7 @@ mod cleanups;
 mod lists;
 mod push;
 mod replications;
+mod standing;
 
 /// Knows one token for each role: its label.
 #[derive(Debug)]
@@ -58,7 +59,13 @@ impl World {
         let reconciler = Reconciler::new(service.clone(), beside);
         let (machine, stop) = (Some("vm-1".to_owned()), CancellationToken::new());
         let routes = VolumeRoutes { service: service.clone(), inventory, reconciler, machine, stop };
-        Self { routes: Api::new("test").volumes(routes).router(Door::Tokens(Arc::new(Labels))), service }
+        Self {
+            routes: Api::new("test")
+                .volumes(routes)
+                .counted_by(Figures::new())
+                .router(Door::Tokens(Arc::new(Labels))),
+            service,
+        }
     }
 
     async fn send(&self, request: Request<Body>) -> (StatusCode, header::HeaderMap, Value) {
@@ -421,23 +428,6 @@ async fn l30_every_route_but_health_needs_a_principal_with_a_role() {
         }
     }
     assert!(asked_for >= 24, "{asked_for}");
-}
-
-#[tokio::test]
-async fn figures_and_health_are_told() {
-    let world = World::new();
-    world.volume("web01").await;
-    let (status, _, text) = world.send(asked(Method::GET, "/metrics", "viewer", None, None)).await;
-    assert_eq!(status, StatusCode::OK);
-    let text = text.as_str().unwrap();
-    assert!(text.contains("oma_volumes{status=\"created\"} 1\n"), "{text}");
-    assert!(text.contains("oma_volume_operations{status=\"executing\"} 0\n"), "{text}");
-    let mut bare = asked(Method::GET, "", "viewer", None, None);
-    *bare.uri_mut() = "/metrics".parse().unwrap();
-    assert_eq!(world.send(bare).await.2, json!(text), "where collectors look");
-    assert_eq!(world.get("/health").await["status"], json!("ok"));
-    let bare = Request::builder().uri("/health").body(Body::empty()).unwrap();
-    assert_eq!(world.send(bare).await.0, StatusCode::OK, "where load balancers look");
 }
 
 #[tokio::test]

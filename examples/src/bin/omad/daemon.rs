@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oma_api::server::{
-    AccountRoutes, AccountTokens, AnyOf, Api, CleanupRoutes, ExportAddress, LoginConfig, Passwords,
-    RecordedRequests, ReplicationRoutes, SourceOpener, TlsIdentity, TokenFile, VolumeRoutes,
+    AccountRoutes, AccountTokens, AnyOf, Api, CleanupRoutes, ExportAddress, Figures, LoginConfig, Passwords,
+    Readiness, RecordedRequests, ReplicationRoutes, SourceOpener, TlsIdentity, TokenFile, VolumeRoutes,
     first_admin as make_first_admin,
 };
 use oma_core::engine::{
     CancellationToken, CleanupService, CleanupServices, Limits, ReconcileServices, Reconciler, Replicator,
-    Services, VolumeService, VolumeServices, VolumesConfig, Worker,
+    Services, Upkeep, VolumeService, VolumeServices, VolumesConfig, Worker,
 };
 use oma_core::memory::{MemoryBackend, MemoryExportServer, MemoryStore};
-use oma_core::traits::{Accounts, Cleanups, JobLog, LogStore, VolumeRegistry as _};
+use oma_core::traits::{Accounts, Cleanups, JobLog, LogStore, Overview, VolumeRegistry as _};
 use oma_core::{Error, ErrorKind, InstanceId, Result, WorkerId};
-use oma_examples::daemon::{ByAccess, Content, Doors, NbdPort, backend, doors, nbd_port, worker_name};
+use oma_examples::daemon::{
+    ByAccess, Content, Doors, NbdPort, backend, doors, nbd_port, readiness, worker_name,
+};
 use oma_examples::data_dir::{DataDir, Lock};
 use oma_examples::database::{Database, VARIABLE};
 use oma_examples::failure::io_error;
@@ -47,6 +49,7 @@ struct Daemon {
     service: VolumeService,
     cleanups: CleanupService,
     worker: Worker,
+    upkeep: Upkeep,
     store: Arc<SqlStore>,
     content: Content,
     _lock: Lock,
@@ -90,6 +93,7 @@ pub(crate) async fn print_document() -> Result<()> {
         services,
         logs: store.clone(),
         job_log: store.clone(),
+        overview: store.clone(),
         cleanups: store.clone(),
         worker,
         machine: None,
@@ -99,6 +103,7 @@ pub(crate) async fn print_document() -> Result<()> {
     };
     let Routes { api, .. } = wired.routes(&Settings::default(), None)?;
     let api = api.backend(beside.0).exports(beside.1).accounts(accounts);
+    let api = api.counted_by(Figures::new()).readiness(Readiness::new());
     let text = serde_json::to_string_pretty(api.document());
     output::line(text.map_err(|error| Error::new(ErrorKind::Internal, "write", "JSON").with_source(error))?)
 }
@@ -109,6 +114,7 @@ struct Wired {
     logs: Arc<dyn LogStore>,
     job_log: Arc<dyn JobLog>,
     cleanups: Arc<dyn Cleanups>,
+    overview: Arc<dyn Overview>,
     worker: WorkerId,
     machine: Option<String>,
     exports: Arc<dyn ExportAddress>,
@@ -127,7 +133,8 @@ struct Routes {
 impl Wired {
     /// The routes, and who does what they ask for.
     fn routes(self, settings: &Settings, limits: Option<Limits>) -> Result<Routes> {
-        let Self { services, logs, job_log, cleanups, worker, machine, exports, accounts, stop } = self;
+        let Self { services, logs, job_log, overview, cleanups, worker, machine, exports, accounts, stop } =
+            self;
         let config = VolumesConfig { grace: settings.volumes.grace, ..VolumesConfig::default() };
         let service = VolumeService::new(VolumeServices::from(&services), worker.clone(), config);
         let inventory = services.inventory.clone();
@@ -155,8 +162,17 @@ impl Wired {
         let opener = Arc::new(RecordedRequests(sources.clone()));
         let worker = Worker::new(replicator.clone(), opener, settings.worker());
         let (driver, accounts) = (Some(worker.clone()), Some(accounts));
-        let replications =
-            ReplicationRoutes { replicator, worker: driver, job_log, logs, sources, exports, accounts, stop };
+        let replications = ReplicationRoutes {
+            replicator,
+            worker: driver,
+            job_log,
+            logs,
+            overview,
+            sources,
+            exports,
+            accounts,
+            stop,
+        };
         let api = Api::new("OMA appliance").volumes(volumes).replications(replications).cleanups(cleaning);
         Ok(Routes { api, service, cleanups, worker })
     }
@@ -186,6 +202,9 @@ impl Daemon {
         let (backend, machine) = backend::open(&place, data).await?;
         let port = NbdPort::open(&settings.nbd, nbd_tls).await?;
         let content = Content::new(data.socket("nbd"), port);
+        let figures = Figures::new();
+        let backend = figures.metered(backend);
+        let ready = readiness(store.clone(), backend.clone(), &content)?;
         let beside = content.routes(backend.clone(), store.clone(), store.instance().await?);
         let source = Source::nothing()?.owned_by(worker.clone());
         // Volumes are published under the job's fencing token: nobody listens where the engine itself writes; agents that push reach
@@ -198,6 +217,7 @@ impl Daemon {
             services,
             logs: store.clone(),
             job_log: store.clone(),
+            overview: store.clone(),
             cleanups: store.clone(),
             worker,
             machine,
@@ -208,8 +228,14 @@ impl Daemon {
         let Routes { api, service, cleanups, worker } = wired.routes(settings, limits)?;
         let passwords = Passwords::new().await?;
         let accounts = AccountRoutes::new(store.clone(), store.clone(), passwords, LoginConfig::default());
+        let ready = ready.needing("worker", {
+            let worker = worker.clone();
+            move || std::future::ready(runs(&worker))
+        });
         let api = api.backend(beside.0).exports(beside.1).accounts(accounts);
-        Ok(Self { api, service, cleanups, worker, store, content, _lock: lock })
+        let api = api.counted_by(figures).readiness(ready);
+        let upkeep = Upkeep::new(&store, settings.upkeep());
+        Ok(Self { api, service, cleanups, worker, upkeep, store, content, _lock: lock })
     }
 
     /// What a process before left is taken up first.
@@ -240,13 +266,13 @@ impl Daemon {
         for address in doors.addresses()?.into_iter().chain(self.content.address()) {
             output::line(address)?;
         }
-        let (api, content, worker) = (&self.api, &mut self.content, &self.worker);
+        let (api, content, worker, upkeep) = (&self.api, &mut self.content, &self.worker, &self.upkeep);
         let serving = async {
             let served = doors.serve(api, stop).await;
             stop.cancel();
             served
         };
-        tokio::join!(serving, content.serve(listener, stop), worker.run(stop)).0
+        tokio::join!(serving, content.serve(listener, stop), worker.run(stop), upkeep.run(stop)).0
     }
 
     async fn close(self) {
@@ -254,6 +280,12 @@ impl Daemon {
         self.service.shutdown().await;
         self.store.close().await;
     }
+}
+
+/// Whether jobs are taken up.
+fn runs(worker: &Worker) -> Result<()> {
+    let hangs = || Error::new(ErrorKind::Unavailable, "look for jobs as", "the worker");
+    worker.is_running().then_some(()).ok_or_else(|| hangs().because("it did not do so of late"))
 }
 
 /// Where nobody is known yet, an admin is, whose token is left in a file: what is printed is kept in logs (L29).

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Config, Environment, File, FileFormat};
-use oma_core::engine::{ReplicateConfig, WorkerConfig};
+use oma_core::audit::KEPT;
+use oma_core::engine::{ReplicateConfig, UpkeepConfig, WorkerConfig};
 use oma_core::record::{ClaimLimits, RetryPolicy};
 use oma_core::{ByteSize, Error, ErrorKind, Result};
 use oma_examples::age::age;
@@ -31,6 +32,28 @@ pub(crate) struct Settings {
     pub(crate) volumes: VolumeSettings,
     pub(crate) work: WorkSettings,
     pub(crate) sources: SourceSettings,
+    pub(crate) keep: KeepSettings,
+}
+
+/// How long things are kept.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct KeepSettings {
+    #[serde(deserialize_with = "as_age")]
+    pub(crate) logs: Duration,
+    pub(crate) log_lines: u64,
+    #[serde(deserialize_with = "as_age")]
+    pub(crate) tokens: Duration,
+    #[serde(deserialize_with = "as_optional_age")]
+    pub(crate) audit: Option<Duration>,
+}
+
+impl Default for KeepSettings {
+    fn default() -> Self {
+        let days = |days: u64| Duration::from_hours(days * 24);
+        let log_lines = ReplicateConfig::default().log_lines;
+        Self { logs: days(90), log_lines, tokens: days(30), audit: None }
+    }
 }
 
 /// Where volumes live, and how they are changed.
@@ -81,6 +104,7 @@ impl Default for Settings {
             volumes: VolumeSettings::default(),
             work: WorkSettings::default(),
             sources: SourceSettings::default(),
+            keep: KeepSettings::default(),
         }
     }
 }
@@ -218,6 +242,9 @@ impl Settings {
                 "it goes with volumes.backend = \"remote\", and only with it; volumes.remote_token and volumes.remote_certificates go with it",
             );
         }
+        if self.keep.audit.is_some_and(|kept| kept < KEPT) {
+            return wrong("keep.audit", "the audit trail is kept for 365d at least");
+        }
         for directory in &self.sources.directories {
             if !directory.is_absolute() {
                 return wrong("sources.directories", "they begin with `/`");
@@ -229,7 +256,13 @@ impl Settings {
     /// How jobs are copied.
     pub(crate) fn engine(&self) -> ReplicateConfig {
         let WorkSettings { memory, journal_step, .. } = self.work;
-        ReplicateConfig { memory, journal_step, ..ReplicateConfig::default() }
+        ReplicateConfig { memory, journal_step, log_lines: self.keep.log_lines, ..ReplicateConfig::default() }
+    }
+
+    /// What is deleted when it is too old.
+    pub(crate) fn upkeep(&self) -> UpkeepConfig {
+        let KeepSettings { logs, tokens, audit, .. } = self.keep;
+        UpkeepConfig { logs: Some(logs), tokens: Some(tokens), audit, ..UpkeepConfig::default() }
     }
 
     /// How jobs are taken up.
@@ -247,6 +280,10 @@ fn text(path: &Path) -> Result<String> {
 
 fn as_age<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     age(&String::deserialize(from)?).map_err(de::Error::custom)
+}
+
+fn as_optional_age<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    as_age(from).map(Some)
 }
 
 fn as_size<'de, D: Deserializer<'de>>(from: D) -> Result<ByteSize, D::Error> {
@@ -275,6 +312,7 @@ mod tests {
         let settings = read(None, &[]).unwrap();
         assert_eq!(settings.api.listen, Some("127.0.0.1:8082".parse().unwrap()));
         assert_eq!((settings.work.jobs, settings.volumes.grace), (4, Duration::from_secs(604_800)));
+        assert_eq!((settings.upkeep(), settings.keep.log_lines), (UpkeepConfig::default(), 10_000));
         assert!(settings.sources.directories.is_empty() && !settings.api.no_auth);
     }
 
@@ -307,6 +345,8 @@ mod tests {
             ("[volumes]\nbackend = \"cloudstack\"\n", "volumes.cloudstack"),
             ("[volumes]\nbackend = \"remote\"\n", "volumes.remote"),
             ("[volumes]\nremote_token = \"/t\"\n", "volumes.remote"),
+            ("[keep]\naudit = \"90d\"\n", "keep.audit"),
+            ("[keep]\nlogs = \"long\"\n", "is no age"),
             ("data_dir = \n", "omad.toml"),
         ] {
             let error = read(Some(file), &[]).unwrap_err();

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use oma_api::server::{Api, TlsIdentity, TokenFile, VolumeRoutes};
+use oma_api::server::{Api, Figures, Readiness, TlsIdentity, TokenFile, VolumeRoutes};
 use oma_core::engine::{
     CancellationToken, ReconcileServices, Reconciler, VolumeService, VolumeServices, VolumesConfig,
 };
 use oma_core::memory::{MemoryBackend, MemoryStore};
 use oma_core::traits::{Inventory, RecoveryPoints, VolumeRegistry as _};
 use oma_core::{Error, ErrorKind, InstanceId, Result, WorkerId};
-use oma_examples::daemon::{Content, Doors, NbdPort, backend, doors, nbd_port, token, worker_name};
+use oma_examples::daemon::{
+    Content, Doors, NbdPort, backend, doors, nbd_port, readiness, token, worker_name,
+};
 use oma_examples::data_dir::{DataDir, Lock};
 use oma_examples::database::{Database, VARIABLE};
 use oma_examples::output;
@@ -68,6 +70,7 @@ pub(crate) fn print_document() -> Result<()> {
     let service = VolumeService::new(services, worker, VolumesConfig::default());
     let api = api(service, store.clone(), store, None, &CancellationToken::new());
     let api = api.backend(beside.0).exports(beside.1);
+    let api = api.counted_by(Figures::new()).readiness(Readiness::new());
     let text = serde_json::to_string_pretty(api.document());
     output::line(text.map_err(|error| Error::new(ErrorKind::Internal, "write", "JSON").with_source(error))?)
 }
@@ -107,12 +110,16 @@ impl Daemon {
         let (backend, machine) = backend::open(&cli.backend, data).await?;
         let port = NbdPort::open(&cli.nbd, nbd_tls).await?;
         let content = Content::new(data.socket("nbd"), port);
+        let figures = Figures::new();
+        let backend = figures.metered(backend);
+        let ready = readiness(store.clone(), backend.clone(), &content)?;
         let beside = content.routes(backend.clone(), store.clone(), store.instance().await?);
         let services = VolumeServices { jobs: store.clone(), volumes: store.clone(), backend };
         let config = VolumesConfig { grace: cli.grace, ..VolumesConfig::default() };
         let service = VolumeService::new(services, worker, config);
         let api = api(service.clone(), store.clone(), store.clone(), machine, stop);
         let api = api.backend(beside.0).exports(beside.1).audited(store.clone());
+        let api = api.counted_by(figures).readiness(ready);
         Ok(Self { api, service, store, content, _lock: lock })
     }
 

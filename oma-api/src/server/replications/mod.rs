@@ -5,6 +5,7 @@ mod events;
 mod log;
 mod look;
 mod push;
+mod standing;
 mod steer;
 mod submit;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use oma_core::engine::{CancellationToken, Replicator, Work, WorkOpener, Worker};
 use oma_core::record::{ReplicationJob, VmContext};
-use oma_core::traits::{Accounts, DiskSource, JobLog, LogStore};
+use oma_core::traits::{Accounts, DiskSource, JobLog, LogStore, Overview};
 use oma_core::{Error, ErrorKind, JobId, Result, Retry, VmPath};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -101,6 +102,8 @@ pub struct ReplicationRoutes {
     pub job_log: Arc<dyn JobLog>,
     /// The lines of it.
     pub logs: Arc<dyn LogStore>,
+    /// How everything stands.
+    pub overview: Arc<dyn Overview>,
     /// Opens sources.
     pub sources: Arc<dyn SourceOpener>,
     /// Tells agents where exports are.
@@ -115,6 +118,7 @@ impl Api {
     /// With replications and the discovery of VMs.
     #[must_use]
     pub fn replications(self, routes: ReplicationRoutes) -> Self {
+        self.figures.look_up(standing::Standing(routes.clone()));
         let agents = OpenApiRouter::new()
             .merge(changeid::group())
             .merge(events::group())

@@ -73,6 +73,7 @@ impl Appliance {
             worker: Some(worker.clone()),
             job_log: store.clone(),
             logs: store.clone(),
+            overview: store.clone(),
             sources,
             exports: Arc::new(Place),
             accounts: Some(store.clone()),

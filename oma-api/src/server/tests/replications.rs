@@ -70,6 +70,7 @@ impl Appliance {
             worker: Some(worker.clone()),
             job_log: store.clone(),
             logs: store.clone(),
+            overview: store.clone(),
             sources,
             exports: Arc::new(Nowhere),
             accounts: None,

@@ -1,13 +1,14 @@
-//! Whether the daemon can work, and figures for a collector.
+//! Whether the daemon can work, and how volumes stand.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
 use futures_util::TryStreamExt;
+use oma_core::Result;
 use oma_core::record::{Operation, OperationFilter};
 use oma_core::state::OperationStatus;
 use serde::Serialize;
@@ -16,9 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::VolumeRoutes;
-use crate::metrics::{family, sample};
-use crate::server::asked::Problems;
-use crate::server::problem::Answer;
+use crate::server::figures::{Figure, FigurePage};
 
 /// How long the database may take to say that it is there.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -26,11 +25,6 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// For everybody.
 pub(super) fn open() -> OpenApiRouter<VolumeRoutes> {
     OpenApiRouter::new().routes(routes!(health))
-}
-
-/// For principals.
-pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {
-    OpenApiRouter::new().routes(routes!(metrics))
 }
 
 /// Whether the daemon can work.
@@ -60,48 +54,45 @@ async fn health(State(routes): State<VolumeRoutes>) -> (StatusCode, Json<Health>
     }
 }
 
-/// Figures in Prometheus' text format
-#[utoipa::path(get, path = "/metrics", tag = "daemon",
-    responses((status = 200, body = String, content_type = "text/plain"), Problems))]
-async fn metrics(State(routes): State<VolumeRoutes>) -> Answer<Response> {
-    let mut volumes: BTreeMap<&'static str, u64> = BTreeMap::new();
-    let mut all = routes.service.services().volumes.volumes(None);
-    while let Some(volume) = all.try_next().await? {
-        *volumes.entry(volume.status.as_str()).or_default() += 1;
+/// How volumes and operations stand, and whether the database answers.
+#[derive(Debug)]
+pub(in crate::server) struct Standing(pub(in crate::server) VolumeRoutes);
+
+#[async_trait]
+impl Figure for Standing {
+    async fn tell(&self, page: &FigurePage) -> Result<()> {
+        let Self(routes) = self;
+        let begun = Instant::now();
+        let answer = routes.service.services().volumes.instance().await;
+        page.count("oma_database_up", "Whether the database answers", answer.is_ok().into())?;
+        let seconds = begun.elapsed().as_secs_f64();
+        page.measure("oma_database_answer_seconds", "How long its answer to a small question took", seconds)?;
+        answer?;
+        let mut volumes: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut all = routes.service.services().volumes.volumes(None);
+        while let Some(volume) = all.try_next().await? {
+            *volumes.entry(volume.status.as_str()).or_default() += 1;
+        }
+        page.counts("oma_volumes", "Volumes in the records, by how they stand", "status", volumes)?;
+        let executing = unended(routes, OperationStatus::Executing).await?;
+        let pending = unended(routes, OperationStatus::Pending).await?;
+        let of = |operations: &[Operation]| u64::try_from(operations.len()).unwrap_or(u64::MAX);
+        let unended = [("executing", of(&executing)), ("pending", of(&pending))];
+        let help = "Operations that have not ended, by how they stand";
+        page.counts("oma_volume_operations", help, "status", unended)?;
+        let in_doubt = executing.iter().filter(|operation| operation.error.is_some()).count();
+        let help = "Operations of which nobody knows yet what the backend did";
+        page.count("oma_volume_operations_in_doubt", help, u64::try_from(in_doubt).unwrap_or(u64::MAX))?;
+        let Some(oldest) = executing.iter().map(|operation| operation.created_at).min() else {
+            return Ok(());
+        };
+        let help = "When the oldest executing operation was recorded";
+        let oldest = u64::try_from(oldest.as_millis() / 1000).unwrap_or_default();
+        page.count("oma_volume_operation_oldest_timestamp_seconds", help, oldest)
     }
-    let mut text = String::new();
-    family(&mut text, "oma_volumes", "Volumes in the records, by how they stand");
-    for (status, count) in volumes {
-        sample(&mut text, "oma_volumes", &format!("status=\"{status}\""), count);
-    }
-    let executing = unended(&routes, OperationStatus::Executing).await?;
-    let pending = unended(&routes, OperationStatus::Pending).await?;
-    family(&mut text, "oma_volume_operations", "Operations that have not ended, by how they stand");
-    for (status, operations) in
-        [(OperationStatus::Executing, &executing), (OperationStatus::Pending, &pending)]
-    {
-        sample(&mut text, "oma_volume_operations", &format!("status=\"{status}\""), operations.len());
-    }
-    let in_doubt = executing.iter().filter(|operation| operation.error.is_some());
-    family(
-        &mut text,
-        "oma_volume_operations_in_doubt",
-        "Operations of which nobody knows yet what the backend did",
-    );
-    sample(&mut text, "oma_volume_operations_in_doubt", "", in_doubt.count());
-    family(
-        &mut text,
-        "oma_volume_operation_oldest_timestamp_seconds",
-        "When the oldest executing operation was recorded",
-    );
-    if let Some(oldest) = executing.iter().map(|operation| operation.created_at).min() {
-        sample(&mut text, "oma_volume_operation_oldest_timestamp_seconds", "", i64::from(oldest) / 1000);
-    }
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
-async fn unended(routes: &VolumeRoutes, status: OperationStatus) -> Answer<Vec<Operation>> {
+async fn unended(routes: &VolumeRoutes, status: OperationStatus) -> Result<Vec<Operation>> {
     let filter = OperationFilter { status: Some(status), ..OperationFilter::default() };
-    Ok(routes.service.services().volumes.operations(filter).try_collect().await?)
+    routes.service.services().volumes.operations(filter).try_collect().await
 }

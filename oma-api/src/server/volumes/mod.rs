@@ -11,6 +11,7 @@ mod vms;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+pub(super) use self::health::Standing;
 use oma_core::engine::{CancellationToken, Reconciler, VolumeService};
 use oma_core::record::{Operation, VmContext, VolumeRecord};
 use oma_core::traits::Inventory;
@@ -39,7 +40,6 @@ pub struct VolumeRoutes {
 pub(super) fn group(routes: VolumeRoutes) -> OpenApiRouter {
     OpenApiRouter::new()
         .merge(change::group())
-        .merge(health::group())
         .merge(look::group())
         .merge(operations::group())
         .merge(reconcile::group())
@@ -51,11 +51,6 @@ pub(super) fn group(routes: VolumeRoutes) -> OpenApiRouter {
 /// What needs no token.
 pub(super) fn open(routes: VolumeRoutes) -> OpenApiRouter {
     health::open().with_state(routes)
-}
-
-/// Where collectors look.
-pub(super) fn figures(routes: VolumeRoutes) -> OpenApiRouter {
-    health::group().with_state(routes)
 }
 
 impl VolumeRoutes {

@@ -61,6 +61,8 @@ pub struct WorkerConfig {
 
 /// How long jobs that are stopped may take to end.
 const ENDING: Duration = Duration::from_secs(60);
+/// A worker that did not look for so long hangs.
+const SILENT: Duration = Duration::from_secs(60);
 /// Jobs at a time where no bound is given.
 const AT_A_TIME: u32 = 4;
 
@@ -85,6 +87,8 @@ struct Shared {
     /// Somebody has recorded a job, or wants something else of one.
     nudge: Notify,
     driven: Mutex<BTreeMap<JobId, Arc<Notify>>>,
+    /// When it last asked for a job, or was about to.
+    looked: Mutex<Option<Instant>>,
 }
 
 impl Worker {
@@ -94,8 +98,8 @@ impl Worker {
         let per_worker = config.limits.per_worker.or(Some(AT_A_TIME));
         let config = WorkerConfig { limits: ClaimLimits { per_worker, ..config.limits }, ..config };
         let replicator = replicator.with_attempts(config.attempts);
-        let (nudge, driven) = (Notify::new(), Mutex::default());
-        Self { shared: Arc::new(Shared { replicator, opener, config, nudge, driven }) }
+        let (nudge, driven, looked) = (Notify::new(), Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { replicator, opener, config, nudge, driven, looked }) }
     }
 
     /// Looks at once for a job to drive, and for what is wanted of those that are driven.
@@ -112,10 +116,18 @@ impl Worker {
         self.shared.driven().keys().cloned().collect()
     }
 
+    /// Whether it looks for jobs, and did so of late.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let patience = SILENT.max(self.shared.config.pace * 10);
+        self.shared.looked().is_some_and(|looked| looked.elapsed() <= patience)
+    }
+
     /// Drives jobs until it is stopped. Those under way end soon then, stay alive, and are given back.
     pub async fn run(&self, stop: &CancellationToken) {
         let mut under_way = JoinSet::new();
         loop {
+            *self.shared.looked() = Some(Instant::now());
             self.take_up(&mut under_way, stop).await;
             tokio::select! {
                 biased;
@@ -125,6 +137,7 @@ impl Worker {
                 () = tokio::time::sleep(self.shared.config.pace) => {}
             }
         }
+        *self.shared.looked() = None;
         let ended = async { while under_way.join_next().await.is_some() {} };
         if tokio::time::timeout(ENDING, ended).await.is_err() {
             tracing::error!("jobs are under way that do not end; their leases end by themselves");
@@ -136,6 +149,7 @@ impl Worker {
     async fn take_up(&self, under_way: &mut JoinSet<()>, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             let asked = Instant::now();
+            *self.shared.looked() = Some(asked);
             match self.claim_next().await {
                 Ok(Some(lease)) => {
                     let drive = Drive::new(Arc::clone(&self.shared), lease, asked, stop.clone());
@@ -165,6 +179,10 @@ impl Worker {
 impl Shared {
     fn driven(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Notify>>> {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn looked(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

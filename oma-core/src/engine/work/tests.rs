@@ -179,8 +179,10 @@ struct Running {
 
 impl Running {
     async fn end(self) {
+        assert!(self.worker.is_running());
         self.stop.cancel();
         self.task.await.unwrap();
+        assert!(!self.worker.is_running());
         assert!(self.worker.driven().is_empty());
     }
 }
