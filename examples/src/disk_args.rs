@@ -52,15 +52,21 @@ pub struct DiskArgs {
     /// is the source, commas and `=` included
     #[arg(long, value_name = "KEY=SOURCE[,bitmap=NAME][,change-id=ID]")]
     pub disk: Vec<NamedDisk>,
+    /// The running machine, in place of disks.
     #[command(flatten)]
-    machine: MachineArgs,
+    pub machine: MachineArgs,
 }
 
 impl DiskArgs {
     /// What was named. Nothing is opened yet.
     pub fn open(&self) -> Result<Source> {
-        let disks = list(self.source.as_deref(), &self.disk_key, (&self.bitmap, &self.change_id), &self.disk);
-        self.machine.source(&self.vm_path, &disks)
+        self.machine.source(&self.vm_path, &self.list())
+    }
+
+    /// The disks, however they were named; none of a running machine.
+    #[must_use]
+    pub fn list(&self) -> Vec<NamedDisk> {
+        list(self.source.as_deref(), &self.disk_key, (&self.bitmap, &self.change_id), &self.disk)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod limits_file;
 mod nbd_address;
 mod nbd_opener;
 pub mod output;
+pub mod private_file;
 pub mod progress;
 mod sample_disk;
 pub mod signals;

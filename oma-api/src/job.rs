@@ -3,6 +3,8 @@ use oma_core::state::{JobKind, JobStatus, ReplicationType};
 use oma_core::{DiskKey, Epoch, JobId, VmPath};
 use serde::{Deserialize, Serialize};
 
+use crate::ReplicationRow;
+
 /// A replication job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRow {
@@ -34,6 +36,24 @@ pub struct JobRow {
 /// Rows of before there were others.
 const fn replicate() -> JobKind {
     JobKind::Replicate
+}
+
+impl From<ReplicationRow> for JobRow {
+    fn from(row: ReplicationRow) -> Self {
+        Self {
+            job_id: row.job_id,
+            vm_path: row.vm_path,
+            kind: row.kind,
+            replication_type: row.replication_type,
+            status: row.status,
+            epoch: row.epoch,
+            disks: row.disks,
+            error: row.error,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            completed_at: row.completed_at,
+        }
+    }
 }
 
 impl JobRow {

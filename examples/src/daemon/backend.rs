@@ -1,13 +1,13 @@
 //! Where volumes live.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::NbdOpener;
 use crate::data_dir::DataDir;
 use crate::failure::read_error;
+use crate::private_file;
 use oma_api::client::{RemoteBackend, Token};
 use oma_core::traits::VolumeBackend;
 use oma_core::{Error, ErrorKind, Result};
@@ -52,7 +52,7 @@ fn cloudstack_config(args: &BackendArgs) -> Result<CloudStackConfig> {
 async fn remote(args: &BackendArgs) -> Result<RemoteBackend> {
     let path = named(args.remote.as_deref(), "--remote")?;
     let config = described(path, "it does not say where a volume daemon is", "docs/remote-volumes.md")?;
-    let token = args.remote_token.as_deref().map(private).transpose()?;
+    let token = args.remote_token.as_deref().map(private_file::read).transpose()?;
     let token = token.as_deref().map(Token::new).transpose()?;
     let opener =
         args.remote_certificates.as_ref().map_or_else(NbdOpener::default, NbdOpener::with_certificates);
@@ -68,23 +68,9 @@ fn described<T: DeserializeOwned>(path: &Path, refused: &'static str, docs: &'st
     })
 }
 
-/// A file that its owner alone may read.
-///
-/// # Errors
-/// `PermissionDenied` when others may; what the system answers.
-pub fn private(path: &Path) -> Result<String> {
-    let failed = |error| read_error("read", path.display(), error);
-    let about = fs::metadata(path).map_err(failed)?;
-    if about.mode() & 0o077 != 0 {
-        return Err(Error::new(ErrorKind::PermissionDenied, "read", path.display())
-            .because("others may read it; `chmod 600` it, and think of making new ones"));
-    }
-    fs::read_to_string(path).map_err(failed)
-}
-
 fn cloudstack_keys(args: &BackendArgs) -> Result<Keys> {
     let path = named(args.cloudstack_keys.as_deref(), "--cloudstack-keys")?;
-    let text = private(path)?;
+    let text = private_file::read(path)?;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     match (lines.next(), lines.next(), lines.next()) {
         (Some(api), Some(secret), None) => Keys::new(api, secret),

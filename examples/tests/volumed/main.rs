@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod appliance;
+mod client;
 mod crash;
 mod doors;
 mod life;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     trials.extend(crash::trials());
     trials.extend(schema::trials());
     trials.extend(appliance::trials());
+    trials.extend(client::trials());
     trials.extend(pair::trials());
     trials.extend(push::trials());
     conformance::run(trials)

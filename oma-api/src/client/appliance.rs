@@ -139,7 +139,7 @@ impl Appliance {
         }
     }
 
-    async fn ask<T: DeserializeOwned, B: Serialize>(
+    pub(super) async fn ask<T: DeserializeOwned, B: Serialize>(
         &self,
         method: Method,
         path: &[&str],

@@ -12,10 +12,12 @@ mod device;
 mod error;
 mod http;
 mod lines;
+mod operate;
 mod remote;
 mod session;
 mod tls;
 
 pub use appliance::Appliance;
 pub use config::{RemoteConfig, Token};
+pub use operate::{Lines, Steer};
 pub use remote::{ExportOpener, RemoteBackend};

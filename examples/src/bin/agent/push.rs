@@ -9,7 +9,7 @@ use oma_api::{PushDiskRow, PushFailed, PushRow, RecordChangeId};
 use oma_core::engine::Progress;
 use oma_core::state::JobStatus;
 use oma_core::{Error, ErrorKind, Result, WorkerId};
-use oma_examples::daemon::backend::private;
+use oma_examples::private_file;
 use oma_examples::signals::Signals;
 use oma_examples::{output, progress};
 use tokio::time::Instant;
@@ -42,7 +42,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
 }
 
 fn token(path: &Path) -> Result<Token> {
-    Token::new(&private(path)?)
+    Token::new(&private_file::read(path)?)
 }
 
 async fn push(sides: &Sides<'_>, job: &Job) -> Result<()> {

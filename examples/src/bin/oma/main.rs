@@ -7,6 +7,7 @@ mod copy_journal;
 mod extents_file;
 mod metrics_file;
 mod progress;
+mod remote;
 mod report;
 mod serving;
 mod table;

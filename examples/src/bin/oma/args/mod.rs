@@ -6,6 +6,7 @@ mod db;
 mod disks;
 mod logs;
 mod points;
+mod remote;
 mod serve;
 mod volumes;
 
@@ -28,6 +29,7 @@ use self::disks::{DiskArgs, ProvisioningArg, REFLINK, SOURCE, list};
 pub(crate) use self::logs::LogsArgs;
 use self::points::KeepArgs;
 pub(crate) use self::points::{ListArgs, PointArgs, PointsArgs, PointsCommand};
+pub(crate) use self::remote::{RemoteArgs, SteerArgs};
 pub(crate) use self::serve::ServeArgs;
 pub(crate) use self::volumes::{AbandonArgs, ChangeArgs, OperationsArgs, VolumesArgs, VolumesCommand};
 use oma_api::NamedDisk;
@@ -44,6 +46,8 @@ pub(crate) struct Cli {
     /// Print the result as JSON, one line on standard output; progress goes to standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -78,6 +82,12 @@ pub(crate) enum Command {
     Volumes(VolumesArgs),
     /// End a job that was interrupted and is not to be continued
     Cancel(CancelArgs),
+    /// Let a job of the appliance rest until it is resumed
+    Pause(SteerArgs),
+    /// Let a job of the appliance that rests go on
+    Resume(SteerArgs),
+    /// Attempt a job of the appliance at once; of one that has ended, begin another one that is asked for the same
+    Retry(SteerArgs),
     /// Plan what is removed of a job that failed or was cancelled, and remove it
     Cleanup(CleanupArgs),
     /// Export a file or block device over NBD until a signal
@@ -165,6 +175,9 @@ pub(crate) struct ReplicateArgs {
     pub(crate) reflink: ReflinkArg,
     #[command(flatten)]
     pub(crate) points: KeepArgs,
+    /// Only ask for it: the appliance goes on, and `oma jobs` tells how it stands
+    #[arg(long, conflicts_with = "embedded")]
+    pub(crate) detach: bool,
     #[arg(long, value_name = "FILE", help = LIMITS)]
     pub(crate) limits: Option<PathBuf>,
     /// Write the run as Prometheus metrics, for a textfile collector, meanwhile too: the file is replaced at once, so each VM and

@@ -22,7 +22,12 @@ pub(super) async fn run(context: &Context) -> Result<()> {
         .try_collect()
         .await?;
     store.close().await;
-    if context.json { output::json(&rows) } else { output::line(table(rows)) }
+    print(rows, context.json)
+}
+
+/// Wherever they are from.
+pub(crate) fn print(rows: Vec<JobRow>, json: bool) -> Result<()> {
+    if json { output::json(&rows) } else { output::line(table(rows)) }
 }
 
 fn table(rows: Vec<JobRow>) -> Table {

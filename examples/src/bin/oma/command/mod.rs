@@ -24,7 +24,11 @@ mod volumes;
 
 use oma_core::Result;
 
+pub(crate) use self::jobs::print as print_jobs;
+pub(crate) use self::logs::{JobTold, print as print_log};
+
 use crate::args::{Cli, Command};
+use crate::remote::{self, Remote};
 use oma_examples::data_dir::DataDir;
 use oma_examples::failure::Failed;
 
@@ -37,6 +41,12 @@ pub(crate) struct Context {
 
 pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
     let context = Context { data: DataDir::new(&cli.data_dir)?, json: cli.json };
+    if cli.remote.api.is_some() || remote::is_for_appliance(&cli.command) {
+        let appliance = Remote::choose(&cli.remote, &context.data, context.json).await?;
+        if let Some(appliance) = appliance {
+            return appliance.run(&cli.command).await;
+        }
+    }
     match cli.command {
         Command::Demo(args) => demo::run(&context, &args).await,
         Command::Replicate(args) => replicate::run(&context, &args).await,
@@ -52,6 +62,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Points(args) => Ok(points::run(&context, &args).await?),
         Command::Volumes(args) => volumes::run(&context, &args).await,
         Command::Cancel(args) => Ok(cancel::run(&context, &args).await?),
+        Command::Pause(args) => Err(remote::needed("pause", &args.job).into()),
+        Command::Resume(args) => Err(remote::needed("resume", &args.job).into()),
+        Command::Retry(args) => Err(remote::needed("retry", &args.job).into()),
         Command::Cleanup(args) => Ok(cleanup::run(&context, &args).await?),
         Command::Serve(args) => Ok(serve::run(&context, &args).await?),
         Command::Db(args) => db::run(&context, &args).await,

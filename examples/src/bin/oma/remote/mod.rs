@@ -1,0 +1,86 @@
+//! Commands that a running appliance carries out.
+
+mod jobs;
+mod logs;
+mod replicate;
+mod steer;
+
+use oma_api::client::{Appliance, RemoteConfig, Steer, Token};
+use oma_core::{Error, ErrorKind, Result};
+use oma_examples::data_dir::DataDir;
+use oma_examples::failure::Failed;
+use oma_examples::private_file;
+use tokio::net::UnixStream;
+
+use crate::args::{Command, RemoteArgs};
+
+/// A running appliance, and how its answers are printed.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    appliance: Appliance,
+    json: bool,
+    /// It reads the files of this machine.
+    is_here: bool,
+}
+
+impl Remote {
+    /// The one that is named, else the one that serves the data directory.
+    ///
+    /// # Errors
+    /// `Invalid` for an address or a token that can be none; what the system answers of their files.
+    pub(crate) async fn choose(args: &RemoteArgs, data: &DataDir, json: bool) -> Result<Option<Self>> {
+        let config = match &args.api {
+            Some(address) => RemoteConfig { ca_file: args.ca.clone(), ..RemoteConfig::new(address) },
+            None if args.embedded => return Ok(None),
+            None => {
+                let socket = data.socket("omad");
+                if UnixStream::connect(&socket).await.is_err() {
+                    return Ok(None);
+                }
+                RemoteConfig::new(format!("unix:{}", socket.display()))
+            }
+        };
+        let token = args.token_file.as_deref().map(private_file::read).transpose()?;
+        let token = token.as_deref().map(Token::new).transpose()?;
+        let is_here = config.address.starts_with("unix:");
+        Ok(Some(Self { appliance: Appliance::new(&config, token).await?, json, is_here }))
+    }
+
+    /// Carries a command out.
+    pub(crate) async fn run(&self, command: &Command) -> Result<(), Failed> {
+        match command {
+            Command::Jobs => Ok(jobs::run(self).await?),
+            Command::Replicate(args) => replicate::run(self, args).await,
+            Command::Cancel(args) => Ok(steer::cancel(self, args).await?),
+            Command::Pause(args) => Ok(steer::run(self, &args.job, Steer::Pause).await?),
+            Command::Resume(args) => Ok(steer::run(self, &args.job, Steer::Resume).await?),
+            Command::Retry(args) => Ok(steer::run(self, &args.job, Steer::Retry).await?),
+            Command::Logs(args) => Ok(logs::run(self, args).await?),
+            _ => Err(Error::new(ErrorKind::Unsupported, "ask the appliance for", "this command")
+                .because(
+                    "it works on a data directory itself; run it on the appliance's machine, without --api",
+                )
+                .into()),
+        }
+    }
+}
+
+/// Whether an appliance carries a command out where one serves the data directory; the others only look, or have no route.
+pub(crate) const fn is_for_appliance(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Jobs
+            | Command::Replicate(_)
+            | Command::Cancel(_)
+            | Command::Pause(_)
+            | Command::Resume(_)
+            | Command::Retry(_)
+            | Command::Logs(_)
+    )
+}
+
+/// What only an appliance does.
+pub(crate) fn needed(operation: &'static str, resource: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unavailable, operation, resource)
+        .because("no appliance serves the data directory; begin `omad` there, or name one with --api")
+}

@@ -1,0 +1,145 @@
+//! `oma` as a client of the appliance that serves its data directory, or that it is told of.
+
+use std::fs;
+use std::process::{Output, Stdio};
+
+use oma_core::conformance::{Trial, trial};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::world::{Daemon, MIB, World};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("the_command_line_asks_the_appliance_of_its_data_directory", &[], asks),
+        trial("the_command_line_follows_an_appliance_that_is_killed_and_begun_anew", &[], follows),
+        trial("l30_the_command_line_is_let_in_elsewhere_with_a_token_only", &[], elsewhere),
+        trial("without_an_appliance_the_command_line_works_alone", &[], alone),
+    ]
+}
+
+impl World {
+    fn oma(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oma"));
+        command.args(args).current_dir(self.path("images"));
+        for name in ["OMA_API", "OMA_TOKEN_FILE", "OMA_CA", "OMA_DATA_DIR", "OMA_LOG"] {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    async fn told(&self, args: &[&str]) -> Output {
+        self.oma(args).args(["--data-dir", &self.text("data")]).output().await.unwrap()
+    }
+
+    async fn told_well(&self, args: &[&str]) -> Value {
+        let done = self.told(&[args, &["--json"]].concat()).await;
+        assert!(done.status.success(), "{args:?}: {done:?}");
+        serde_json::from_slice(&done.stdout).unwrap()
+    }
+
+    async fn serves(&self) -> Daemon {
+        self.start(&["--source-dir", &self.text("images")]).await
+    }
+}
+
+fn refused(done: &Output, code: i32, words: &str) {
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.code() == Some(code) && said.contains(words), "{done:?}");
+}
+
+const REPLICATE: [&str; 5] = ["replicate", "--vm-path", "/DC/vm/web01", "--source", "web01.raw"];
+
+fn sample(seed: u8) -> Vec<u8> {
+    (0..4 * MIB).map(|at| seed ^ u8::try_from(at >> 12 & 0xff).unwrap()).collect()
+}
+
+async fn asks() {
+    let world = World::of_appliance();
+    fs::write(world.path("images/web01.raw"), sample(1)).unwrap();
+    let daemon = world.serves().await;
+    assert_eq!(world.told_well(&["jobs"]).await, json!([]));
+    let job = world.told_well(&REPLICATE).await;
+    assert_eq!((&job["status"], &job["epoch"]), (&json!("completed"), &json!(1)), "{job}");
+    assert!(job["worker"].is_null() && job["context_id"].is_string(), "the appliance told: {job}");
+    let id = job["job_id"].as_str().unwrap();
+    let disks = daemon.get(&format!("/replications/{id}/disks")).await;
+    assert!(fs::read(disks[0]["volume_path"].as_str().unwrap()).unwrap() == sample(1), "{disks}");
+    let jobs = world.told_well(&["jobs"]).await;
+    assert_eq!((&jobs[0]["job_id"], &jobs[0]["status"]), (&job["job_id"], &json!("completed")));
+    let steps = world.told_well(&["logs", id, "--steps"]).await;
+    assert!(steps.as_array().unwrap().iter().any(|step| step["name"] == json!("copy")), "{steps}");
+    let shown = world.told(&["logs", id, "--follow"]).await;
+    assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("epoch 1 is committed"), "{shown:?}");
+    let again = world.told_well(&["retry", id]).await;
+    assert_ne!(again["job_id"], job["job_id"], "one that has ended is asked for once more");
+    refused(&world.told(&["pause", id]).await, 4, id);
+    refused(&world.told(&["cancel", "job-none"]).await, 7, "job-none");
+    refused(&world.told(&[&REPLICATE[..], &["--reflink", "never"]].concat()).await, 2, "--reflink");
+    refused(&world.told(&[&REPLICATE[..], &["--embedded"]].concat()).await, 4, "works in it");
+    let wrong = world.told(&["replicate", "--vm-path", "/DC/vm/x", "--source", "none.raw"]).await;
+    assert_eq!(wrong.status.code(), Some(7), "{wrong:?}");
+    daemon.stop().await;
+}
+
+async fn follows() {
+    let world = World::of_appliance();
+    fs::write(world.path("images/web01.raw"), sample(2)).unwrap();
+    fs::write(world.path("limits.json"), json!({ "link": { "bandwidth": MIB } }).to_string()).unwrap();
+    fs::write(world.path("omad.toml"), format!("[work]\nlimits = {:?}\n", world.path("limits.json")))
+        .unwrap();
+    let slow = ["--config", &world.text("omad.toml"), "--source-dir", &world.text("images")];
+    let daemon = world.start(&slow).await;
+    let data = world.text("data");
+    let line = [&REPLICATE[..], &["--json", "--data-dir", &data]].concat();
+    let followed = world.oma(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !daemon.all("/replications").await.iter().any(|job| job["status"] == json!("replicating")) {
+        tokio::task::yield_now().await;
+    }
+    daemon.kill().await;
+    let daemon = world.serves().await;
+    let ended = followed.wait_with_output().await.unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let job: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(job["status"], json!("completed"), "{job}");
+    assert_eq!(daemon.all("/replications").await.len(), 1, "nothing was asked for twice");
+    daemon.stop().await;
+}
+
+async fn elsewhere() {
+    let world = World::of_appliance();
+    fs::write(world.path("images/web01.raw"), sample(3)).unwrap();
+    let viewer = world.token("eve", "viewer").await;
+    let daemon = world.serves().await;
+    let api = daemon.addresses[1].clone();
+    fs::write(world.path("token"), viewer).unwrap();
+    let asked = async |args: &[&str]| {
+        world.oma(args).args(["--api", &api, "--data-dir", "/nowhere"]).output().await.unwrap()
+    };
+    refused(&asked(&["jobs"]).await, 1, "token");
+    let file = world.text("token");
+    refused(&asked(&["jobs", "--token-file", &file]).await, 1, "chmod 600");
+    let mut private = fs::metadata(&file).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut private, 0o600);
+    fs::set_permissions(&file, private).unwrap();
+    let listed = asked(&["jobs", "--json", "--token-file", &file]).await;
+    assert!(listed.status.success(), "{listed:?}");
+    let image = world.text("images/web01.raw");
+    let line = ["replicate", "--vm-path", "/DC/vm/web01", "--source", &image, "--token-file", &file];
+    refused(&asked(&line).await, 1, "operator");
+    refused(&asked(&["disks"]).await, 2, "without --api");
+    assert!(daemon.all("/replications").await.is_empty());
+    daemon.stop().await;
+}
+
+async fn alone() {
+    let world = World::of_appliance();
+    fs::write(world.path("images/web01.raw"), sample(4)).unwrap();
+    let report = world.told_well(&REPLICATE).await;
+    assert_eq!(report["status"], json!("completed"), "{report}");
+    refused(&world.told(&["pause", report["job_id"].as_str().unwrap()]).await, 5, "omad");
+    // A socket that nobody listens on is none of an appliance.
+    drop(std::os::unix::net::UnixListener::bind(world.path("data/omad.sock")).unwrap());
+    assert_eq!(world.told_well(&["jobs"]).await.as_array().unwrap().len(), 1);
+}

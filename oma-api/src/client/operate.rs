@@ -1,0 +1,119 @@
+//! The appliance, as an operator's program asks it.
+
+use oma_core::state::LogLevel;
+use oma_core::{JobId, Result};
+use reqwest::Method;
+
+use super::appliance::Appliance;
+use super::http::Asked;
+use crate::{JobLineRow, JobStepRow, Page, ProgressRow, ReplicationRow};
+
+/// What may be wanted of a replication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steer {
+    /// It ends without its epoch.
+    Cancel,
+    /// It rests until it is resumed.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// It is attempted at once; of one that has ended, another one is begun.
+    Retry,
+}
+
+impl Steer {
+    const fn route(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// Which lines of a job's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// Those of this step.
+    pub step: Option<u32>,
+    /// Those that matter at least so much.
+    pub least: Option<LogLevel>,
+    /// Those behind this line.
+    pub after: Option<u64>,
+}
+
+/// So many rows at once.
+const ROWS: (&str, &str) = ("limit", "1000");
+
+impl Appliance {
+    /// All jobs, the newest first.
+    ///
+    /// # Errors
+    /// As [`Appliance::begin`].
+    pub async fn jobs(&self) -> Result<Vec<ReplicationRow>> {
+        self.all(&["replications"], "the list of jobs").await
+    }
+
+    /// How far a job is.
+    ///
+    /// # Errors
+    /// As [`Appliance::job`].
+    pub async fn progress(&self, job: &JobId) -> Result<ProgressRow> {
+        self.ask(Method::GET, &["replications", job.as_str(), "progress"], Asked::<()>::default(), job).await
+    }
+
+    /// Has something else done with a job: answered before it is so.
+    ///
+    /// # Errors
+    /// As [`Appliance::job`]; `Conflict` when it has ended, or stands otherwise in the way of it.
+    pub async fn steer(&self, job: &JobId, steer: Steer) -> Result<ReplicationRow> {
+        let path = ["replications", job.as_str(), steer.route()];
+        self.ask(Method::POST, &path, Asked::<()>::default(), job).await
+    }
+
+    /// The steps of a job, in order.
+    ///
+    /// # Errors
+    /// As [`Appliance::job`].
+    pub async fn steps(&self, job: &JobId) -> Result<Vec<JobStepRow>> {
+        self.all(&["replications", job.as_str(), "steps"], job).await
+    }
+
+    /// Some lines of a job's log, in order; none where there are no more yet.
+    ///
+    /// # Errors
+    /// As [`Appliance::job`].
+    pub async fn lines(&self, job: &JobId, wanted: &Lines) -> Result<Vec<JobLineRow>> {
+        let step = wanted.step.map(|step| step.to_string());
+        let level = wanted.least.map(|level| level.to_string());
+        let mut query = vec![ROWS];
+        let after = wanted.after.map(|line| line.to_string());
+        let told = [("step", &step), ("level", &level), ("after", &after)];
+        query.extend(told.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))));
+        let asked = Asked::<()> { query: &query, ..Asked::default() };
+        let found: Page<JobLineRow> =
+            self.ask(Method::GET, &["replications", job.as_str(), "logs"], asked, job).await?;
+        Ok(found.items)
+    }
+
+    /// All of a list.
+    async fn all<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &[&str],
+        of: impl std::fmt::Display,
+    ) -> Result<Vec<T>> {
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let mut query = vec![ROWS];
+            query.extend(after.as_deref().map(|after| ("after", after)));
+            let asked = Asked::<()> { query: &query, ..Asked::default() };
+            let found: Page<T> = self.ask(Method::GET, path, asked, &of).await?;
+            all.extend(found.items);
+            match found.next {
+                Some(next) => after = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+}
