@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::CleanupService;
+use super::look::booted;
 use super::run::NotDone;
 use crate::engine::points;
 use crate::engine::volumes::{Mend, VolumeChange, VolumeRequest};
@@ -186,7 +187,8 @@ impl CleanupService {
             let machine = record.attached_to.as_ref().filter(|worker| *worker != self.volumes().worker());
             machine.map(|worker| format!("it is attached at the machine of worker {worker}"))
         };
-        match why.or_else(elsewhere) {
+        let failovers = self.records().failovers(&volume.disk.context).await?;
+        match why.or_else(elsewhere).or_else(|| booted(&failovers)) {
             None => Ok(true),
             Some(why) => Err(Error::new(ErrorKind::Conflict, "clean up volume", &volume.id).because(why)),
         }

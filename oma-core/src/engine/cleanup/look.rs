@@ -113,14 +113,10 @@ impl<'a> Look<'a> {
     /// What keeps everybody from the volumes of the VM (L07).
     async fn hold(&mut self, vm: &VmContext, failovers: &[FailoverRecord]) -> Result<()> {
         let live = self.services().jobs.live(&vm.id).await?.filter(|live| live.id != self.request.job);
-        let failed_over = failovers
-            .iter()
-            .find(|failover| failover.kind == FailoverKind::Live && failover.needed().is_some());
-        let booted = failovers.iter().find(|failover| failover.needed().is_some());
         self.held = if vm.status.next(ContextEvent::Replicate).is_err() {
             Some(format!("its VM is {}", vm.status))
-        } else if let Some(failover) = failed_over.or(booted) {
-            Some(format!("{} failover {} of its VM is {}", failover.kind, failover.id, failover.status))
+        } else if let Some(why) = booted(failovers) {
+            Some(why)
         } else {
             live.as_ref().map(|live| format!("job {} of its VM is live", live.id))
         };
@@ -332,6 +328,15 @@ impl<'a> Look<'a> {
             self.plan.steps.push(A::DeleteJob { job: job.id });
         }
     }
+}
+
+/// Which failover has or may have booted a VM from the volumes: one for good first.
+pub(super) fn booted(failovers: &[FailoverRecord]) -> Option<String> {
+    let mut needed = failovers.iter().filter(|failover| failover.needed().is_some());
+    let first = needed.clone().find(|failover| failover.kind == FailoverKind::Live).or_else(|| needed.next());
+    first.map(|failover| {
+        format!("{} failover {} of its VM is {}", failover.kind, failover.id, failover.status)
+    })
 }
 
 /// Whether an export is of this disk: by its name, or by that and a number that only one agent was told of.

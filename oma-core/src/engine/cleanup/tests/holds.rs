@@ -68,6 +68,31 @@ fn l07_a_failover_that_began_between_plan_and_execution_refuses_the_plan() {
 }
 
 #[test]
+fn l07_a_failover_that_began_between_two_steps_refuses_the_rest() {
+    let site = Site::new();
+    let job = site.failed_at("web", "publish");
+    let planned = site.plan_of(&job);
+    assert_eq!(labels(&planned), ["detach", "delete", "delete_job", "check"]);
+    let id = planned.spec.id.clone();
+    let status = || paused().block_on(site.world.store.cleanup(&id)).unwrap().unwrap().steps[0].status;
+    let mut dies_at = 1;
+    while status() != CleanupStepStatus::Done {
+        site.live(dies_at, &[], async |cleanups| executed(&cleanups, &id).await);
+        site.world.clock.advance(CONFIG.lease * 2);
+        dies_at += 1;
+    }
+    let volume = site.volume(&job).expect("it is not deleted yet");
+    // Its VM does not say so yet.
+    let live = failover(&job, "failover-1", FailoverKind::Live, FailoverStatus::SwitchingVolume);
+    site.world.store.add_failover(live);
+    let done = site.execute(&id);
+    assert_eq!((done.status, done.steps[1].status), (CleanupStatus::Refused, CleanupStepStatus::Refused));
+    assert!(done.error.unwrap().contains("failover-1"));
+    assert!(site.in_backend(&volume.id).is_some());
+    assert_eq!(site.jobs(), [job]);
+}
+
+#[test]
 fn a_failed_failover_is_cleaned_up_with_its_job_when_it_is_named() {
     let site = Site::new();
     let job = site.failed_at("web", "publish");
