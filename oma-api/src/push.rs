@@ -103,11 +103,12 @@ pub struct PushDiskRow {
     pub base_change_id: Option<ChangeId>,
     /// Where it is written, an NBD URI; its name is nobody else's to know.
     pub export: Option<String>,
-    /// Whether the export reads as zero wherever nothing was written: zeroes may be left out.
+    /// Whether the export reads as zero in all of `work`: zeroes may be left out.
     pub blank: bool,
-    /// Whether what did not change since the base is right already, also within `work`: no attempt before has written.
+    /// Whether what did not change since the base is right already, also within `work`: nobody has written there for this epoch.
     pub fresh: bool,
-    /// What has to be right when the disk is reported, each as `[offset, length]`; nothing else may be written.
+    /// What has to be right when the disk is reported, each as `[offset, length]`, but for what was finished before. Nothing outside the
+    /// changes may be written.
     #[cfg_attr(feature = "server", schema(value_type = Vec<[u64; 2]>))]
     pub work: ExtentSet,
     /// Bytes of that.

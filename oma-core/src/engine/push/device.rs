@@ -33,6 +33,8 @@ pub(in crate::engine) struct PushedDevice {
 struct Seen {
     written: ByteSize,
     writes: u64,
+    /// What may have been written, also by a write that is under way.
+    touched: ExtentSet,
     /// Written since the last flush that succeeded.
     pending: ExtentSet,
     durable: ExtentSet,
@@ -101,6 +103,11 @@ impl PushedDevice {
         Pushed { written: seen.written, writes: seen.writes, pending, durable }
     }
 
+    /// Whether anything may have been written but for these extents.
+    pub(in crate::engine) fn was_touched_beside(&self, finished: &ExtentSet) -> bool {
+        !self.seen().touched.difference(finished).is_empty()
+    }
+
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,6 +140,9 @@ impl PushedDevice {
         if let Some(extent) = extent.filter(|_| *sealed) {
             self.late.store(true, Ordering::Release);
             return Err(self.refused(what, extent, "the disk was reported to be complete"));
+        }
+        if let Some(extent) = extent {
+            self.seen().touched.insert(extent);
         }
         let changed = change.await;
         if let Some(extent) = extent {

@@ -39,6 +39,10 @@ pub struct Pushes(Arc<Mutex<BTreeMap<JobId, Arc<Entry>>>>);
 #[derive(Debug)]
 struct Entry {
     state: Mutex<PushState>,
+    /// Its disks as agents have them, in the order of the state.
+    devices: Vec<Arc<PushedDevice>>,
+    /// What agents finished since it is ready, in the same order.
+    finished: Mutex<Vec<ExtentSet>>,
     asked: mpsc::Sender<Asked>,
     /// Somebody looked since the driver did.
     looked: AtomicBool,
@@ -68,11 +72,11 @@ pub struct PushDiskState {
     pub base: Option<ChangeId>,
     /// Where it is written. Nobody guesses the name.
     pub export: ExportName,
-    /// Whether the volume reads as zero wherever nothing was written.
+    /// Whether the volume reads as zero in all of `work`.
     pub blank: bool,
-    /// Whether all of `work` that did not change since `base` holds what it held then: no attempt before has written to the volume.
+    /// Whether all of `work` that did not change since `base` holds what it held then: nobody has written there for this epoch.
     pub fresh: bool,
-    /// What the export may be written in, and what has to be right when it is reported; what earlier attempts finished is left out.
+    /// What has to be right when it is reported; what was finished is left out.
     pub work: ExtentSet,
     /// Whether it was reported, and is durable.
     pub reported: bool,
@@ -122,7 +126,7 @@ impl Pushes {
     pub fn state(&self, job: &JobId) -> Option<PushState> {
         let entry = self.entry(job)?;
         entry.looked.store(true, Ordering::Release);
-        Some(entry.state().clone())
+        Some(entry.seen_now())
     }
 
     /// Tells that extents of a disk hold what its point in time has. They are made durable here before the answer, and kept: whoever goes
@@ -165,9 +169,11 @@ impl Pushes {
     }
 
     /// Lets an agent in, until the desk is dropped.
-    pub(super) fn open(&self, job: &JobId, state: PushState) -> Desk {
+    pub(super) fn open(&self, job: &JobId, state: PushState, devices: Vec<Arc<PushedDevice>>) -> Desk {
         let (asked, said) = mpsc::channel(WAITING);
-        let entry = Arc::new(Entry { state: Mutex::new(state), asked, looked: AtomicBool::new(false) });
+        let finished = Mutex::new(vec![ExtentSet::new(); state.disks.len()]);
+        let (state, looked) = (Mutex::new(state), AtomicBool::new(false));
+        let entry = Arc::new(Entry { state, devices, finished, asked, looked });
         self.table().insert(job.clone(), Arc::clone(&entry));
         Desk { pushes: self.clone(), job: job.clone(), entry, said }
     }
@@ -183,6 +189,18 @@ impl Pushes {
 }
 
 impl Entry {
+    /// What an agent that begins now has to know: one before it may have died in the middle of its work.
+    fn seen_now(&self) -> PushState {
+        let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut state = self.state().clone();
+        for ((disk, device), finished) in state.disks.iter_mut().zip(&self.devices).zip(&finished) {
+            disk.work = disk.work.difference(finished);
+            let is_untouched = !device.was_touched_beside(finished);
+            (disk.blank, disk.fresh) = (disk.blank && is_untouched, disk.fresh && is_untouched);
+        }
+        state
+    }
+
     fn state(&self) -> MutexGuard<'_, PushState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -215,6 +233,15 @@ impl Desk {
     /// Whether somebody looked since this was asked last.
     pub(super) fn was_looked_at(&self) -> bool {
         self.entry.looked.swap(false, Ordering::AcqRel)
+    }
+
+    /// Tells what of a disk is finished.
+    pub(super) fn finished(&self, key: &DiskKey, extents: &ExtentSet) {
+        let index = self.entry.state().disks.iter().position(|disk| disk.key == *key);
+        let mut finished = self.entry.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(finished) = index.and_then(|index| finished.get_mut(index)) {
+            finished.extend(extents.iter());
+        }
     }
 
     /// Tells that a disk was reported.

@@ -36,7 +36,9 @@ pub(super) async fn push(run: &mut Run<'_>) -> Result<()> {
         published.inspect_err(|error| run.disks[index].error = Some(error.chain()))?;
     }
     let disks = run.disks.iter().map(told).collect();
-    let desk = run.services.pushes.open(&run.job.id, PushState { fence: run.lease.fence, disks });
+    let devices = run.disks.iter().filter_map(|disk| disk.pushed.clone()).collect();
+    let state = PushState { fence: run.lease.fence, disks };
+    let desk = run.services.pushes.open(&run.job.id, state, devices);
     let pushed = Waiting { desk, heard: Instant::now(), calls: 0 }.wait(run).await;
     for disk in &mut run.disks {
         count(disk);
@@ -240,6 +242,7 @@ impl Waiting {
         let kept: Result<()> = kept.await;
         match kept {
             Ok(()) => {
+                self.desk.finished(key, extents);
                 tell(disk, progress, true);
                 (Ok(()), None)
             }

@@ -245,6 +245,24 @@ async fn l15_what_was_finished_is_not_copied_again_after_a_crash() {
     world.assert_replicated(1).await;
 }
 
+#[tokio::test]
+async fn an_agent_that_died_is_followed_by_one_that_goes_on_from_what_is_finished() {
+    let world = World::new(&[DISK]).await;
+    let pushing = world.push(&[DISK], "b@1", None).await;
+    let (half, rest) = (extents(&[(0, 2 << 20)]), extents(&[(2 << 20, 2 << 20)]));
+    pushing.write(&world, DISK, &half).await;
+    let told = pushing.state().disks.remove(0);
+    assert!(!told.blank && !told.fresh, "something was written, and nobody knows what");
+    pushing.pushes.finished(&pushing.job, key(DISK), half).await.unwrap();
+    let told = pushing.state().disks.remove(0);
+    assert_eq!((told.work.clone(), told.blank), (rest.clone(), true));
+    pushing.write(&world, DISK, &extents(&[(3 << 20, 4096)])).await;
+    let told = pushing.state().disks.remove(0);
+    assert_eq!((told.work, told.blank), (rest, false));
+    pushing.complete(&world, "b@1").await;
+    world.assert_replicated(1).await;
+}
+
 /// Whatever was written and not said to be finished is asked for again: a tool may write zeroes first and data later.
 #[tokio::test]
 async fn what_was_only_written_is_not_taken_for_finished() {
