@@ -17,7 +17,7 @@ use oma_core::{Error, ErrorKind, Result};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
-use super::DoorArgs;
+use super::{DoorArgs, Given};
 
 /// Sockets that are listened on, before anybody is served.
 #[derive(Debug)]
@@ -40,13 +40,14 @@ impl Drop for SocketFile {
 }
 
 impl Doors {
-    /// Begins to listen; `known` says whose tokens are good on the address. Nobody else does so in the data directory, which is locked: a socket there was left by a killed process.
+    /// Begins to listen; `known` says whose tokens are good on the address, where somebody else may listen already (`given`). Nobody else does so in the data directory, which is locked: a socket there was left by a killed process.
     pub async fn open(
         program: &str,
         args: &DoorArgs,
         data: &DataDir,
         known: Arc<dyn Authenticator>,
         tls: Option<TlsIdentity>,
+        given: Option<Given>,
     ) -> Result<Self> {
         let path = data.socket(program);
         let failed = |error| io_error("listen on", path.display(), error);
@@ -55,7 +56,7 @@ impl Doors {
             _ => {}
         }
         let address = match args.listen {
-            Some(address) => Some(tcp(args, address, known, tls).await?),
+            Some(address) => Some(tcp(args, address, known, tls, given).await?),
             None => None,
         };
         let socket = UnixListener::bind(&path).map_err(failed)?;
@@ -104,6 +105,7 @@ async fn tcp(
     address: SocketAddr,
     known: Arc<dyn Authenticator>,
     tls: Option<TlsIdentity>,
+    given: Option<Given>,
 ) -> Result<(TcpListener, Door, Option<TlsIdentity>)> {
     let is_local = address.ip().is_loopback();
     let refused = |reason| Err(Error::new(ErrorKind::Invalid, "listen on", address).because(reason));
@@ -119,7 +121,11 @@ async fn tcp(
         true => Door::Open(Principal::new("anybody on this machine", Role::Admin)),
         false => Door::Tokens(known),
     };
-    let listener = TcpListener::bind(address).await.map_err(|error| io_error("listen on", address, error))?;
+    let listener = match given {
+        Some(given) => TcpListener::from_std(given.listener),
+        None => TcpListener::bind(address).await,
+    };
+    let listener = listener.map_err(|error| io_error("listen on", address, error))?;
     Ok((listener, door, tls))
 }
 

@@ -15,7 +15,7 @@ const NO_VOLUME: &str = "00000000-0000-4000-8000-000000000000";
 ///
 /// # Errors
 /// Never: the id of no volume is a good one.
-pub fn readiness(
+pub(super) fn readiness(
     registry: Arc<dyn VolumeRegistry>,
     backend: Arc<dyn VolumeBackend>,
     content: &Content,

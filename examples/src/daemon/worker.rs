@@ -13,7 +13,7 @@ use crate::failure::{io_error, read_error};
 
 /// Who changes volumes here: the same after each start. A database of the data directory's own knows it as the command line does; in
 /// one that other machines use as well, each data directory is a worker of its own.
-pub async fn worker_name(data: &DataDir, database: &Database, store: &SqlStore) -> Result<WorkerId> {
+pub(super) async fn worker_name(data: &DataDir, database: &Database, store: &SqlStore) -> Result<WorkerId> {
     let name = match database.data {
         Some(_) => format!("oma-{}", store.instance().await?),
         None => kept_name(data)?,

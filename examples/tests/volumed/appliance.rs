@@ -28,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 impl World {
-    async fn appliance(&self) -> Daemon {
+    pub(crate) async fn appliance(&self) -> Daemon {
         self.start(&["--source-dir", &self.text("images")]).await
     }
 
@@ -37,7 +37,7 @@ impl World {
     }
 
     /// Writes other data to a part of each disk of a VM.
-    fn write(&self, vm: usize, seed: u8) {
+    pub(crate) fn write(&self, vm: usize, seed: u8) {
         for disk in 0..DISKS {
             let path = self.image(vm, disk);
             let mut content = fs::read(&path).unwrap_or_else(|_| vec![0; usize::try_from(SIZE).unwrap()]);
@@ -48,7 +48,7 @@ impl World {
         }
     }
 
-    fn request(&self, vm: usize) -> Value {
+    pub(crate) fn request(&self, vm: usize) -> Value {
         let disk = |disk| json!({ "key": format!("disk-{}", 2000 + disk), "source": self.image(vm, disk) });
         let disks: Vec<_> = (0..DISKS).map(disk).collect();
         json!({ "vm_path": format!("/DC/vm/vm-{vm}"), "source": { "disks": disks } })
@@ -82,7 +82,7 @@ impl Daemon {
 }
 
 /// Waits until a job has ended; `None` when nobody answers any more.
-async fn ended(daemon: &Daemon, job: &str) -> Option<Value> {
+pub(crate) async fn ended(daemon: &Daemon, job: &str) -> Option<Value> {
     let begun = Instant::now();
     loop {
         let (_, row) = daemon.try_ask(Method::GET, &format!("/replications/{job}"), None, None).await?;

@@ -12,6 +12,7 @@ mod pair;
 mod pki;
 mod push;
 mod schema;
+mod service;
 mod world;
 
 use std::process::ExitCode;
@@ -30,5 +31,6 @@ fn main() -> ExitCode {
     trials.extend(client::trials());
     trials.extend(pair::trials());
     trials.extend(push::trials());
+    trials.extend(service::trials());
     conformance::run(trials)
 }

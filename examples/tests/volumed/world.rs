@@ -24,6 +24,8 @@ const LOCAL: &str = "http://localhost/api/v1";
 pub(crate) struct World {
     folder: TempDir,
     program: &'static str,
+    /// What else is in the environment of daemons.
+    env: Vec<(&'static str, String)>,
 }
 
 /// A running daemon.
@@ -50,6 +52,7 @@ impl World {
         Self {
             folder: tempfile::Builder::new().prefix("volumed-test-").tempdir().unwrap(),
             program: "volumed",
+            env: Vec::new(),
         }
     }
 
@@ -57,7 +60,21 @@ impl World {
     pub(crate) fn of_appliance() -> Self {
         let folder = tempfile::Builder::new().prefix("omad-test-").tempdir().unwrap();
         std::fs::create_dir(folder.path().join("images")).unwrap();
-        Self { folder, program: "omad" }
+        Self { folder, program: "omad", env: Vec::new() }
+    }
+
+    /// The same, with something more in the environment of its daemons.
+    pub(crate) fn with_env(mut self, name: &'static str, value: String) -> Self {
+        self.env.push((name, value));
+        self
+    }
+
+    /// The program.
+    pub(crate) fn program(&self) -> &'static str {
+        match self.program {
+            "omad" => env!("CARGO_BIN_EXE_omad"),
+            _ => env!("CARGO_BIN_EXE_volumed"),
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -69,11 +86,8 @@ impl World {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let (program, own): (_, &[&str]) = match self.program {
-            "omad" => (env!("CARGO_BIN_EXE_omad"), &["--listen", "127.0.0.1:0"]),
-            _ => (env!("CARGO_BIN_EXE_volumed"), &[]),
-        };
-        let mut command = Command::new(program);
+        let own: &[&str] = if self.program == "omad" { &["--listen", "127.0.0.1:0"] } else { &[] };
+        let mut command = Command::new(self.program());
         command.arg("--data-dir").arg(self.path("data")).args(args);
         let serves = args.first().is_none_or(|first| first.starts_with('-'));
         if serves && !args.contains(&"--listen") {
@@ -83,6 +97,7 @@ impl World {
             .env_remove("OMA_DATA_DIR")
             .env_remove("OMA_DATABASE")
             .env_remove("OMA_LOG")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

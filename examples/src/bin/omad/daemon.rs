@@ -14,15 +14,12 @@ use oma_core::engine::{
     Services, Upkeep, VolumeService, VolumeServices, VolumesConfig, Worker,
 };
 use oma_core::memory::{MemoryBackend, MemoryExportServer, MemoryStore};
-use oma_core::traits::{Accounts, Cleanups, JobLog, LogStore, Overview, VolumeRegistry as _};
+use oma_core::traits::{Accounts, Cleanups, JobLog, LogStore, Overview};
 use oma_core::{Error, ErrorKind, InstanceId, Result, WorkerId};
-use oma_examples::daemon::{
-    ByAccess, Content, Doors, NbdPort, backend, doors, nbd_port, readiness, worker_name,
-};
-use oma_examples::data_dir::{DataDir, Lock};
-use oma_examples::database::{Database, VARIABLE};
+use oma_examples::daemon::{ByAccess, Content, Doors, Given, Ground, Identities, UPKEEP};
+use oma_examples::data_dir::DataDir;
 use oma_examples::failure::io_error;
-use oma_examples::signals::{HangUps, Signals};
+use oma_examples::signals::Signals;
 use oma_examples::source::Source;
 use oma_examples::{folder, limits_file, output, signing_key};
 use oma_nbd::{Server, ServerConfig, TlsServer};
@@ -34,9 +31,6 @@ use crate::sources::Sources;
 
 const STOPPING: &str =
     "stopping; jobs are given back, answers under way are finished (once more: end at once)";
-
-/// How often what was left over is looked for.
-const UPKEEP: Duration = Duration::from_mins(1);
 
 /// Who may make users where there is none yet.
 const FIRST_ADMIN: &str = "admin@localhost";
@@ -50,30 +44,16 @@ struct Daemon {
     cleanups: CleanupService,
     worker: Worker,
     upkeep: Upkeep,
-    store: Arc<SqlStore>,
-    content: Content,
-    _lock: Lock,
+    ground: Ground,
 }
 
 /// Serves until a signal.
-pub(crate) async fn run(cli: &Cli, settings: &Settings) -> Result<()> {
+pub(crate) async fn run(cli: &Cli, settings: &Settings, given: Option<Given>) -> Result<()> {
     let signals = Signals::listen_but_for_hang_ups(STOPPING)?;
-    let (tls, nbd_tls) = (doors::identity(&settings.api)?, nbd_port::identity(&settings.nbd).await?);
-    let _hang_ups = HangUps::listen({
-        let (tls, nbd_tls) = (tls.clone(), nbd_tls.clone());
-        move || {
-            let (tls, nbd_tls) = (tls.clone(), nbd_tls.clone());
-            async move {
-                doors::reload(tls).await;
-                nbd_port::reload(nbd_tls).await;
-            }
-        }
-    })?;
+    let identities = Identities::open(&settings.api, &settings.nbd).await?;
     let data = DataDir::new(&settings.data_dir)?;
-    let mut daemon = Daemon::open(cli, settings, &data, nbd_tls, signals.stop()).await?;
-    let served = daemon.serve(settings, &data, tls, signals.stop()).await;
-    daemon.close().await;
-    served
+    let daemon = Daemon::open(cli, settings, &data, identities.nbd.clone(), signals.stop()).await?;
+    daemon.serve(settings, &data, identities.doors.clone(), given, signals.stop()).await
 }
 
 /// The routes, as a document. They are not asked for anything: nothing is opened for it.
@@ -186,32 +166,17 @@ impl Daemon {
         nbd_tls: Option<TlsServer>,
         stop: &CancellationToken,
     ) -> Result<Self> {
-        let database = Database::choose(data, cli.database.as_deref(), std::env::var(VARIABLE))?;
-        let place = settings.volumes.backend();
-        if database.data.is_none() && place.backend.is_of_this_machine() {
-            return Err(Error::new(ErrorKind::Invalid, "open", database.url()).because(
-                "volumes in files of one machine need the database of its data directory: another machine would take them for lost",
-            ));
-        }
         let WorkSettings { limits, .. } = &settings.work;
         let limits = limits.as_deref().map(limits_file::read).transpose()?;
-        let lock = data.lock()?;
-        data.check_private()?;
-        let store = Arc::new(SqlStore::open(&database.config).await?);
-        let worker = worker_name(data, &database, &store).await?;
-        let (backend, machine) = backend::open(&place, data).await?;
-        let port = NbdPort::open(&settings.nbd, nbd_tls).await?;
-        let content = Content::new(data.socket("nbd"), port);
-        let figures = Figures::new();
-        let backend = figures.metered(backend);
-        let ready = readiness(store.clone(), backend.clone(), &content)?;
-        let beside = content.routes(backend.clone(), store.clone(), store.instance().await?);
-        let source = Source::nothing()?.owned_by(worker.clone());
+        let place = settings.volumes.backend();
+        let mut ground = Ground::open(data, cli.database.as_deref(), &place, &settings.nbd, nbd_tls).await?;
+        let store = ground.store.clone();
+        let source = Source::nothing()?.owned_by(ground.worker.clone());
         // Volumes are published under the job's fencing token: nobody listens where the engine itself writes; agents that push reach
         // what they write, and are told its name alone.
         let server =
-            Arc::new(ByAccess::new(Arc::new(Server::new(ServerConfig::default())), content.pushed()));
-        let services = Services::new(store.clone(), source, backend, server);
+            Arc::new(ByAccess::new(Arc::new(Server::new(ServerConfig::default())), ground.content.pushed()));
+        let services = Services::new(store.clone(), source, ground.backend.clone(), server);
         let services = services.with_signer(Arc::new(signing_key::load_or_make(&data.signing_key())?));
         let wired = Wired {
             services,
@@ -219,67 +184,65 @@ impl Daemon {
             job_log: store.clone(),
             overview: store.clone(),
             cleanups: store.clone(),
-            worker,
-            machine,
-            exports: content.address_of_exports(),
+            worker: ground.worker.clone(),
+            machine: ground.machine.clone(),
+            exports: ground.content.address_of_exports(),
             accounts: store.clone(),
             stop: stop.clone(),
         };
         let Routes { api, service, cleanups, worker } = wired.routes(settings, limits)?;
-        let passwords = Passwords::new().await?;
-        let accounts = AccountRoutes::new(store.clone(), store.clone(), passwords, LoginConfig::default());
-        let ready = ready.needing("worker", {
+        ground.readiness = ground.readiness.clone().needing("worker", {
             let worker = worker.clone();
             move || std::future::ready(runs(&worker))
         });
-        let api = api.backend(beside.0).exports(beside.1).accounts(accounts);
-        let api = api.counted_by(figures).readiness(ready);
+        let passwords = Passwords::new().await?;
+        let accounts = AccountRoutes::new(store.clone(), store.clone(), passwords, LoginConfig::default());
+        let api = ground.routes(api).await?.accounts(accounts);
         let upkeep = Upkeep::new(&store, settings.upkeep());
-        Ok(Self { api, service, cleanups, worker, upkeep, store, content, _lock: lock })
+        Ok(Self { api, service, cleanups, worker, upkeep, ground })
     }
 
-    /// What a process before left is taken up first.
     async fn serve(
-        &mut self,
+        self,
         settings: &Settings,
         data: &DataDir,
         tls: Option<TlsIdentity>,
+        given: Option<Given>,
         stop: &CancellationToken,
     ) -> Result<()> {
-        if settings.api.asks_for_tokens() {
-            first_admin(&self.store, data).await?;
-        }
-        let accounts = Arc::new(AccountTokens::new(self.store.clone()));
-        let known = AnyOf::new(vec![accounts, Arc::new(TokenFile::new(data.tokens()))]);
-        let doors = Doors::open("omad", &settings.api, data, Arc::new(known), tls).await?;
-        let listener = self.content.listen()?;
-        let recovered = tokio::select! {
-            recovered = self.service.recover() => recovered?,
-            () = stop.cancelled() => return Ok(()),
+        let Self { api, service, cleanups, worker, upkeep, mut ground } = self;
+        let begin = async {
+            cleanups.recover().await?;
+            cleanups.upkeep(UPKEEP);
+            Ok(())
         };
-        for left in &recovered.left {
-            output::note(format!("not taken up yet: {left}"));
-        }
-        self.service.upkeep(UPKEEP);
-        self.cleanups.recover().await?;
-        self.cleanups.upkeep(UPKEEP);
-        for address in doors.addresses()?.into_iter().chain(self.content.address()) {
-            output::line(address)?;
-        }
-        let (api, content, worker, upkeep) = (&self.api, &mut self.content, &self.worker, &self.upkeep);
-        let serving = async {
-            let served = doors.serve(api, stop).await;
-            stop.cancel();
-            served
+        let beside = async {
+            tokio::join!(worker.run(stop), upkeep.run(stop));
         };
-        tokio::join!(serving, content.serve(listener, stop), worker.run(stop), upkeep.run(stop)).0
+        let served = match open_doors(&ground, settings, data, tls, given).await {
+            Ok(doors) => ground.serve(&api, doors, &service, begin, beside, stop).await,
+            Err(error) => Err(error),
+        };
+        cleanups.shutdown().await;
+        ground.close(&service).await;
+        served
     }
+}
 
-    async fn close(self) {
-        self.cleanups.shutdown().await;
-        self.service.shutdown().await;
-        self.store.close().await;
+/// Begins to listen; where nobody is known yet, somebody is then.
+async fn open_doors(
+    ground: &Ground,
+    settings: &Settings,
+    data: &DataDir,
+    tls: Option<TlsIdentity>,
+    given: Option<Given>,
+) -> Result<Doors> {
+    if settings.api.asks_for_tokens() {
+        first_admin(&ground.store, data).await?;
     }
+    let accounts = Arc::new(AccountTokens::new(ground.store.clone()));
+    let known = Arc::new(AnyOf::new(vec![accounts, Arc::new(TokenFile::new(data.tokens()))]));
+    Doors::open("omad", &settings.api, data, known, tls, given).await
 }
 
 /// Whether jobs are taken up.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use oma_core::Result;
-use oma_examples::daemon::{doors, log, token};
+use oma_examples::daemon::{Given, doors, log, token};
 use oma_examples::data_dir::DataDir;
 use oma_examples::failure::io_error;
 use oma_examples::{exit, limits_file, output};
@@ -29,7 +29,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    let settings = Settings::read(cli)?;
+    let given = Given::take()?;
+    let mut settings = Settings::read(cli)?;
+    settings.api.listen = given.as_ref().map(|given| given.address).or(settings.api.listen);
     log::begin(settings.log)?;
     if let Some(Command::CheckConfig) = cli.command {
         settings.work.limits.as_deref().map(limits_file::read).transpose()?;
@@ -44,7 +46,7 @@ fn run(cli: &Cli) -> Result<()> {
         match &cli.command {
             Some(Command::Token(args)) => token::run("omad", &DataDir::new(&settings.data_dir)?, args).await,
             Some(Command::Openapi) => daemon::print_document().await,
-            _ => daemon::run(cli, &settings).await,
+            _ => daemon::run(cli, &settings, given).await,
         }
     });
     // A call that hangs on a dead disk must not keep the process.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use oma_core::Result;
+use oma_examples::daemon::Given;
 use oma_examples::daemon::log::{self, Log};
 use oma_examples::daemon::token;
 use oma_examples::data_dir::DataDir;
@@ -18,7 +19,7 @@ use oma_examples::{exit, output};
 use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
-    match log::begin(Log::Text).and_then(|()| run(&Cli::parse())) {
+    match log::begin(Log::Text).and_then(|()| run(Cli::parse())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::note(format!("volumed: {}", error.chain()));
@@ -27,14 +28,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(mut cli: Cli) -> Result<()> {
+    let given = Given::take()?;
+    cli.doors.listen = given.as_ref().map(|given| given.address).or(cli.doors.listen);
+    let cli = &cli;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| io_error("start", "the runtime", error))?;
     let result = runtime.block_on(async {
         match &cli.command {
-            None => daemon::run(cli).await,
+            None => daemon::run(cli, given).await,
             Some(Command::Token(args)) => token::run("volumed", &DataDir::new(&cli.data_dir)?, args).await,
             Some(Command::Check) => check::run(cli).await,
             Some(Command::Openapi) => daemon::print_document(),
