@@ -71,7 +71,10 @@ async fn asks() {
     let steps = world.told_well(&["logs", id, "--steps"]).await;
     assert!(steps.as_array().unwrap().iter().any(|step| step["name"] == json!("copy")), "{steps}");
     let shown = world.told(&["logs", id, "--follow"]).await;
-    assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("epoch 1 is committed"), "{shown:?}");
+    assert!(
+        shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("epoch 1 is committed"),
+        "{shown:?}"
+    );
     let again = world.told_well(&["retry", id]).await;
     assert_ne!(again["job_id"], job["job_id"], "one that has ended is asked for once more");
     refused(&world.told(&["pause", id]).await, 4, id);

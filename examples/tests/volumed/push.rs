@@ -22,7 +22,10 @@ const KILLS: u64 = 10;
 pub(crate) fn trials() -> Vec<Trial> {
     let nbdcopy = [Requirement::Program("curl"), Requirement::Program("jq"), Requirement::Program("nbdcopy")];
     let qemu = [Requirement::Program("curl"), Requirement::Program("jq"), Requirement::Program("qemu-img")];
+    let bitmaps =
+        [Requirement::Program("qemu-img"), Requirement::Program("qemu-io"), Requirement::Program("qemu-nbd")];
     vec![
+        trial("l09_an_agent_pushes_only_what_a_dirty_bitmap_names", &bitmaps, bitmap),
         trial("an_agent_pushes_a_vm_from_epoch_to_epoch", &[], epochs),
         trial("an_agent_needs_https_and_nbd_with_tls_only", &[], over_tls),
         trial("l15_an_agent_and_an_appliance_that_are_killed_end_what_they_began", &[], killed),
@@ -121,6 +124,49 @@ async fn epochs() {
     assert_eq!(last["durable_bytes"], last["total_bytes"], "{last}");
     let wrong = world.agent(&world.socket(), &["--disk", "disk-2000=/none"]).spawn().unwrap();
     assert_eq!(ended(wrong).await.code, Some(2));
+    daemon.stop().await;
+}
+
+/// A program that is to end well.
+async fn tool(program: &str, args: &[&str]) {
+    let ran = Command::new(program).args(args).output().await.unwrap();
+    assert!(ran.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+}
+
+async fn bitmap() {
+    let world = World::of_appliance();
+    let daemon = world.start(&[]).await;
+    let (image, socket, raw) = (world.text("d.qcow2"), world.text("q.sock"), world.text("d.raw"));
+    tool("qemu-img", &["create", "-q", "-f", "qcow2", &image, "16M"]).await;
+    tool("qemu-io", &["-f", "qcow2", "-c", "write -P 7 1M 4M", &image]).await;
+    tool("qemu-img", &["bitmap", "--add", &image, "b0"]).await;
+    let uri = format!("nbd+unix:///d?socket={socket}");
+    let api = world.socket();
+    for (change_id, bitmap, total) in [("b0", None, 16 << 20), ("b1", Some("b0"), 65536_u64)] {
+        let mut server = Command::new("qemu-nbd");
+        server.args(["-f", "qcow2", "-r", "-t", "-x", "d", "-B", "b0", "-k", &socket, &image]);
+        let mut server = server.kill_on_drop(true).spawn().unwrap();
+        let begun = Instant::now();
+        while tokio::net::UnixStream::connect(&socket).await.is_err() {
+            assert!(begun.elapsed() < LIMIT, "qemu-nbd does not listen");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_agent"));
+        agent.args(["--api", &api, "--vm-path", VM, "--source", &uri, "--change-id", change_id]);
+        agent.args(bitmap.into_iter().flat_map(|name| ["--bitmap", name]));
+        agent.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        through(agent.spawn().unwrap()).await;
+        server.kill().await.unwrap();
+        let job = daemon.all("/replications").await.remove(0);
+        let path = format!("/replications/{}", job["job_id"].as_str().unwrap());
+        let progress = daemon.get(&format!("{path}/progress")).await;
+        assert_eq!((&job["status"], &progress["total_bytes"]), (&json!("completed"), &json!(total)), "{job}");
+        tool("qemu-img", &["convert", "-f", "qcow2", "-O", "raw", &image, &raw]).await;
+        let rows = daemon.get(&format!("{path}/disks")).await;
+        let volume = fs::read(rows[0]["volume_path"].as_str().unwrap()).unwrap();
+        assert!(volume == fs::read(&raw).unwrap(), "{change_id} differs");
+        tool("qemu-io", &["-f", "qcow2", "-c", "write -P 9 3M 64k", &image]).await;
+    }
     daemon.stop().await;
 }
 

@@ -43,7 +43,8 @@ pub(crate) async fn push(
         key: disk.disk_id.clone(),
         source,
         target,
-        extents: Some(extents),
+        // A whole disk is told as one.
+        extents: Some(extents).filter(|extents| extents.bytes() < disk.capacity_bytes),
         blank: disk.blank,
         zeroing: Zeroing::Punch,
         limit: None,
