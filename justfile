@@ -26,6 +26,10 @@ demo *args:
 bench *args:
     cargo run --release --bin bench-copy -- {{ args }}
 
+# Measures the appliance's API under many clients, while jobs run.
+bench-api *args:
+    cargo run --release -p oma-benches --features api --bin bench-api -- {{ args }}
+
 # Measures a device's blocking threads against io_uring.
 bench-io *args:
     cargo run --release -p oma-benches --features io --bin bench-io -- {{ args }}

@@ -8,6 +8,6 @@ mod table;
 
 pub use certificates::{CERTIFICATES_PROGRAM, certificates};
 pub use file::{chill, data, is_in_memory, made};
-pub use process::{Times, family, oma, read_from_disk};
+pub use process::{Times, family, oma, program, read_from_disk};
 pub use stats::{gib, median, quantile, spread};
 pub use table::{Cell, Table};

@@ -9,9 +9,17 @@ const TICKS: f64 = 100.0;
 /// # Errors
 /// When there is none.
 pub fn oma(named: Option<&Path>) -> io::Result<PathBuf> {
+    program(named, "oma")
+}
+
+/// The program of this name: the one that was named, else the one beside this program.
+///
+/// # Errors
+/// When there is none.
+pub fn program(named: Option<&Path>, name: &str) -> io::Result<PathBuf> {
     let path = match named {
         Some(path) => path.to_owned(),
-        None => env::current_exe()?.with_file_name("oma"),
+        None => env::current_exe()?.with_file_name(name),
     };
     if path.is_file() {
         return Ok(path);
