@@ -46,6 +46,10 @@ bench-store *args:
 bench-verify *args:
     cargo run --release -p oma-benches --bin bench-verify -- {{ args }}
 
+# Writes the document of the appliance's routes anew.
+openapi:
+    cargo run --bin omad -- openapi > docs/openapi.json
+
 # Fuzzes one target for a minute.
 fuzz target:
     RUSTC_BOOTSTRAP=1 cargo fuzz run {{ target }} -- -max_total_time=60

@@ -4,6 +4,7 @@
 mod appliance;
 mod client;
 mod crash;
+mod document;
 mod doors;
 mod life;
 mod pair;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     trials.extend(schema::trials());
     trials.extend(appliance::trials());
     trials.extend(client::trials());
+    trials.extend(document::trials());
     trials.extend(pair::trials());
     trials.extend(push::trials());
     trials.extend(service::trials());
