@@ -18,13 +18,15 @@ pub(super) struct Session {
 
 /// So often a session is renewed within its lease.
 const RENEWALS: u32 = 3;
+/// No daemon is asked more often, whatever it says.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 impl Session {
     pub(super) fn new(response: Response, http: Arc<Http>, told: backend::Session) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
         let backend::Session { session_id, lease_ms, .. } = told;
-        let pause = Duration::from_millis(lease_ms) / RENEWALS;
+        let pause = SHORTEST.max(Duration::from_millis(lease_ms) / RENEWALS);
         let reading = tokio::spawn(async move {
             tokio::select! {
                 () = beats(response) => {}

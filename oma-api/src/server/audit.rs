@@ -151,7 +151,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
 
 /// Records what a request is about to change. For routes that do not record it themselves.
 pub(super) async fn audited(State(auditor): State<Auditor>, request: Request, next: Next) -> Response {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
+    if matches!(*request.method(), Method::GET | Method::HEAD) || only_keeps(&request) {
         return next.run(request).await;
     }
     match recorded(&auditor, request).await {
@@ -165,6 +165,13 @@ pub(super) async fn audited(State(auditor): State<Auditor>, request: Request, ne
             answer
         }
     }
+}
+
+/// Whether it changes nothing, as what a client says every few seconds to keep what it has open: its volume must not depend on the trail.
+fn only_keeps(request: &Request) -> bool {
+    let route =
+        request.extensions().get::<MatchedPath>().and_then(|route| route.as_str().strip_prefix(PREFIX));
+    route == Some("/backend/sessions/{id}/renew")
 }
 
 async fn recorded(auditor: &Auditor, request: Request) -> Answer<(Request, AuditEntry)> {

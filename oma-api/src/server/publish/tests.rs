@@ -8,9 +8,10 @@ use axum::http::{Method, Request, StatusCode, header};
 use axum::response::Response;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use oma_core::memory::{MemoryBackend, MemoryExportServer};
+use oma_core::audit::AuditFilter;
+use oma_core::memory::{MemoryBackend, MemoryExportServer, MemoryStore};
 use oma_core::record::VolumeTag;
-use oma_core::traits::{Drained, Export, Provisioning, VolumeBackend, VolumeSpec};
+use oma_core::traits::{AuditLog as _, Drained, Export, Provisioning, VolumeBackend, VolumeSpec};
 use oma_core::{DiskRef, Generation, OperationId};
 use tokio::task::yield_now;
 use tower::ServiceExt as _;
@@ -185,6 +186,28 @@ async fn l17_a_session_lasts_while_it_is_renewed_and_is_closed_a_lease_after() {
     world.closes("a lease after it was renewed last").await;
     assert_eq!(world.renew("test", &session).await, StatusCode::NOT_FOUND, "it is not opened again");
     assert!(!world.is_open().await);
+    drop(response);
+}
+
+/// A volume stays open whatever becomes of the trail.
+#[tokio::test]
+async fn what_keeps_a_session_is_no_change_and_leaves_no_entry() {
+    let mut world = World::new().await;
+    let trail = Arc::new(MemoryStore::default());
+    world.api = world.api.audited(trail.clone());
+    let response = world.open().await;
+    let session = world.publisher.of_sessions().remove(0).0.session;
+    for _ in 0..3 {
+        assert_eq!(world.renew("test", &session).await, StatusCode::NO_CONTENT);
+    }
+    let path = format!("/api/v1/backend/sessions/{session}");
+    let request = Request::builder().method(Method::DELETE).uri(path).body(Body::empty()).unwrap();
+    let door = Door::Open(Principal::new("test", Role::Admin));
+    let ended = world.api.router(door).oneshot(request).await.unwrap();
+    assert_eq!(ended.status(), StatusCode::NO_CONTENT);
+    let entries = trail.audit_entries(&AuditFilter::All, None, 10).await.unwrap();
+    let actions: Vec<_> = entries.iter().map(|entry| &entry.action[..]).collect();
+    assert_eq!(actions, ["DELETE /backend/sessions/{id}"]);
     drop(response);
 }
 
