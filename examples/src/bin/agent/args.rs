@@ -24,7 +24,7 @@ Exit codes: those of `oma` (`oma --help`). Environment:
 #[derive(Debug, Parser)]
 #[command(name = "agent", version, max_term_width = 100, after_help = HELP)]
 pub(crate) struct Cli {
-    /// The appliance: https://HOST[:PORT], or unix:SOCKET on its own machine
+    /// The appliance: https://HOST:PORT, or unix:SOCKET on its own machine
     #[arg(long, value_name = "URL", env = "OMA_API")]
     pub(crate) api: String,
     /// A file that its owner alone may read, with the token of a user of the role `agent`; none is needed on the appliance's socket

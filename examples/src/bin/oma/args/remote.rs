@@ -8,7 +8,7 @@ use oma_core::JobId;
 /// Whom a command asks: a running appliance, or nobody.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RemoteArgs {
-    /// The appliance: https://HOST[:PORT], or unix:SOCKET on its own machine. Without it the one that serves the data directory, if one
+    /// The appliance: https://HOST:PORT, or unix:SOCKET on its own machine. Without it the one that serves the data directory, if one
     /// does
     #[arg(long, global = true, value_name = "URL", env = "OMA_API")]
     pub(crate) api: Option<String>,
