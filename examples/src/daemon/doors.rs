@@ -24,8 +24,18 @@ use super::{DoorArgs, Given};
 pub struct Doors {
     socket: UnixListener,
     file: SocketFile,
-    address: Option<(TcpListener, Door, Option<TlsIdentity>)>,
+    ports: Vec<Port>,
     config: ListenConfig,
+}
+
+/// One that others reach too.
+#[derive(Debug)]
+struct Port {
+    listener: TcpListener,
+    door: Door,
+    tls: Option<TlsIdentity>,
+    /// What is served there, if it is not all.
+    api: Option<Api>,
 }
 
 /// The name of the socket, which goes with this.
@@ -55,21 +65,44 @@ impl Doors {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let address = match args.listen {
-            Some(address) => Some(tcp(args, address, known, tls, given).await?),
-            None => None,
+        let ports = match args.listen {
+            Some(address) => vec![tcp(args, address, known, tls, given).await?],
+            None => Vec::new(),
         };
         let socket = UnixListener::bind(&path).map_err(failed)?;
         // Nobody else writes into the directory: nobody comes between.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         let config = ListenConfig { connections: args.connections };
-        Ok(Self { socket, file: SocketFile(path), address, config })
+        Ok(Self { socket, file: SocketFile(path), ports, config })
+    }
+
+    /// Begins to listen on a port for these routes only.
+    ///
+    /// # Errors
+    /// As [`Doors::open`].
+    pub async fn beside(
+        mut self,
+        address: SocketAddr,
+        args: &DoorArgs,
+        known: Arc<dyn Authenticator>,
+        tls: Option<TlsIdentity>,
+        api: Api,
+    ) -> Result<Self> {
+        let port = tcp(args, address, known, tls, None).await.map_err(|error| match error.kind() {
+            ErrorKind::Busy => Error::new(ErrorKind::Busy, "serve volumes on", address).because(
+                "somebody listens there already, as a volume daemon does; end that, or name another address or `none` with \
+                 --volume-listen or listen of [volume_api]",
+            ),
+            _ => error,
+        })?;
+        self.ports.push(Port { api: Some(api), ..port });
+        Ok(self)
     }
 
     /// How the daemon is reached.
     pub fn addresses(&self) -> Result<Vec<String>> {
         let mut addresses = vec![format!("unix:{}", self.file.0.display())];
-        if let Some((listener, _, tls)) = &self.address {
+        for Port { listener, tls, .. } in &self.ports {
             let address =
                 listener.local_addr().map_err(|error| io_error("listen on", "the address", error))?;
             let scheme = if tls.is_some() { "https" } else { "http" };
@@ -80,13 +113,13 @@ impl Doors {
 
     /// Serves until `stop`, and removes the socket.
     pub async fn serve(self, api: &Api, stop: &CancellationToken) -> Result<()> {
-        let Self { socket, file: _file, address, config } = self;
+        let Self { socket, file: _file, ports, config } = self;
         let owner = Principal::new("owner of the data directory", Role::Admin);
         let mut served = JoinSet::new();
         let (inner, token) = (api.router(Door::Open(owner)), stop.clone());
         served.spawn(async move { serve_unix(socket, inner, config, &token).await });
-        if let Some((listener, door, tls)) = address {
-            let (outer, token) = (api.router(door), stop.clone());
+        for Port { listener, door, tls, api: own } in ports {
+            let (outer, token) = (own.as_ref().unwrap_or(api).router(door), stop.clone());
             served.spawn(async move { serve_tcp(listener, outer, tls.as_ref(), config, &token).await });
         }
         let mut ended = Ok(());
@@ -106,7 +139,7 @@ async fn tcp(
     known: Arc<dyn Authenticator>,
     tls: Option<TlsIdentity>,
     given: Option<Given>,
-) -> Result<(TcpListener, Door, Option<TlsIdentity>)> {
+) -> Result<Port> {
     let is_local = address.ip().is_loopback();
     let refused = |reason| Err(Error::new(ErrorKind::Invalid, "listen on", address).because(reason));
     if tls.is_none() && !is_local {
@@ -126,7 +159,7 @@ async fn tcp(
         None => TcpListener::bind(address).await,
     };
     let listener = listener.map_err(|error| io_error("listen on", address, error))?;
-    Ok((listener, door, tls))
+    Ok(Port { listener, door, tls, api: None })
 }
 
 /// The certificate, where one is named.

@@ -11,6 +11,7 @@ mod pair;
 #[path = "../remote/pki.rs"]
 #[expect(dead_code, reason = "others make certificates that were good once")]
 mod pki;
+mod ports;
 mod push;
 mod schema;
 mod service;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     trials.extend(client::trials());
     trials.extend(document::trials());
     trials.extend(pair::trials());
+    trials.extend(ports::trials());
     trials.extend(push::trials());
     trials.extend(service::trials());
     conformance::run(trials)

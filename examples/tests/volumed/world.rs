@@ -86,12 +86,16 @@ impl World {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let own: &[&str] = if self.program == "omad" { &["--listen", "127.0.0.1:0"] } else { &[] };
+        // Tests run side by side: no port is one that others have.
+        let own: &[[&str; 2]] = match self.program {
+            "omad" => &[["--listen", "127.0.0.1:0"], ["--volume-listen", "none"]],
+            _ => &[],
+        };
         let mut command = Command::new(self.program());
         command.arg("--data-dir").arg(self.path("data")).args(args);
         let serves = args.first().is_none_or(|first| first.starts_with('-'));
-        if serves && !args.contains(&"--listen") {
-            command.args(own);
+        for flag in own.iter().filter(|flag| serves && !args.contains(&flag[0])) {
+            command.args(flag);
         }
         command
             .env_remove("OMA_DATA_DIR")
@@ -118,7 +122,8 @@ impl World {
     pub(crate) async fn start(&self, args: &[&str]) -> Daemon {
         let mut child = self.command(args).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let count = if self.program == "omad" || args.contains(&"--listen") { 2 } else { 1 };
+        let beside = usize::from(self.program == "omad" || args.contains(&"--listen"));
+        let count = 1 + beside + usize::from(args.contains(&"--volume-listen"));
         let mut addresses = Vec::new();
         while addresses.len() < count {
             match tokio::time::timeout(LIMIT, lines.next_line()).await.unwrap().unwrap() {

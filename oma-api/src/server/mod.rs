@@ -113,6 +113,13 @@ impl Api {
         }
     }
 
+    /// The same routes, whose document has another title.
+    #[must_use]
+    pub fn titled(mut self, title: &str) -> Self {
+        title.clone_into(&mut self.document.info.title);
+        self
+    }
+
     /// What is asked is counted there, and told at `/metrics`.
     #[must_use]
     pub fn counted_by(mut self, figures: Figures) -> Self {

@@ -29,7 +29,8 @@ impl Daemon {
         let made = Command::new(&omad).args(flags).arg(&data).output().await?;
         let token = String::from_utf8_lossy(&made.stdout).trim().to_owned();
         let mut command = Command::new(&omad);
-        command.arg("--data-dir").arg(&data).args(["--listen", "127.0.0.1:0", "--source-dir"]).arg(&images);
+        command.arg("--data-dir").arg(&data).arg("--source-dir").arg(&images);
+        command.args(["--listen", "127.0.0.1:0", "--volume-listen", "none"]);
         command.env("OMA_LOG", "warn");
         Self::start(command, 2, token).await
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use oma_examples::daemon::TokenArgs;
+use oma_examples::daemon::{Listen, TokenArgs};
 
 const HELP: &str = "\
 Nothing needs to be configured:
@@ -35,6 +35,9 @@ pub(crate) struct Cli {
     /// The address to serve on beside the socket in the data directory [default: 127.0.0.1:8082]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<SocketAddr>,
+    /// The address to serve the routes of volumes on by themselves, or `none` [default: 127.0.0.1:8090]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) volume_listen: Option<Listen>,
     /// Let everybody in who reaches the address: only together with one of this machine
     #[arg(long)]
     pub(crate) no_auth: bool,

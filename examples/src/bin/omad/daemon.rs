@@ -40,6 +40,8 @@ const FIRST_TOKEN: Duration = Duration::from_hours(24 * 7);
 /// What the routes work with, on one data directory.
 struct Daemon {
     api: Api,
+    /// Of volumes only.
+    volumes: Api,
     service: VolumeService,
     cleanups: CleanupService,
     worker: Worker,
@@ -105,6 +107,8 @@ struct Wired {
 /// The routes, and who does what they ask for.
 struct Routes {
     api: Api,
+    /// Of volumes only.
+    volumes: Api,
     service: VolumeService,
     cleanups: CleanupService,
     worker: Worker,
@@ -153,8 +157,9 @@ impl Wired {
             accounts,
             stop,
         };
-        let api = Api::new("OMA appliance").volumes(volumes).replications(replications).cleanups(cleaning);
-        Ok(Routes { api, service, cleanups, worker })
+        let volumes = Api::new("OMA volumes").volumes(volumes);
+        let api = volumes.clone().titled("OMA appliance").replications(replications).cleanups(cleaning);
+        Ok(Routes { api, volumes, service, cleanups, worker })
     }
 }
 
@@ -190,7 +195,7 @@ impl Daemon {
             accounts: store.clone(),
             stop: stop.clone(),
         };
-        let Routes { api, service, cleanups, worker } = wired.routes(settings, limits)?;
+        let Routes { api, volumes, service, cleanups, worker } = wired.routes(settings, limits)?;
         ground.readiness = ground.readiness.clone().needing("worker", {
             let worker = worker.clone();
             move || std::future::ready(runs(&worker))
@@ -198,8 +203,9 @@ impl Daemon {
         let passwords = Passwords::new().await?;
         let accounts = AccountRoutes::new(store.clone(), store.clone(), passwords, LoginConfig::default());
         let api = ground.routes(api).await?.accounts(accounts);
+        let volumes = ground.routes(volumes).await?.audited(store.clone());
         let upkeep = Upkeep::new(&store, settings.upkeep());
-        Ok(Self { api, service, cleanups, worker, upkeep, ground })
+        Ok(Self { api, volumes, service, cleanups, worker, upkeep, ground })
     }
 
     async fn serve(
@@ -210,7 +216,7 @@ impl Daemon {
         given: Option<Given>,
         stop: &CancellationToken,
     ) -> Result<()> {
-        let Self { api, service, cleanups, worker, upkeep, mut ground } = self;
+        let Self { api, volumes, service, cleanups, worker, upkeep, mut ground } = self;
         let begin = async {
             cleanups.recover().await?;
             cleanups.upkeep(UPKEEP);
@@ -219,7 +225,7 @@ impl Daemon {
         let beside = async {
             tokio::join!(worker.run(stop), upkeep.run(stop));
         };
-        let served = match open_doors(&ground, settings, data, tls, given).await {
+        let served = match open_doors(&ground, settings, data, (tls, given), volumes).await {
             Ok(doors) => ground.serve(&api, doors, &service, begin, beside, stop).await,
             Err(error) => Err(error),
         };
@@ -234,15 +240,17 @@ async fn open_doors(
     ground: &Ground,
     settings: &Settings,
     data: &DataDir,
-    tls: Option<TlsIdentity>,
-    given: Option<Given>,
+    (tls, given): (Option<TlsIdentity>, Option<Given>),
+    volumes: Api,
 ) -> Result<Doors> {
     if settings.api.asks_for_tokens() {
         first_admin(&ground.store, data).await?;
     }
     let accounts = Arc::new(AccountTokens::new(ground.store.clone()));
     let known = Arc::new(AnyOf::new(vec![accounts, Arc::new(TokenFile::new(data.tokens()))]));
-    Doors::open("omad", &settings.api, data, known, tls, given).await
+    let doors = Doors::open("omad", &settings.api, data, known.clone(), tls.clone(), given).await?;
+    let Some(address) = settings.volume_api.listen.address() else { return Ok(doors) };
+    doors.beside(address, &settings.api, known, tls, volumes).await
 }
 
 /// Whether jobs are taken up.

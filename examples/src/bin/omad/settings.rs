@@ -12,7 +12,7 @@ use oma_core::record::{ClaimLimits, RetryPolicy};
 use oma_core::{ByteSize, Error, ErrorKind, Result};
 use oma_examples::age::age;
 use oma_examples::daemon::log::Log;
-use oma_examples::daemon::{Backend, BackendArgs, DoorArgs, NbdArgs};
+use oma_examples::daemon::{Backend, BackendArgs, DoorArgs, Listen, NbdArgs};
 use oma_examples::failure::read_error;
 use serde::{Deserialize, Deserializer, de};
 
@@ -28,11 +28,26 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     pub(crate) log: Log,
     pub(crate) api: DoorArgs,
+    pub(crate) volume_api: VolumeApiSettings,
     pub(crate) nbd: NbdArgs,
     pub(crate) volumes: VolumeSettings,
     pub(crate) work: WorkSettings,
     pub(crate) sources: SourceSettings,
     pub(crate) keep: KeepSettings,
+}
+
+/// The routes of volumes by themselves, on a port for programs that were made for the volume daemon. Who is let in there, and how, is as
+/// at the port of all routes.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct VolumeApiSettings {
+    pub(crate) listen: Listen,
+}
+
+impl Default for VolumeApiSettings {
+    fn default() -> Self {
+        Self { listen: Listen::here(8090) }
+    }
 }
 
 /// How long things are kept.
@@ -100,6 +115,7 @@ impl Default for Settings {
             data_dir: PathBuf::from("./oma-data"),
             log: Log::default(),
             api: DoorArgs { listen, ..DoorArgs::default() },
+            volume_api: VolumeApiSettings::default(),
             nbd: NbdArgs::default(),
             volumes: VolumeSettings::default(),
             work: WorkSettings::default(),
@@ -187,6 +203,10 @@ impl Settings {
             )
             .and_then(|builder| {
                 builder.set_override_option("api.listen", cli.listen.map(|address| address.to_string()))
+            })
+            .and_then(|builder| {
+                let listen = cli.volume_listen.map(|listen| listen.to_string());
+                builder.set_override_option("volume_api.listen", listen)
             })
             .and_then(|builder| builder.set_override_option("api.no_auth", cli.no_auth.then_some(true)))
             .and_then(|builder| builder.set_override_option("work.jobs", cli.jobs))
@@ -311,6 +331,7 @@ mod tests {
     fn nothing_needs_to_be_said() {
         let settings = read(None, &[]).unwrap();
         assert_eq!(settings.api.listen, Some("127.0.0.1:8082".parse().unwrap()));
+        assert_eq!(settings.volume_api.listen, Listen::here(8090));
         assert_eq!((settings.work.jobs, settings.volumes.grace), (4, Duration::from_secs(604_800)));
         assert_eq!((settings.upkeep(), settings.keep.log_lines), (UpkeepConfig::default(), 10_000));
         assert!(settings.sources.directories.is_empty() && !settings.api.no_auth);
@@ -318,14 +339,17 @@ mod tests {
 
     #[test]
     fn a_file_goes_before_the_defaults_and_flags_before_it() {
-        let file = "data_dir = \"/var/lib/oma\"\nlog = \"json\"\n[api]\nlisten = \"127.0.0.1:1\"\n[work]\njobs = 9\nmemory = \"64MiB\"\n\
+        let file = "data_dir = \"/var/lib/oma\"\nlog = \"json\"\n[api]\nlisten = \"127.0.0.1:1\"\n[volume_api]\nlisten = \"127.0.0.1:3\"\n[work]\njobs = 9\nmemory = \"64MiB\"\n\
                     [volumes]\nbackend = \"loop\"\ngrace = \"12h\"\n[sources]\ndirectories = [\"/srv\"]\n";
-        let settings = read(Some(file), &["--listen", "127.0.0.1:2", "--source-dir", "/mnt"]).unwrap();
+        let flags = ["--listen", "127.0.0.1:2", "--source-dir", "/mnt", "--volume-listen", "none"];
+        let settings = read(Some(file), &flags).unwrap();
         assert_eq!(
             (settings.log, settings.work.jobs, settings.work.memory),
             (Log::Json, 9, ByteSize::mib(64))
         );
         assert_eq!(settings.api.listen, Some("127.0.0.1:2".parse().unwrap()));
+        assert_eq!(settings.volume_api.listen, Listen::Nowhere);
+        assert_eq!(read(Some(file), &[]).unwrap().volume_api.listen, Listen::here(3));
         assert_eq!(settings.sources.directories, [PathBuf::from("/mnt")]);
         assert_eq!(settings.volumes.grace, Duration::from_secs(43_200));
         assert_eq!(settings.data_dir, PathBuf::from("/var/lib/oma"));
@@ -341,6 +365,7 @@ mod tests {
             ("[sources]\ndirectories = [\"srv\"]\n", "begin with `/`"),
             ("[work]\nper_source = 0\n", "work.per_source"),
             ("[api]\ntls_certificate = \"/c.pem\"\n", "api.tls_key"),
+            ("[volume_api]\nlisten = \"8090\"\n", "nor `none`"),
             ("[nbd]\nhost = \"oma.example\"\n", "nbd.listen"),
             ("[volumes]\nbackend = \"cloudstack\"\n", "volumes.cloudstack"),
             ("[volumes]\nbackend = \"remote\"\n", "volumes.remote"),
