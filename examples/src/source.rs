@@ -95,6 +95,12 @@ pub fn open(disks: &[NamedDisk]) -> Result<Arc<dyn DiskSource>> {
     Ok(Arc::new(DirectSource::new(entries.collect::<Result<_>>()?)?))
 }
 
+/// Whether a disk is served over NBD.
+#[must_use]
+pub fn is_nbd(arg: &NamedDisk) -> bool {
+    scheme(&arg.source).is_some_and(|scheme| scheme.starts_with("nbd"))
+}
+
 /// One disk. Nothing is opened yet.
 pub fn disk(arg: &NamedDisk) -> Result<Arc<dyn DirectDisk>> {
     let refused = |reason: String| Error::new(ErrorKind::Invalid, "read disk", &arg.key).because(reason);

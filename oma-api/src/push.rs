@@ -74,8 +74,13 @@ pub struct PushRow {
     pub epoch: Epoch,
     /// Whether the exports are there: until then, and again after a restart, ask again.
     pub ready: bool,
-    /// Grows each time that the job is driven by somebody else or anew; the exports are others then.
+    /// Names the attempt, and is said with every word of it. Grows each time that the job is driven by somebody else or anew; the exports
+    /// are others then, and a word of an attempt before is refused.
     pub fence: Option<u64>,
+    /// For how many seconds nobody has read or written an export, or said a word; who only looks is not seen. While it is small another
+    /// agent is at work: leave the job alone.
+    #[serde(default)]
+    pub quiet_seconds: Option<u64>,
     /// Why it failed, or its last attempt did.
     pub error: Option<String>,
     /// Its disks.
@@ -101,10 +106,12 @@ pub struct PushDiskRow {
     /// The change id that the volume holds; without one the whole disk is covered.
     #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
     pub base_change_id: Option<ChangeId>,
-    /// Where it is written, an NBD URI; its name is nobody else's to know.
+    /// Where it is written, an NBD URI; its name is nobody else's to know, and is not told to those who only look.
     pub export: Option<String>,
     /// Whether the export reads as zero in all of `work`: zeroes may be left out.
     pub blank: bool,
+    /// Whether what the export reads is what its device holds, so that what is found equal need not be written. Where it is not, copy.
+    pub compare: bool,
     /// Whether what did not change since the base is right already, also within `work`: nobody has written there for this epoch.
     pub fresh: bool,
     /// What has to be right when the disk is reported, each as `[offset, length]`, but for what was finished before. Nothing outside the
@@ -123,6 +130,8 @@ pub struct PushDiskRow {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FinishedExtents {
+    /// The attempt that they were copied in: the `fence` that it was told with.
+    pub fence: u64,
     /// Each as `[offset, length]`, at most 1000.
     #[cfg_attr(feature = "server", schema(value_type = Vec<[u64; 2]>))]
     pub extents: ExtentSet,
@@ -133,6 +142,8 @@ pub struct FinishedExtents {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PushFailed {
+    /// The attempt that is given up: the `fence` that it was told with.
+    pub fence: u64,
     /// The reason, for readers; 1 to 1000 characters.
     #[cfg_attr(feature = "server", schema(min_length = 1, max_length = 1000))]
     pub reason: String,
@@ -196,6 +207,7 @@ mod server {
                 base_change_id: None,
                 export: None,
                 blank: false,
+                compare: false,
                 fresh: false,
                 work: oma_core::ExtentSet::new(),
                 work_bytes: oma_core::ByteSize::ZERO,
@@ -205,16 +217,17 @@ mod server {
     }
 
     impl PushDiskRow {
-        /// The row of a disk whose export has this URI.
-        pub(crate) fn new(disk: &PushDiskState, export: String) -> Self {
+        /// The row of a disk whose export has this URI, for those who may know it.
+        pub(crate) fn new(disk: &PushDiskState, export: Option<String>) -> Self {
             Self {
                 disk_id: disk.key.clone(),
                 capacity_bytes: disk.capacity,
                 change_id: disk.change_id.clone(),
                 content: disk.content.clone(),
                 base_change_id: disk.base.clone(),
-                export: Some(export),
+                export,
                 blank: disk.blank,
+                compare: disk.compare,
                 fresh: disk.fresh,
                 work: disk.work.clone(),
                 work_bytes: disk.work.bytes(),

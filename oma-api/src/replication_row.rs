@@ -221,6 +221,9 @@ pub struct RecordChangeId {
     #[serde(default)]
     #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
     pub previous_change_id: Option<ChangeId>,
+    /// The attempt that it was copied in: the `fence` that GET /replications/{job_id}/push told. Needed of a live job that an agent pushes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<u64>,
 }
 
 /// What was copied of a disk at which change id (`cbt_history`).

@@ -29,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("an_agent_pushes_a_vm_from_epoch_to_epoch", &[], epochs),
         trial("an_agent_needs_https_and_nbd_with_tls_only", &[], over_tls),
         trial("l15_an_agent_and_an_appliance_that_are_killed_end_what_they_began", &[], killed),
+        trial("l09_an_agent_leaves_a_job_alone_that_another_one_is_at_work_on", &[], left_alone),
         trial("l30_an_agents_token_opens_its_own_job_only", &[], own_jobs),
         trial("other_tools_push_by_the_commands_of_the_documentation", &nbdcopy, || foreign(false)),
         trial("qemu_img_pushes_by_the_commands_of_the_documentation", &qemu, || foreign(true)),
@@ -276,6 +277,31 @@ async fn until_ready(daemon: &Daemon, before: &Value) {
     }
 }
 
+/// A job of another content, whose agent was heard just now, or is waited for.
+async fn left_alone() {
+    let world = World::of_appliance();
+    world.make_disks();
+    let daemon = world.start(&[]).await;
+    let disk = |key: &str| json!({ "key": key, "capacity_bytes": SIZE, "change_id": "b@1" });
+    let request = json!({ "vm_path": VM, "push": { "disks": KEYS.map(disk) } });
+    let (status, job) = daemon.ask(Method::POST, "/replications", Some(request)).await;
+    assert_eq!(status, 201, "{job}");
+    until_ready(&daemon, &Value::Null).await;
+    let ran = world.pushed(&["--patience", "2s"]).await;
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(ran.err.contains("another agent is at work"), "{ran:?}");
+    let path = format!("/replications/{}", job["job_id"].as_str().unwrap());
+    let seen = daemon.get(&path).await;
+    assert!(seen["completed_at"].is_null(), "{seen}");
+    // Whoever knows better cancels it.
+    assert_eq!(daemon.ask(Method::POST, &format!("{path}/cancel"), None).await.0, 202);
+    let ran = world.pushed(&[]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let epoch = daemon.all("/replications").await[0]["epoch"].as_u64().unwrap();
+    world.assert_pushed(&daemon, epoch).await;
+    daemon.stop().await;
+}
+
 async fn own_jobs() {
     let world = World::of_appliance();
     let daemon = world.start(&[]).await;
@@ -320,7 +346,7 @@ async fn foreign(qemu: bool) {
     let (_, rest) = rest.split_once("```sh\n").unwrap();
     let mut script = rest.split_once("```").unwrap().0.to_owned();
     if qemu {
-        let line = script.lines().find(|line| line.starts_with("nbdcopy")).unwrap().to_owned();
+        let line = script.lines().find(|line| line.trim_start().starts_with("nbdcopy")).unwrap().to_owned();
         let other = line.split_once("# or: ").unwrap().1.to_owned();
         script = script.replace(&line, &other);
     }

@@ -91,8 +91,9 @@ impl Appliance {
     ///
     /// # Errors
     /// As the route answers; as [`Appliance::begin`].
-    pub async fn finished(&self, job: &JobId, disk: &DiskKey, extents: ExtentSet) -> Result<()> {
-        let body = FinishedExtents { extents };
+    /// `Conflict` for another attempt than the one under way, told by its fence.
+    pub async fn finished(&self, job: &JobId, disk: &DiskKey, fence: u64, extents: ExtentSet) -> Result<()> {
+        let body = FinishedExtents { fence, extents };
         let path = ["replications", job.as_str(), "disks", disk.as_str(), "finished"];
         self.say(&path, &body, disk).await
     }

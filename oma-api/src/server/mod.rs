@@ -55,7 +55,7 @@ pub use listen::{ListenConfig, TlsIdentity, serve_tcp, serve_unix};
 pub use origin::Origin;
 pub use publish::{ExportAddress, Publisher};
 pub use readiness::Readiness;
-pub use replications::{RecordedRequests, ReplicationRoutes, SourceOpener};
+pub use replications::{AgentJobs, RecordedRequests, ReplicationRoutes, SourceOpener};
 pub use tokens::{NewToken, TokenFile};
 pub use volumes::VolumeRoutes;
 

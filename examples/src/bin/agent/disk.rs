@@ -21,7 +21,7 @@ const STEP: ByteSize = ByteSize::mib(1024);
 pub(crate) async fn push(
     sides: &Sides<'_>,
     job: &Job,
-    disk: &PushDiskRow,
+    (fence, disk): (u64, &PushDiskRow),
     progress: &dyn Progress,
     stop: &CancellationToken,
 ) -> Result<()> {
@@ -36,6 +36,7 @@ pub(crate) async fn push(
         api: Arc::clone(&sides.api),
         job: job.id.clone(),
         disk: disk.disk_id.clone(),
+        fence,
         capacity: disk.capacity_bytes,
     };
     let resume = Resume { journal: Arc::new(told), content: disk.content.clone(), target: uri.to_owned() };
@@ -63,13 +64,13 @@ pub(crate) async fn push(
 }
 
 /// What is copied, and whether both ends are compared first. Where no attempt before has written, what changed is enough; of anything else
-/// the volume holds something, and only what differs goes over the link.
+/// the volume holds something, and only what differs goes over the link: unless what the export reads may not be what its device holds.
 fn work(job: &Job, disk: &PushDiskRow) -> (ExtentSet, bool) {
     let changed =
         job.changed.get(&disk.disk_id).filter(|changed| disk.base_change_id.as_ref() == Some(&changed.since));
     match changed {
         Some(changed) if disk.fresh => (disk.work.intersection(&changed.extents), false),
-        _ => (disk.work.clone(), !disk.blank),
+        _ => (disk.work.clone(), !disk.blank && disk.compare),
     }
 }
 

@@ -6,18 +6,26 @@ use std::time::Duration;
 
 use oma_api::client::Appliance;
 use oma_api::{
-    ChangedSince, PushRequest, PushRow, PushedDisk, ReplicationRequest, ReplicationRow, SourceRequest,
+    ChangedSince, NamedDisk, PushRequest, PushRow, PushedDisk, ReplicationRequest, ReplicationRow,
+    SourceRequest,
 };
 use oma_core::engine::CancellationToken;
 use oma_core::traits::{Changes, DiskSource, PointInTime, Provisioning};
-use oma_core::{ChangeId, Clock as _, DiskKey, Error, ErrorKind, JobId, Result, Retry, SystemClock, VmPath};
+use oma_core::{
+    ChangeId, Clock as _, DiskKey, Error, ErrorKind, JobId, PointId, Result, Retry, SystemClock, VmPath,
+};
 use oma_examples::output;
+use oma_examples::source::is_nbd;
 
 use crate::args::Cli;
 use crate::changes::{Changed, MOST, joined};
 
 /// How often an appliance is asked that is not ready.
 pub(crate) const PAUSE: Duration = Duration::from_millis(500);
+
+/// An agent whose exports nobody has read or written for so long, nor said a word, is gone: one that copies tells twice as often what is
+/// finished.
+const QUIET: Duration = Duration::from_secs(30);
 
 /// A job and its point in time.
 #[derive(Debug)]
@@ -74,19 +82,65 @@ impl Sides<'_> {
 
     /// The job that is to be driven on, or a new one.
     pub(crate) async fn job(&self) -> Result<Job> {
-        if let Some(live) = self.patiently(|| self.api.live(self.vm())).await? {
+        match self.found_or_begun().await {
+            // A live job that the token did not see is seen once it was asked for.
+            Err(error) if error.kind() == ErrorKind::Conflict && self.live().await?.is_some() => {
+                self.found_or_begun().await
+            }
+            found => found,
+        }
+    }
+
+    async fn live(&self) -> Result<Option<ReplicationRow>> {
+        self.patiently(|| self.api.live(self.vm())).await
+    }
+
+    async fn found_or_begun(&self) -> Result<Job> {
+        if let Some(live) = self.live().await? {
+            if self.cli.disks.machine.qmp.is_some() {
+                // To freeze the machine for the same job takes its point in time from who holds it.
+                self.until_left_alone(&live.job_id).await?;
+            }
             let row = self.patiently(|| self.api.push(&live.job_id)).await?;
-            let point = self.source.freeze(self.vm(), &live.job_id).await?;
+            let point = self.freeze(&live.job_id).await?;
             if is_of(&row, &point) {
                 output::note(format!("{} continues, epoch {}", row.job_id, row.epoch));
                 let changed = self.changed(&point).await?;
                 return Ok(Job { id: live.job_id, point, changed });
             }
-            output::note(format!("{} is of a point in time that is gone; it is cancelled", row.job_id));
             self.source.release(&point.id).await?;
+            self.until_left_alone(&live.job_id).await?;
+            output::note(format!("{} is of a point in time that is gone; it is cancelled", row.job_id));
             self.end(&live.job_id).await?;
         }
         self.begin().await
+    }
+
+    /// Waits until no other agent is at work on a job, or it has ended: what that one copies is not thrown away.
+    async fn until_left_alone(&self, job: &JobId) -> Result<()> {
+        let begun = tokio::time::Instant::now();
+        let mut told = false;
+        loop {
+            let row = self.patiently(|| self.api.push(job)).await?;
+            if row.status.is_terminal() || is_left_alone(&row) {
+                return Ok(());
+            }
+            if begun.elapsed() >= self.cli.patience {
+                let reason = format!(
+                    "another agent is at work on {job}, or waits until it is ready; let it end, or cancel the job"
+                );
+                return Err(Error::new(ErrorKind::Busy, "push", self.vm()).because(reason));
+            }
+            if !std::mem::replace(&mut told, true) {
+                output::note(format!("{job} is of another point in time; waiting until its agent is gone"));
+            }
+            self.rest().await?;
+        }
+    }
+
+    async fn freeze(&self, job: &JobId) -> Result<PointInTime> {
+        let point = self.source.freeze(self.vm(), job).await?;
+        of_this_freeze(point, &self.cli.disks.list())
     }
 
     async fn end(&self, job: &JobId) -> Result<()> {
@@ -103,7 +157,7 @@ impl Sides<'_> {
 
     async fn begin(&self) -> Result<Job> {
         let id = JobId::mint(SystemClock.now());
-        let point = self.source.freeze(self.vm(), &id).await?;
+        let point = self.freeze(&id).await?;
         let begun = async {
             let changed = self.changed(&point).await?;
             let request = self.request(&point, &changed);
@@ -177,6 +231,24 @@ impl Sides<'_> {
     }
 }
 
+/// What an NBD export serves has no name of its own: without a change id nobody knows whether it is what another freeze saw, and nothing
+/// that was finished then is believed (L08).
+fn of_this_freeze(mut point: PointInTime, named: &[NamedDisk]) -> Result<PointInTime> {
+    let is_nameless =
+        |key: &DiskKey| named.iter().any(|disk| disk.key == *key && disk.change_id.is_none() && is_nbd(disk));
+    for disk in point.disks.iter_mut().filter(|disk| is_nameless(&disk.key)) {
+        disk.content = PointId::parse(format!("nbd {}", ChangeId::mint())).map_err(|error| {
+            Error::new(ErrorKind::Internal, "name the content of", &disk.key).with_source(error)
+        })?;
+    }
+    Ok(point)
+}
+
+/// Whether its agent is gone. One that is not ready may be waited for.
+fn is_left_alone(job: &PushRow) -> bool {
+    job.ready && job.quiet_seconds.is_none_or(|quiet| quiet >= QUIET.as_secs())
+}
+
 /// Whether a job is of this point in time: of the same content, whatever it was marked with.
 fn is_of(job: &PushRow, point: &PointInTime) -> bool {
     job.disks.len() == point.disks.len()
@@ -186,4 +258,51 @@ fn is_of(job: &PushRow, point: &PointInTime) -> bool {
             };
             job.disks.iter().any(same)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oma_core::ByteSize;
+    use oma_core::traits::PointDisk;
+
+    #[test]
+    fn l09_a_job_whose_agent_is_at_work_or_waits_is_left_alone() {
+        let row = |ready: bool, quiet: Option<u64>| PushRow {
+            job_id: JobId::mint(SystemClock.now()),
+            status: oma_core::state::JobStatus::Replicating,
+            epoch: oma_core::Epoch(1),
+            ready,
+            fence: ready.then_some(1),
+            quiet_seconds: quiet,
+            error: None,
+            disks: Vec::new(),
+        };
+        let gone = [(false, None), (true, Some(0)), (true, Some(29)), (true, Some(30)), (true, Some(900))]
+            .map(|(ready, quiet)| is_left_alone(&row(ready, quiet)));
+        assert_eq!(gone, [false, false, false, true, true]);
+    }
+
+    #[test]
+    fn l08_an_nbd_export_without_a_change_id_is_of_its_freeze_only() {
+        let disk = |key: &str| PointDisk {
+            key: DiskKey::parse(key).unwrap(),
+            capacity: ByteSize::mib(1),
+            change_id: ChangeId::mint(),
+            content: PointId::parse("as it was described").unwrap(),
+        };
+        let keys = ["disk-2000", "disk-2001", "disk-2002", "disk-2003"];
+        let point = PointInTime { id: PointId::parse("p").unwrap(), disks: keys.map(disk).into() };
+        let named: Vec<NamedDisk> = [
+            "disk-2000=nbd://h/web",
+            "disk-2001=nbd+unix:///web?socket=/s,bitmap=b0",
+            "disk-2002=nbd://h/web,change-id=b0@7",
+            "disk-2003=/dev/vg0/web",
+        ]
+        .map(|text| text.parse().unwrap())
+        .into();
+        let (one, other) = [(), ()].map(|()| of_this_freeze(point.clone(), &named).unwrap().disks).into();
+        let is_kept = |at: usize| (one[at].content == other[at].content, one[at] == point.disks[at]);
+        assert_eq!([0, 1, 2, 3].map(is_kept), [(false, false), (false, false), (true, true), (true, true)]);
+    }
 }

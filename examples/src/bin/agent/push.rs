@@ -8,7 +8,7 @@ use oma_api::client::{Appliance, RemoteConfig, Token};
 use oma_api::{PushDiskRow, PushFailed, PushRow, RecordChangeId};
 use oma_core::engine::Progress;
 use oma_core::state::JobStatus;
-use oma_core::{Error, ErrorKind, Result, WorkerId};
+use oma_core::{Error, ErrorKind, Result, Retry, WorkerId};
 use oma_examples::private_file;
 use oma_examples::signals::Signals;
 use oma_examples::{output, progress};
@@ -98,6 +98,7 @@ impl Round<'_> {
         if !row.ready {
             return Ok(());
         }
+        let Some(fence) = row.fence else { return Ok(()) };
         if self.fence != row.fence {
             (self.fence, self.moved, self.noted) = (row.fence, Instant::now(), false);
         }
@@ -107,7 +108,7 @@ impl Round<'_> {
         }
         let stop = self.sides.stop.child_token();
         let copy = async |disk: &PushDiskRow| {
-            let copied = disk::push(self.sides, self.job, disk, &*self.shown, &stop).await;
+            let copied = disk::push(self.sides, self.job, (fence, disk), &*self.shown, &stop).await;
             // One that fails stops the others: no disk is of use without all.
             copied.inspect_err(|_| stop.cancel())
         };
@@ -127,11 +128,35 @@ impl Round<'_> {
                 change_id: disk.change_id.clone(),
                 disk_id: Some(disk.disk_id.clone()),
                 previous_change_id: disk.base_change_id.clone(),
+                fence: Some(fence),
             };
             self.sides.api.report(&self.job.id, &report).await?;
         }
         self.moved = Instant::now();
         Ok(())
+    }
+
+    /// Gives the job up, whichever attempt is under way: what was copied before is of none that is to go on.
+    async fn give_up(&self, reason: &str, mixed: bool) -> Result<()> {
+        let (api, id) = (&self.sides.api, &self.job.id);
+        let said = async || {
+            let row = api.push(id).await?;
+            if row.status.is_terminal() {
+                return Ok(());
+            }
+            let fence = row.fence.filter(|_| row.ready).ok_or_else(|| {
+                Error::new(ErrorKind::Unavailable, "give up", id)
+                    .because("it is not ready for its agent")
+                    .with_retry(Retry::Later)
+            })?;
+            let why = PushFailed { fence, reason: reason.to_owned(), mixed };
+            match api.give_up(id, &why).await {
+                // It began another attempt meanwhile.
+                Err(error) if error.kind() == ErrorKind::Conflict => Err(error.with_retry(Retry::Later)),
+                said => said.map(drop),
+            }
+        };
+        self.sides.patiently(said).await
     }
 
     /// Whether it is worth trying again. What never can be right ends the job; anything else leaves it to the next run.
@@ -144,8 +169,7 @@ impl Round<'_> {
             matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Mismatch | ErrorKind::Unsupported);
         if mixed || hopeless {
             let reason: String = error.chain().chars().filter(|c| !c.is_control()).take(900).collect();
-            let why = PushFailed { reason, mixed };
-            if let Err(unsaid) = self.sides.api.give_up(&self.job.id, &why).await {
+            if let Err(unsaid) = self.give_up(&reason, mixed).await {
                 output::note(format!("the appliance was not told: {}", unsaid.chain()));
             }
             return Err(error);

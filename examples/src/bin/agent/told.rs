@@ -14,6 +14,8 @@ pub(crate) struct Told {
     pub(crate) api: Arc<Appliance>,
     pub(crate) job: JobId,
     pub(crate) disk: DiskKey,
+    /// The attempt.
+    pub(crate) fence: u64,
     /// The end of the disk: a device may be a little larger.
     pub(crate) capacity: ByteSize,
 }
@@ -34,7 +36,7 @@ impl CopyJournal for Told {
         if extents.is_empty() {
             return Ok(());
         }
-        self.api.finished(&self.job, &self.disk, extents).await
+        self.api.finished(&self.job, &self.disk, self.fence, extents).await
     }
 
     async fn forget(&self) -> Result<()> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oma_api::server::{
-    AccountRoutes, AccountTokens, AnyOf, Api, CleanupRoutes, ExportAddress, Figures, LoginConfig, Passwords,
-    Readiness, RecordedRequests, ReplicationRoutes, SourceOpener, TlsIdentity, TokenFile, VolumeRoutes,
-    first_admin as make_first_admin,
+    AccountRoutes, AccountTokens, AgentJobs, AnyOf, Api, CleanupRoutes, ExportAddress, Figures, LoginConfig,
+    Passwords, Readiness, RecordedRequests, ReplicationRoutes, SourceOpener, TlsIdentity, TokenFile,
+    VolumeRoutes, first_admin as make_first_admin,
 };
 use oma_core::engine::{
     CancellationToken, CleanupService, CleanupServices, Limits, ReconcileServices, Reconciler, Replicator,
@@ -155,6 +155,7 @@ impl Wired {
             sources,
             exports,
             accounts,
+            agent_jobs: AgentJobs::new(settings.work.per_agent),
             stop,
         };
         let volumes = Api::new("OMA volumes").volumes(volumes);

@@ -92,6 +92,7 @@ pub(crate) struct WorkSettings {
     pub(crate) jobs: u32,
     pub(crate) per_source: Option<u32>,
     pub(crate) per_target: Option<u32>,
+    pub(crate) per_agent: u32,
     pub(crate) attempts: u32,
     #[serde(deserialize_with = "as_size")]
     pub(crate) memory: ByteSize,
@@ -161,6 +162,7 @@ impl Default for WorkSettings {
             jobs: 4,
             per_source: None,
             per_target: None,
+            per_agent: 100,
             attempts: RetryPolicy::default().attempts,
             memory: engine.memory,
             journal_step: engine.journal_step,
@@ -236,6 +238,9 @@ impl Settings {
                 "work.per_source and work.per_target",
                 "no job would ever be driven; name at least 1, or leave it out",
             );
+        }
+        if self.work.per_agent == 0 {
+            return wrong("work.per_agent", "no agent could push; name at least 1");
         }
         let (api, nbd, volumes) = (&self.api, &self.nbd, &self.volumes);
         if api.tls_certificate.is_some() != api.tls_key.is_some() {
@@ -364,6 +369,7 @@ mod tests {
             ("[volumes]\ngrace = \"7\"\n", "is no age"),
             ("[sources]\ndirectories = [\"srv\"]\n", "begin with `/`"),
             ("[work]\nper_source = 0\n", "work.per_source"),
+            ("[work]\nper_agent = 0\n", "work.per_agent"),
             ("[api]\ntls_certificate = \"/c.pem\"\n", "api.tls_key"),
             ("[volume_api]\nlisten = \"8090\"\n", "nor `none`"),
             ("[nbd]\nhost = \"oma.example\"\n", "nbd.listen"),

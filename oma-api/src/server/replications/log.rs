@@ -21,6 +21,7 @@ use utoipa_axum::routes;
 use super::ReplicationRoutes;
 use super::events::StreamedEvent;
 use crate::server::asked::Problems;
+use crate::server::audit::Asker;
 use crate::server::extract::{InPath, InQuery};
 use crate::server::paging::{Part, never_answered, page};
 use crate::server::problem::Answer;
@@ -64,15 +65,16 @@ struct Behind {
     after: Option<u64>,
 }
 
-/// The steps of a replication, attempt by attempt, in their order
+/// The steps of a replication, attempt by attempt, in their order; of an agent's own
 #[utoipa::path(get, path = "/replications/{job_id}/steps", tag = "replications",
     params(("job_id" = String, Path), Part), responses((status = 200, body = Page<JobStepRow>), Problems))]
 async fn steps(
     State(routes): State<ReplicationRoutes>,
+    asker: Asker,
     InPath(id): InPath<JobId>,
     InQuery(part): InQuery<Part>,
 ) -> Answer<Json<Page<JobStepRow>>> {
-    let job = routes.job(&id).await?;
+    let job = routes.visible(&asker.principal, &id).await?;
     let after = part.after_number()?.unwrap_or_default();
     let (steps, next) =
         part.cut(routes.job_log.steps(&id, after, part.enough()).await?, |step| step.number.to_string());
@@ -84,11 +86,12 @@ async fn steps(
     params(("job_id" = String, Path), Which, Part), responses((status = 200, body = Page<JobLineRow>), Problems))]
 async fn lines(
     State(routes): State<ReplicationRoutes>,
+    asker: Asker,
     InPath(id): InPath<JobId>,
     InQuery(which): InQuery<Which>,
     InQuery(part): InQuery<Part>,
 ) -> Answer<Json<Page<JobLineRow>>> {
-    routes.job(&id).await?;
+    routes.visible(&asker.principal, &id).await?;
     let start = part.after_number()?.map_or(PageStart::Oldest, |after| PageStart::After(LogId(after)));
     let asked = LogPage { start, limit: part.enough() };
     let lines = routes.logs.events(&which.of(&id), &asked).await?;
@@ -103,12 +106,13 @@ async fn lines(
     responses((status = 200, body = StreamedEvent, content_type = "text/event-stream"), Problems))]
 async fn follow(
     State(routes): State<ReplicationRoutes>,
+    asker: Asker,
     InPath(id): InPath<JobId>,
     InQuery(which): InQuery<Which>,
     InQuery(behind): InQuery<Behind>,
     headers: HeaderMap,
 ) -> Answer<Sse<impl Stream<Item = std::result::Result<Event, Infallible>>>> {
-    routes.job(&id).await?;
+    routes.visible(&asker.principal, &id).await?;
     let last = last_heard(&headers)?.or(behind.after).map(LogId);
     let following = Following {
         filter: which.of(&id),

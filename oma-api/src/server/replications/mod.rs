@@ -1,5 +1,6 @@
 //! Replications: jobs that are recorded here and driven by whichever worker gets them.
 
+mod agents;
 mod changeid;
 mod events;
 mod log;
@@ -20,6 +21,7 @@ use oma_core::traits::{Accounts, DiskSource, JobLog, LogStore, Overview};
 use oma_core::{Error, ErrorKind, JobId, Result, Retry, VmPath};
 use utoipa_axum::router::OpenApiRouter;
 
+pub use self::agents::AgentJobs;
 use super::Api;
 use super::access::Principal;
 use super::problem::Answer;
@@ -110,6 +112,8 @@ pub struct ReplicationRoutes {
     pub exports: Arc<dyn ExportAddress>,
     /// Whose tokens see the jobs that agents begin; without, none does.
     pub accounts: Option<Arc<dyn Accounts>>,
+    /// How many jobs agents may have.
+    pub agent_jobs: AgentJobs,
     /// Cancelled when the daemon is to end: nobody is kept waiting any longer.
     pub stop: CancellationToken,
 }
@@ -122,15 +126,12 @@ impl Api {
         let agents = OpenApiRouter::new()
             .merge(changeid::group())
             .merge(events::group())
+            .merge(log::group())
             .merge(look::of_agents())
             .merge(push::group())
             .merge(steer::of_agents())
             .merge(submit::of_agents());
-        let group = OpenApiRouter::new()
-            .merge(log::group())
-            .merge(look::group())
-            .merge(steer::group())
-            .merge(submit::group());
+        let group = OpenApiRouter::new().merge(look::group()).merge(steer::group()).merge(submit::group());
         self.with_agents(agents.with_state(routes.clone())).with(group.with_state(routes))
     }
 }

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use oma_core::engine::{PushDiskState, PushFailure, PushReport};
 use oma_core::record::ReplicationJob;
 use oma_core::state::Role;
-use oma_core::{DiskKey, Endpoint, Error, ErrorKind, JobId};
+use oma_core::{DiskKey, Endpoint, Error, ErrorKind, Fence, JobId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -24,6 +24,8 @@ use crate::{
 
 /// Extents of one word.
 const MOST_EXTENTS: usize = 1000;
+/// How the names begin of where agents' VMs come from.
+const OF_AGENT: &str = "agent-";
 /// Characters of a reason.
 const LONGEST_REASON: usize = 1000;
 
@@ -34,7 +36,7 @@ pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {
 /// Where the VMs of a principal come from: nobody pushes into those of another agent.
 pub(super) fn endpoint(principal: &Principal, asked: Option<&PushRequest>) -> Answer<Endpoint> {
     let named = match (principal.role, &principal.account) {
-        (Role::Agent, Some(account)) => format!("agent-{}", account.user),
+        (Role::Agent, Some(account)) => format!("{OF_AGENT}{}", account.user),
         (Role::Agent, None) => {
             let error = Error::new(ErrorKind::PermissionDenied, "push as", &principal.name);
             return Err(error
@@ -68,19 +70,26 @@ async fn look(
 ) -> Answer<Json<PushRow>> {
     let job = routes.visible(&asker.principal, &id).await?;
     let push = pushed(&job)?;
-    let state = routes.replicator.services().pushes.state(&id).filter(|_| !job.status.is_terminal());
+    let pushes = &routes.replicator.services().pushes;
+    let state =
+        if routes.is_pusher(&asker.principal, &job).await? { pushes.look(&id) } else { pushes.state(&id) };
+    let state = state.filter(|_| !job.status.is_terminal());
+    // Whoever knows the name, and has a certificate, writes.
+    let is_told = asker.principal.role != Role::Viewer;
     let disks = match &state {
         None => push.disks.iter().map(PushedDisk::row).collect::<Result<_, _>>()?,
         Some(state) => {
             let row = |disk: &PushDiskState| -> Result<_, Error> {
-                Ok(PushDiskRow::new(disk, routes.exports.uri(&disk.export, origin)?))
+                let uri = is_told.then(|| routes.exports.uri(&disk.export, origin)).transpose()?;
+                Ok(PushDiskRow::new(disk, uri))
             };
             state.disks.iter().map(row).collect::<Result<_, _>>()?
         }
     };
-    let (ready, fence) = (state.is_some(), state.map(|state| state.fence.0));
+    let ready = state.is_some();
+    let (fence, quiet_seconds) = state.map(|state| (state.fence.0, state.quiet.as_secs())).unzip();
     let ReplicationJob { id, status, epoch, error, .. } = job;
-    Ok(Json(PushRow { job_id: id, status, epoch, ready, fence, error, disks }))
+    Ok(Json(PushRow { job_id: id, status, epoch, ready, fence, quiet_seconds, error, disks }))
 }
 
 /// Tell that extents of a disk hold what the point in time has. They are made durable before the answer, and whoever goes on with the job
@@ -92,7 +101,7 @@ async fn finished(
     State(routes): State<ReplicationRoutes>,
     asker: Asker,
     InPath((id, key)): InPath<(JobId, DiskKey)>,
-    Body(FinishedExtents { extents }): Body<FinishedExtents>,
+    Body(FinishedExtents { fence, extents }): Body<FinishedExtents>,
 ) -> Answer<StatusCode> {
     pushed(&routes.visible(&asker.principal, &id).await?)?;
     if extents.count() > MOST_EXTENTS {
@@ -100,7 +109,7 @@ async fn finished(
             .because(format!("{} are more than {MOST_EXTENTS}; tell of them in parts", extents.count()))
             .into());
     }
-    routes.replicator.services().pushes.finished(&id, key, extents).await?;
+    routes.replicator.services().pushes.finished(&id, Fence(fence), key, extents).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -111,7 +120,7 @@ async fn failed(
     State(routes): State<ReplicationRoutes>,
     asker: Asker,
     InPath(id): InPath<JobId>,
-    Body(PushFailed { reason, mixed }): Body<PushFailed>,
+    Body(PushFailed { fence, reason, mixed }): Body<PushFailed>,
 ) -> Answer<(StatusCode, Json<ReplicationRow>)> {
     pushed(&routes.visible(&asker.principal, &id).await?)?;
     if !(1..=LONGEST_REASON).contains(&reason.chars().count()) || reason.contains(char::is_control) {
@@ -119,7 +128,7 @@ async fn failed(
             .because("a reason has 1 to 1000 characters, none of which controls anything")
             .into());
     }
-    routes.replicator.services().pushes.fail(&id, PushFailure { reason, mixed }).await?;
+    routes.replicator.services().pushes.fail(&id, Fence(fence), PushFailure { reason, mixed }).await?;
     let job = routes.visible(&asker.principal, &id).await?;
     Ok((StatusCode::ACCEPTED, Json(routes.row(&job).await?)))
 }
@@ -135,6 +144,18 @@ fn pushed(job: &ReplicationJob) -> Answer<PushRequest> {
 }
 
 impl ReplicationRoutes {
+    /// Whether it is who pushes a job that it sees. An agent sees its own; those of no agent are pushed by a tool of who looks after all.
+    async fn is_pusher(&self, principal: &Principal, job: &ReplicationJob) -> Answer<bool> {
+        match principal.role {
+            Role::Agent => Ok(true),
+            Role::Viewer => Ok(false),
+            Role::Operator | Role::Admin => {
+                let vm = self.replicator.services().inventory.context(&job.context).await?;
+                Ok(vm.is_some_and(|vm| !vm.identity.endpoint.as_str().starts_with(OF_AGENT)))
+            }
+        }
+    }
+
     /// Tells a live job that an agent pushes of a report; `None` when the report is to be compared with what is recorded.
     pub(super) async fn report(
         &self,
@@ -155,9 +176,13 @@ impl ReplicationRoutes {
                     .into());
             }
         };
+        let fence = told.fence.map(Fence).ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, "complete a disk of", &job.id)
+                .because("say which attempt it was copied in: `fence`, as the job's /push told it")
+        })?;
         let (change_id, previous) = (told.change_id.clone(), told.previous_change_id.clone());
         let report = PushReport { key: key.clone(), change_id: change_id.clone(), previous };
-        self.replicator.services().pushes.report(&job.id, report).await?;
+        self.replicator.services().pushes.report(&job.id, fence, report).await?;
         let message = format!(
             "{key} is durable; {change_id} is recorded with those of all disks, once all are reported: ask for the job"
         );

@@ -11,10 +11,11 @@ use oma_core::engine::{ReplicateRequest, Submission};
 use oma_core::record::{ReplicationJob, SourceIdentity};
 use oma_core::state::Role;
 use oma_core::traits::DiskSource;
-use oma_core::{Clock as _, Error, ErrorKind, InstanceUuid, JobId, SystemClock};
+use oma_core::{Clock as _, Error, ErrorKind, InstanceUuid, JobId, SystemClock, VmPath};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::agents::AgentAsker;
 use super::push::endpoint;
 use super::{ReplicationRoutes, opened};
 use crate::server::PREFIX;
@@ -23,7 +24,7 @@ use crate::server::asked::Problems;
 use crate::server::audit::Asker;
 use crate::server::extract::Body;
 use crate::server::problem::{Answer, Refused};
-use crate::{DiscoverVm, ReplicationRequest, ReplicationRow, VmRow};
+use crate::{DiscoverVm, PushRequest, ReplicationRequest, ReplicationRow, VmRow};
 
 pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {
     OpenApiRouter::new().routes(routes!(discover))
@@ -92,6 +93,12 @@ async fn discover(
     Ok((StatusCode::OK, Json(VmRow::from(&vm))))
 }
 
+/// Who a VM is that is pushed.
+fn identity(principal: &Principal, path: &VmPath, push: &PushRequest) -> Answer<SourceIdentity> {
+    let instance_uuid = push.instance_uuid.clone().unwrap_or_else(|| InstanceUuid::from_path(path));
+    Ok(SourceIdentity { instance_uuid, endpoint: endpoint(principal, Some(push))? })
+}
+
 impl ReplicationRoutes {
     /// Records a job. It goes on when whoever asked goes away (L18).
     pub(super) async fn submit(
@@ -110,20 +117,27 @@ impl ReplicationRoutes {
         };
         let (priority, target, wanted) = (asked.priority, asked.target.clone(), asked.wanted());
         let submission = Submission { job: id, request, priority, target };
-        let seen_by = principal.account.as_ref().filter(|_| principal.role == Role::Agent);
-        let seen_by = seen_by.map(|account| account.token.clone()).zip(self.accounts.clone());
+        let agent = self.agent(principal, asked)?;
         let submitted = tokio::spawn(async move {
-            let job = replicator.submit(&wanted, submission).await?;
-            if let Some((token, accounts)) = seen_by {
-                accounts.grant(&token, &job.id).await?;
+            match agent {
+                Some(agent) => agent.submit(&replicator, &wanted, submission).await,
+                None => replicator.submit(&wanted, submission).await,
             }
-            Ok(job)
         });
         let job = submitted.await.unwrap_or_else(|lost| {
             Err(Error::new(ErrorKind::Internal, "record", "a replication").with_source(lost))
         })?;
         self.nudge();
         Ok(job)
+    }
+
+    /// Who asks, if that is an agent with an account.
+    fn agent(&self, principal: &Principal, asked: &ReplicationRequest) -> Answer<Option<AgentAsker>> {
+        let account = principal.account.as_ref().filter(|_| principal.role == Role::Agent);
+        let Some((account, accounts)) = account.zip(self.accounts.clone()) else { return Ok(None) };
+        let Some(push) = &asked.push else { return Ok(None) };
+        let (vm, token) = (identity(principal, &asked.vm_path, push)?, account.token.clone());
+        Ok(Some(AgentAsker { vm, token, accounts, bound: self.agent_jobs.clone() }))
     }
 
     /// Refuses what can never be driven, and what is another's.
@@ -153,6 +167,12 @@ impl ReplicationRoutes {
         if !is_agent {
             return Ok(());
         }
+        if asked.priority != 0 || asked.target.is_some() {
+            return refused(
+                ErrorKind::PermissionDenied,
+                "which jobs come first, and where they go, is an operator's to say; leave `priority` and `target` out",
+            );
+        }
         if self.accounts.is_none() {
             return refused(
                 ErrorKind::Unsupported,
@@ -174,10 +194,7 @@ impl ReplicationRoutes {
         let Some(push) = &asked.push else {
             return Ok(opened(&self.sources, &asked.vm_path, &asked.source).await?);
         };
-        let instance_uuid = push.instance_uuid.clone();
-        let instance_uuid = instance_uuid.unwrap_or_else(|| InstanceUuid::from_path(&asked.vm_path));
-        let identity = SourceIdentity { instance_uuid, endpoint: endpoint(principal, Some(push))? };
-        Ok(push.source(&asked.vm_path, identity)?)
+        Ok(push.source(&asked.vm_path, identity(principal, &asked.vm_path, push)?)?)
     }
 
     pub(super) async fn created(&self, job: &ReplicationJob) -> Answer<Response> {

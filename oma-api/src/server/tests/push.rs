@@ -47,6 +47,11 @@ struct Appliance {
 impl Appliance {
     /// With these users and a token each: their names. Somebody drives jobs.
     async fn new() -> Self {
+        Self::bounded(AgentJobs::default()).await
+    }
+
+    /// As [`Appliance::new`], agents with so many jobs.
+    async fn bounded(agent_jobs: AgentJobs) -> Self {
         let (store, server) = (Arc::new(MemoryStore::default()), Arc::new(MemoryExportServer::new()));
         for (name, role) in [
             ("agent-a", Role::Agent),
@@ -77,6 +82,7 @@ impl Appliance {
             sources,
             exports: Arc::new(Place),
             accounts: Some(store.clone()),
+            agent_jobs,
             stop: stop.clone(),
         };
         let api = Api::new("test").replications(routes).audited(store.clone());
@@ -112,7 +118,12 @@ impl Appliance {
     }
 
     async fn report(&self, token: &str, id: &str, change_id: &str) -> (StatusCode, Value) {
-        let body = json!({ "change_id": change_id, "disk_id": "disk-2000" });
+        self.report_of(token, id, change_id, json!(1)).await
+    }
+
+    /// Reports a disk that was copied in this attempt.
+    async fn report_of(&self, token: &str, id: &str, change_id: &str, fence: Value) -> (StatusCode, Value) {
+        let body = json!({ "change_id": change_id, "disk_id": "disk-2000", "fence": fence });
         self.ask(token, Method::POST, &format!("/replications/{id}/changeid"), Some(body)).await
     }
 
@@ -179,7 +190,7 @@ async fn an_agent_pushes_in_full_and_then_what_changed() {
     target.write_at(4096, vec![7; 4096].into(), Durability::Cached).await.unwrap();
     // In this process a client that stays keeps the volume open.
     drop(target);
-    let finished = json!({ "extents": [[0, 8192]] });
+    let finished = json!({ "fence": 1, "extents": [[0, 8192]] });
     let path = format!("/replications/{id}/disks/disk-2000/finished");
     let (status, _) = appliance.ask("agent-a", Method::POST, &path, Some(finished)).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
@@ -216,8 +227,8 @@ async fn l30_an_agents_job_is_nobody_elses_but_of_those_who_look_after_all() {
     appliance.ready("agent-a", &id).await;
     let body = |path: &str| match path.rsplit('/').next() {
         Some("changeid") => Some(json!({ "change_id": "b@1" })),
-        Some("finished") => Some(json!({ "extents": [[0, 512]] })),
-        Some("failed") => Some(json!({ "reason": "tired" })),
+        Some("finished") => Some(json!({ "fence": 1, "extents": [[0, 512]] })),
+        Some("failed") => Some(json!({ "fence": 1, "reason": "tired" })),
         _ => None,
     };
     for (method, path) in [
@@ -226,6 +237,9 @@ async fn l30_an_agents_job_is_nobody_elses_but_of_those_who_look_after_all() {
         (Method::GET, "/replications/JOB/disks"),
         (Method::GET, "/replications/JOB/progress"),
         (Method::GET, "/replications/JOB/events"),
+        (Method::GET, "/replications/JOB/steps"),
+        (Method::GET, "/replications/JOB/logs"),
+        (Method::GET, "/replications/JOB/logs/follow"),
         (Method::POST, "/replications/JOB/changeid"),
         (Method::POST, "/replications/JOB/disks/disk-2000/finished"),
         (Method::POST, "/replications/JOB/failed"),
@@ -256,9 +270,96 @@ async fn l30_an_agents_job_is_nobody_elses_but_of_those_who_look_after_all() {
     let failed = format!("/replications/{id}/failed");
     let reason = || body(&failed);
     assert_eq!(appliance.ask("viewer", Method::POST, &failed, reason()).await.0, StatusCode::FORBIDDEN);
-    assert_eq!(appliance.get("viewer", &format!("/replications/{id}/push")).await["job_id"], json!(id));
+    // Who knows the name of an export writes there.
+    let seen = appliance.get("viewer", &format!("/replications/{id}/push")).await;
+    assert_eq!((&seen["job_id"], &seen["disks"][0]["export"]), (&json!(id), &Value::Null), "{seen}");
+    for teller in ["agent-a", "operator"] {
+        let seen = appliance.get(teller, &format!("/replications/{id}/push")).await;
+        assert!(seen["disks"][0]["export"].as_str().unwrap().starts_with(PLACE), "{seen}");
+    }
     let own = appliance.get("agent-a", "/replications?live=true").await;
     assert_eq!(own["items"][0]["job_id"], json!(id));
+}
+
+#[tokio::test]
+async fn l30_an_agent_reads_what_is_told_of_its_own_job() {
+    let appliance = Appliance::new().await;
+    let id = appliance.create("agent-a", push("web", "b@1")).await;
+    appliance.ready("agent-a", &id).await;
+    let is_told = |page: &Value| !page["items"].as_array().unwrap().is_empty();
+    for path in ["steps", "logs"] {
+        let path = format!("/replications/{id}/{path}");
+        let told = appliance.until("agent-a", &path, is_told).await;
+        assert_eq!(told["items"][0], appliance.get("operator", &path).await["items"][0], "{path}");
+    }
+    let job = format!("/replications/{id}");
+    appliance.ask("agent-a", Method::POST, &format!("{job}/cancel"), None).await;
+    appliance.until("agent-a", &job, |job| job["status"] == json!("cancelled")).await;
+    let (status, _) = appliance.ask("agent-a", Method::GET, &format!("{job}/logs/follow"), None).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_agent_has_only_so_many_live_jobs() {
+    let appliance = Appliance::bounded(AgentJobs::new(2)).await;
+    let first = appliance.create("agent-a", push("web1", "b@1")).await;
+    appliance.create("agent-a", push("web2", "b@1")).await;
+    let third = || Some(push("web3", "b@1"));
+    let (status, told) = appliance.ask("agent-a", Method::POST, "/replications", third()).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(told.to_string().contains("2 jobs that have not ended"), "{told}");
+    // Its own again is no other one, and others have their own bound, or none.
+    let key = first.strip_prefix("job-").unwrap();
+    let again = asked(Method::POST, "/replications", "agent-a", Some(key), Some(push("web1", "b@1")));
+    assert_eq!(appliance.send(again).await.0, StatusCode::CREATED);
+    appliance.create("agent-b", push("b", "b@1")).await;
+    for name in ["x1", "x2", "x3"] {
+        appliance.create("operator", push(name, "b@1")).await;
+    }
+    let job = format!("/replications/{first}");
+    appliance.ask("agent-a", Method::POST, &format!("{job}/cancel"), None).await;
+    appliance.until("agent-a", &job, |job| job["status"] == json!("cancelled")).await;
+    appliance.create("agent-a", push("web3", "b@1")).await;
+}
+
+#[tokio::test]
+async fn l15_a_new_token_of_its_user_finds_the_live_job_of_its_vm() {
+    let appliance = Appliance::new().await;
+    let id = appliance.create("agent-a", push("web", "b@1")).await;
+    let user = appliance.store.bearer(&TokenHash::of("agent-a")).await.unwrap().unwrap().user.id;
+    appliance.store.mint(user, &token("agent-a anew", Role::Agent)).await.unwrap();
+    let path = format!("/replications/{id}");
+    let asked = async |token: &str| {
+        let (status, told) =
+            appliance.ask(token, Method::POST, "/replications", Some(push("web", "b@2"))).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{told}");
+        (appliance.ask(token, Method::GET, &path, None).await.0, told)
+    };
+    assert_eq!(appliance.ask("agent-a anew", Method::GET, &path, None).await.0, StatusCode::NOT_FOUND);
+    let (seen, told) = asked("agent-a anew").await;
+    assert!(told.to_string().contains(&id), "{told}");
+    assert_eq!(seen, StatusCode::OK);
+    // Another's stays another's.
+    let (seen, told) = asked("agent-b").await;
+    assert!(!told.to_string().contains(&id), "{told}");
+    assert_eq!(seen, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn l15_whoever_only_looks_on_is_no_agent_that_lives() {
+    let appliance = Appliance::new().await;
+    let id = appliance.create("agent-a", push("web", "b@1")).await;
+    appliance.ready("agent-a", &id).await;
+    let path = format!("/replications/{id}/push");
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_mins(4)).await;
+        let seen = appliance.get("operator", &path).await;
+        assert_eq!(seen["quiet_seconds"].as_u64().unwrap() / 60 % 4, 0, "{seen}");
+        appliance.get("viewer", &path).await;
+    }
+    tokio::time::sleep(Duration::from_mins(4)).await;
+    let seen = appliance.get("operator", &path).await;
+    assert!(seen["error"].as_str().unwrap().contains("no sign of life"), "{seen}");
 }
 
 #[tokio::test]
@@ -294,9 +395,41 @@ async fn l30_an_agent_pushes_its_own_and_touches_nothing_of_others() {
         only_the_agent[field] = json!(value);
         assert_eq!(refused("agent-b", only_the_agent).await, StatusCode::BAD_REQUEST);
     }
+    for (field, value) in [("priority", json!(1)), ("target", json!("one"))] {
+        let mut an_operators = push("db", "b@1");
+        an_operators[field] = value;
+        assert_eq!(refused("agent-b", an_operators).await, StatusCode::FORBIDDEN, "{field}");
+    }
     let mut none = push("db", "b@1");
     none["push"]["disks"] = json!([]);
     assert_eq!(refused("agent-b", none).await, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn l16_a_word_of_another_attempt_is_a_conflict_and_one_of_none_is_refused() {
+    let appliance = Appliance::new().await;
+    let id = appliance.create("agent-a", push("web", "b@1")).await;
+    appliance.ready("agent-a", &id).await;
+    let words = [
+        ("failed", json!({ "reason": "tired", "fence": 7 })),
+        ("disks/disk-2000/finished", json!({ "extents": [[0, 512]], "fence": 7 })),
+        ("changeid", json!({ "change_id": "b@1", "fence": 7 })),
+    ];
+    for (path, mut body) in words {
+        let path = format!("/replications/{id}/{path}");
+        let (status, told) = appliance.ask("agent-a", Method::POST, &path, Some(body.clone())).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{path}: {told}");
+        assert!(told.to_string().contains("look again"), "{told}");
+        body.as_object_mut().unwrap().remove("fence");
+        let (status, told) = appliance.ask("agent-a", Method::POST, &path, Some(body)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{told}");
+        assert!(told.to_string().contains("fence"), "{told}");
+    }
+    let told = appliance.ready("agent-a", &id).await;
+    assert_eq!(
+        (&told["disks"][0]["reported"], &told["disks"][0]["work_bytes"]),
+        (&json!(false), &json!(CAPACITY))
+    );
 }
 
 #[tokio::test]
@@ -305,9 +438,9 @@ async fn an_agent_gives_up_or_cancels_and_every_word_is_in_the_trail() {
     let id = appliance.create("agent-a", push("web", "b@1")).await;
     appliance.ready("agent-a", &id).await;
     let failed = format!("/replications/{id}/failed");
-    let long = Some(json!({ "reason": "" }));
+    let long = Some(json!({ "fence": 1, "reason": "" }));
     assert_eq!(appliance.ask("agent-a", Method::POST, &failed, long).await.0, StatusCode::BAD_REQUEST);
-    let reason = Some(json!({ "reason": "the disk is dead" }));
+    let reason = Some(json!({ "fence": 1, "reason": "the disk is dead" }));
     assert_eq!(appliance.ask("agent-a", Method::POST, &failed, reason).await.0, StatusCode::ACCEPTED);
     let job = format!("/replications/{id}");
     let ended = appliance.until("agent-a", &job, |job| job["status"] == json!("failed")).await;

@@ -74,6 +74,7 @@ impl Appliance {
             sources,
             exports: Arc::new(Nowhere),
             accounts: None,
+            agent_jobs: AgentJobs::default(),
             stop: stop.clone(),
         };
         let World { service, .. } = World::of("test", store.clone(), backend);

@@ -6,27 +6,42 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::RwLock;
+use tokio::time::Instant;
 
 use crate::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, LeafHasher, Zeroing};
 use crate::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result};
 
 /// Stands between an export and its volume.
 ///
-/// Nothing is written outside the scope of the epoch, because the next run knows of nothing else that was overwritten; and nothing once
-/// it is sealed. What is durable is what was written before a flush of the volume that succeeded, whoever asked for it (L25).
+/// Nothing is written outside the scope of the epoch, because the next run knows of nothing else that was overwritten; nothing that is
+/// finished, because it is believed; and nothing once it is sealed. What is durable is what was written before a flush of the volume that
+/// succeeded, whoever asked for it (L25).
 #[derive(Debug)]
 pub(in crate::engine) struct PushedDevice {
     inner: Arc<dyn BlockDevice>,
     info: DeviceInfo,
     scope: ExtentSet,
-    /// Whether it is sealed; held by every change under way.
-    sealed: RwLock<bool>,
+    /// The end of the disk, up to that of its last block.
+    tail: Option<Extent>,
+    /// Held by every change under way.
+    gate: RwLock<Gate>,
+    /// Held alone by a flush, together by durable writes: an error that one of them is told, another one is not.
+    syncing: RwLock<()>,
     seen: Mutex<Seen>,
     /// Somebody wrote after it was sealed.
     late: AtomicBool,
-    /// A flush failed: what it was to make durable may be lost, however later ones end.
+    /// A flush or a durable write failed: what was to be durable may be lost, however later ones end.
     in_doubt: AtomicBool,
     calls: AtomicU64,
+}
+
+/// What is written no more.
+#[derive(Debug)]
+struct Gate {
+    /// Nothing at all.
+    is_sealed: bool,
+    /// But for these extents: they hold what the point in time has.
+    finished: ExtentSet,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +53,8 @@ struct Seen {
     /// Written since the last flush that succeeded.
     pending: ExtentSet,
     durable: ExtentSet,
+    /// When it was called last.
+    last_call: Option<Instant>,
 }
 
 /// What went through a device.
@@ -54,20 +71,27 @@ pub(in crate::engine) struct Pushed {
 }
 
 impl PushedDevice {
-    /// The first bytes of a volume, as many as the disk has; written only within the scope.
-    pub(in crate::engine) fn new(inner: Arc<dyn BlockDevice>, capacity: ByteSize, scope: ExtentSet) -> Self {
+    /// The first bytes of a volume, as many as the disk has; written only within the scope, but for what of it is finished.
+    pub(in crate::engine) fn new(
+        inner: Arc<dyn BlockDevice>,
+        capacity: ByteSize,
+        scope: ExtentSet,
+        finished: ExtentSet,
+    ) -> Self {
         let info = inner.info();
         let unit = u64::from(info.block_sizes.minimum.max(1));
         let whole = ByteSize::new(capacity.bytes().next_multiple_of(unit)).min(info.capacity);
         let info = DeviceInfo { capacity: whole, ..info.clone() };
         // The last block of a disk that does not consist of whole ones belongs to its last byte.
-        let mut scope = scope;
-        scope.extend(Extent::between(capacity.bytes(), whole.bytes()).filter(|_| reaches(&scope, capacity)));
+        let tail = Extent::between(capacity.bytes(), whole.bytes());
+        let (scope, finished) = (with_tail(scope, tail), with_tail(finished, tail));
         Self {
             inner,
             info,
             scope,
-            sealed: RwLock::new(false),
+            tail,
+            gate: RwLock::new(Gate { is_sealed: false, finished }),
+            syncing: RwLock::default(),
             seen: Mutex::default(),
             late: AtomicBool::new(false),
             in_doubt: AtomicBool::new(false),
@@ -77,7 +101,14 @@ impl PushedDevice {
 
     /// Lets nobody write any more, waits for writes under way, and makes durable all that was written.
     pub(in crate::engine) async fn seal(&self) -> Result<()> {
-        *self.sealed.write().await = true;
+        self.gate.write().await.is_sealed = true;
+        self.flush().await
+    }
+
+    /// Lets nobody write these extents any more, waits for writes under way, and makes durable all that was written.
+    pub(in crate::engine) async fn finish(&self, extents: &ExtentSet) -> Result<()> {
+        let extents = with_tail(extents.clone(), self.tail);
+        self.gate.write().await.finished.extend(extents.iter());
         self.flush().await
     }
 
@@ -86,7 +117,7 @@ impl PushedDevice {
         self.late.load(Ordering::Acquire)
     }
 
-    /// Whether a flush failed.
+    /// Whether a flush, or a durable write, failed.
     pub(in crate::engine) fn is_in_doubt(&self) -> bool {
         self.in_doubt.load(Ordering::Acquire)
     }
@@ -94,6 +125,11 @@ impl PushedDevice {
     /// Grows with each call of a client.
     pub(in crate::engine) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// When it was called last.
+    pub(in crate::engine) fn last_call(&self) -> Option<Instant> {
+        self.seen().last_call
     }
 
     /// What went through so far.
@@ -114,6 +150,7 @@ impl PushedDevice {
 
     fn called(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        self.seen().last_call = Some(Instant::now());
     }
 
     fn refused(&self, what: &'static str, extent: Extent, reason: &'static str) -> Error {
@@ -121,30 +158,58 @@ impl PushedDevice {
         Error::new(ErrorKind::PermissionDenied, what, part).because(reason)
     }
 
+    /// Refuses what may not be written.
+    fn allow(&self, gate: &Gate, what: &'static str, extent: Extent) -> Result<()> {
+        if !self.scope.gaps(extent).is_empty() {
+            let reason = "it does not belong to this epoch; write what the job says is to be copied";
+            return Err(self.refused(what, extent, reason));
+        }
+        if gate.is_sealed {
+            self.late.store(true, Ordering::Release);
+            return Err(self.refused(what, extent, "the disk was reported to be complete"));
+        }
+        // A block that is finished in part is written as a whole.
+        let unit = u64::from(self.info.block_sizes.minimum.max(1));
+        let has_block = |part: &Extent| part.offset().next_multiple_of(unit) < part.end() / unit * unit;
+        if gate.finished.within(extent).iter().any(has_block) {
+            let reason = "some of it is finished; look again and write `work` only, or cancel the job and begin another";
+            return Err(self.refused(what, extent, reason));
+        }
+        Ok(())
+    }
+
+    /// Makes a change that is to be durable when it answers; one that fails leaves doubt.
+    async fn durably(&self, change: impl Future<Output = Result<()>> + Send) -> Result<()> {
+        let _beside = self.syncing.read().await;
+        let dropped = Doubt(&self.in_doubt);
+        let changed = change.await;
+        std::mem::forget(dropped);
+        // What is not done at all loses nothing.
+        let was_tried = |error: &Error| !matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Invalid);
+        if changed.as_ref().is_err_and(was_tried) {
+            self.in_doubt.store(true, Ordering::Release);
+        }
+        changed
+    }
+
     /// Makes a change that is allowed, and notes it.
     async fn change(
         &self,
         what: &'static str,
-        extent: Option<Extent>,
-        data: u64,
+        (extent, data): (Option<Extent>, u64),
+        durability: Durability,
         change: impl Future<Output = Result<()>> + Send,
     ) -> Result<()> {
         self.called();
-        if let Some(extent) = extent
-            && !self.scope.gaps(extent).is_empty()
-        {
-            let reason = "it does not belong to this epoch; write what the job says is to be copied";
-            return Err(self.refused(what, extent, reason));
-        }
-        let sealed = self.sealed.read().await;
-        if let Some(extent) = extent.filter(|_| *sealed) {
-            self.late.store(true, Ordering::Release);
-            return Err(self.refused(what, extent, "the disk was reported to be complete"));
-        }
+        let gate = self.gate.read().await;
         if let Some(extent) = extent {
+            self.allow(&gate, what, extent)?;
             self.seen().touched.insert(extent);
         }
-        let changed = change.await;
+        let changed = match durability {
+            Durability::Cached => change.await,
+            Durability::Durable => self.durably(change).await,
+        };
         if let Some(extent) = extent {
             // One that failed may have been done in part.
             let mut seen = self.seen();
@@ -152,12 +217,12 @@ impl PushedDevice {
             seen.written += ByteSize::new(data);
             seen.writes += 1;
         }
-        drop(sealed);
+        drop(gate);
         changed
     }
 }
 
-/// A flush that nobody waited for may have failed unseen.
+/// A flush, or a durable write, that nobody waited for may have failed unseen.
 struct Doubt<'a>(&'a AtomicBool);
 
 impl Drop for Doubt<'_> {
@@ -166,8 +231,12 @@ impl Drop for Doubt<'_> {
     }
 }
 
-fn reaches(scope: &ExtentSet, capacity: ByteSize) -> bool {
-    scope.last().is_some_and(|last| last.end() == capacity.bytes())
+/// With the rest of the last block, where they reach the end of the disk.
+fn with_tail(mut extents: ExtentSet, tail: Option<Extent>) -> ExtentSet {
+    let reached = |tail: &Extent| extents.last().is_some_and(|last| last.end() == tail.offset());
+    let tail = tail.filter(reached);
+    extents.extend(tail);
+    extents
 }
 
 fn extent_of(offset: u64, length: usize) -> Option<Extent> {
@@ -189,27 +258,30 @@ impl BlockDevice for PushedDevice {
     async fn write_at(&self, offset: u64, data: Bytes, durability: Durability) -> Result<()> {
         let extent = extent_of(offset, data.len());
         let bytes = extent.map_or(0, Extent::length);
-        self.change("write", extent, bytes, self.inner.write_at(offset, data, durability)).await
+        let write = self.inner.write_at(offset, data, durability);
+        self.change("write", (extent, bytes), durability, write).await
     }
 
     async fn write_zeroes(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
         let zeroes = self.inner.write_zeroes(extent, zeroing, durability);
-        self.change("write zeroes to", Some(extent), 0, zeroes).await
+        self.change("write zeroes to", (Some(extent), 0), durability, zeroes).await
     }
 
     async fn zero_fast(&self, extent: Extent, zeroing: Zeroing, durability: Durability) -> Result<()> {
         let zeroes = self.inner.zero_fast(extent, zeroing, durability);
-        self.change("write zeroes to", Some(extent), 0, zeroes).await
+        self.change("write zeroes to", (Some(extent), 0), durability, zeroes).await
     }
 
     async fn trim(&self, extent: Extent) -> Result<()> {
-        self.change("trim", Some(extent), 0, self.inner.trim(extent)).await
+        self.change("trim", (Some(extent), 0), Durability::Cached, self.inner.trim(extent)).await
     }
 
     async fn flush(&self) -> Result<()> {
         self.called();
+        // A flush beside this one may be told of what this one was to make durable.
+        let _alone = self.syncing.write().await;
         if self.is_in_doubt() {
-            let reason = "an earlier flush failed, so what was written before may be lost; the job begins its attempt anew";
+            let reason = "an earlier flush or durable write failed, so what was written before may be lost; the job begins its attempt anew";
             return Err(Error::new(ErrorKind::Unavailable, "flush", &self.info.identity).because(reason));
         }
         // What is written while it is flushed is not known to be durable.
@@ -265,7 +337,8 @@ mod tests {
     fn device(scope: &[Extent]) -> (PushedDevice, MemoryDevice) {
         let volume = MemoryDevice::new("volume", ByteSize::mib(2));
         let scope = scope.iter().copied().collect();
-        (PushedDevice::new(Arc::new(volume.clone()), ByteSize::mib(1), scope), volume)
+        let inner = Arc::new(volume.clone());
+        (PushedDevice::new(inner, ByteSize::mib(1), scope, ExtentSet::new()), volume)
     }
 
     fn data() -> Bytes {
@@ -289,7 +362,7 @@ mod tests {
         let faults = Faults::default();
         let volume = FaultyDevice::new(Arc::new(MemoryDevice::new("v", ByteSize::mib(1))), faults.clone());
         let whole = [extent(0, 1 << 20)].into_iter().collect();
-        let device = PushedDevice::new(Arc::new(volume), ByteSize::mib(1), whole);
+        let device = PushedDevice::new(Arc::new(volume), ByteSize::mib(1), whole, ExtentSet::new());
         device.write_at(0, data(), Durability::Cached).await.unwrap();
         faults.fail_from(DeviceCall::Flush, 1);
         device.flush().await.unwrap_err();
@@ -298,6 +371,47 @@ mod tests {
         assert!(device.is_in_doubt());
         faults.clear();
         device.seal().await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn l25_a_durable_write_that_failed_leaves_doubt() {
+        let faults = Faults::default();
+        let volume = FaultyDevice::new(Arc::new(MemoryDevice::new("v", ByteSize::mib(1))), faults.clone());
+        let whole = [extent(0, 1 << 20)].into_iter().collect();
+        let device = PushedDevice::new(Arc::new(volume), ByteSize::mib(1), whole, ExtentSet::new());
+        faults.fail_nth(DeviceCall::Write, 2);
+        device.write_at(0, data(), Durability::Durable).await.unwrap();
+        assert!(!device.is_in_doubt());
+        device.write_at(0, data(), Durability::Durable).await.unwrap_err();
+        // It may have been told of what was written before; a flush would succeed without that.
+        assert!(device.is_in_doubt());
+        device.flush().await.unwrap_err();
+        assert!(device.pushed().durable.is_empty());
+    }
+
+    #[tokio::test]
+    async fn l08_what_is_finished_is_not_overwritten() {
+        let volume = MemoryDevice::new("volume", ByteSize::mib(1));
+        let (whole, before) = ([extent(0, 1 << 20)].into_iter().collect(), extent(65_536, 4096));
+        let finished = [before].into_iter().collect();
+        let device = PushedDevice::new(Arc::new(volume.clone()), ByteSize::mib(1), whole, finished);
+        device.write_at(0, data(), Durability::Cached).await.unwrap();
+        device.finish(&[extent(0, 4096)].into_iter().collect()).await.unwrap();
+        assert_eq!(device.pushed().durable.bytes(), ByteSize::kib(4));
+        for asked in [extent(0, 4096), extent(0, 8192), extent(1024, 512), before, extent(0, 1 << 20)] {
+            let length = usize::try_from(asked.length()).unwrap();
+            for refused in [
+                device.write_at(asked.offset(), vec![0; length].into(), Durability::Cached).await,
+                device.write_zeroes(asked, Zeroing::Punch, Durability::Cached).await,
+                device.zero_fast(asked, Zeroing::Punch, Durability::Cached).await,
+                device.trim(asked).await,
+            ] {
+                assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied, "{asked}");
+            }
+        }
+        assert!(volume.bytes()[..BLOCK].iter().all(|byte| *byte == 7));
+        assert!(!device.was_late(), "it is refused, and harmed nothing");
+        device.write_at(4096, data(), Durability::Cached).await.unwrap();
     }
 
     #[tokio::test]

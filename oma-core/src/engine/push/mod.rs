@@ -17,8 +17,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::{
     ByteSize, ChangeId, DiskKey, Error, ErrorKind, ExportName, ExtentSet, Fence, JobId, PointId, Result,
@@ -46,6 +48,8 @@ struct Entry {
     asked: mpsc::Sender<Asked>,
     /// Somebody looked since the driver did.
     looked: AtomicBool,
+    /// When something was said last; the beginning, while nothing was.
+    said: Mutex<Instant>,
 }
 
 /// What an agent is told of a job.
@@ -53,6 +57,9 @@ struct Entry {
 pub struct PushState {
     /// The token of the lease that its exports are published with.
     pub fence: Fence,
+    /// How long nobody has read or written an export, or said a word: whoever looks only, as an agent does that waits, is not seen. While
+    /// it is short, an agent is at work.
+    pub quiet: Duration,
     /// Its disks, by key.
     pub disks: Vec<PushDiskState>,
 }
@@ -74,6 +81,9 @@ pub struct PushDiskState {
     pub export: ExportName,
     /// Whether the volume reads as zero in all of `work`.
     pub blank: bool,
+    /// Whether what the export reads is what its device holds, so that what is found equal need not be written: after a crash or a failed
+    /// flush a page cache may hold what the device does not.
+    pub compare: bool,
     /// Whether all of `work` that did not change since `base` holds what it held then: nobody has written there for this epoch.
     pub fresh: bool,
     /// What has to be right when it is reported; what was finished is left out.
@@ -121,22 +131,29 @@ pub(super) struct Asked {
 }
 
 impl Pushes {
-    /// What a job's agent has to know; `None` while the job is not ready for it in this process. Whoever asks shows that it lives.
+    /// What a job's agent has to know; `None` while the job is not ready for it in this process.
     #[must_use]
     pub fn state(&self, job: &JobId) -> Option<PushState> {
+        self.entry(job).map(|entry| entry.seen_now())
+    }
+
+    /// As [`Pushes::state`], for the agent itself: it shows that it lives.
+    #[must_use]
+    pub fn look(&self, job: &JobId) -> Option<PushState> {
         let entry = self.entry(job)?;
         entry.looked.store(true, Ordering::Release);
         Some(entry.seen_now())
     }
 
-    /// Tells that extents of a disk hold what its point in time has. They are made durable here before the answer, and kept: whoever goes
-    /// on need not copy them again. Idempotent.
+    /// Tells that extents of a disk hold what its point in time has. They are made durable here before the answer, written no more, and
+    /// kept: whoever goes on need not copy them again. Idempotent.
     ///
     /// # Errors
-    /// `Unavailable` while the job is not ready for its agent here; `NotFound` for another disk; `Conflict` when it was reported;
-    /// `Invalid` beyond its end; what the volume and the journal answer.
-    pub async fn finished(&self, job: &JobId, key: DiskKey, extents: ExtentSet) -> Result<()> {
-        self.say(job, Said::Finished { key, extents }).await
+    /// `Unavailable` while the job is not ready for its agent here; `NotFound` for another disk; `Conflict` when it was reported, and for
+    /// a word of another attempt than the one that is under way, told by its fence (L16); `Invalid` beyond its end; what the volume and
+    /// the journal answer.
+    pub async fn finished(&self, job: &JobId, fence: Fence, key: DiskKey, extents: ExtentSet) -> Result<()> {
+        self.say(job, fence, Said::Finished { key, extents }).await
     }
 
     /// Reports a disk to be complete. Nothing is written to it any more, and all that was is durable here before the answer; its change id
@@ -144,25 +161,35 @@ impl Pushes {
     ///
     /// # Errors
     /// As [`Pushes::finished`]; `Conflict` for a change id, or one that it was copied from, other than those that were given out (L09).
-    pub async fn report(&self, job: &JobId, report: PushReport) -> Result<()> {
-        self.say(job, Said::Report(report)).await
+    pub async fn report(&self, job: &JobId, fence: Fence, report: PushReport) -> Result<()> {
+        self.say(job, fence, Said::Report(report)).await
     }
 
-    /// Gives up: the job ends as failed. What was finished stays for the next one.
+    /// Gives up: the job ends as failed. What was finished stays for the next one, unless it is of no one moment.
     ///
     /// # Errors
-    /// `Unavailable` while the job is not ready for its agent here.
-    pub async fn fail(&self, job: &JobId, failure: PushFailure) -> Result<()> {
-        self.say(job, Said::Failure(failure)).await
+    /// `Unavailable` while the job is not ready for its agent here, and while what is of no one moment cannot be disowned: say it again.
+    /// `Conflict` for a word of another attempt.
+    pub async fn fail(&self, job: &JobId, fence: Fence, failure: PushFailure) -> Result<()> {
+        self.say(job, fence, Said::Failure(failure)).await
     }
 
-    async fn say(&self, job: &JobId, said: Said) -> Result<()> {
+    /// A word is of the attempt whose exports it speaks of: one that was late, or is said again, says nothing of another (L16).
+    async fn say(&self, job: &JobId, fence: Fence, said: Said) -> Result<()> {
         let absent = || {
             Error::new(ErrorKind::Unavailable, "tell of push", job)
                 .because("it is not ready for its agent here, or not any more; ask how it stands")
                 .with_retry(Retry::Later)
         };
         let entry = self.entry(job).ok_or_else(absent)?;
+        let current = entry.state().fence;
+        if fence != current {
+            return Err(Error::new(ErrorKind::Conflict, "tell of push", job).because(format!(
+                "its attempt {} is under way, not {}; look again and do what that one asks for",
+                current.0, fence.0
+            )));
+        }
+        entry.heard();
         let (answer, answered) = oneshot::channel();
         entry.asked.send(Asked { said, answer }).await.map_err(|_| absent())?;
         answered.await.unwrap_or_else(|_| Err(absent()))
@@ -173,7 +200,8 @@ impl Pushes {
         let (asked, said) = mpsc::channel(WAITING);
         let finished = Mutex::new(vec![ExtentSet::new(); state.disks.len()]);
         let (state, looked) = (Mutex::new(state), AtomicBool::new(false));
-        let entry = Arc::new(Entry { state, devices, finished, asked, looked });
+        let spoken = Mutex::new(Instant::now());
+        let entry = Arc::new(Entry { state, devices, finished, asked, looked, said: spoken });
         self.table().insert(job.clone(), Arc::clone(&entry));
         Desk { pushes: self.clone(), job: job.clone(), entry, said }
     }
@@ -193,12 +221,19 @@ impl Entry {
     fn seen_now(&self) -> PushState {
         let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut state = self.state().clone();
+        let last = self.devices.iter().filter_map(|device| device.last_call()).max();
+        let said = *self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        state.quiet = last.map_or(said, |last| last.max(said)).elapsed();
         for ((disk, device), finished) in state.disks.iter_mut().zip(&self.devices).zip(&finished) {
             disk.work = disk.work.difference(finished);
             let is_untouched = !device.was_touched_beside(finished);
             (disk.blank, disk.fresh) = (disk.blank && is_untouched, disk.fresh && is_untouched);
         }
         state
+    }
+
+    fn heard(&self) {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     fn state(&self) -> MutexGuard<'_, PushState> {

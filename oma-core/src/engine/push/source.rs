@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use crate::record::{SourceDisk, SourceIdentity, SourceVm};
 use crate::traits::{BlockDevice, Changes, DiskSource, PointDisk, PointInTime};
 use crate::{ByteSize, ChangeId, DiskKey, Error, ErrorKind, ExtentSet, JobId, PointId, Result, VmPath};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A VM as an agent describes it.
@@ -47,7 +48,7 @@ impl PushSource {
     /// A source as an agent describes it.
     ///
     /// # Errors
-    /// `Invalid` when it has no disk, or a key twice, and for changes beyond the end of a disk.
+    /// `Invalid` when it has no disk, a key twice, or changes since the same change id twice, and for changes beyond the end of a disk.
     pub fn new(vm: PushVm) -> Result<Self> {
         let refused = |reason: String| {
             Err(Error::new(ErrorKind::Invalid, "read the disks of", &vm.path).because(reason))
@@ -62,6 +63,12 @@ impl PushSource {
             }
             if disk.capacity == ByteSize::ZERO {
                 return refused(format!("{key} has no byte"));
+            }
+            let told: BTreeSet<&str> = disk.changed.iter().map(|(since, _)| since.as_str()).collect();
+            if told.len() < disk.changed.len() {
+                return refused(format!(
+                    "what changed of {key} is told twice since the same change id; tell it once"
+                ));
             }
             let last = disk.changed.iter().filter_map(|(_, extents)| extents.last()).map(crate::Extent::end);
             if last.max().is_some_and(|end| end > disk.capacity.bytes()) {
@@ -170,7 +177,11 @@ mod tests {
     fn what_cannot_be_a_vm_is_refused() {
         let beyond = PushDisk { capacity: ByteSize::kib(4), ..disk("disk-2000") };
         let empty = PushDisk { capacity: ByteSize::ZERO, changed: Vec::new(), ..disk("disk-2000") };
-        for disks in [vec![], vec![disk("disk-2000"), disk("disk-2000")], vec![beyond], vec![empty]] {
+        let mut twice = disk("disk-2000");
+        twice.changed.push((ChangeId::parse("b@1").unwrap(), ExtentSet::new()));
+        for disks in
+            [vec![], vec![disk("disk-2000"), disk("disk-2000")], vec![beyond], vec![empty], vec![twice]]
+        {
             assert_eq!(source(disks).unwrap_err().kind(), ErrorKind::Invalid);
         }
         source(vec![disk("disk-2000"), disk("disk-2001")]).unwrap();

@@ -93,7 +93,9 @@ async fn leave(run: &mut Run<'_>) -> Result<()> {
 /// Closes every volume that is not served any more, with its stamp.
 async fn close(run: &mut Run<'_>) -> Result<()> {
     for disk in run.disks.iter_mut().filter(|disk| disk.export.is_none()) {
-        disk.pushed = None;
+        if let Some(pushed) = disk.pushed.take() {
+            disk.counters.flush_in_doubt |= pushed.is_in_doubt();
+        }
     }
     stamp::leave(run).await
 }

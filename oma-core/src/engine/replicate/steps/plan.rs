@@ -1,6 +1,6 @@
 use super::repair::{Repair, Traces};
 use super::stamp::end_generation;
-use crate::engine::config::TrustPolicy;
+use crate::engine::config::{CopyMode, TrustPolicy};
 use crate::engine::progress::{DiskProgress, Event};
 use crate::engine::replicate::disk::RunDisk;
 use crate::engine::replicate::plan::{DiskPlan, Facts, carries_over, decide};
@@ -117,9 +117,11 @@ async fn facts<'a>(run: &'a Run<'_>, disk: &'a RunDisk) -> Result<(Facts<'a>, Op
     let since_journal = match earlier {
         Some(_) if compares => Some(Changes::Unknown("every run compares".to_owned())),
         Some(basis) => Some(match (changed(run, key, &basis.change_id).await?, &changes) {
-            // What changed since the last epoch has all of it in it.
+            // What a source that tracks writes says has changed since the last epoch has all of it in it. What differs from the last
+            // epoch, as an agent may tell it, has not: a block that changed there and back is in none.
             (Changes::Unknown(_), Some(Changes::Since(all)))
-                if basis.base == base.as_ref().map(|base| base.change_id.clone()) =>
+                if run.request.mode != CopyMode::Push
+                    && basis.base == base.as_ref().map(|base| base.change_id.clone()) =>
             {
                 Changes::Since(all.clone())
             }

@@ -37,24 +37,38 @@ pub(super) async fn push(run: &mut Run<'_>) -> Result<()> {
     }
     let disks = run.disks.iter().map(told).collect();
     let devices = run.disks.iter().filter_map(|disk| disk.pushed.clone()).collect();
-    let state = PushState { fence: run.lease.fence, disks };
+    let state = PushState { fence: run.lease.fence, quiet: Duration::ZERO, disks };
     let desk = run.services.pushes.open(&run.job.id, state, devices);
-    let pushed = Waiting { desk, heard: Instant::now(), calls: 0 }.wait(run).await;
+    let pushed = Waiting { desk, heard: Instant::now(), calls: 0, mixed: None }.wait(run).await;
     for disk in &mut run.disks {
         count(disk);
     }
     pushed
 }
 
-/// Refuses an epoch of which a disk was written after its report: what was reported was not complete. Asked once nothing can be written
-/// any more.
+/// Refuses an epoch of which a disk was written after its report: what was reported was not complete; and one of which something may not
+/// be durable (L08). Asked once nothing can be written any more.
 pub(super) fn nothing_late(run: &mut Run<'_>) -> Result<()> {
+    let doubted = |disk: &&mut RunDisk| disk.pushed.as_ref().is_some_and(|pushed| pushed.is_in_doubt());
+    if let Some(disk) = run.disks.iter_mut().find(doubted) {
+        return Err(lost(disk));
+    }
     let late = |disk: &&mut RunDisk| disk.pushed.as_ref().is_some_and(|pushed| pushed.was_late());
     let Some(disk) = run.disks.iter_mut().find(late) else { return Ok(()) };
     let reason = "it was written after it was reported to be complete; the agent begins again, see whether two of them run";
     let error = Error::new(ErrorKind::Conflict, "complete disk", &disk.point.key).because(reason);
     disk.error = Some(error.chain());
     Err(error.with_retry(Retry::Later))
+}
+
+/// A flush of its volume failed: what was written may be lost.
+fn lost(disk: &mut RunDisk) -> Error {
+    // A stamp would say that it is in good order.
+    disk.counters.flush_in_doubt = true;
+    let error = Error::new(ErrorKind::Unavailable, "flush volume", &disk.ready_volume().record.id)
+        .because("what was written may be lost; the next attempt looks at all of it");
+    disk.error = Some(error.chain());
+    error
 }
 
 /// Exports of runs before are gone from the records before there are others: each has a name of its own.
@@ -84,8 +98,9 @@ async fn publish(run: &mut Run<'_>, index: usize) -> Result<()> {
     let name = ready
         .and_then(|name| ExportName::parse(format!("{name}-{}", Uuid::new_v4().simple())))
         .map_err(|error| Error::new(ErrorKind::Invalid, "name export", &key).with_source(error))?;
-    let scope = disk.plan().scope.clone();
-    let pushed = Arc::new(PushedDevice::new(disk.target_device(), disk.point.capacity, scope));
+    let (scope, capacity) = (disk.plan().scope.clone(), disk.point.capacity);
+    let finished = scope.difference(&disk.plan().work);
+    let pushed = Arc::new(PushedDevice::new(disk.target_device(), capacity, scope, finished));
     services.exports.begin(&lease, &name, &key, &id).await?;
     disk.export = Some(name.clone());
     disk.pushed = Some(Arc::clone(&pushed));
@@ -111,6 +126,8 @@ fn told(disk: &RunDisk) -> PushDiskState {
         base: plan.basis.base.clone(),
         export: disk.export.clone().expect("it was published just now"),
         blank: plan.blank,
+        // As where the engine compares: see `Repair::settle_equal`.
+        compare: disk.ready_volume().untouched,
         fresh: disk.fresh,
         work: plan.work.clone(),
         reported: false,
@@ -144,6 +161,8 @@ struct Waiting {
     heard: Instant,
     /// Calls of all exports by then.
     calls: u64,
+    /// Why it gave up, when what it wrote is of no one moment and could not be disowned yet.
+    mixed: Option<PushFailure>,
 }
 
 impl Waiting {
@@ -170,17 +189,17 @@ impl Waiting {
     async fn look(&mut self, run: &mut Run<'_>) -> Result<()> {
         let calls =
             run.disks.iter().filter_map(|disk| disk.pushed.as_ref()).map(|pushed| pushed.calls()).sum();
+        if let Some(failure) = self.mixed.clone() {
+            // Whoever was told that it failed may be gone.
+            return self.give_up(run, failure).await.1.map_or(Ok(()), Err);
+        }
         if self.desk.was_looked_at() || calls != self.calls {
             (self.heard, self.calls) = (Instant::now(), calls);
         }
         for disk in &mut run.disks {
             let Some(device) = disk.pushed.clone() else { continue };
             if device.is_in_doubt() {
-                let error =
-                    Error::new(ErrorKind::Unavailable, "flush volume", &disk.ready_volume().record.id)
-                        .because("what was written may be lost; the next attempt looks at all of it");
-                disk.error = Some(error.chain());
-                return Err(error);
+                return Err(lost(disk));
             }
             if device.pushed().pending.bytes() >= run.config.journal_step {
                 patiently((run.config, run.stop), &disk.point.key, device.flush()).await?;
@@ -204,13 +223,37 @@ impl Waiting {
     async fn answer(&mut self, run: &mut Run<'_>, asked: Asked) -> Result<()> {
         let Asked { said, answer } = asked;
         let (answered, ended) = match said {
+            Said::Failure(failure) => self.give_up(run, failure).await,
+            _ if self.mixed.is_some() => (Err(given_up(run)), None),
             Said::Finished { key, extents } => self.finished(run, &key, &extents).await,
             Said::Report(report) => self.report(run, &report).await,
-            Said::Failure(failure) => (Ok(()), Some(give_up(run, &failure).await)),
         };
         // Whoever asked may be gone.
         let _ = answer.send(answered);
         ended.map_or(Ok(()), Err)
+    }
+
+    /// Ends the job for an agent that cannot go on. Of what it wrote while its source was written nothing is believed any more: until that
+    /// is sure the job goes on, because whoever takes it up later is not told.
+    async fn give_up(&mut self, run: &mut Run<'_>, failure: PushFailure) -> (Result<()>, Option<Error>) {
+        let mixed = failure.mixed || self.mixed.is_some();
+        let failed = Error::new(ErrorKind::Unavailable, "push", &run.context.path)
+            .because(format!("its agent gave up: {}", failure.reason))
+            .with_retry(Retry::Never);
+        if mixed {
+            self.mixed = Some(failure);
+            if let Err(error) = disown_all(run).await {
+                tracing::warn!(job = %run.job.id, error = %error.chain(), "what was pushed is not disowned yet");
+                let kept = Error::new(ErrorKind::Unavailable, "give up", &run.context.path)
+                    .because(
+                        "what was written is of no one moment and could not be disowned yet; say it again",
+                    )
+                    .with_retry(Retry::Later);
+                return (Err(kept.with_source(error)), None);
+            }
+        }
+        run.is_hopeless = true;
+        (Ok(()), Some(failed))
     }
 
     async fn finished(
@@ -231,7 +274,7 @@ impl Waiting {
         }
         let device = Arc::clone(disk.pushed.as_ref().expect("it was published"));
         let kept = async {
-            patiently((config, stop), key, device.flush()).await?;
+            patiently((config, stop), key, device.finish(extents)).await?;
             for extent in extents.iter() {
                 disk.finished.insert(extent);
                 let synced = disk.synced();
@@ -337,23 +380,18 @@ fn tell(disk: &mut RunDisk, progress: &dyn crate::engine::progress::Progress, ke
     }
 }
 
-/// Ends the job for an agent that cannot go on. Of what it wrote while its source was written, nothing is believed any more.
-async fn give_up(run: &mut Run<'_>, failure: &PushFailure) -> Error {
-    run.is_hopeless = true;
-    let failed = Error::new(ErrorKind::Unavailable, "push", &run.context.path)
-        .because(format!("its agent gave up: {}", failure.reason))
-        .with_retry(Retry::Never);
-    if !failure.mixed {
-        return failed;
-    }
+/// Of what was written nothing is believed any more, by nobody; nor can anything be written.
+async fn disown_all(run: &mut Run<'_>) -> Result<()> {
     let mut disowned = withdraw(run).await;
     for disk in &mut run.disks {
         disowned = disowned.and(disown(run.services, run.config, &run.lease, disk).await);
     }
-    match disowned {
-        Ok(()) => failed,
-        Err(error) => failed.with_source(error),
-    }
+    disowned
+}
+
+fn given_up(run: &Run<'_>) -> Error {
+    Error::new(ErrorKind::Conflict, "tell of push", &run.context.path)
+        .because("its agent gave up: what was written is of no one moment; begin another job")
 }
 
 impl RunDisk {

@@ -1,5 +1,7 @@
 //! Push mode: an agent in this process writes through exports and reports.
 
+mod words;
+
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -7,7 +9,7 @@ use crate::engine::config::CopyMode;
 use crate::engine::{PushDisk, PushFailure, PushReport, PushSource, PushState, PushVm, Pushes};
 use crate::memory::DeviceCall;
 use crate::record::SourceIdentity;
-use crate::{ExportName, ExtentSet, InstanceUuid, PointId};
+use crate::{ExportName, ExtentSet, Fence, InstanceUuid, PointId};
 
 const DISK: &str = "disk-2000";
 
@@ -53,8 +55,18 @@ impl World {
 
     /// Begins a run that waits for its agent.
     async fn push(&self, keys: &[&str], point: &str, changed: Changed) -> Pushing {
+        self.push_by(self.services(), keys, point, changed).await
+    }
+
+    /// As [`World::push`], by these services.
+    async fn push_by(
+        &self,
+        (services, server): (Services, Arc<MemoryExportServer>),
+        keys: &[&str],
+        point: &str,
+        changed: Changed,
+    ) -> Pushing {
         self.clock.advance(Duration::from_secs(1));
-        let (services, server) = self.services();
         let services = Services { source: self.described(keys, point, &changed), ..services };
         let (pushes, stop) = (services.pushes.clone(), CancellationToken::new());
         let request = ReplicateRequest { mode: CopyMode::Push, ..self.request() };
@@ -105,7 +117,15 @@ impl Pushing {
 
     async fn report(&self, key: &str, point: &str) -> Result<()> {
         let report = PushReport { key: self::key(key), change_id: id(point), previous: None };
-        self.pushes.report(&self.job, report).await
+        self.pushes.report(&self.job, self.state().fence, report).await
+    }
+
+    async fn finished(&self, key: &str, extents: ExtentSet) -> Result<()> {
+        self.pushes.finished(&self.job, self.state().fence, self::key(key), extents).await
+    }
+
+    async fn fail(&self, failure: PushFailure) -> Result<()> {
+        self.pushes.fail(&self.job, self.state().fence, failure).await
     }
 
     /// Copies what is to be copied of every disk, and reports it.
@@ -182,23 +202,23 @@ async fn l09_a_report_of_something_else_is_refused_and_the_job_goes_on() {
     let report = |key: &str, change_id: &str, previous: Option<&str>| {
         let previous = previous.map(id);
         let report = PushReport { key: self::key(key), change_id: id(change_id), previous };
-        pushing.pushes.report(&pushing.job, report)
+        pushing.pushes.report(&pushing.job, pushing.state().fence, report)
     };
     for (answer, kind) in [
         (report(DISK, "b@2", None).await, ErrorKind::Conflict),
         (report(DISK, "b@1", Some("b@0")).await, ErrorKind::Conflict),
         (report("disk-7", "b@1", None).await, ErrorKind::NotFound),
-        (pushing.pushes.finished(&pushing.job, key("disk-7"), extents(&[(0, 1)])).await, ErrorKind::NotFound),
-        (
-            pushing.pushes.finished(&pushing.job, key(DISK), extents(&[(0, CAPACITY.bytes() + 1)])).await,
-            ErrorKind::Invalid,
-        ),
+        (pushing.finished("disk-7", extents(&[(0, 1)])).await, ErrorKind::NotFound),
+        (pushing.finished(DISK, extents(&[(0, CAPACITY.bytes() + 1)])).await, ErrorKind::Invalid),
     ] {
         assert_eq!(answer.unwrap_err().kind(), kind);
     }
     let nobody = JobId::mint(SystemClock.now());
     let failure = PushFailure { reason: "tired".to_owned(), mixed: false };
-    assert_eq!(pushing.pushes.fail(&nobody, failure).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(
+        pushing.pushes.fail(&nobody, Fence(1), failure).await.unwrap_err().kind(),
+        ErrorKind::Unavailable
+    );
     assert!(!pushing.state().disks[0].reported);
     pushing.complete(&world, "b@1").await;
     world.assert_replicated(1).await;
@@ -231,7 +251,7 @@ async fn l15_what_was_finished_is_not_copied_again_after_a_crash() {
     let half = extents(&[(0, 2 << 20)]);
     first.write(&world, DISK, &half).await;
     let flushes = world.target(DISK).await.calls().flushes;
-    first.pushes.finished(&first.job, key(DISK), half.clone()).await.unwrap();
+    first.finished(DISK, half.clone()).await.unwrap();
     assert!(world.target(DISK).await.calls().flushes > flushes, "durable before it counts");
     let job = first.job.clone();
     first.kill().await;
@@ -253,7 +273,7 @@ async fn an_agent_that_died_is_followed_by_one_that_goes_on_from_what_is_finishe
     pushing.write(&world, DISK, &half).await;
     let told = pushing.state().disks.remove(0);
     assert!(!told.blank && !told.fresh, "something was written, and nobody knows what");
-    pushing.pushes.finished(&pushing.job, key(DISK), half).await.unwrap();
+    pushing.finished(DISK, half).await.unwrap();
     let told = pushing.state().disks.remove(0);
     assert_eq!((told.work.clone(), told.blank), (rest.clone(), true));
     pushing.write(&world, DISK, &extents(&[(3 << 20, 4096)])).await;
@@ -290,9 +310,9 @@ async fn another_point_takes_over_only_what_is_known_to_hold_there() {
         let first = world.push(&[DISK], "b@1", None).await;
         let half = extents(&[(0, 2 << 20)]);
         first.write(&world, DISK, &half).await;
-        first.pushes.finished(&first.job, key(DISK), half).await.unwrap();
+        first.finished(DISK, half).await.unwrap();
         let failure = PushFailure { reason: "its snapshot is gone".to_owned(), mixed: false };
-        first.pushes.fail(&first.job, failure).await.unwrap();
+        first.fail(failure).await.unwrap();
         let report = first.run.await.unwrap().unwrap();
         assert!(failure_text(&report).contains("its snapshot is gone"));
 
@@ -319,10 +339,10 @@ async fn l08_what_is_of_no_one_moment_is_built_on_by_nobody() {
     let first = world.push(&[DISK], "b@1", None).await;
     let whole = extents(&[(0, CAPACITY.bytes())]);
     first.write(&world, DISK, &whole).await;
-    first.pushes.finished(&first.job, key(DISK), whole.clone()).await.unwrap();
+    first.finished(DISK, whole.clone()).await.unwrap();
     let generation = world.volume(DISK).await.generation;
     let failure = PushFailure { reason: "the file was written".to_owned(), mixed: true };
-    first.pushes.fail(&first.job, failure).await.unwrap();
+    first.fail(failure).await.unwrap();
     let report = first.run.await.unwrap().unwrap();
     assert!(matches!(report.outcome, Outcome::Failed(_)));
     assert_eq!(world.jobs().await[0].status, JobStatus::Failed);
@@ -340,7 +360,7 @@ async fn l08_a_write_after_the_report_keeps_the_epoch_from_being_committed() {
     pushing.report(DISK, "b@1").await.unwrap();
     let late = pushing.connect(DISK).write_at(0, vec![1; 512].into(), Durability::Cached).await;
     assert_eq!(late.unwrap_err().kind(), ErrorKind::PermissionDenied);
-    let said = pushing.pushes.finished(&pushing.job, key(DISK), extents(&[(0, 512)])).await;
+    let said = pushing.finished(DISK, extents(&[(0, 512)])).await;
     assert_eq!(said.unwrap_err().kind(), ErrorKind::Conflict);
     pushing.report("disk-2001", "b@1").await.unwrap();
     let report = pushing.run.await.unwrap().unwrap();
@@ -374,7 +394,7 @@ async fn an_agent_that_shows_no_sign_of_life_is_waited_for_only_so_long() {
     for _ in 0..3 {
         tokio::time::sleep(patience * 2 / 3).await;
         // To look is a sign of life, as is to write.
-        assert!(pushing.pushes.state(&pushing.job).is_some());
+        assert!(pushing.pushes.look(&pushing.job).is_some());
         tokio::time::sleep(patience * 2 / 3).await;
         pushing.connect(DISK).read_at(0, bytes::BytesMut::zeroed(512)).await.unwrap();
     }

@@ -1,5 +1,7 @@
 //! A backend and records whose calls about recovery points fail, lose their answer, or are the last of a process.
 
+use std::sync::atomic::AtomicBool;
+
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -64,18 +66,38 @@ impl Moments {
 /// Services of a world with trouble.
 pub(super) fn troubled(world: &World, moments: &Arc<Moments>) -> Services {
     let (services, _) = world.services();
-    let backend =
-        ShakyBackend { inner: world.backend.clone(), moments: moments.clone(), flips: None, stamped: None };
+    let backend = ShakyBackend {
+        inner: world.backend.clone(),
+        moments: moments.clone(),
+        flips: None,
+        stamped: None,
+        refuses: None,
+    };
     let points =
         ShakyPoints { inner: world.store.clone(), moments: moments.clone(), listed: None, then: None };
     Services { backend: Arc::new(backend), points: Arc::new(points), ..services }
+}
+
+/// Services of a world whose backend gives volumes no other marks while it is told so.
+pub(super) fn refusing(world: &World, refuses: &Arc<AtomicBool>) -> (Services, Arc<MemoryExportServer>) {
+    let (services, server) = world.services();
+    let moments = Moments::new(usize::MAX, Trouble::Failure);
+    let (inner, refuses) = (world.backend.clone(), Some(refuses.clone()));
+    let backend = ShakyBackend { inner, moments, flips: None, stamped: None, refuses };
+    (Services { backend: Arc::new(backend), ..services }, server)
 }
 
 /// Services of a world whose backend says that a volume was reverted, and one byte was not.
 pub(super) fn flipping(world: &World, offset: u64) -> Services {
     let (services, _) = world.services();
     let moments = Moments::new(usize::MAX, Trouble::Failure);
-    let backend = ShakyBackend { inner: world.backend.clone(), moments, flips: Some(offset), stamped: None };
+    let backend = ShakyBackend {
+        inner: world.backend.clone(),
+        moments,
+        flips: Some(offset),
+        stamped: None,
+        refuses: None,
+    };
     Services { backend: Arc::new(backend), ..services }
 }
 
@@ -84,7 +106,7 @@ pub(super) fn stamping(world: &World, before: impl FnOnce() + Send + 'static) ->
     let (services, _) = world.services();
     let moments = Moments::new(usize::MAX, Trouble::Failure);
     let stamped = Some(Then(Mutex::new(Some(Box::new(before)))));
-    let backend = ShakyBackend { inner: world.backend.clone(), moments, flips: None, stamped };
+    let backend = ShakyBackend { inner: world.backend.clone(), moments, flips: None, stamped, refuses: None };
     Services { backend: Arc::new(backend), ..services }
 }
 
@@ -177,6 +199,8 @@ struct ShakyBackend {
     moments: Arc<Moments>,
     flips: Option<u64>,
     stamped: Option<Then>,
+    /// Whether no volume gets another mark.
+    refuses: Option<Arc<AtomicBool>>,
 }
 
 #[async_trait]
@@ -198,6 +222,9 @@ impl VolumeBackend for ShakyBackend {
     }
 
     async fn retag(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
+        if self.refuses.as_ref().is_some_and(|refuses| refuses.load(Ordering::SeqCst)) {
+            return Err(Error::new(ErrorKind::Unavailable, "mark volume", id));
+        }
         self.inner.retag(id, tag).await
     }
 
