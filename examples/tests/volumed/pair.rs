@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use oma_core::conformance::{Trial, trial};
 use oma_store::servers::{Database, Server, ServerEngine};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use crate::world::{Daemon, MIB, World};
 
@@ -27,6 +29,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             trials.push(trial(&format!("l16_{what}::{name}"), &[engine.required()], case));
         }
     }
+    let agent = [ServerEngine::MariaDb.required()];
+    trials.push(trial("an_agent_finds_the_appliance_that_drives_its_job", &agent, found));
     trials
 }
 
@@ -67,12 +71,17 @@ impl Pair {
 
     /// One whose sources are read so fast.
     async fn start(&self, world: &World, bandwidth: u64) -> Daemon {
+        self.start_with(world, bandwidth, 4).await
+    }
+
+    /// As [`Pair::start`], driving so many jobs at a time.
+    async fn start_with(&self, world: &World, bandwidth: u64, jobs: u32) -> Daemon {
         let remote = json!({ "address": format!("unix:{}", self.volumes.text("data/volumed.sock")) });
         fs::write(world.path("remote.json"), remote.to_string()).unwrap();
         let limits = json!({ "link": { "bandwidth": bandwidth } });
         fs::write(world.path("limits.json"), limits.to_string()).unwrap();
         let settings = format!(
-            "[volumes]\nbackend = \"remote\"\nremote = {:?}\n[work]\nlimits = {:?}\n[sources]\ndirectories = [{:?}]\n",
+            "[volumes]\nbackend = \"remote\"\nremote = {:?}\n[work]\njobs = {jobs}\nlimits = {:?}\n[sources]\ndirectories = [{:?}]\n",
             world.path("remote.json"),
             world.path("limits.json"),
             self.first.path("images"),
@@ -180,6 +189,60 @@ async fn shared(engine: ServerEngine, death: Death) {
     let operations = second.all("/operations").await;
     assert!(operations.iter().all(|one| one["status"] != json!("executing")), "{operations:?}");
     assert_eq!(second.all("/volumes").await.len(), JOBS, "one volume for each disk");
+    second.stop().await;
+    volumes.stop().await;
+}
+
+/// A push job at one appliance, which drives no second one; that of the agent is driven by the other.
+async fn found() {
+    let pair = Pair::new(ServerEngine::MariaDb).await;
+    let volumes = pair.volumes.start(&[]).await;
+    let first = pair.start_with(&pair.first, 64 * MIB, 1).await;
+    let second = pair.start_with(&pair.second, 64 * MIB, 1).await;
+    let disk = json!({ "key": "disk-2000", "capacity_bytes": SIZE, "change_id": "b@1" });
+    let body = json!({ "vm_path": "/DC/vm/busy", "push": { "disks": [disk] } });
+    let (status, row) = second.ask(Method::POST, "/replications", Some(body)).await;
+    assert_eq!(status, 201, "{row}");
+    let busy = format!("/replications/{}/push", row["job_id"].as_str().unwrap());
+    let begun = Instant::now();
+    let worlds = loop {
+        if second.get(&busy).await["ready"] == json!(true) {
+            break [&pair.second, &pair.first];
+        }
+        if first.get(&busy).await["ready"] == json!(true) {
+            break [&pair.first, &pair.second];
+        }
+        assert!(begun.elapsed() < PATIENCE, "nobody drives it");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let [busy, free] = worlds.map(|world| format!("unix:{}", world.text("data/omad.sock")));
+    let image = pair.image(7);
+    let agent = async |apis: &[&str]| {
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_agent"));
+        for api in apis {
+            agent.args(["--api", api]);
+        }
+        agent.args(["--vm-path", "/DC/vm/vm-7", "--source", &image, "--patience", "5s"]);
+        agent.env_remove("OMA_API").env_remove("OMA_LOG").kill_on_drop(true);
+        let ended = agent.stdin(Stdio::null()).output().await.unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    let (code, told) = agent(&[&busy]).await;
+    assert_eq!(code, Some(5), "{told}");
+    assert!(told.contains("name each with --api"), "{told}");
+    let (code, told) = agent(&[&busy, &free]).await;
+    assert_eq!(code, Some(0), "{told}");
+    // One that is gone is passed by.
+    let gone = format!("unix:{}", pair.first.text("nobody.sock"));
+    let (code, told) = agent(&[&gone, &busy, &free]).await;
+    assert_eq!(code, Some(0), "{told}");
+    let jobs = first.all("/replications").await;
+    assert_eq!((completed(&jobs), jobs.len()), (2, 3), "{jobs:?}");
+    let done = jobs.iter().find(|job| job["status"] == json!("completed")).unwrap();
+    let disks = first.get(&format!("/replications/{}/disks", done["job_id"].as_str().unwrap())).await;
+    let (_, place) = disks[0]["volume_path"].as_str().unwrap().rsplit_once(':').unwrap();
+    assert!(fs::read(place).unwrap() == sample(7), "{done} differs from its source");
+    first.stop().await;
     second.stop().await;
     volumes.stop().await;
 }

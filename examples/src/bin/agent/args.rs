@@ -24,9 +24,10 @@ Exit codes: those of `oma` (`oma --help`). Environment:
 #[derive(Debug, Parser)]
 #[command(name = "agent", version, max_term_width = 100, after_help = HELP)]
 pub(crate) struct Cli {
-    /// The appliance: https://HOST:PORT, or unix:SOCKET on its own machine
-    #[arg(long, value_name = "URL", env = "OMA_API")]
-    pub(crate) api: String,
+    /// The appliance: https://HOST:PORT, or unix:SOCKET on its own machine; each of several that share a database: any of them may drive
+    /// the job
+    #[arg(long, value_name = "URL", env = "OMA_API", required = true, value_delimiter = ',')]
+    pub(crate) api: Vec<String>,
     /// A file that its owner alone may read, with the token of a user of the role `agent`; none is needed on the appliance's socket
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,

@@ -26,17 +26,18 @@ pub(crate) async fn push(
     stop: &CancellationToken,
 ) -> Result<()> {
     let uri = disk.export.as_deref().ok_or_else(|| not_ready(disk))?;
-    sides.api.check_export(uri)?;
+    sides.api().check_export(uri)?;
     let opener =
         sides.cli.certificates.as_ref().map_or_else(NbdOpener::default, NbdOpener::with_certificates);
     let target = opener.open(uri, Access::ReadWrite).await?;
     let source = sides.source.open(&job.point.id, &disk.disk_id).await?;
     let (extents, repair) = work(job, disk);
     let told = Told {
-        api: Arc::clone(&sides.api),
+        api: Arc::clone(sides.api()),
         job: job.id.clone(),
         disk: disk.disk_id.clone(),
         fence,
+        moved: Arc::clone(&sides.moved),
         capacity: disk.capacity_bytes,
     };
     let resume = Resume { journal: Arc::new(told), content: disk.content.clone(), target: uri.to_owned() };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use oma_api::client::Appliance;
@@ -17,6 +18,7 @@ use oma_core::{
 use oma_examples::output;
 use oma_examples::source::is_nbd;
 
+use crate::appliances::Appliances;
 use crate::args::Cli;
 use crate::changes::{Changed, MOST, joined};
 
@@ -39,10 +41,12 @@ pub(crate) struct Job {
 /// Who is asked, and what is read.
 #[derive(Debug)]
 pub(crate) struct Sides<'a> {
-    pub(crate) api: Arc<Appliance>,
+    pub(crate) appliances: Appliances,
     pub(crate) source: Arc<dyn DiskSource>,
     pub(crate) cli: &'a Cli,
     pub(crate) stop: &'a CancellationToken,
+    /// Something was finished since this was looked at.
+    pub(crate) moved: Arc<AtomicBool>,
 }
 
 impl Sides<'_> {
@@ -50,7 +54,12 @@ impl Sides<'_> {
         &self.cli.disks.vm_path
     }
 
-    /// Asks again as long as nobody answers, but not for ever: what is asked answers the same a second time.
+    /// Whoever of them is asked now.
+    pub(crate) fn api(&self) -> &Arc<Appliance> {
+        self.appliances.asked()
+    }
+
+    /// Asks again as long as nobody answers, the next one if there is one, but not for ever: what is asked answers the same a second time.
     pub(crate) async fn patiently<T, F: Future<Output = Result<T>>>(&self, ask: impl Fn() -> F) -> Result<T> {
         let begun = tokio::time::Instant::now();
         let mut told = false;
@@ -60,6 +69,7 @@ impl Sides<'_> {
                     if !std::mem::replace(&mut told, true) {
                         output::note(format!("waiting: {}", error.chain()));
                     }
+                    self.appliances.pass();
                 }
                 answered => return answered,
             }
@@ -92,7 +102,7 @@ impl Sides<'_> {
     }
 
     async fn live(&self) -> Result<Option<ReplicationRow>> {
-        self.patiently(|| self.api.live(self.vm())).await
+        self.patiently(|| self.api().live(self.vm())).await
     }
 
     async fn found_or_begun(&self) -> Result<Job> {
@@ -101,7 +111,7 @@ impl Sides<'_> {
                 // To freeze the machine for the same job takes its point in time from who holds it.
                 self.until_left_alone(&live.job_id).await?;
             }
-            let row = self.patiently(|| self.api.push(&live.job_id)).await?;
+            let row = self.patiently(|| self.appliances.push(&live.job_id)).await?;
             let point = self.freeze(&live.job_id).await?;
             if is_of(&row, &point) {
                 output::note(format!("{} continues, epoch {}", row.job_id, row.epoch));
@@ -121,7 +131,7 @@ impl Sides<'_> {
         let begun = tokio::time::Instant::now();
         let mut told = false;
         loop {
-            let row = self.patiently(|| self.api.push(job)).await?;
+            let row = self.patiently(|| self.appliances.push(job)).await?;
             if row.status.is_terminal() || is_left_alone(&row) {
                 return Ok(());
             }
@@ -144,12 +154,12 @@ impl Sides<'_> {
     }
 
     async fn end(&self, job: &JobId) -> Result<()> {
-        match self.patiently(|| self.api.cancel(job)).await {
+        match self.patiently(|| self.api().cancel(job)).await {
             // It has ended meanwhile.
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             cancelled => drop(cancelled?),
         }
-        while !self.patiently(|| self.api.job(job)).await?.status.is_terminal() {
+        while !self.patiently(|| self.api().job(job)).await?.status.is_terminal() {
             self.rest().await?;
         }
         Ok(())
@@ -161,7 +171,7 @@ impl Sides<'_> {
         let begun = async {
             let changed = self.changed(&point).await?;
             let request = self.request(&point, &changed);
-            let row = self.patiently(|| self.api.begin(id.as_str(), &request)).await?;
+            let row = self.patiently(|| self.api().begin(id.as_str(), &request)).await?;
             output::note(format!("{} begins, epoch {}", row.job_id, row.epoch));
             Ok((row, changed))
         };
@@ -178,7 +188,7 @@ impl Sides<'_> {
     async fn changed(&self, point: &PointInTime) -> Result<BTreeMap<DiskKey, Changed>> {
         let mut found = BTreeMap::new();
         for disk in &point.disks {
-            let known = self.patiently(|| self.api.change_id(self.vm(), &disk.key)).await?;
+            let known = self.patiently(|| self.api().change_id(self.vm(), &disk.key)).await?;
             let Some(since) = known.filter(|since| disk.change_id.continues(since)) else { continue };
             match self.source.changed(&point.id, &disk.key, &since).await? {
                 Changes::Since(extents) => {

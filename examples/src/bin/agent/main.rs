@@ -1,5 +1,6 @@
 //! The agent of push mode: parse, open, wire, run, shut down.
 
+mod appliances;
 mod args;
 mod changes;
 mod disk;

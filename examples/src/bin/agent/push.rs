@@ -1,19 +1,19 @@
 //! From the job to its end.
 
-use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use oma_api::client::{Appliance, RemoteConfig, Token};
 use oma_api::{PushDiskRow, PushFailed, PushRow, RecordChangeId};
 use oma_core::engine::Progress;
 use oma_core::state::JobStatus;
 use oma_core::{Error, ErrorKind, Result, Retry, WorkerId};
-use oma_examples::private_file;
 use oma_examples::signals::Signals;
 use oma_examples::{output, progress};
 use tokio::time::Instant;
 
+use crate::appliances::Appliances;
 use crate::args::Cli;
 use crate::disk;
 use crate::job::{Job, Sides};
@@ -24,14 +24,13 @@ const OWNER: &str = "agent";
 /// Brings a VM to its next epoch.
 pub(crate) async fn run(cli: &Cli) -> Result<()> {
     let signals = Signals::listen("stopping; the same command goes on (once more: end at once)")?;
-    let config = RemoteConfig { ca_file: cli.ca.clone(), ..RemoteConfig::new(&cli.api) };
-    let token = cli.token_file.as_deref().map(token).transpose()?;
-    let api = Arc::new(Appliance::new(&config, token).await?);
+    let appliances = Appliances::new(cli).await?;
     let source = cli.disks.open()?;
     source.notes().await?.iter().for_each(output::note);
     let owner = WorkerId::parse(OWNER)
         .map_err(|error| Error::new(ErrorKind::Internal, "name", "the agent").with_source(error))?;
-    let sides = Sides { api, source: source.for_jobs().owned_by(owner), cli, stop: signals.stop() };
+    let source = source.for_jobs().owned_by(owner);
+    let sides = Sides { appliances, source, cli, stop: signals.stop(), moved: Arc::default() };
     let job = sides.job().await?;
     let pushed = push(&sides, &job).await;
     // What is copied is copied; a point in time that cannot be let go of bears the job's name.
@@ -41,16 +40,12 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
     pushed
 }
 
-fn token(path: &Path) -> Result<Token> {
-    Token::new(&private_file::read(path)?)
-}
-
 async fn push(sides: &Sides<'_>, job: &Job) -> Result<()> {
     let shown = progress::for_stderr();
     let mut round =
-        Round { sides, job, shown, moved: Instant::now(), fence: None, noted: false, mixed: false };
+        Round { sides, job, shown, stall: Stall::new(&sides.moved), fence: None, noted: false, mixed: false };
     loop {
-        let row = sides.patiently(|| sides.api.push(&job.id)).await?;
+        let row = sides.patiently(|| sides.appliances.push(&job.id)).await?;
         if row.status.is_terminal() {
             return ended(sides, &row).await;
         }
@@ -64,7 +59,7 @@ async fn push(sides: &Sides<'_>, job: &Job) -> Result<()> {
 /// Tells how it ended.
 async fn ended(sides: &Sides<'_>, row: &PushRow) -> Result<()> {
     if sides.cli.json {
-        output::json(&sides.patiently(|| sides.api.job(&row.job_id)).await?)?;
+        output::json(&sides.patiently(|| sides.api().job(&row.job_id)).await?)?;
     }
     if row.status != JobStatus::Completed {
         let reason = row.error.clone().unwrap_or_else(|| row.status.to_string());
@@ -77,13 +72,45 @@ async fn ended(sides: &Sides<'_>, row: &PushRow) -> Result<()> {
     Ok(())
 }
 
+fn not_ready(row: &PushRow) -> Error {
+    let reason = format!(
+        "it is {}, and nobody who was asked drives it; where several appliances share a database name each with --api",
+        row.status
+    );
+    Error::new(ErrorKind::Unavailable, "push", &row.job_id).because(reason).with_retry(Retry::Later)
+}
+
+/// How long nothing has moved.
+struct Stall {
+    since: Instant,
+    /// Set by whoever moves something.
+    moved: Arc<AtomicBool>,
+}
+
+impl Stall {
+    fn new(moved: &Arc<AtomicBool>) -> Self {
+        Self { since: Instant::now(), moved: Arc::clone(moved) }
+    }
+
+    fn end(&mut self, now: Instant) {
+        self.since = now;
+    }
+
+    /// Since something was seen to have moved.
+    fn lasts(&mut self, now: Instant) -> Duration {
+        if self.moved.swap(false, Ordering::Relaxed) {
+            self.end(now);
+        }
+        now.duration_since(self.since)
+    }
+}
+
 /// Attempts of this run.
 struct Round<'a> {
     sides: &'a Sides<'a>,
     job: &'a Job,
     shown: Arc<dyn Progress>,
-    /// When something moved last.
-    moved: Instant,
+    stall: Stall,
     /// Of whom the exports are that were written.
     fence: Option<u64>,
     /// It was told that something is waited for.
@@ -95,12 +122,13 @@ struct Round<'a> {
 impl Round<'_> {
     /// Copies every disk that was not reported, asks the source whether that was one moment, and reports all.
     async fn drive(&mut self, row: &PushRow) -> Result<()> {
-        if !row.ready {
-            return Ok(());
-        }
-        let Some(fence) = row.fence else { return Ok(()) };
+        let Some(fence) = row.fence.filter(|_| row.ready) else {
+            let is_over = self.stall.lasts(Instant::now()) >= self.sides.cli.patience;
+            return if is_over { Err(not_ready(row)) } else { Ok(()) };
+        };
         if self.fence != row.fence {
-            (self.fence, self.moved, self.noted) = (row.fence, Instant::now(), false);
+            (self.fence, self.noted) = (row.fence, false);
+            self.stall.end(Instant::now());
         }
         let open: Vec<&PushDiskRow> = row.disks.iter().filter(|disk| !disk.reported).collect();
         if open.is_empty() {
@@ -130,17 +158,17 @@ impl Round<'_> {
                 previous_change_id: disk.base_change_id.clone(),
                 fence: Some(fence),
             };
-            self.sides.api.report(&self.job.id, &report).await?;
+            self.sides.api().report(&self.job.id, &report).await?;
         }
-        self.moved = Instant::now();
+        self.stall.end(Instant::now());
         Ok(())
     }
 
     /// Gives the job up, whichever attempt is under way: what was copied before is of none that is to go on.
     async fn give_up(&self, reason: &str, mixed: bool) -> Result<()> {
-        let (api, id) = (&self.sides.api, &self.job.id);
+        let (sides, id) = (self.sides, &self.job.id);
         let said = async || {
-            let row = api.push(id).await?;
+            let row = sides.appliances.push(id).await?;
             if row.status.is_terminal() {
                 return Ok(());
             }
@@ -150,7 +178,7 @@ impl Round<'_> {
                     .with_retry(Retry::Later)
             })?;
             let why = PushFailed { fence, reason: reason.to_owned(), mixed };
-            match api.give_up(id, &why).await {
+            match sides.api().give_up(id, &why).await {
                 // It began another attempt meanwhile.
                 Err(error) if error.kind() == ErrorKind::Conflict => Err(error.with_retry(Retry::Later)),
                 said => said.map(drop),
@@ -179,12 +207,31 @@ impl Round<'_> {
             error.kind(),
             ErrorKind::Unavailable | ErrorKind::PermissionDenied | ErrorKind::NotFound | ErrorKind::Conflict
         );
-        if !passes || self.moved.elapsed() >= self.sides.cli.patience {
+        if !passes || self.stall.lasts(Instant::now()) >= self.sides.cli.patience {
             return Err(error);
         }
         if !std::mem::replace(&mut self.noted, true) {
             output::note(format!("waiting: {}", error.chain()));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_copied_for_hours_has_not_stood_still() {
+        let moved = Arc::new(AtomicBool::new(false));
+        let mut stall = Stall::new(&moved);
+        let begun = stall.since;
+        let at = |hours| begun + Duration::from_hours(hours);
+        assert_eq!(stall.lasts(at(2)), Duration::from_hours(2));
+        moved.store(true, Ordering::Relaxed);
+        assert_eq!(stall.lasts(at(3)), Duration::ZERO);
+        assert_eq!(stall.lasts(at(4)), Duration::from_hours(1));
+        stall.end(at(5));
+        assert_eq!(stall.lasts(at(5)), Duration::ZERO);
     }
 }

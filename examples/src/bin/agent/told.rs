@@ -1,6 +1,7 @@
 //! The journal of a copy that the appliance keeps.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use oma_api::client::Appliance;
@@ -16,6 +17,8 @@ pub(crate) struct Told {
     pub(crate) disk: DiskKey,
     /// The attempt.
     pub(crate) fence: u64,
+    /// Set once something is finished.
+    pub(crate) moved: Arc<AtomicBool>,
     /// The end of the disk: a device may be a little larger.
     pub(crate) capacity: ByteSize,
 }
@@ -36,7 +39,9 @@ impl CopyJournal for Told {
         if extents.is_empty() {
             return Ok(());
         }
-        self.api.finished(&self.job, &self.disk, self.fence, extents).await
+        self.api.finished(&self.job, &self.disk, self.fence, extents).await?;
+        self.moved.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn forget(&self) -> Result<()> {
