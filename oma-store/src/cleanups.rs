@@ -92,6 +92,11 @@ impl SqlStore {
         if event == CleanupEvent::Complete && !known.is_done() {
             return Err(StoreError::Conflict(Cleanup::NOT_DONE.to_owned()));
         }
+        if let CleanupEnd::Completed(left) = end
+            && !left.is_clean()
+        {
+            return Err(StoreError::Conflict(Cleanup::NOT_CLEAN.to_owned()));
+        }
         let now = tx.now().await?;
         tx.execute(cleanups::SET_STATUS, vals![status, left, error, now, id]).await?;
         let ended = must_find(&mut tx, id).await?;
@@ -121,6 +126,16 @@ impl SqlStore {
         Ok(page)
     }
 
+    async fn prune_ended(&self, older_than: Timestamp) -> Result<u64> {
+        let mut tx = self.begin().await?;
+        let mut gone = 0;
+        for status in CleanupStatus::ALL.iter().filter(|status| **status != CleanupStatus::Executing) {
+            gone += tx.execute(cleanups::PRUNE, vals![*status, older_than]).await?;
+        }
+        tx.commit().await?;
+        Ok(gone)
+    }
+
     async fn delete_failover(&self, id: &FailoverJobId) -> Result<()> {
         let mut tx = self.begin().await?;
         let Some(known) = tx.find(cleanups::FAILOVER, vals![id], failover).await? else { return Ok(()) };
@@ -139,7 +154,7 @@ impl SqlStore {
             disks: count(&mut tx, cleanups::LEFT_DISKS, vals![job]).await?,
             exports: count(&mut tx, cleanups::LEFT_EXPORTS, vals![job]).await?,
             export_mappings: count(&mut tx, cleanups::LEFT_MAPPINGS, vals![job]).await?,
-            device_mappings: count(&mut tx, cleanups::LEFT_DEVICES, vals![context]).await?,
+            device_mappings: count(&mut tx, cleanups::LEFT_DEVICES, vals![context, job]).await?,
             operations: count(&mut tx, cleanups::LEFT_OPERATIONS, vals![job]).await?,
             failovers: count(&mut tx, cleanups::LEFT_FAILOVERS, vals![job]).await?,
             ..Orphans::default()
@@ -291,6 +306,11 @@ impl Cleanups for SqlStore {
     async fn end_cleanup(&self, id: &CleanupId, end: &CleanupEnd) -> oma_core::Result<Cleanup> {
         let ended = self.settled(|| self.record_end(id, end)).await;
         ended.map_err(|error| error.at("end cleanup", id))
+    }
+
+    async fn prune_cleanups(&self, older_than: Timestamp) -> oma_core::Result<u64> {
+        let pruned = self.settled(|| self.prune_ended(older_than)).await;
+        pruned.map_err(|error| error.at("prune", "cleanups"))
     }
 
     async fn failovers(&self, context: &ContextId) -> oma_core::Result<Vec<FailoverRecord>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::record::Retention;
-use crate::traits::{Accounts, AuditLog, LogStore};
+use crate::traits::{Accounts, AuditLog, Cleanups, LogStore};
 use crate::{Clock as _, Error, SystemClock, Timestamp};
 
 /// How long things are kept; what has no limit is kept for ever.
@@ -16,6 +16,8 @@ pub struct UpkeepConfig {
     pub logs: Option<Duration>,
     /// Tokens that expired or were revoked, since then.
     pub tokens: Option<Duration>,
+    /// Cleanups that are not executing, since they last changed.
+    pub cleanups: Option<Duration>,
     /// Entries of the audit trail; [`KEPT`](crate::audit::KEPT) at least.
     pub audit: Option<Duration>,
     /// How often it is looked for them.
@@ -25,7 +27,8 @@ pub struct UpkeepConfig {
 impl Default for UpkeepConfig {
     fn default() -> Self {
         let days = |days: u64| Duration::from_hours(days * 24);
-        Self { logs: Some(days(90)), tokens: Some(days(30)), audit: None, pace: Duration::from_hours(1) }
+        let (logs, cleanups, tokens) = (Some(days(90)), Some(days(90)), Some(days(30)));
+        Self { logs, tokens, cleanups, audit: None, pace: Duration::from_hours(1) }
     }
 }
 
@@ -34,6 +37,7 @@ impl Default for UpkeepConfig {
 pub struct Upkeep {
     logs: Arc<dyn LogStore>,
     accounts: Arc<dyn Accounts>,
+    cleanups: Arc<dyn Cleanups>,
     audit: Arc<dyn AuditLog>,
     config: UpkeepConfig,
 }
@@ -41,8 +45,9 @@ pub struct Upkeep {
 impl Upkeep {
     /// Sweeps this store. Any number of processes may sweep one.
     #[must_use]
-    pub fn new<S: LogStore + Accounts + AuditLog>(store: &Arc<S>, config: UpkeepConfig) -> Self {
-        Self { logs: store.clone(), accounts: store.clone(), audit: store.clone(), config }
+    pub fn new<S: LogStore + Accounts + AuditLog + Cleanups>(store: &Arc<S>, config: UpkeepConfig) -> Self {
+        let (logs, accounts, cleanups) = (store.clone(), store.clone(), store.clone());
+        Self { logs, accounts, cleanups, audit: store.clone(), config }
     }
 
     /// Sweeps at once, and then again and again until it is stopped. What fails is logged, and done the next time.
@@ -64,7 +69,7 @@ impl Upkeep {
 
     /// Deletes what was too old at a moment; answers what could not be done.
     pub async fn sweep(&self, now: Timestamp) -> Vec<Error> {
-        let UpkeepConfig { logs, tokens, audit, .. } = self.config;
+        let UpkeepConfig { logs, tokens, cleanups, audit, .. } = self.config;
         let mut failed = Vec::new();
         let mut tell = |what: &'static str, swept: crate::Result<u64>| match swept {
             Ok(0) => {}
@@ -78,6 +83,9 @@ impl Upkeep {
         }
         if let Some(kept) = tokens {
             tell("tokens", self.accounts.tidy(now.before(kept)).await);
+        }
+        if let Some(kept) = cleanups {
+            tell("cleanups", self.cleanups.prune_cleanups(now.before(kept)).await);
         }
         if let Some(kept) = audit {
             tell("entries of the audit trail", self.audit.prune_audit(now.before(kept)).await);
@@ -114,9 +122,48 @@ mod tests {
         let config = UpkeepConfig { logs: Some(DAY * 2), ..UpkeepConfig::default() };
         assert!(Upkeep::new(&store, config).sweep(now).await.is_empty());
         assert_eq!(left(&store).await, 1);
-        let for_ever = UpkeepConfig { logs: None, tokens: None, ..config };
+        let for_ever = UpkeepConfig { logs: None, tokens: None, cleanups: None, ..config };
         assert!(Upkeep::new(&store, for_ever).sweep(now.after(DAY * 1000)).await.is_empty());
         assert_eq!(left(&store).await, 1);
+    }
+
+    #[tokio::test]
+    async fn old_cleanups_go() {
+        let store = Arc::new(MemoryStore::default());
+        let disk = crate::record::SourceDisk {
+            key: crate::DiskKey::parse("disk-2000").unwrap(),
+            label: String::new(),
+            location: "[store] web.vmdk".to_owned(),
+            capacity: crate::ByteSize::mib(1),
+            unit_number: None,
+        };
+        let path = crate::VmPath::parse("/DC/vm/web").unwrap();
+        let identity = crate::record::SourceIdentity {
+            instance_uuid: crate::InstanceUuid::from_path(&path),
+            endpoint: crate::Endpoint::parse("vcenter").unwrap(),
+        };
+        let vm = crate::record::SourceVm { identity, name: "web".to_owned(), path, disks: vec![disk] };
+        let vm = crate::traits::Inventory::record(&*store, &vm).await.unwrap();
+        let plan = crate::record::CleanupPlan {
+            instance: crate::InstanceId::mint(),
+            job: crate::JobId::parse("job-1").unwrap(),
+            job_status: None,
+            context: vm.id,
+            vm: vm.path,
+            failover_job: None,
+            volumes: crate::record::KeepVolumes::Keep,
+            first: Vec::new(),
+            items: Vec::new(),
+            steps: Vec::new(),
+        };
+        let worker = crate::WorkerId::parse("daemon").unwrap();
+        let spec = crate::record::CleanupSpec { id: crate::CleanupId::mint(), worker, plan };
+        store.insert_cleanup(&spec).await.unwrap();
+        let upkeep = Upkeep::new(&store, UpkeepConfig { cleanups: Some(DAY), ..UpkeepConfig::default() });
+        for (days, is_left) in [(0, true), (2, false)] {
+            assert!(upkeep.sweep(SystemClock.now().after(DAY * days)).await.is_empty());
+            assert_eq!(store.cleanup(&spec.id).await.unwrap().is_some(), is_left);
+        }
     }
 
     #[tokio::test]

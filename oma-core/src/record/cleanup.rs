@@ -1,9 +1,10 @@
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{VolumeRecord, VolumeTag};
+use super::{Orphans, VolumeRecord, VolumeTag};
 use crate::state::{CleanupStatus, CleanupStepStatus, FailoverKind, FailoverStatus, JobStatus};
+use crate::traits::{SnapshotSpec, Volume};
 use crate::{
     CleanupId, ContextId, DiskRef, ExportName, FailoverJobId, Generation, InstanceId, JobId, OperationId,
     RecoveryPointId, Timestamp, VmPath, VolumeId, WorkerId,
@@ -32,6 +33,8 @@ pub enum CleanupItemKind {
     ServedExport,
     /// A recovery point of the job.
     RecoveryPoint,
+    /// A snapshot that the job made and that no recovery point knows: it came late.
+    Snapshot,
     /// A recorded volume of a disk of the job.
     Volume,
     /// The local device of a volume.
@@ -60,6 +63,27 @@ pub struct CleanupItem {
     pub protected: Option<String>,
 }
 
+/// What the backend has of a volume. One without a mark is there all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Presence {
+    /// The backend is sure that it has none of this id.
+    Missing,
+    /// It is there.
+    Present {
+        /// Its mark; `None`: it bears none of ours.
+        tag: Option<VolumeTag>,
+    },
+}
+
+impl Presence {
+    /// What the backend answered.
+    #[must_use]
+    pub fn of(found: Option<Volume>) -> Self {
+        found.map_or(Self::Missing, |volume| Self::Present { tag: volume.tag })
+    }
+}
+
 /// A volume as a plan saw it. A step is done only while it still is so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,16 +96,32 @@ pub struct CleanupVolume {
     pub generation: Generation,
     /// Whether it ever held an epoch.
     pub held_epoch: bool,
-    /// Its mark in the backend; `None` when the backend is sure that it has none of this id.
-    pub tag: Option<VolumeTag>,
+    /// What the backend had of it.
+    #[serde(alias = "tag", deserialize_with = "found")]
+    pub found: Presence,
+}
+
+/// As it is recorded now; plans of before have the mark alone, `null` when the volume was missing.
+fn found<'de, D: Deserializer<'de>>(found: D) -> Result<Presence, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Recorded {
+        Now(Presence),
+        Before(Option<VolumeTag>),
+    }
+    Ok(match Recorded::deserialize(found)? {
+        Recorded::Now(found) => found,
+        Recorded::Before(None) => Presence::Missing,
+        Recorded::Before(tag) => Presence::Present { tag },
+    })
 }
 
 impl CleanupVolume {
     /// What is recorded and what the backend has.
     #[must_use]
-    pub fn of(record: &VolumeRecord, tag: Option<VolumeTag>) -> Self {
+    pub fn of(record: &VolumeRecord, found: Presence) -> Self {
         let VolumeRecord { id, disk, generation, held_epoch, .. } = record.clone();
-        Self { id, disk, generation, held_epoch, tag }
+        Self { id, disk, generation, held_epoch, found }
     }
 }
 
@@ -100,6 +140,11 @@ pub enum CleanupAction {
     DropPoint {
         /// The point.
         point: RecoveryPointId,
+    },
+    /// Delete a snapshot that the job made and that no recovery point knows.
+    DropSnapshot {
+        /// The snapshot.
+        snapshot: SnapshotSpec,
     },
     /// Take the local device of a volume away.
     Detach {
@@ -142,6 +187,7 @@ impl CleanupAction {
         match self {
             Self::Withdraw { .. } => "withdraw",
             Self::DropPoint { .. } => "drop_point",
+            Self::DropSnapshot { .. } => "drop_snapshot",
             Self::Detach { .. } => "detach",
             Self::Delete { .. } => "delete",
             Self::Condemn { .. } => "condemn",
@@ -158,6 +204,9 @@ impl fmt::Display for CleanupAction {
         match self {
             Self::Withdraw { export, .. } => write!(f, "withdraw export {export}"),
             Self::DropPoint { point } => write!(f, "delete recovery point {point}"),
+            Self::DropSnapshot { snapshot } => {
+                write!(f, "delete snapshot {} of volume {}", snapshot.id, snapshot.volume)
+            }
             Self::Detach { volume } => write!(f, "detach volume {} of {}", volume.id, volume.disk),
             Self::Delete { volume } => write!(f, "delete volume {} of {}", volume.id, volume.disk),
             Self::Condemn { volume } => write!(f, "condemn volume {} of {}", volume.id, volume.disk),
@@ -273,6 +322,8 @@ pub struct Cleanup {
 impl Cleanup {
     /// Why one that is said to be completed is not.
     pub const NOT_DONE: &'static str = "a step is not done yet";
+    /// The same, of one after which something is left.
+    pub const NOT_CLEAN: &'static str = "something is left";
 
     /// Why one is refused in whose place another one of its job was begun: every store says it alike.
     #[must_use]
@@ -303,7 +354,7 @@ impl Cleanup {
 /// How a cleanup ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CleanupEnd {
-    /// Every step is done; this was found left.
+    /// Every step is done; this was found left: nothing, else no store takes it.
     Completed(Orphans),
     /// It is not done, or not to its end: why.
     Refused(String),
@@ -347,63 +398,41 @@ impl FailoverRecord {
             None => None,
         }
     }
-}
 
-/// How much is left that names a job and should not (seed 003, phase 5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Orphans {
-    /// Disks of the job, whose record is gone.
-    pub disks: u64,
-    /// Recorded exports of the job, which has ended.
-    pub exports: u64,
-    /// Export mappings of the job.
-    pub export_mappings: u64,
-    /// Exports that are served for its disks and that no record justifies.
-    pub served: u64,
-    /// Device mappings of volumes of its VM that are gone.
-    pub device_mappings: u64,
-    /// Operations of the job that have not ended.
-    pub operations: u64,
-    /// Recovery points of the job that were never ready.
-    pub points: u64,
-    /// Volumes that the plan removes and that are still recorded or in the backend.
-    pub volumes: u64,
-    /// Failover jobs of the job, whose record is gone.
-    pub failovers: u64,
-    /// Records of jobs that the plan removes.
-    pub jobs: u64,
-}
-
-impl Orphans {
-    /// Each count with its name.
+    /// Whether a VM may run from the volumes of its VM (L07). One for good that failed may have made a VM and not known it: it says so
+    /// until somebody who looked [names](CleanupPlan::failover_job) it.
     #[must_use]
-    pub const fn counts(&self) -> [(&'static str, u64); 10] {
-        [
-            ("disks", self.disks),
-            ("exports", self.exports),
-            ("export_mappings", self.export_mappings),
-            ("served", self.served),
-            ("device_mappings", self.device_mappings),
-            ("operations", self.operations),
-            ("points", self.points),
-            ("volumes", self.volumes),
-            ("failovers", self.failovers),
-            ("jobs", self.jobs),
-        ]
-    }
-
-    /// Whether nothing is left.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.counts().iter().all(|(_, count)| *count == 0)
+    pub fn protects(&self, named: Option<&FailoverJobId>) -> bool {
+        let may_run = self.kind == FailoverKind::Live && self.status == FailoverStatus::Failed;
+        self.needed().is_some() || may_run && named != Some(&self.id)
     }
 }
 
-impl fmt::Display for Orphans {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let left = self.counts().into_iter().filter(|(_, count)| *count > 0);
-        let left: Vec<_> = left.map(|(name, count)| format!("{count} {name}")).collect();
-        if left.is_empty() { f.write_str("nothing") } else { f.write_str(&left.join(", ")) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_of_before_tells_by_the_mark_alone_whether_its_volume_was_there() {
+        let volume = |found: &str| {
+            let disk = r#"{"context":"ctx-1","key":"disk-2000"}"#;
+            format!(
+                r#"{{"do":"forget","volume":{{"id":"vol-1","disk":{disk},"generation":1,"held_epoch":false,{found}}}}}"#
+            )
+        };
+        let read = |found: &str| match serde_json::from_str::<CleanupAction>(&volume(found)).unwrap() {
+            CleanupAction::Forget { volume } => volume.found,
+            other => panic!("{other}"),
+        };
+        let mark = r#"{"instance":"904e6e97-8f51-4f3e-a305-d080935df56c","disk":{"context":"ctx-1","key":"disk-2000"},"generation":1}"#;
+        assert_eq!(read(r#""tag":null"#), Presence::Missing);
+        assert_eq!(read(r#""found":"missing""#), Presence::Missing);
+        assert_eq!(read(r#""found":{"present":{"tag":null}}"#), Presence::Present { tag: None });
+        let marked = read(&format!(r#""tag":{mark}"#));
+        assert!(matches!(&marked, Presence::Present { tag: Some(_) }), "{marked:?}");
+        assert_eq!(read(&format!(r#""found":{{"present":{{"tag":{mark}}}}}"#)), marked);
+        serde_json::from_str::<CleanupAction>(&volume(r#""found":"lost""#)).unwrap_err();
+        let left = r#"{"disks":0,"exports":0,"export_mappings":0,"served":0,"device_mappings":0,"operations":0,"points":0,"volumes":0,"failovers":0,"jobs":0}"#;
+        assert_eq!(serde_json::from_str::<Orphans>(left).unwrap(), Orphans::default());
     }
 }

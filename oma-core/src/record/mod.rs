@@ -10,6 +10,7 @@ mod job;
 mod journal;
 mod log;
 mod operation;
+mod orphans;
 mod point;
 mod progress;
 mod retry;
@@ -27,7 +28,7 @@ pub use change::{CbtRecord, CommittedChange, DiskAttempt, DiskCommit, EpochCommi
 pub use claim::{ClaimLimits, ClaimRequest};
 pub use cleanup::{
     Cleanup, CleanupAction, CleanupEnd, CleanupFilter, CleanupItem, CleanupItemKind, CleanupNews,
-    CleanupPlan, CleanupSpec, CleanupStep, CleanupVolume, FailoverRecord, KeepVolumes, Orphans,
+    CleanupPlan, CleanupSpec, CleanupStep, CleanupVolume, FailoverRecord, KeepVolumes, Presence,
 };
 pub use copy::{CopyBasis, CopyEntry};
 pub use export::ExportRecord;
@@ -35,6 +36,7 @@ pub use job::{JobEnd, JobFilter, JobSpec, Lease, ReplicationJob};
 pub use journal::{JournalBasis, JournalEntry};
 pub use log::{JobLine, LogEvent, LogFilter, Page, PageStart, Pruned, Retention};
 pub use operation::{Operation, OperationFilter, OperationPlace, OperationSpec};
+pub use orphans::Orphans;
 pub use point::{Needless, PointVolume, RecoveryPoint, RecoveryPointSpec};
 pub use progress::{DiskAdvance, JobProgress};
 pub use retry::RetryPolicy;

@@ -17,7 +17,7 @@ labelled! {
         Completed = "completed",
         /// The last job ended without an epoch.
         Failed = "failed",
-        /// Something of a job is left behind.
+        /// Something of a job is left behind: a cleanup removes it, or the next job goes on from it.
         CleanupRequired = "cleanup_required",
     }
 }
@@ -38,7 +38,7 @@ use ContextEvent as E;
 use ContextStatus as S;
 
 transitions! { ContextStatus, ContextEvent, "VM context" {
-    S::Discovered | S::Replicating | S::ReadyForFailover | S::Failed, E::Replicate => S::Replicating,
+    S::Discovered | S::Replicating | S::ReadyForFailover | S::Failed | S::CleanupRequired, E::Replicate => S::Replicating,
     S::Replicating, E::Committed => S::ReadyForFailover,
     S::Replicating, E::Fail => S::Failed,
 }}

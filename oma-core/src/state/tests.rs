@@ -123,6 +123,15 @@ fn l07_a_vm_failed_over_live_is_never_replicated_again() {
 }
 
 #[test]
+fn l07_only_what_failed_over_or_has_ended_keeps_a_vm_from_being_replicated() {
+    use ContextStatus::{Completed, FailedOverLive, FailedOverTest};
+    for status in ContextStatus::ALL {
+        let is_held = [FailedOverTest, FailedOverLive, Completed].contains(status);
+        assert_eq!(status.next(ContextEvent::Replicate).is_err(), is_held, "{status}");
+    }
+}
+
+#[test]
 fn only_a_volume_that_nobody_uses_is_deleted() {
     use VolumeStatus::{Condemned, Created, Detached};
     for status in VolumeStatus::ALL {
@@ -160,6 +169,7 @@ fn disk_and_operation_and_context_tables_are_as_designed() {
         table!(ContextStatus, ContextEvent),
         "discovered replicate replicating\nreplicating replicate replicating\n\
          replicating committed ready_for_failover\nreplicating fail failed\n\
-         ready_for_failover replicate replicating\nfailed replicate replicating"
+         ready_for_failover replicate replicating\nfailed replicate replicating\n\
+         cleanup_required replicate replicating"
     );
 }

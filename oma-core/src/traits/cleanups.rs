@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use crate::record::{Cleanup, CleanupEnd, CleanupFilter, CleanupNews, CleanupSpec, FailoverRecord, Orphans};
-use crate::{CleanupId, ContextId, FailoverJobId, JobId, Result};
+use crate::{CleanupId, ContextId, FailoverJobId, JobId, Result, Timestamp};
 
 /// Cleanups of jobs (`cleanups`, `cleanup_steps`), and of failover jobs (`failover_jobs`) what a cleanup has to know.
 ///
@@ -42,8 +42,12 @@ pub trait Cleanups: fmt::Debug + Send + Sync + 'static {
     /// Ends it. Idempotent: the same end again answers it as it is.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when it has ended otherwise, or is said to be completed while a step is not done.
+    /// `NotFound`; `Conflict` when it has ended otherwise, or is said to be completed while a step is not done or something is
+    /// [left](Orphans::is_clean).
     async fn end_cleanup(&self, id: &CleanupId, end: &CleanupEnd) -> Result<Cleanup>;
+
+    /// Removes those that last changed before a moment, with their steps; one that is executing stays. Answers how many went.
+    async fn prune_cleanups(&self, older_than: Timestamp) -> Result<u64>;
 
     /// The failover jobs of a VM, by id.
     async fn failovers(&self, context: &ContextId) -> Result<Vec<FailoverRecord>>;
@@ -55,6 +59,7 @@ pub trait Cleanups: fmt::Debug + Send + Sync + 'static {
     async fn forget_failover(&self, id: &FailoverJobId) -> Result<()>;
 
     /// How much of a job of this VM is recorded that should not be, as far as records tell ([`Orphans::served`], [`Orphans::volumes`],
-    /// [`Orphans::points`] and [`Orphans::jobs`] are 0).
+    /// [`Orphans::points`], [`Orphans::snapshots`] and [`Orphans::jobs`] are 0). Of device mappings, those of disks at whose volumes
+    /// the job did something.
     async fn orphans(&self, job: &JobId, context: &ContextId) -> Result<Orphans>;
 }

@@ -31,6 +31,7 @@ statements! {
     /// Another one of the job is begun in their place.
     SUPERSEDE = "UPDATE cleanups SET status = 'refused', error_message = ?, updated_at = ? \
                  WHERE job_id = ? AND status = 'executing' AND id <> ?";
+    PRUNE = "DELETE FROM cleanups WHERE status = ? AND updated_at < ?";
     TOUCH = "UPDATE cleanups SET updated_at = ? WHERE id = ?";
 
     STEPS = "SELECT id, cleanup_id, seq, name, status, failures, operation_id, error_message, updated_at FROM cleanup_steps \
@@ -50,7 +51,8 @@ statements! {
     LEFT_EXPORTS = "SELECT COUNT(*) AS rows_left FROM nbd_exports WHERE job_id = ?";
     LEFT_MAPPINGS = "SELECT COUNT(*) AS rows_left FROM vm_export_mappings WHERE job_id = ?";
     LEFT_DEVICES = "SELECT COUNT(*) AS rows_left FROM ossea_volumes v JOIN device_mappings m ON m.volume_uuid = v.volume_id \
-                    WHERE v.vm_context_id = ? AND v.status = 'deleted'";
+                    WHERE v.vm_context_id = ? AND v.status = 'deleted' AND EXISTS (SELECT 1 FROM volume_operations o \
+                    WHERE o.vm_context_id = v.vm_context_id AND o.disk_id = v.disk_id AND o.job_id = ?)";
     LEFT_OPERATIONS = "SELECT COUNT(*) AS rows_left FROM volume_operations WHERE job_id = ? AND unfinished = 1";
     LEFT_FAILOVERS = "SELECT COUNT(*) AS rows_left FROM failover_jobs f LEFT JOIN replication_jobs j ON j.id = f.replication_job_id \
                       WHERE f.replication_job_id = ? AND j.id IS NULL";

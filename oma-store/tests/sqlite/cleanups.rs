@@ -78,4 +78,7 @@ async fn rows_that_name_a_job_which_somebody_removed_with_the_keys_off_are_count
     assert_eq!(left, expected);
     assert_eq!(left.to_string(), "1 disks, 1 exports, 1 export_mappings, 1 device_mappings, 1 failovers");
     assert!(!left.is_clean());
+    // The stale device of a volume is none of a job's that had nothing to do with it.
+    let none = store.orphans(&oma_core::JobId::parse("job-of-nobody").unwrap(), &vm.id).await.unwrap();
+    assert_eq!(none, Orphans::default());
 }

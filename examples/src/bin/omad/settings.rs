@@ -59,6 +59,8 @@ pub(crate) struct KeepSettings {
     pub(crate) log_lines: u64,
     #[serde(deserialize_with = "as_age")]
     pub(crate) tokens: Duration,
+    #[serde(deserialize_with = "as_age")]
+    pub(crate) cleanups: Duration,
     #[serde(deserialize_with = "as_optional_age")]
     pub(crate) audit: Option<Duration>,
 }
@@ -67,7 +69,7 @@ impl Default for KeepSettings {
     fn default() -> Self {
         let days = |days: u64| Duration::from_hours(days * 24);
         let log_lines = ReplicateConfig::default().log_lines;
-        Self { logs: days(90), log_lines, tokens: days(30), audit: None }
+        Self { logs: days(90), log_lines, tokens: days(30), cleanups: days(90), audit: None }
     }
 }
 
@@ -286,8 +288,9 @@ impl Settings {
 
     /// What is deleted when it is too old.
     pub(crate) fn upkeep(&self) -> UpkeepConfig {
-        let KeepSettings { logs, tokens, audit, .. } = self.keep;
-        UpkeepConfig { logs: Some(logs), tokens: Some(tokens), audit, ..UpkeepConfig::default() }
+        let KeepSettings { logs, tokens, cleanups, audit, .. } = self.keep;
+        let (logs, tokens, cleanups) = (Some(logs), Some(tokens), Some(cleanups));
+        UpkeepConfig { logs, tokens, cleanups, audit, ..UpkeepConfig::default() }
     }
 
     /// How jobs are taken up.
@@ -378,6 +381,7 @@ mod tests {
             ("[volumes]\nremote_token = \"/t\"\n", "volumes.remote"),
             ("[keep]\naudit = \"90d\"\n", "keep.audit"),
             ("[keep]\nlogs = \"long\"\n", "is no age"),
+            ("[keep]\ncleanups = \"long\"\n", "is no age"),
             ("data_dir = \n", "omad.toml"),
         ] {
             let error = read(Some(file), &[]).unwrap_err();

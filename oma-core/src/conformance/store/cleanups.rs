@@ -2,10 +2,11 @@ use super::super::runner::table;
 use super::*;
 use crate::record::{
     Cleanup, CleanupAction, CleanupEnd, CleanupFilter, CleanupItem, CleanupItemKind, CleanupNews,
-    CleanupPlan, CleanupSpec, CleanupVolume, JobEnd, KeepVolumes, Orphans, VolumeTag,
+    CleanupPlan, CleanupSpec, CleanupVolume, JobEnd, KeepVolumes, Orphans, Presence, VolumeTag,
 };
 use crate::state::{CleanupStatus, CleanupStepStatus, ExportEvent, JobStatus};
-use crate::{CleanupId, FailoverJobId, RecoveryPointId};
+use crate::traits::SnapshotSpec;
+use crate::{CleanupId, FailoverJobId, RecoveryPointId, SnapshotId};
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
     table![
@@ -18,6 +19,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         a_plan_that_was_never_begun_can_be_refused,
         another_cleanup_of_the_job_takes_its_place,
         cleanups_are_listed_newest_first,
+        old_cleanups_are_pruned_and_one_that_is_executing_stays,
         an_unknown_cleanup_is_not_found,
         a_cleanup_outlives_its_job,
         a_vm_without_a_failover_has_none,
@@ -34,9 +36,16 @@ fn plan(vm: &VmContext, job: &JobId) -> CleanupPlan {
         disk: disk.clone(),
         generation: Generation(2),
         held_epoch: true,
-        tag: Some(tag),
+        found: Presence::Present { tag: Some(tag) },
     };
-    let missing = CleanupVolume { tag: None, ..volume.clone() };
+    let snapshot = SnapshotSpec {
+        id: SnapshotId::mint(job),
+        volume: volume.id.clone(),
+        tag: VolumeTag { instance: instance.clone(), disk: disk.clone(), generation: Generation(2) },
+        job: job.clone(),
+    };
+    let missing = CleanupVolume { found: Presence::Missing, ..volume.clone() };
+    let unmarked = CleanupVolume { found: Presence::Present { tag: None }, ..volume.clone() };
     let item = |protected: Option<&str>| CleanupItem {
         kind: CleanupItemKind::Volume,
         id: "vol-1".to_owned(),
@@ -56,9 +65,11 @@ fn plan(vm: &VmContext, job: &JobId) -> CleanupPlan {
         steps: vec![
             CleanupAction::Withdraw { export: name("web"), disk },
             CleanupAction::DropPoint { point: RecoveryPointId::mint() },
+            CleanupAction::DropSnapshot { snapshot },
             CleanupAction::Detach { volume: volume.clone() },
             CleanupAction::Delete { volume: volume.clone() },
             CleanupAction::Condemn { volume },
+            CleanupAction::Condemn { volume: unmarked },
             CleanupAction::Forget { volume: missing },
             CleanupAction::DeleteFailover { failover_job: FailoverJobId::parse("failover-1").unwrap() },
             CleanupAction::DeleteJob { job: job.clone() },
@@ -160,15 +171,18 @@ async fn l26_steps_are_told_of_while_it_is_executing(store: StoreSubject) {
 async fn l26_it_is_completed_only_when_every_step_is_done(store: StoreSubject) {
     let (_, planned) = store.planned().await;
     let id = &planned.spec.id;
-    let end = CleanupEnd::Completed(Orphans { disks: 1, ..Orphans::default() });
+    let end = CleanupEnd::Completed(Orphans::default());
+    let unclean = CleanupEnd::Completed(Orphans { disks: 1, ..Orphans::default() });
     assert_kind(store.cleanups.end_cleanup(id, &end).await, ErrorKind::Conflict);
     store.cleanups.begin_cleanup(id).await.unwrap();
     store.cleanups.tell_step(id, 0, &news(CleanupStepStatus::Done)).await.unwrap();
     assert_kind(store.cleanups.end_cleanup(id, &end).await, ErrorKind::Conflict);
     store.cleanups.tell_step(id, 1, &news(CleanupStepStatus::Done)).await.unwrap();
+    assert_kind(store.cleanups.end_cleanup(id, &unclean).await, ErrorKind::Conflict);
+    assert_eq!(store.cleanup_now(id).await.status, CleanupStatus::Executing);
     let ended = store.cleanups.end_cleanup(id, &end).await.unwrap();
-    let left = Some(Orphans { disks: 1, ..Orphans::default() });
-    assert_eq!((ended.status, ended.left), (CleanupStatus::Completed, left));
+    assert_eq!((ended.status, ended.left), (CleanupStatus::Completed, Some(Orphans::default())));
+    assert_kind(store.cleanups.end_cleanup(id, &unclean).await, ErrorKind::Conflict);
     assert_eq!(store.cleanups.end_cleanup(id, &end).await.unwrap(), ended);
 }
 
@@ -229,6 +243,28 @@ async fn cleanups_are_listed_newest_first(store: StoreSubject) {
     assert_eq!(store.cleanup_ids(both).await, [ids[2].clone()]);
     let behind_none = CleanupFilter { after: Some(CleanupId::mint()), ..all };
     assert_kind(store.cleanups.cleanups(behind_none).try_collect::<Vec<_>>().await, ErrorKind::NotFound);
+}
+
+async fn old_cleanups_are_pruned_and_one_that_is_executing_stays(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let other = store.job_of_another_vm().await;
+    let mut ids = Vec::new();
+    for job in [&lease.job, &lease.job, &other.job, &lease.job] {
+        ids.push(store.cleanups.insert_cleanup(&short(&vm, job)).await.unwrap().spec.id);
+    }
+    let refused = CleanupEnd::Refused("why".to_owned());
+    store.cleanups.end_cleanup(&ids[1], &refused).await.unwrap();
+    store.cleanups.begin_cleanup(&ids[2]).await.unwrap();
+    let first = store.cleanup_now(&ids[0]).await.updated_at;
+    assert_eq!(store.cleanups.prune_cleanups(first).await.unwrap(), 0, "none is older than the first");
+    store.clock.advance(Duration::from_secs(60));
+    store.cleanups.begin_cleanup(&ids[3]).await.unwrap();
+    let ended = store.cleanups.end_cleanup(&ids[3], &refused).await.unwrap();
+    assert_eq!(store.cleanups.prune_cleanups(ended.updated_at).await.unwrap(), 2);
+    assert_eq!(store.cleanup_ids(CleanupFilter::default()).await, [ids[3].clone(), ids[2].clone()]);
+    let long_after = ended.updated_at.after(Duration::from_secs(60));
+    assert_eq!(store.cleanups.prune_cleanups(long_after).await.unwrap(), 1);
+    assert_eq!(store.cleanup_ids(CleanupFilter::default()).await, [ids[2].clone()]);
 }
 
 async fn an_unknown_cleanup_is_not_found(store: StoreSubject) {

@@ -1,19 +1,21 @@
 //! One step: each looks again, may be done twice, and is done under a job of its VM.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::CleanupService;
-use super::look::booted;
-use super::run::NotDone;
+use super::look::{booted, protecting};
+use super::run::{NotDone, changed, judged};
 use crate::engine::points;
-use crate::engine::volumes::{Mend, VolumeChange, VolumeRequest};
+use crate::engine::volumes::Mend;
 use crate::record::{
-    Cleanup, CleanupAction as A, CleanupVolume, DiskRecord, ExportRecord, Lease, Needless, Operation,
-    VolumeRecord,
+    Cleanup, CleanupAction as A, CleanupPlan, CleanupVolume, DiskRecord, ExportRecord, Lease, Needless,
+    Operation, Presence, VolumeRecord,
 };
 use crate::state::{
-    CleanupStepStatus, ExportEvent, ExportStatus, OperationKind, OperationStatus, VolumeStatus,
+    CleanupStepStatus, ExportEvent, ExportStatus, OperationKind, OperationStatus, PointStatus, VolumeStatus,
 };
+use crate::traits::SnapshotSpec;
 use crate::{Error, ErrorKind, ExportName, OperationId, RecoveryPointId, Result};
 
 /// How long an export may take to drain.
@@ -25,17 +27,18 @@ impl CleanupService {
         let done = match &cleanup.steps[at].action {
             A::Withdraw { export, disk } => {
                 let (this, export, disk) = (self.clone(), export.clone(), disk.clone());
-                let job = cleanup.spec.plan.job.clone();
                 let withdraw = |lease: Lease| async move {
+                    this.unless_booted(cleanup, &export).await?;
                     let found = this.0.services.exports.export(&export).await?;
                     if let Some(found) = &found {
-                        this.still_left(found, &job).await?;
+                        this.still_left(found, &cleanup.spec.plan.job).await?;
                     }
                     this.withdraw(&lease, &export, found).await
                 };
                 self.volumes().holding(&disk, withdraw).await
             }
-            A::DropPoint { point } => self.drop_point(point).await,
+            A::DropPoint { point } => self.drop_point(cleanup, point).await,
+            A::DropSnapshot { snapshot } => self.drop_snapshot(cleanup, snapshot).await,
             A::Detach { volume } => return self.operate(cleanup, at, volume, OperationKind::Detach).await,
             A::Delete { volume } => return self.operate(cleanup, at, volume, OperationKind::Delete).await,
             A::Condemn { volume } => return self.condemn(cleanup, at, volume).await,
@@ -46,7 +49,7 @@ impl CleanupService {
         };
         match done {
             Ok(()) => Ok(()),
-            Err(error) => Err(self.judged(cleanup, error).await),
+            Err(error) => Err(judged(&error)),
         }
     }
 
@@ -59,8 +62,7 @@ impl CleanupService {
         if claimant.is_none_or(|job| job.status.is_terminal()) {
             return Ok(());
         }
-        let reason = format!("job {} has it now", found.job);
-        Err(Error::new(ErrorKind::Conflict, "withdraw export", &found.name).because(reason))
+        Err(changed("withdraw export", &found.name, format!("job {} has it now", found.job)))
     }
 
     /// The record is taken over first: until it is gone it says who is at it (L15).
@@ -79,14 +81,54 @@ impl CleanupService {
         services.exports.remove(name).await
     }
 
-    async fn drop_point(&self, id: &RecoveryPointId) -> Result<()> {
-        let points = &self.0.services.points;
-        match points.condemn_point(id, Needless::Unfinished, "its job was cleaned up").await {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            condemned => condemned?,
+    /// Under a job of the VM: a run that takes it up would delete it, too.
+    async fn drop_point(&self, cleanup: &Cleanup, id: &RecoveryPointId) -> Result<()> {
+        let (points, backend) = (&self.0.services.points, &self.volumes().services().backend);
+        let Some(found) = points.point(id).await? else { return Ok(()) };
+        let disks = self.0.services.inventory.disks(&found.context).await?;
+        let Some(disk) = disks.into_iter().next() else {
+            return Err(Error::new(ErrorKind::NotFound, "find a disk of VM", &found.context));
+        };
+        let drop = |_: Lease| async move {
+            self.unless_booted(cleanup, id).await?;
+            match points.point(id).await? {
+                None => return Ok(()),
+                Some(found) if found.status == PointStatus::Ready => {
+                    return Err(changed("delete recovery point", id, "it is ready now".to_owned()));
+                }
+                Some(_) => {}
+            }
+            match points.condemn_point(id, Needless::Unfinished, "its job was cleaned up").await {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                condemned => condemned?,
+            }
+            let Some(point) = points.point(id).await? else { return Ok(()) };
+            self.volumes().answered(id, points::delete(&**backend, &**points, &point)).await
+        };
+        self.volumes().holding(&disk.disk, drop).await
+    }
+
+    async fn drop_snapshot(&self, cleanup: &Cleanup, snapshot: &SnapshotSpec) -> Result<()> {
+        let drop = |_: Lease| async move {
+            self.unless_booted(cleanup, &snapshot.id).await?;
+            let late = self.late_snapshots(&cleanup.spec.plan).await?;
+            if !late.contains(snapshot) {
+                return Ok(());
+            }
+            let backend = &self.volumes().services().backend;
+            self.volumes().answered(&snapshot.id, backend.delete_snapshot(snapshot)).await
+        };
+        self.volumes().holding(&snapshot.tag.disk, drop).await
+    }
+
+    /// Nothing is taken from the volumes of a VM that another one may run from (L07).
+    async fn unless_booted(&self, cleanup: &Cleanup, about: &impl fmt::Display) -> Result<()> {
+        let CleanupPlan { context, failover_job, .. } = &cleanup.spec.plan;
+        let failovers = self.records().failovers(context).await?;
+        match protecting(&failovers, failover_job.as_ref()) {
+            None => Ok(()),
+            Some(failover) => Err(changed("clean up", about, booted(failover))),
         }
-        let Some(point) = points.point(id).await? else { return Ok(()) };
-        points::delete(&*self.volumes().services().backend, &**points, &point).await
     }
 
     /// Detaches or deletes by an operation that is recorded with the step before it is begun.
@@ -114,26 +156,26 @@ impl CleanupService {
         };
         match done.await {
             Ok(operation) => operation.map_or(Ok(()), |operation| ended(&operation)),
-            Err(error) => Err(self.judged(cleanup, error).await),
+            Err(error) => Err(judged(&error)),
         }
     }
 
+    /// Looked at under the lease: a job that had it since would be the one whose volume goes (L07).
     async fn condemn(&self, cleanup: &Cleanup, at: usize, volume: &CleanupVolume) -> Result<(), NotDone> {
         let done = async {
             let services = self.volumes().services();
             if let Some(before) = &cleanup.steps[at].operation
                 && let Some(known) = services.volumes.operation(before).await?
+                && known.status != OperationStatus::Failed
             {
                 return Ok(Some(known));
             }
-            if !self.is_to_do(cleanup, volume, OperationKind::Delete).await? {
-                return Ok(None);
-            }
             let id = OperationId::mint();
             self.tell(&cleanup.spec.id, at, CleanupStepStatus::Executing, None, Some(id.clone())).await?;
-            let (disk, meant) = (volume.disk.clone(), Some(volume.id.clone()));
-            let request = VolumeRequest { id, disk, volume: meant, change: VolumeChange::Delete };
-            self.volumes().submit(request).await.map(Some)
+            let check = self.is_to_do(cleanup, volume, OperationKind::Delete);
+            let condemn = Mend::Condemn(&id, &volume.id, self.volumes().grace());
+            self.volumes().mend(&volume.disk, condemn, check).await?;
+            services.volumes.operation(&id).await
         };
         match done.await {
             Ok(None) => Ok(()),
@@ -143,7 +185,7 @@ impl CleanupService {
                 Err(NotDone::Changed(format!("its deletion was called off: {why}")))
             }
             Ok(Some(operation)) => ended(&operation),
-            Err(error) => Err(self.judged(cleanup, error).await),
+            Err(error) => Err(judged(&error)),
         }
     }
 
@@ -180,17 +222,16 @@ impl CleanupService {
             return Ok(false);
         }
         let found = self.volumes().answered(&volume.id, services.backend.get(&volume.id)).await?;
-        let now = CleanupVolume::of(&record, found.and_then(|found| found.tag));
+        let now = CleanupVolume::of(&record, Presence::of(found));
         let disk = self.0.services.inventory.disk(&volume.disk).await?;
         let why = differs(volume, &now).or_else(|| taken(&cleanup.spec.plan.job, &record, disk.as_ref()));
         let elsewhere = || {
             let machine = record.attached_to.as_ref().filter(|worker| *worker != self.volumes().worker());
             machine.map(|worker| format!("it is attached at the machine of worker {worker}"))
         };
-        let failovers = self.records().failovers(&volume.disk.context).await?;
-        match why.or_else(elsewhere).or_else(|| booted(&failovers)) {
-            None => Ok(true),
-            Some(why) => Err(Error::new(ErrorKind::Conflict, "clean up volume", &volume.id).because(why)),
+        match why.or_else(elsewhere) {
+            None => self.unless_booted(cleanup, &volume.id).await.map(|()| true),
+            Some(why) => Err(changed("clean up volume", &volume.id, why)),
         }
     }
 }

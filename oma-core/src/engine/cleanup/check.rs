@@ -3,8 +3,10 @@
 use futures_util::TryStreamExt as _;
 
 use super::CleanupService;
-use super::run::NotDone;
-use crate::record::{Cleanup, CleanupAction as A, ExportRecord, Orphans, RecoveryPoint};
+use super::run::{NotDone, left_over};
+use crate::record::{
+    Cleanup, CleanupAction as A, CleanupItemKind as K, CleanupPlan, ExportRecord, Orphans, RecoveryPoint,
+};
 use crate::state::PointStatus;
 use crate::{ExportName, Result};
 
@@ -13,7 +15,7 @@ impl CleanupService {
     pub(super) async fn check(&self, cleanup: &Cleanup) -> Result<(), NotDone> {
         match self.count(cleanup).await {
             Ok(left) if left.is_clean() => Ok(()),
-            Ok(left) => Err(NotDone::Failed(format!("left are {left}"))),
+            Ok(left) => Err(left_over(&left)),
             Err(error) => Err(NotDone::Failed(error.chain())),
         }
     }
@@ -22,6 +24,7 @@ impl CleanupService {
     pub(super) async fn count(&self, cleanup: &Cleanup) -> Result<Orphans> {
         let mut left = self.records().orphans(&cleanup.spec.plan.job, &cleanup.spec.plan.context).await?;
         left.points = self.unready(cleanup).await?;
+        left.snapshots = self.late(cleanup).await?;
         left.served = self.served(cleanup).await?;
         let services = self.volumes().services();
         for step in &cleanup.steps {
@@ -34,6 +37,7 @@ impl CleanupService {
                 A::DeleteJob { job } => left.jobs += u64::from(services.jobs.get(job).await?.is_some()),
                 A::Withdraw { .. }
                 | A::DropPoint { .. }
+                | A::DropSnapshot { .. }
                 | A::Detach { .. }
                 | A::Condemn { .. }
                 | A::DeleteFailover { .. }
@@ -46,8 +50,18 @@ impl CleanupService {
     async fn unready(&self, cleanup: &Cleanup) -> Result<u64> {
         let plan = &cleanup.spec.plan;
         let points: Vec<RecoveryPoint> = self.0.services.points.points(&plan.context).try_collect().await?;
-        let is_left = |point: &&RecoveryPoint| point.job == plan.job && point.status != PointStatus::Ready;
+        let is_left = |point: &&RecoveryPoint| {
+            point.job == plan.job
+                && point.status != PointStatus::Ready
+                && !stays(plan, K::RecoveryPoint, &point.id.to_string())
+        };
         Ok(points.iter().filter(is_left).map(|_| 1).sum())
+    }
+
+    async fn late(&self, cleanup: &Cleanup) -> Result<u64> {
+        let plan = &cleanup.spec.plan;
+        let late = self.late_snapshots(plan).await?;
+        Ok(late.iter().filter(|spec| !stays(plan, K::Snapshot, &spec.id.to_string())).map(|_| 1).sum())
     }
 
     /// Exports that the plan withdraws and that are served without a record: one that a later job publishes has one.
@@ -65,4 +79,9 @@ impl CleanupService {
         }
         Ok(left)
     }
+}
+
+/// Whether the plan told that it stays.
+fn stays(plan: &CleanupPlan, kind: K, id: &str) -> bool {
+    plan.items.iter().any(|item| item.kind == kind && item.id == id && item.protected.is_some())
 }

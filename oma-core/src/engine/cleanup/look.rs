@@ -11,9 +11,31 @@ use crate::record::{
     Cleanup, CleanupAction as A, CleanupFilter, CleanupItem, CleanupItemKind as K, CleanupPlan, DiskRecord,
     ExportRecord, FailoverRecord, KeepVolumes, OperationFilter, RecoveryPoint, ReplicationJob, VmContext,
 };
-use crate::state::{ContextEvent, FailoverKind, FailoverStatus, JobKind, JobStatus, PointStatus};
+use crate::state::{
+    ContextEvent, ContextStatus, FailoverKind, FailoverStatus, JobKind, JobStatus, PointStatus,
+};
 use crate::traits::Volume;
-use crate::{ContextId, DiskRef, Error, ErrorKind, ExportName, JobId, Result, SnapshotId, VolumeId};
+use crate::{
+    ContextId, DiskRef, Error, ErrorKind, ExportName, FailoverJobId, JobId, Result, SnapshotId, VolumeId,
+};
+
+/// Why something stays.
+#[derive(Clone, Debug)]
+pub(super) struct Stays {
+    pub(super) why: String,
+    /// Whether that passes: then another plan may remove it.
+    pub(super) for_now: bool,
+}
+
+impl Stays {
+    pub(super) fn for_now(why: impl Into<String>) -> Self {
+        Self { why: why.into(), for_now: true }
+    }
+
+    pub(super) fn for_good(why: impl Into<String>) -> Self {
+        Self { why: why.into(), for_now: false }
+    }
+}
 
 /// A plan that is being made.
 #[derive(Debug)]
@@ -25,7 +47,9 @@ pub(super) struct Look<'a> {
     /// What could not be asked: then the plan tells less than there is.
     pub(super) unasked: Option<Error>,
     /// Why nothing is changed at the volumes of the VM.
-    pub(super) held: Option<String>,
+    pub(super) held: Option<Stays>,
+    /// What of the job stays for now: its record is needed for as long.
+    pub(super) waits: Option<String>,
     /// What the backend listed of this deployment; `None` when it was not needed or could not.
     pub(super) listed: Option<Vec<Volume>>,
     /// Snapshots that go with recovery points.
@@ -56,15 +80,26 @@ impl<'a> Look<'a> {
             items: Vec::new(),
             steps: Vec::new(),
         };
-        let (unasked, held, listed, dropped) = (None, None, None, BTreeSet::new());
-        let (detaches, deletes, forgets) = (Vec::new(), Vec::new(), Vec::new());
-        let mut look =
-            Self { of, request, job, plan, unasked, held, listed, dropped, detaches, deletes, forgets };
+        let mut look = Self {
+            of,
+            request,
+            job,
+            plan,
+            unasked: None,
+            held: None,
+            waits: None,
+            listed: None,
+            dropped: BTreeSet::new(),
+            detaches: Vec::new(),
+            deletes: Vec::new(),
+            forgets: Vec::new(),
+        };
         look.state().await?;
         let failovers = of.records().failovers(&vm.id).await?;
         look.hold(&vm, &failovers).await?;
         look.exports(&vm).await?;
         look.points().await?;
+        look.snapshots().await?;
         look.disks().await?;
         for steps in [&mut look.detaches, &mut look.deletes, &mut look.forgets] {
             look.plan.steps.append(steps);
@@ -87,6 +122,11 @@ impl<'a> Look<'a> {
         self.plan.first.push(what);
     }
 
+    /// The record of the job stays with what stays for now: without it nobody could plan for that again.
+    pub(super) fn wait_for(&mut self, what: &dyn fmt::Display, why: &str) {
+        self.waits.get_or_insert_with(|| format!("{what} stays for now: {why}"));
+    }
+
     /// Could not ask is not gone (L21).
     pub(super) fn unasked(&mut self, what: &str, error: Error) {
         self.first(format!("{what}: {}; see that it answers, then plan again", error.chain()));
@@ -96,6 +136,10 @@ impl<'a> Look<'a> {
     /// Whether a job in this state can be cleaned up.
     async fn state(&mut self) -> Result<()> {
         let Some(job) = self.job.clone() else { return Ok(()) };
+        if job.kind == JobKind::Operate {
+            let reason = "it changed one volume for an operator, and leaves nothing; clean up the job that the volume was made for";
+            return Err(Error::new(ErrorKind::Invalid, "plan the cleanup of job", &job.id).because(reason));
+        }
         if !job.status.is_terminal() {
             let id = &job.id;
             self.first(format!(
@@ -113,12 +157,14 @@ impl<'a> Look<'a> {
     /// What keeps everybody from the volumes of the VM (L07).
     async fn hold(&mut self, vm: &VmContext, failovers: &[FailoverRecord]) -> Result<()> {
         let live = self.services().jobs.live(&vm.id).await?.filter(|live| live.id != self.request.job);
+        let named = self.request.failover_job.as_ref();
         self.held = if vm.status.next(ContextEvent::Replicate).is_err() {
-            Some(format!("its VM is {}", vm.status))
-        } else if let Some(why) = booted(failovers) {
-            Some(why)
+            let why = format!("its VM is {}", vm.status);
+            Some(Stays { why, for_now: vm.status == ContextStatus::FailedOverTest })
+        } else if let Some(failover) = protecting(failovers, named) {
+            Some(Stays { why: booted(failover), for_now: !is_for_good(failover) })
         } else {
-            live.as_ref().map(|live| format!("job {} of its VM is live", live.id))
+            live.as_ref().map(|live| Stays::for_now(format!("job {} of its VM is live", live.id)))
         };
         // It ends soon, and what it changes is not known before.
         if let Some(live) = live.filter(|live| live.kind == JobKind::Operate) {
@@ -144,7 +190,7 @@ impl<'a> Look<'a> {
             let Ok(of_disk) = ExportName::for_disk(&vm.identity.instance_uuid, &key) else { continue };
             let is_recorded = |name: &ExportName| recorded.iter().any(|export| export.name == *name);
             for name in served.iter().filter(|name| serves(name, &of_disk) && !is_recorded(name)) {
-                let why = self.held.clone();
+                let why = self.held.clone().map(|held| held.why);
                 self.item(K::ServedExport, name, "served, and no record knows it".to_owned(), why.clone());
                 if why.is_none() {
                     let disk = DiskRef { context: vm.id.clone(), key: key.clone() };
@@ -180,7 +226,7 @@ impl<'a> Look<'a> {
         let elsewhere = machine
             .filter(|machine| machine != self.of.volumes().worker())
             .map(|machine| format!("it is on the machine of worker {machine}: plan the cleanup there"));
-        let why = self.held.clone().or(elsewhere);
+        let why = self.held.clone().map(|held| held.why).or(elsewhere);
         let detail = format!("{} for job {}, volume {}", export.status, export.job, export.volume);
         self.item(K::Export, &export.name, detail, why.clone());
         match why {
@@ -207,11 +253,45 @@ impl<'a> Look<'a> {
                 continue;
             }
             let detail = format!("of job {}, epoch {}, {}", point.job, point.epoch, point.status);
-            let why = is_ready.then(|| "it is a committed epoch: delete it as a recovery point".to_owned());
-            self.item(K::RecoveryPoint, &point.id, detail, why);
-            if !is_ready {
-                self.dropped.extend(point.volumes.iter().map(|volume| volume.snapshot.id.clone()));
-                self.plan.steps.push(A::DropPoint { point: point.id });
+            let why = match &self.held {
+                _ if is_ready => Some("it is a committed epoch: delete it as a recovery point".to_owned()),
+                held => held.as_ref().map(|held| held.why.clone()),
+            };
+            self.item(K::RecoveryPoint, &point.id, detail, why.clone());
+            match why {
+                None => {
+                    self.dropped.extend(point.volumes.iter().map(|volume| volume.snapshot.id.clone()));
+                    self.plan.steps.push(A::DropPoint { point: point.id });
+                }
+                // It names its job.
+                Some(why) if point.job == self.request.job => {
+                    self.wait_for(&format_args!("recovery point {}", point.id), &why);
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Snapshots that the job made and that no recovery point knows, on whatever volume of its VM they are.
+    async fn snapshots(&mut self) -> Result<()> {
+        let late = match self.of.late_snapshots(&self.plan).await {
+            Ok(late) => late,
+            Err(error) => {
+                self.unasked("the snapshots of the VM could not be listed", error);
+                return Ok(());
+            }
+        };
+        for snapshot in late {
+            let why = self.held.clone().map(|held| held.why);
+            let detail = format!("of volume {}, and no recovery point knows it", snapshot.volume);
+            self.item(K::Snapshot, &snapshot.id, detail, why.clone());
+            match why {
+                None => {
+                    self.dropped.insert(snapshot.id.clone());
+                    self.plan.steps.push(A::DropSnapshot { snapshot });
+                }
+                Some(why) => self.wait_for(&format_args!("snapshot {}", snapshot.id), &why),
             }
         }
         Ok(())
@@ -282,7 +362,7 @@ impl<'a> Look<'a> {
                 continue;
             }
             let detail = format!("{}, {}", failover.kind, failover.status);
-            let is_live = failover.kind == FailoverKind::Live && failover.status == FailoverStatus::Completed;
+            let is_live = is_for_good(failover);
             let why = match failover.needed() {
                 None if !is_wanted => Some("it was not named: it only loses its link to the job".to_owned()),
                 why => why,
@@ -315,7 +395,7 @@ impl<'a> Look<'a> {
     fn record(&mut self) {
         let Some(job) = self.job.clone() else { return };
         let why = match job.status {
-            JobStatus::Failed | JobStatus::Cancelled => None,
+            JobStatus::Failed | JobStatus::Cancelled => self.waits.clone(),
             JobStatus::Completed => Some("it is completed: only what it left behind is removed".to_owned()),
             status => Some(format!("it is {status}")),
         };
@@ -331,12 +411,29 @@ impl<'a> Look<'a> {
 }
 
 /// Which failover has or may have booted a VM from the volumes: one for good first.
-pub(super) fn booted(failovers: &[FailoverRecord]) -> Option<String> {
-    let mut needed = failovers.iter().filter(|failover| failover.needed().is_some());
-    let first = needed.clone().find(|failover| failover.kind == FailoverKind::Live).or_else(|| needed.next());
-    first.map(|failover| {
-        format!("{} failover {} of its VM is {}", failover.kind, failover.id, failover.status)
-    })
+pub(super) fn protecting<'f>(
+    failovers: &'f [FailoverRecord],
+    named: Option<&FailoverJobId>,
+) -> Option<&'f FailoverRecord> {
+    let mut protecting = failovers.iter().filter(|failover| failover.protects(named));
+    let first = protecting.clone().find(|failover| failover.kind == FailoverKind::Live);
+    first.or_else(|| protecting.next())
+}
+
+/// Why the volumes of its VM stay.
+pub(super) fn booted(failover: &FailoverRecord) -> String {
+    let FailoverRecord { id, kind, status, .. } = failover;
+    let is = format!("{kind} failover {id} of its VM is {status}");
+    match failover.needed() {
+        Some(_) => is,
+        None => {
+            format!("{is} and may have made a VM: see that none runs in the cloud, then name it with the job")
+        }
+    }
+}
+
+fn is_for_good(failover: &FailoverRecord) -> bool {
+    failover.kind == FailoverKind::Live && failover.status == FailoverStatus::Completed
 }
 
 /// Whether an export is of this disk: by its name, or by that and a number that only one agent was told of.

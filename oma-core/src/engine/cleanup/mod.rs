@@ -14,6 +14,7 @@
 //! What stays, and why:
 //! - Volumes that hold or held an epoch, unless that is wished for; then they are condemned, which can be called off.
 //! - Volumes that a later job has taken up, whose VM has a live job, or whose VM has failed over (L07).
+//! - The record of a job while something of it stays for now: without it nobody could plan for that again.
 //! - Whatever does not bear the mark of this deployment and disk (L02), and what no record knows: a name is no proof.
 //! - Recovery points that were ready, failover jobs that have not ended or made a VM.
 //!
@@ -23,6 +24,7 @@ mod act;
 mod check;
 mod look;
 mod run;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -117,18 +119,29 @@ impl CleanupService {
     ///
     /// # Errors
     /// `NotFound` when neither the job nor anything that names it is recorded, and for an unknown failover job; `Invalid` for a failover
-    /// job of something else, and when the volumes of a completed job are to be condemned; `AlreadyExists` when the id was given to
+    /// job of something else, for a job that changed one volume for an operator, and when the volumes of a completed job are to be condemned; `AlreadyExists` when the id was given to
     /// something else; `Unavailable` when records cannot be read. What the backend does not answer is told in the plan.
     pub async fn plan(&self, request: &CleanupRequest) -> Result<Cleanup> {
-        if let Some(known) = self.records().cleanup(&request.id).await? {
-            let CleanupPlan { job, failover_job, volumes, .. } = &known.spec.plan;
-            let same =
-                (job, failover_job, volumes) == (&request.job, &request.failover_job, &request.volumes);
-            return if same { Ok(known) } else { Err(other_spec(&request.id)) };
+        if let Some(known) = self.known(request).await? {
+            return Ok(known);
         }
         let plan = Look::make(self, request).await?.plan;
         let spec = CleanupSpec { id: request.id.clone(), worker: self.0.volumes.worker().clone(), plan };
-        self.records().insert_cleanup(&spec).await
+        match self.records().insert_cleanup(&spec).await {
+            // Asked for twice at once, and the world changed in between, or another process was faster.
+            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Conflict) => {
+                self.known(request).await?.ok_or(error)
+            }
+            recorded => recorded,
+        }
+    }
+
+    /// The plan that was made with this id, if it was made for the same request.
+    async fn known(&self, request: &CleanupRequest) -> Result<Option<Cleanup>> {
+        let Some(known) = self.records().cleanup(&request.id).await? else { return Ok(None) };
+        let CleanupPlan { job, failover_job, volumes, .. } = &known.spec.plan;
+        let same = (job, failover_job, volumes) == (&request.job, &request.failover_job, &request.volumes);
+        if same { Ok(Some(known)) } else { Err(other_spec(&request.id)) }
     }
 
     /// Begins a plan, or goes on with it at once; it is carried out when the caller goes away, too. Idempotent.

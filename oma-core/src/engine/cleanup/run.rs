@@ -1,12 +1,13 @@
 //! Carries a plan out, one step after the other.
 
+use std::fmt;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 
 use super::CleanupService;
-use crate::record::{Cleanup, CleanupEnd, CleanupFilter, CleanupNews};
-use crate::state::{CleanupStatus, CleanupStepStatus, JobKind};
+use crate::record::{Cleanup, CleanupEnd, CleanupFilter, CleanupNews, Orphans};
+use crate::state::{CleanupStatus, CleanupStepStatus};
 use crate::{CleanupId, Error, ErrorKind, OperationId, Result};
 
 /// The least time between two looks at what failed: more often would help nobody.
@@ -107,6 +108,11 @@ impl CleanupService {
             }
         }
         let left = self.count(&cleanup).await?;
+        if !left.is_clean() {
+            // Something came since, or the process before died in between: the check is done again.
+            let at = cleanup.steps.len().saturating_sub(1);
+            return self.not_done(&cleanup, at, left_over(&left)).await;
+        }
         self.records().end_cleanup(id, &CleanupEnd::Completed(left)).await?;
         tracing::info!(cleanup = %id, job = %cleanup.spec.plan.job, "cleaned up");
         Ok(())
@@ -136,22 +142,28 @@ impl CleanupService {
     ) -> Result<()> {
         self.records().tell_step(id, at, &CleanupNews { status, error, operation }).await
     }
+}
 
-    /// Whether what speaks against a step passes by itself: then it is tried again.
-    pub(super) async fn judged(&self, cleanup: &Cleanup, error: Error) -> NotDone {
-        let why = error.chain();
-        let is_refusal = matches!(
-            error.kind(),
-            ErrorKind::Conflict | ErrorKind::PermissionDenied | ErrorKind::Invalid | ErrorKind::NotFound
-        );
-        if !is_refusal {
-            return NotDone::Failed(why);
-        }
-        // A job that operates ends soon; whatever else is live changes the volumes.
-        match self.0.volumes.services().jobs.live(&cleanup.spec.plan.context).await {
-            Ok(Some(live)) if live.kind == JobKind::Operate => NotDone::Failed(why),
-            Ok(_) => NotDone::Changed(why),
-            Err(unknown) => NotDone::Failed(format!("{why}; {}", unknown.chain())),
-        }
+/// What the cleanup itself saw to be otherwise than planned. Whatever else speaks against a step was answered by a backend or a store.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Changed(String);
+
+/// The world is not as the plan saw it.
+pub(super) fn changed(operation: &'static str, resource: &impl fmt::Display, why: String) -> Error {
+    Error::new(ErrorKind::Conflict, operation, resource).with_source(Changed(why))
+}
+
+/// Whether a step is given up for good. What could not be asked, and what another one holds for now, is tried again (L21).
+pub(super) fn judged(error: &Error) -> NotDone {
+    let why = error.chain();
+    match std::error::Error::source(error).is_some_and(|source| source.is::<Changed>()) {
+        true => NotDone::Changed(why),
+        false => NotDone::Failed(why),
     }
+}
+
+/// Something is left that a step should have removed.
+pub(super) fn left_over(left: &Orphans) -> NotDone {
+    NotDone::Failed(format!("left are {left}"))
 }

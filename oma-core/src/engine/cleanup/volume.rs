@@ -1,8 +1,9 @@
 //! What becomes of the volume of a disk, and why.
 
-use super::look::Look;
+use super::look::{Look, Stays};
 use crate::record::{
-    CleanupAction as A, CleanupItemKind as K, CleanupVolume, DiskRecord, KeepVolumes, VolumeRecord, VolumeTag,
+    CleanupAction as A, CleanupItemKind as K, CleanupVolume, DiskRecord, KeepVolumes, Presence, VolumeRecord,
+    VolumeTag,
 };
 use crate::state::{JobStatus, OperationKind, OperationStatus, VolumeStatus};
 use crate::traits::Snapshots;
@@ -54,31 +55,35 @@ impl Look<'_> {
     }
 
     /// Why a volume stays, as far as records tell.
-    async fn kept(&self, disk: &DiskRecord, record: &VolumeRecord) -> Result<Option<String>> {
-        if let Some(why) = &self.held {
-            return Ok(Some(why.clone()));
+    async fn kept(&self, disk: &DiskRecord, record: &VolumeRecord) -> Result<Option<Stays>> {
+        if let Some(held) = self.held.as_ref().filter(|held| !held.for_now) {
+            return Ok(Some(held.clone()));
         }
         if self.job.as_ref().is_none_or(|job| disk.job.as_ref() != Some(&job.id)) {
-            return Ok(Some(match &disk.job {
+            return Ok(Some(Stays::for_good(match &disk.job {
                 Some(later) => format!("job {later} has its disk now"),
                 None => "its disk is of no job any more".to_owned(),
-            }));
+            })));
+        }
+        if self.held.is_some() {
+            return Ok(self.held.clone());
         }
         if self.job.as_ref().is_some_and(|job| job.status == JobStatus::Completed) {
-            return Ok(Some("its job is completed".to_owned()));
+            return Ok(Some(Stays::for_good("its job is completed")));
         }
-        if let Some(machine) =
-            record.attached_to.as_ref().filter(|worker| *worker != self.of.volumes().worker())
-        {
-            return Ok(Some(format!(
-                "it is attached at the machine of worker {machine}: plan the cleanup there"
-            )));
+        if record.held_epoch && self.request.volumes == KeepVolumes::Keep {
+            let why = "it holds or held an epoch: the next replication goes on from it";
+            return Ok(Some(Stays::for_good(why)));
+        }
+        let machine = record.attached_to.as_ref().filter(|worker| *worker != self.of.volumes().worker());
+        if let Some(machine) = machine {
+            let why = format!("it is attached at the machine of worker {machine}: plan the cleanup there");
+            return Ok(Some(Stays::for_now(why)));
         }
         if record.status == VolumeStatus::Condemned {
-            return Ok(Some(self.condemned(record).await?));
+            return Ok(Some(Stays::for_good(self.condemned(record).await?)));
         }
-        Ok((record.held_epoch && self.request.volumes == KeepVolumes::Keep)
-            .then(|| "it holds or held an epoch: the next replication goes on from it".to_owned()))
+        Ok(None)
     }
 
     async fn condemned(&self, record: &VolumeRecord) -> Result<String> {
@@ -91,21 +96,22 @@ impl Look<'_> {
     }
 
     /// Why a volume is not provably ours (L02).
-    fn foreign(&self, record: &VolumeRecord, tag: Option<&VolumeTag>) -> Option<String> {
-        let Some(tag) = tag else { return Some("it bears no mark of ours".to_owned()) };
+    fn foreign(&self, record: &VolumeRecord, tag: Option<&VolumeTag>) -> Option<Stays> {
+        let Some(tag) = tag else { return Some(Stays::for_good("it bears no mark of ours")) };
         if tag.instance != self.plan.instance {
-            Some(format!("it bears the mark of another deployment, {tag}"))
+            Some(Stays::for_good(format!("it bears the mark of another deployment, {tag}")))
         } else if tag.disk != record.disk {
-            Some(format!("it bears the mark of another disk, {tag}"))
+            Some(Stays::for_good(format!("it bears the mark of another disk, {tag}")))
         } else if tag.generation > record.generation {
-            Some(format!("it bears {tag}, which is newer than the records: they are an old copy"))
+            let why = format!("it bears {tag}, which is newer than the records: they are an old copy");
+            Some(Stays::for_now(why))
         } else {
             None
         }
     }
 
     /// The backend is sure that it has none of this id. It is asked again in another way before it is believed (L21).
-    fn missing(&mut self, record: &VolumeRecord, why: Option<String>) {
+    fn missing(&mut self, record: &VolumeRecord, why: Option<Stays>) {
         let listed = self.listed.as_deref().unwrap_or_default();
         let doubt = if listed.is_empty() {
             Some("the backend has no volume of this deployment at all: this may be another place")
@@ -114,27 +120,37 @@ impl Look<'_> {
         } else {
             None
         };
-        let why = why.or(doubt.map(str::to_owned));
+        let why = self.told(record, why.or(doubt.map(Stays::for_now)));
         let (detail, gone) = (detail(record), "missing in the backend");
         self.item(K::Volume, &record.id, format!("{detail}, {gone}"), why.clone());
         if let Some(path) = &record.device_path {
             self.item(K::Device, path, format!("recorded as volume {}", record.id), why.clone());
         }
         if why.is_none() {
-            self.forgets.push(A::Forget { volume: CleanupVolume::of(record, None) });
+            self.forgets.push(A::Forget { volume: CleanupVolume::of(record, Presence::Missing) });
         }
+    }
+
+    /// Why it stays; that it does for now is kept in mind.
+    fn told(&mut self, record: &VolumeRecord, stays: Option<Stays>) -> Option<String> {
+        let Stays { why, for_now } = stays?;
+        if for_now {
+            self.wait_for(&format_args!("volume {}", record.id), &why);
+        }
+        Some(why)
     }
 
     async fn present(
         &mut self,
         record: &VolumeRecord,
         tag: Option<VolumeTag>,
-        why: Option<String>,
+        why: Option<Stays>,
     ) -> Result<()> {
         let why = match why {
-            None => self.frozen(&record.id).await?,
+            None => self.frozen(&record.id).await?.map(Stays::for_now),
             why => why,
         };
+        let why = self.told(record, why);
         self.item(K::Volume, &record.id, detail(record), why.clone());
         if let Some(path) = &record.device_path {
             self.item(K::Device, path, format!("volume {}", record.id), why.clone());
@@ -142,7 +158,7 @@ impl Look<'_> {
         if why.is_some() {
             return Ok(());
         }
-        let volume = CleanupVolume::of(record, tag);
+        let volume = CleanupVolume::of(record, Presence::Present { tag });
         if record.status == VolumeStatus::Attached {
             self.detaches.push(A::Detach { volume: volume.clone() });
         }

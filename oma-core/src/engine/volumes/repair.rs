@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
-use super::act::operation;
+use super::act::{operation, refuse_snapshots};
 use super::driven::Driving;
 use super::service::VolumeService;
 use crate::engine::keeper::LeaseKeeper;
@@ -23,6 +24,8 @@ pub(in crate::engine) enum Mend<'a> {
     Retag(&'a VolumeId, &'a VolumeTag),
     /// Carry out an operation on a volume, with this id.
     Operate(&'a OperationId, OperationKind, &'a VolumeId),
+    /// Condemn a volume that held an epoch, by a deletion with this id that is due after so long.
+    Condemn(&'a OperationId, &'a VolumeId, Duration),
 }
 
 impl VolumeService {
@@ -134,11 +137,15 @@ impl VolumeService {
                 self.answered(volume, services.backend.retag(volume, tag)).await.map(|()| None)
             }
             Mend::Operate(id, kind, volume) => {
-                let spec = OperationSpec {
-                    volume: Some(volume.clone()),
-                    ..OperationSpec::new(id.clone(), kind, disk.clone(), lease.job.clone())
-                };
+                let spec = intent(lease, disk, id, kind, volume);
                 services.volumes.begin(lease, &spec).await.map(Some)
+            }
+            Mend::Condemn(id, volume, grace) => {
+                self.answered(volume, refuse_snapshots(services, volume)).await?;
+                let spec = intent(lease, disk, id, OperationKind::Delete, volume);
+                self.patiently(|| services.volumes.condemn(lease, &spec, grace)).await?;
+                self.condemned().notify_one();
+                Ok(None)
             }
         }
     }
@@ -177,5 +184,18 @@ impl VolumeService {
             OperationStatus::Pending => self.delete_due(due).await.map(|begun| begun.is_some()),
             _ => self.resume(due).await,
         }
+    }
+}
+
+fn intent(
+    lease: &Lease,
+    disk: &DiskRef,
+    id: &OperationId,
+    kind: OperationKind,
+    volume: &VolumeId,
+) -> OperationSpec {
+    OperationSpec {
+        volume: Some(volume.clone()),
+        ..OperationSpec::new(id.clone(), kind, disk.clone(), lease.job.clone())
     }
 }

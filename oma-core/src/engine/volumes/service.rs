@@ -176,6 +176,11 @@ impl VolumeService {
         self.0.config.answer_limit
     }
 
+    /// How long a volume that held an epoch stays condemned.
+    pub(in crate::engine) fn grace(&self) -> Duration {
+        self.0.config.grace
+    }
+
     pub(super) fn stop(&self) -> &CancellationToken {
         &self.0.stop
     }

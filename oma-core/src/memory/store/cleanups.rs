@@ -66,6 +66,17 @@ impl Cleanups for MemoryStore {
         self.change("end cleanup", id, |state, now| state.cleanup_mut(id)?.end(end, now))
     }
 
+    async fn prune_cleanups(&self, older_than: Timestamp) -> Result<u64> {
+        self.change("prune", &"cleanups", |state, _| {
+            let before = state.cleanups.len();
+            let stays = |cleanup: &Cleanup| {
+                cleanup.status == CleanupStatus::Executing || cleanup.updated_at >= older_than
+            };
+            state.cleanups.retain(stays);
+            Ok(u64::try_from(before - state.cleanups.len()).unwrap_or(u64::MAX))
+        })
+    }
+
     async fn failovers(&self, context: &ContextId) -> Result<Vec<FailoverRecord>> {
         let state = self.state();
         Ok(state.failovers.values().filter(|failover| failover.context == *context).cloned().collect())
@@ -181,6 +192,11 @@ impl Cleanup {
         let next = self.status.next(event)?;
         if event == CleanupEvent::Complete && !self.is_done() {
             return Err(Refusal::Stands(Self::NOT_DONE));
+        }
+        if let CleanupEnd::Completed(left) = end
+            && !left.is_clean()
+        {
+            return Err(Refusal::Stands(Self::NOT_CLEAN));
         }
         match end {
             CleanupEnd::Completed(left) => self.left = Some(*left),

@@ -93,6 +93,7 @@ fn l21_a_missing_volume_is_forgotten_only_where_others_of_ours_are() {
             site.assert_fresh("web", &job);
         } else {
             assert!(protection(&planned, K::Volume).contains("another place"));
+            assert_eq!(site.jobs(), [job], "without it nobody could plan for its volume again");
         }
     }
 }

@@ -3,6 +3,8 @@
 mod accidents;
 mod deaths;
 mod holds;
+mod late;
+mod races;
 mod random;
 
 use futures_util::TryStreamExt as _;
@@ -58,6 +60,13 @@ impl Site {
         VmPath::parse(format!("/DC/vm/{name}")).unwrap()
     }
 
+    fn replicator(&self) -> Replicator {
+        let World { store, backend, .. } = &self.world;
+        let services =
+            Services::new(store.clone(), self.source.clone(), backend.clone(), self.server.clone());
+        Replicator::new(services, daemon(), ReplicateConfig::default())
+    }
+
     /// A run of a VM of this name, until it is done or dies at this step.
     fn run(&self, name: &str, dies: Option<&'static str>) -> ReplicationJob {
         let key = DiskKey::parse(KEY).unwrap();
@@ -65,10 +74,7 @@ impl Site {
             self.source.add_disk(&Self::path(name), &key, ByteSize::mib(1));
         }
         self.world.clock.advance(Duration::from_secs(1));
-        let World { store, backend, .. } = &self.world;
-        let services =
-            Services::new(store.clone(), self.source.clone(), backend.clone(), self.server.clone());
-        let replicator = Replicator::new(services, daemon(), ReplicateConfig::default());
+        let replicator = self.replicator();
         let keep = KeepPoints { last: Some(5), ..KeepPoints::default() };
         let request = ReplicateRequest {
             points: self.points.then_some(keep),
@@ -146,6 +152,23 @@ impl Site {
     /// What a process does at its start, and then with this cleanup, until nothing more is tried.
     fn execute(&self, id: &CleanupId) -> Cleanup {
         self.live(FOR_EVER, &[], async |cleanups| executed(&cleanups, id).await).unwrap()
+    }
+
+    /// Processes die until this step is done and the cleanup has not ended.
+    fn until_done(&self, id: &CleanupId, step: usize) {
+        for dies_at in 1.. {
+            self.live(dies_at, &[], async |cleanups| executed(&cleanups, id).await);
+            self.world.clock.advance(CONFIG.lease * 2);
+            let now = self.now(id);
+            assert!(!now.status.is_terminal(), "{now:#?}");
+            if now.steps[step].status == CleanupStepStatus::Done {
+                return;
+            }
+        }
+    }
+
+    fn now(&self, id: &CleanupId) -> Cleanup {
+        paused().block_on(self.world.store.cleanup(id)).unwrap().unwrap()
     }
 
     fn cleaned(&self, job: &ReplicationJob) -> Cleanup {
@@ -277,6 +300,7 @@ fn points_that_were_never_ready_go_and_ready_ones_stay() {
     let planned = site.plan(&wish);
     assert!(labels(&planned).contains(&"drop_point"), "{planned:#?}");
     assert!(protection(&planned, K::Volume).contains("delete its recovery point"));
+    assert!(protection(&planned, K::Job).contains("for now"), "its volume is to go when the point has gone");
     let done = site.execute(&planned.spec.id);
     assert_eq!(done.status, CleanupStatus::Completed, "{done:#?}");
     assert_eq!(site.world.backend.frozen().len(), 1, "the ready one stays");

@@ -104,7 +104,7 @@ proptest! {
         }
         let all = site.world.left();
         prop_assert!(neighbour.iter().all(|left| all.contains(left)), "{neighbour:?} {all:?}");
-        let again = site.plan(&CleanupRequest::new(job.id.clone()));
+        let again = site.plan(&CleanupRequest { volumes, ..CleanupRequest::new(job.id.clone()) });
         prop_assert!(again.spec.plan.is_empty(), "{again:#?}");
     }
 }

@@ -5,10 +5,12 @@ mod accidents;
 mod deletes;
 mod doubts;
 mod machines;
+pub(in crate::engine) mod meanwhile;
 mod schedules;
 mod steps;
 mod submits;
 mod upkeep;
+mod whole;
 pub(in crate::engine) mod world;
 
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! A store and a backend whose callers die, or hear nothing, at any step.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::ready;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
+use super::meanwhile::{Disguises, Meanwhile};
 use crate::engine::{RetryConfig, VolumeService, VolumeServices, VolumesConfig};
 use crate::memory::{ManualClock, MemoryBackend, MemoryStore};
 use crate::record::{
@@ -19,7 +21,7 @@ use crate::record::{
     OperationSpec, Orphans, ReplicationJob, RetryPolicy, SourceDisk, SourceIdentity, SourceVm, VolumeRecord,
     VolumeTag,
 };
-use crate::state::{ExportEvent, JobEvent, JobStatus, OperationStatus, Wanted};
+use crate::state::{ExportEvent, JobEvent, JobStatus, Wanted};
 use crate::traits::{
     Access, BackendCapabilities, BlockDevice, Cleanups, ExportRegistry, Inventory, JobStore, Snapshot,
     SnapshotSpec, Volume, VolumeBackend, VolumeRegistry, VolumeSpec,
@@ -72,6 +74,11 @@ impl Process {
         let (fates, store_fates) = (queue(fates), queue(store_fates));
         let steps = AtomicUsize::new(0);
         Arc::new(Self { store, backend, fates, store_fates, weather, steps, dies_at, dead: Notify::new() })
+    }
+
+    fn listed(&self, volume: Volume) -> Option<Volume> {
+        let looks = self.weather.disguises.of(volume).filter(|volume| volume.tag.is_some());
+        looks.map(|volume| self.weather.seen(volume))
     }
 
     /// One step; none follows the last.
@@ -207,6 +214,7 @@ watched! { Cleanups {
     begin_cleanup(id: &CleanupId) -> Result<Cleanup>;
     tell_step(id: &CleanupId, step: usize, news: &CleanupNews) -> Result<()>;
     end_cleanup(id: &CleanupId, end: &CleanupEnd) -> Result<Cleanup>;
+    prune_cleanups(older_than: Timestamp) -> Result<u64>;
     failovers(context: &ContextId) -> Result<Vec<FailoverRecord>>;
     forget_failover(id: &FailoverJobId) -> Result<()>;
     orphans(job: &JobId, context: &ContextId) -> Result<Orphans>;
@@ -226,13 +234,13 @@ impl VolumeBackend for Process {
 
     async fn get(&self, id: &VolumeId) -> Result<Option<Volume>> {
         let found = self.asked(self.backend.get(id)).await?;
-        Ok(found.map(|volume| self.weather.seen(volume)))
+        Ok(found.and_then(|volume| self.weather.disguises.of(volume)).map(|volume| self.weather.seen(volume)))
     }
 
     fn list(&self, instance: &InstanceId) -> BoxStream<'_, Result<Volume>> {
         match self.fates.lock().unwrap().pop_front() {
             Some(Fate::Lost) => stream::iter([Err(lost())]).boxed(),
-            _ => self.backend.list(instance).map_ok(|volume| self.weather.seen(volume)).boxed(),
+            _ => self.backend.list(instance).try_filter_map(|volume| ready(Ok(self.listed(volume)))).boxed(),
         }
     }
 
@@ -272,7 +280,12 @@ impl VolumeBackend for Process {
         if self.weather.mute.load(Ordering::SeqCst) {
             return stream::pending().boxed();
         }
-        self.backend.snapshots(volume)
+        let volume = volume.clone();
+        let listed = async move {
+            self.weather.meanwhile.happens().await;
+            self.backend.snapshots(&volume)
+        };
+        stream::once(listed).flatten().boxed()
     }
 
     async fn open_snapshot(&self, spec: &SnapshotSpec) -> Result<Arc<dyn BlockDevice>> {
@@ -301,6 +314,8 @@ pub(in crate::engine) struct Weather {
     pub(in crate::engine) lists: AtomicUsize,
     /// Where the backend believes that attached volumes are, if not where they are.
     pub(in crate::engine) devices: Mutex<HashMap<VolumeId, String>>,
+    pub(in crate::engine) meanwhile: Meanwhile,
+    pub(in crate::engine) disguises: Disguises,
 }
 
 impl Weather {
@@ -400,91 +415,6 @@ impl World {
                 done = life(service, process.clone()) => Some(done),
             }
         })
-    }
-
-    /// What is to be the same however often processes died: volumes and snapshots of the backend, without what is minted.
-    pub(in crate::engine) fn left(&self) -> Vec<String> {
-        let instance = paused().block_on(self.store.instance()).unwrap();
-        let listed = self.backend.list(&instance).try_collect::<Vec<Volume>>();
-        let mut left: Vec<_> = paused()
-            .block_on(listed)
-            .unwrap()
-            .into_iter()
-            .map(|volume| {
-                let attached = volume.device_path.is_some();
-                let generation = volume.tag.map(|tag| tag.generation);
-                format!("{} {} attached={attached} {generation:?}", volume.name, volume.capacity)
-            })
-            .collect();
-        left.extend(self.backend.frozen().iter().map(|id| format!("snapshot {id}")));
-        left.sort();
-        left
-    }
-
-    /// Nothing is under way.
-    pub(in crate::engine) fn assert_idle(&self) {
-        paused().block_on(async {
-            let jobs: Vec<ReplicationJob> =
-                JobStore::list(&*self.store, JobFilter { live_only: true, ..JobFilter::default() })
-                    .try_collect()
-                    .await
-                    .unwrap();
-            assert!(jobs.is_empty(), "still live: {jobs:?}");
-            let operations = self.store.operations(OperationFilter::default());
-            for operation in operations.try_collect::<Vec<_>>().await.unwrap() {
-                assert_ne!(operation.status, OperationStatus::Executing, "{operation:?}");
-            }
-        });
-    }
-
-    /// Records and backend tell the same, nothing is under way and no volume is without a record.
-    pub(in crate::engine) fn assert_whole(&self) {
-        self.assert_explained(&[]);
-    }
-
-    /// The same, but for what operations that were abandoned may have made different.
-    pub(in crate::engine) fn assert_explained(&self, abandoned: &[OperationSpec]) {
-        use crate::state::OperationKind as K;
-        self.assert_idle();
-        paused().block_on(async {
-            let records: Vec<VolumeRecord> = self.store.volumes(None).try_collect().await.unwrap();
-            let instance = self.store.instance().await.unwrap();
-            for record in &records {
-                let explained = |kinds: &[K]| {
-                    abandoned
-                        .iter()
-                        .any(|spec| spec.volume.as_ref() == Some(&record.id) && kinds.contains(&spec.kind))
-                };
-                let Some(volume) = self.backend.get(&record.id).await.unwrap() else {
-                    assert!(explained(&[K::Delete]), "recorded and gone: {record:?}");
-                    continue;
-                };
-                let is_resized = volume.capacity != record.capacity;
-                assert!(!is_resized || explained(&[K::Resize]), "{volume:?} {record:?}");
-                let is_moved = volume.device_path != record.device_path;
-                assert!(!is_moved || explained(&[K::Attach, K::Detach]), "{volume:?} {record:?}");
-                let found = volume.tag.unwrap();
-                let tag = VolumeTag {
-                    instance: instance.clone(),
-                    disk: record.disk.clone(),
-                    generation: record.generation,
-                };
-                assert_eq!(VolumeTag { generation: tag.generation, ..found.clone() }, tag);
-                let is_unmarked = found.generation < tag.generation;
-                assert!(
-                    found == tag || is_unmarked && explained(&[K::Resize, K::Revert, K::Delete]),
-                    "{found} {tag}"
-                );
-            }
-            let found: Vec<Volume> = self.backend.list(&instance).try_collect().await.unwrap();
-            for volume in found {
-                let disk = volume.tag.as_ref().map(|tag| &tag.disk);
-                let explained =
-                    abandoned.iter().any(|spec| spec.kind == K::Create && Some(&spec.disk) == disk);
-                let is_recorded = records.iter().any(|record| record.id == volume.id);
-                assert!(is_recorded || explained, "nobody's: {volume:?}");
-            }
-        });
     }
 }
 
