@@ -77,8 +77,8 @@ pub struct CleanupRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct CleanupItemRow {
-    /// What it is: `job`, `export`, `served_export`, `recovery_point`, `volume`, `device`, `orphan`, `former_volume`, `operation` or
-    /// `failover`.
+    /// What it is: `job`, `export`, `served_export`, `recovery_point`, `snapshot`, `volume`, `device`, `orphan`, `former_volume`,
+    /// `operation` or `failover`.
     #[cfg_attr(feature = "server", schema(value_type = String))]
     pub kind: CleanupItemKind,
     /// Its id or name.

@@ -1,10 +1,10 @@
 //! What failed and cancelled jobs left is removed: by a plan, which is read before it is executed.
 
-use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use oma_core::engine::{CancellationToken, CleanupRequest, CleanupService};
 use oma_core::record::{Cleanup, CleanupFilter};
 use oma_core::state::CleanupStatus;
@@ -14,6 +14,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::{Principal, Role};
 use super::asked::{Problems, Wait};
 use super::extract::{Body, InPath, InQuery};
 use super::paging::{Part, never_answered, page};
@@ -121,14 +122,17 @@ async fn get(State(routes): State<CleanupRoutes>, InPath(id): InPath<CleanupId>)
 }
 
 /// Execute exactly this plan, or refuse it when the world is not as it was. It goes on when whoever asked goes away, and after a restart. A
-/// step that failed is tried again, now when this is asked for once more. 200 once it is completed, else 202
+/// step that failed is tried again, now when this is asked for once more. 200 once it is completed, 202 while it goes on, also at the next
+/// start of the daemon, 409 once it is refused, and 503 when the daemon ends before it is begun. Needs an admin
 #[utoipa::path(post, path = "/cleanups/{cleanup_id}/execute", tag = "cleanups", params(("cleanup_id" = String, Path), Wait),
     responses((status = 200, body = CleanupRow), (status = 202, body = CleanupRow), Problems))]
 async fn execute(
     State(routes): State<CleanupRoutes>,
     InPath(id): InPath<CleanupId>,
+    Extension(principal): Extension<Principal>,
     InQuery(wait): InQuery<Wait>,
 ) -> Answer<Response> {
+    principal.needs(Role::Admin, "execute", &id)?;
     let limit = wait.limit()?;
     routes.find(&id).await?;
     let (service, begun) = (routes.service.clone(), id.clone());
@@ -142,11 +146,15 @@ async fn execute(
         () = routes.stop.cancelled() => routes.find(&id).await?,
         now = routes.service.wait(&id, limit) => now?,
     };
-    let status = match now.status {
-        CleanupStatus::Planned | CleanupStatus::Executing => StatusCode::ACCEPTED,
-        CleanupStatus::Completed | CleanupStatus::Refused => StatusCode::OK,
-    };
-    Ok(answered(status, &now))
+    match now.status {
+        CleanupStatus::Planned | CleanupStatus::Executing => Ok(answered(StatusCode::ACCEPTED, &now)),
+        CleanupStatus::Completed => Ok(answered(StatusCode::OK, &now)),
+        CleanupStatus::Refused => {
+            let why = now.error.unwrap_or_default();
+            let refused = Error::new(ErrorKind::Conflict, "execute cleanup", &id);
+            Err(refused.because(format!("it was refused: {why}; make another plan")).into())
+        }
+    }
 }
 
 impl CleanupRoutes {

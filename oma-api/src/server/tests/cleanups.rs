@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
-use oma_core::engine::{CleanupService, CleanupServices};
+use oma_core::engine::{CleanupRequest, CleanupService, CleanupServices, VolumeChange, VolumeRequest};
 use oma_core::memory::{ManualClock, MemoryExportServer};
-use oma_core::record::{JobEnd, JobSpec, SourceDisk, SourceIdentity, SourceVm};
+use oma_core::record::{
+    CleanupAction, CleanupSpec, CleanupVolume, JobEnd, JobSpec, Presence, SourceDisk, SourceIdentity,
+    SourceVm,
+};
 use oma_core::state::ReplicationType;
-use oma_core::traits::JobStore;
-use oma_core::{ByteSize, DiskKey, Endpoint, InstanceUuid, JobId, Timestamp, VmPath};
+use oma_core::traits::{Cleanups, JobStore, Provisioning, VolumeRegistry};
+use oma_core::{
+    ByteSize, CleanupId, DiskKey, DiskRef, Endpoint, InstanceUuid, JobId, OperationId, Timestamp, VmPath,
+};
 
 use super::*;
 
 struct Site {
     world: World,
     store: Arc<MemoryStore>,
+    service: CleanupService,
     jobs: u32,
 }
 
@@ -30,10 +36,10 @@ impl Site {
             server: Arc::new(MemoryExportServer::new()),
         };
         let service = CleanupService::new(world.service.clone(), services);
-        let routes = CleanupRoutes { service, stop: CancellationToken::new() };
+        let routes = CleanupRoutes { service: service.clone(), stop: CancellationToken::new() };
         let api = Api::new("test").cleanups(routes).audited(store.clone());
         let world = World { routes: api.router(Door::Tokens(Arc::new(Labels))), service: world.service };
-        Self { world, store, jobs: 0 }
+        Self { world, store, service, jobs: 0 }
     }
 
     /// A job of a VM of its own, which has failed unless it is to live.
@@ -69,6 +75,11 @@ impl Site {
         plan
     }
 
+    async fn execute(&self, path: &str) -> (StatusCode, Value) {
+        let (status, _, value) = self.world.send(asked(Method::POST, path, "admin", None, None)).await;
+        (status, value)
+    }
+
     async fn post(&self, path: &str, role: &str, key: Option<&str>, body: Value) -> (StatusCode, Value) {
         let (status, _, value) = self.world.send(asked(Method::POST, path, role, key, Some(body))).await;
         (status, value)
@@ -90,11 +101,11 @@ async fn l26_a_plan_is_read_then_executed_and_kept_with_its_counts() {
     assert_eq!(names, ["delete_job", "check"]);
     assert!(site.store.get(&job).await.unwrap().is_some(), "a plan changes nothing");
     let path = format!("/cleanups/{}/execute?wait=1m", id(&plan));
-    let (status, done) = site.world.ask(Method::POST, &path, None).await;
+    let (status, done) = site.execute(&path).await;
     assert_eq!((status, &done["status"]), (StatusCode::OK, &json!("completed")), "{done}");
     assert!(done["left"].as_object().unwrap().values().all(|count| *count == json!(0)));
     assert_eq!(site.world.get(&format!("/cleanups/{}", id(&plan))).await, done);
-    assert_eq!(site.world.ask(Method::POST, &path, None).await, (StatusCode::OK, done));
+    assert_eq!(site.execute(&path).await, (StatusCode::OK, done));
     assert!(site.store.get(&job).await.unwrap().is_none());
     let again = site.planned(&job).await;
     assert_eq!(again["steps"].as_array().unwrap().len(), 1, "a second run finds nothing to do: {again}");
@@ -106,8 +117,7 @@ async fn a_live_job_is_to_be_cancelled_first() {
     let job = site.job(false).await;
     let plan = site.planned(&job).await;
     assert!(plan["first"][0].as_str().unwrap().contains("cancel it"), "{plan}");
-    let (status, problem) =
-        site.world.ask(Method::POST, &format!("/cleanups/{}/execute", id(&plan)), None).await;
+    let (status, problem) = site.execute(&format!("/cleanups/{}/execute", id(&plan))).await;
     assert_eq!(status, StatusCode::CONFLICT, "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("cancel it"), "{problem}");
 }
@@ -119,11 +129,52 @@ async fn l26_a_plan_of_a_world_that_changed_is_refused() {
     let plan = site.planned(&job).await;
     site.store.delete(&job).await.unwrap();
     let path = format!("/cleanups/{}/execute", id(&plan));
-    let (status, problem) = site.world.ask(Method::POST, &path, None).await;
+    let (status, problem) = site.execute(&path).await;
     assert_eq!(status, StatusCode::CONFLICT, "{problem}");
     let now = site.world.get(&format!("/cleanups/{}", id(&plan))).await;
     assert_eq!(now["status"], json!("refused"));
     assert!(now["error"].as_str().unwrap().contains("not as the plan saw it"), "{now}");
+}
+
+#[tokio::test]
+async fn l26_what_is_refused_while_it_is_carried_out_is_no_success() {
+    let mut site = Site::new();
+    let job = site.job(true).await;
+    let request = CleanupRequest::new(job);
+    let planned = site.service.plan(&request).await.unwrap();
+    let disk =
+        DiskRef { context: planned.spec.plan.context.clone(), key: DiskKey::parse("disk-2000").unwrap() };
+    let create = VolumeChange::Create {
+        name: "web".to_owned(),
+        capacity: ByteSize::mib(1),
+        provisioning: Provisioning::Thin,
+    };
+    let create = VolumeRequest { id: OperationId::mint(), disk: disk.clone(), volume: None, change: create };
+    site.world.service.submit(create.clone()).await.unwrap();
+    site.world.service.wait(&create.id, Duration::from_secs(30)).await.unwrap();
+    let record = site.store.volume_of(&disk).await.unwrap().unwrap();
+    // Begun over a volume that is another one since.
+    let volume = CleanupVolume { held_epoch: true, ..CleanupVolume::of(&record, Presence::Missing) };
+    let mut spec = CleanupSpec { id: CleanupId::mint(), ..planned.spec };
+    spec.plan.steps = vec![CleanupAction::Delete { volume }, CleanupAction::Check];
+    site.store.insert_cleanup(&spec).await.unwrap();
+    site.store.begin_cleanup(&spec.id).await.unwrap();
+    let (status, problem) = site.execute(&format!("/cleanups/{}/execute?wait=1m", spec.id)).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("not as the plan saw it"), "{problem}");
+    assert_eq!(site.store.volume_of(&disk).await.unwrap(), Some(record));
+}
+
+#[tokio::test]
+async fn a_daemon_that_ends_begins_no_cleanup_and_says_so() {
+    let mut site = Site::new();
+    let job = site.job(true).await;
+    let plan = site.planned(&job).await;
+    site.service.shutdown().await;
+    let (status, problem) = site.execute(&format!("/cleanups/{}/execute?wait=1m", id(&plan))).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
+    let now = site.world.get(&format!("/cleanups/{}", id(&plan))).await;
+    assert_eq!(now["status"], json!("planned"));
 }
 
 #[tokio::test]
@@ -160,21 +211,34 @@ async fn cleanups_are_listed_by_pages() {
 }
 
 #[tokio::test]
-async fn l30_a_viewer_reads_plans_and_makes_none_and_every_change_is_in_the_trail() {
+async fn l30_a_viewer_reads_plans_an_operator_makes_them_an_admin_executes_them_and_every_change_is_in_the_trail()
+ {
     let mut site = Site::new();
     let job = site.job(true).await;
     let (status, _) = site.post("/cleanups", "viewer", None, json!({ "job_id": job })).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     let plan = site.planned(&job).await;
     let path = format!("/cleanups/{}", id(&plan));
-    let (status, _) = site.post(&format!("{path}/execute"), "viewer", None, Value::Null).await;
-    assert_eq!(status, StatusCode::FORBIDDEN);
+    for role in ["viewer", "operator"] {
+        let (status, _) = site.post(&format!("{path}/execute"), role, None, Value::Null).await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+    }
     let (status, _, _) = site.world.send(asked(Method::GET, &path, "viewer", None, None)).await;
     assert_eq!(status, StatusCode::OK);
-    site.world.ask(Method::POST, &format!("{path}/execute?wait=1m"), None).await;
+    site.execute(&format!("{path}/execute?wait=1m")).await;
     let all = oma_core::audit::AuditFilter::default();
     let trail = oma_core::traits::AuditLog::audit_entries(&*site.store, &all, None, 10).await.unwrap();
-    assert_eq!(trail.len(), 2, "{trail:#?}");
+    let told: Vec<_> =
+        trail.iter().rev().map(|record| (record.actor.as_deref().unwrap(), record.action.as_str())).collect();
+    let execute = "POST /cleanups/{cleanup_id}/execute";
+    let failed = format!("{execute} failed");
+    let expected = [
+        ("the operator", "POST /cleanups"),
+        ("the operator", execute),
+        ("the operator", &failed),
+        ("the admin", execute),
+    ];
+    assert_eq!(told, expected, "{trail:#?}");
 }
 
 #[tokio::test]
@@ -192,6 +256,7 @@ async fn what_is_not_there_or_not_asked_well_is_told() {
     }
     for path in ["/cleanups/cleanup-none", "/cleanups/cleanup-none/execute"] {
         let method = if path.ends_with("execute") { Method::POST } else { Method::GET };
-        assert_eq!(site.world.ask(method, path, None).await.0, StatusCode::NOT_FOUND);
+        let (status, _, _) = site.world.send(asked(method, path, "admin", None, None)).await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
     }
 }
