@@ -177,7 +177,7 @@ async fn killed() {
 }
 
 /// A cancelled job of each VM, whose volumes hold a part of an epoch.
-async fn cancelled(world: &World) -> Vec<String> {
+pub(crate) async fn cancelled(world: &World) -> Vec<String> {
     // A copy takes minutes.
     let (limits, config) = (world.text("limits.json"), world.text("omad.toml"));
     fs::write(&limits, r#"{"link": {"bandwidth": 65536}}"#).unwrap();

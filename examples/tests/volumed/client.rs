@@ -1,5 +1,7 @@
 //! `oma` as a client of the appliance that serves its data directory, or that it is told of.
 
+mod cleanup;
+
 use std::fs;
 use std::process::{Output, Stdio};
 
@@ -15,6 +17,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("the_command_line_follows_an_appliance_that_is_killed_and_begun_anew", &[], follows),
         trial("l30_the_command_line_is_let_in_elsewhere_with_a_token_only", &[], elsewhere),
         trial("without_an_appliance_the_command_line_works_alone", &[], alone),
+        trial("l26_the_command_line_has_the_appliance_clean_up_as_it_would_itself", &[], cleanup::asks),
+        trial("l26_a_cleanup_is_followed_through_the_death_of_its_appliance", &[], cleanup::follows),
+        trial("l30_a_cleanup_is_planned_by_operators_and_executed_by_admins", &[], cleanup::roles),
     ]
 }
 

@@ -7,6 +7,7 @@
 //! ```
 
 mod appliance;
+mod cleanups;
 mod config;
 mod device;
 mod error;

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use oma_api::CleanupRow;
+use oma_api::{CleanupItemRow, CleanupRow};
 use oma_core::engine::{CleanupRequest, CleanupService, CleanupServices, VolumesConfig};
-use oma_core::record::{Cleanup, CleanupFilter, CleanupItem, KeepVolumes};
+use oma_core::record::{Cleanup, CleanupAction, CleanupFilter, KeepVolumes};
 use oma_core::state::{CleanupStatus, CleanupStepStatus};
-use oma_core::{CleanupId, Error, ErrorKind, Result};
+use oma_core::{CleanupId, Error, ErrorKind, JobId, Result};
 
 use super::Context;
 use crate::appliance::{self, Appliance};
@@ -24,13 +24,31 @@ pub(super) async fn run(context: &Context, args: &CleanupArgs) -> Result<()> {
     service.shutdown().await;
     service.volumes().shutdown().await;
     appliance.close().await;
-    let cleanup = done?;
-    if context.json {
-        output::json(&CleanupRow::from(&cleanup))?;
+    tell(&CleanupRow::from(&done?), args, context.json)
+}
+
+/// Prints a cleanup, whoever carried it out.
+///
+/// # Errors
+/// What is not done is no success.
+pub(crate) fn tell(cleanup: &CleanupRow, args: &CleanupArgs, json: bool) -> Result<()> {
+    if json {
+        output::json(cleanup)?;
     } else {
-        print(&cleanup, args)?;
+        print(cleanup, args)?;
     }
-    outcome(&cleanup, args)
+    outcome(cleanup, args)
+}
+
+/// A plan that nobody made.
+pub(crate) fn no_plan(id: &CleanupId) -> Error {
+    Error::new(ErrorKind::NotFound, "find cleanup", id)
+        .because("there is no such plan; `oma cleanup JOB` makes one")
+}
+
+/// A plan of another job than was named.
+pub(crate) fn another_job(id: &CleanupId, job: &JobId) -> Error {
+    Error::new(ErrorKind::Invalid, "execute cleanup", id).because(format!("it is of job {job}"))
 }
 
 fn service(appliance: &Appliance) -> CleanupService {
@@ -84,65 +102,64 @@ async fn begun(service: &CleanupService, args: &CleanupArgs) -> Result<Option<Cl
 }
 
 async fn planned(service: &CleanupService, args: &CleanupArgs, id: &CleanupId) -> Result<CleanupId> {
-    let missing = || {
-        Error::new(ErrorKind::NotFound, "find cleanup", id)
-            .because("there is no such plan; `oma cleanup JOB` makes one")
-    };
-    let found = service.records().cleanup(id).await?.ok_or_else(missing)?;
+    let found = service.records().cleanup(id).await?.ok_or_else(|| no_plan(id))?;
     if found.spec.plan.job != args.job {
-        let reason = format!("it is of job {}", found.spec.plan.job);
-        return Err(Error::new(ErrorKind::Invalid, "execute cleanup", id).because(reason));
+        return Err(another_job(id, &found.spec.plan.job));
     }
     Ok(found.spec.id)
 }
 
-fn print(cleanup: &Cleanup, args: &CleanupArgs) -> Result<()> {
-    let plan = &cleanup.spec.plan;
+fn print(cleanup: &CleanupRow, args: &CleanupArgs) -> Result<()> {
     let mut items = Table::new(&[
         ("what", Align::Left),
         ("id", Align::Left),
         ("found", Align::Left),
         ("stays", Align::Left),
     ]);
-    for CleanupItem { kind, id, detail, protected } in &plan.items {
+    for CleanupItemRow { kind, id, detail, protected } in &cleanup.items {
         let kind = serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
         let stays = protected.clone().unwrap_or_else(|| "no".to_owned());
         items.row([kind.unwrap_or_default(), id.clone(), detail.clone(), stays]);
     }
-    if !plan.items.is_empty() {
+    if !cleanup.items.is_empty() {
         output::line(items)?;
     }
     let mut steps = Table::new(&[("step", Align::Left), ("status", Align::Left), ("error", Align::Left)]);
     for step in &cleanup.steps {
         let error = step.error.clone().unwrap_or_default();
-        steps.row([step.action.to_string(), step.status.to_string(), error]);
+        steps.row([step.about.clone(), step.status.to_string(), error]);
     }
-    if !plan.is_empty() {
+    let is_empty = cleanup.steps.iter().all(|step| step.name == CleanupAction::Check.label());
+    if !is_empty {
         output::line(steps)?;
     }
-    match (cleanup.status, plan.is_empty()) {
+    match (cleanup.status, is_empty) {
         (CleanupStatus::Completed, false) => {
-            output::line(format_args!("{} is cleaned up; left is {}", plan.job, left(cleanup)))
+            output::line(format_args!("{} is cleaned up; left is {}", cleanup.job_id, left(cleanup)))
         }
-        (CleanupStatus::Completed, true) | (_, true) if plan.first.is_empty() => {
-            output::line(format_args!("{}: there is nothing to do", plan.job))
+        (CleanupStatus::Completed, true) | (_, true) if cleanup.first.is_empty() => {
+            output::line(format_args!("{}: there is nothing to do", cleanup.job_id))
         }
-        (CleanupStatus::Planned, _) if plan.first.is_empty() && !args.execute => output::line(format_args!(
-            "nothing was changed; --execute does it, or --execute --plan {} exactly this",
-            cleanup.spec.id
-        )),
+        (CleanupStatus::Planned, _) if cleanup.first.is_empty() && !args.execute => {
+            output::line(format_args!(
+                "nothing was changed; --execute does it, or --execute --plan {} exactly this",
+                cleanup.cleanup_id
+            ))
+        }
         _ => Ok(()),
     }
 }
 
-fn left(cleanup: &Cleanup) -> String {
-    cleanup.left.map(|left| left.to_string()).unwrap_or_default()
+fn left(cleanup: &CleanupRow) -> String {
+    let left = cleanup.left.iter().flatten().filter(|(_, count)| **count > 0);
+    let left: Vec<_> = left.map(|(name, count)| format!("{count} {name}")).collect();
+    if left.is_empty() { "nothing".to_owned() } else { left.join(", ") }
 }
 
 /// What is not done is no success.
-fn outcome(cleanup: &Cleanup, args: &CleanupArgs) -> Result<()> {
-    let id = &cleanup.spec.id;
-    if let Some(first) = cleanup.spec.plan.first.first().filter(|_| args.execute) {
+fn outcome(cleanup: &CleanupRow, args: &CleanupArgs) -> Result<()> {
+    let id = &cleanup.cleanup_id;
+    if let Some(first) = cleanup.first.first().filter(|_| args.execute) {
         return Err(Error::new(ErrorKind::Conflict, "execute cleanup", id).because(first.clone()));
     }
     match cleanup.status {
@@ -154,7 +171,7 @@ fn outcome(cleanup: &Cleanup, args: &CleanupArgs) -> Result<()> {
         CleanupStatus::Executing => {
             let failed = cleanup.steps.iter().find(|step| step.status == CleanupStepStatus::Failed);
             let why = failed.map(|step| {
-                format!("{}: {}", step.action, step.error.as_deref().unwrap_or("it was not done"))
+                format!("{}: {}", step.about, step.error.as_deref().unwrap_or("it was not done"))
             });
             let why = why.unwrap_or_else(|| "it was interrupted".to_owned());
             Err(Error::new(ErrorKind::Unavailable, "execute cleanup", id)

@@ -24,6 +24,7 @@ mod volumes;
 
 use oma_core::Result;
 
+pub(crate) use self::cleanup::{another_job, no_plan, tell as tell_cleanup};
 pub(crate) use self::jobs::print as print_jobs;
 pub(crate) use self::logs::{JobTold, print as print_log};
 

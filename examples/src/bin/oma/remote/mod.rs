@@ -1,5 +1,6 @@
 //! Commands that a running appliance carries out.
 
+mod cleanup;
 mod jobs;
 mod logs;
 mod replicate;
@@ -55,6 +56,7 @@ impl Remote {
             Command::Pause(args) => Ok(steer::run(self, &args.job, Steer::Pause).await?),
             Command::Resume(args) => Ok(steer::run(self, &args.job, Steer::Resume).await?),
             Command::Retry(args) => Ok(steer::run(self, &args.job, Steer::Retry).await?),
+            Command::Cleanup(args) => Ok(cleanup::run(self, args).await?),
             Command::Logs(args) => Ok(logs::run(self, args).await?),
             _ => Err(Error::new(ErrorKind::Unsupported, "ask the appliance for", "this command")
                 .because(
@@ -76,6 +78,7 @@ pub(crate) const fn is_for_appliance(command: &Command) -> bool {
             | Command::Resume(_)
             | Command::Retry(_)
             | Command::Logs(_)
+            | Command::Cleanup(_)
     )
 }
 
