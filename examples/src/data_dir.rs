@@ -55,6 +55,12 @@ impl DataDir {
         self.path.join(format!("{name}.sock"))
     }
 
+    /// The authority of the daemon, and what it is certified by.
+    #[must_use]
+    pub fn tls(&self) -> PathBuf {
+        self.path.join("tls")
+    }
+
     /// The token of the first admin, until somebody has taken it.
     #[must_use]
     pub fn first_token(&self) -> PathBuf {
@@ -120,6 +126,16 @@ impl DataDir {
         }
         Err(Error::new(ErrorKind::PermissionDenied, "use the data directory", self.path.display())
             .because("others may write into it; `chmod go-w` it, and look at what is there"))
+    }
+
+    /// As [`DataDir::lock`], for a daemon, who is asked by others: none of them has put anything there.
+    ///
+    /// # Errors
+    /// As [`DataDir::lock`] and [`DataDir::check_private`].
+    pub fn lock_for_daemon(&self) -> Result<Lock> {
+        let lock = self.lock()?;
+        self.check_private()?;
+        Ok(lock)
     }
 
     /// Makes the directory when it is not there, and keeps other writers away.

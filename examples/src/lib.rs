@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod age;
+pub mod authority;
 pub mod daemon;
 pub mod data_dir;
 pub mod database;

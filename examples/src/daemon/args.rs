@@ -8,6 +8,8 @@ use clap::{Args, ValueEnum};
 use oma_api::server::ListenConfig;
 use serde::Deserialize;
 
+use super::Listen;
+
 /// An address, and who is let in there.
 #[derive(Clone, Debug, Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -16,8 +18,15 @@ pub struct DoorArgs {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
     /// Let everybody in who reaches the address: only together with one of this machine, whose users all may change volumes then
-    #[arg(long, requires = "listen", conflicts_with = "tls_certificate")]
+    #[arg(long, requires = "listen", conflicts_with_all = ["tls_certificate", "tls"])]
     pub no_auth: bool,
+    /// Serve HTTPS with a certificate of the daemon's own authority, which is made in tls/ of the data directory; done without being
+    /// asked for where other machines reach the address and no other certificate is named
+    #[arg(long, requires = "listen", conflicts_with = "tls_certificate")]
+    pub tls: bool,
+    /// A name or address by which clients reach this machine, which is to stand in that certificate; once for each
+    #[arg(long = "tls-name", value_name = "HOST")]
+    pub tls_names: Vec<String>,
     /// Serve HTTPS with this certificate, and those that lead to its authority (PEM); read again at SIGHUP
     #[arg(long, value_name = "FILE", requires = "tls_key", requires = "listen")]
     pub tls_certificate: Option<PathBuf>,
@@ -35,12 +44,28 @@ impl DoorArgs {
     pub const fn asks_for_tokens(&self) -> bool {
         self.listen.is_some() && !self.no_auth
     }
+
+    /// Whether the daemon's own authority certifies it, here or on another port with the same clients.
+    #[must_use]
+    pub fn needs_own(&self, beside: Option<SocketAddr>) -> bool {
+        let is_far = |address: SocketAddr| !address.ip().is_loopback();
+        let asked = self.tls || self.listen.into_iter().chain(beside).any(is_far);
+        asked && self.tls_certificate.is_none() && !self.no_auth
+    }
 }
 
 impl Default for DoorArgs {
     fn default() -> Self {
         let ListenConfig { connections } = ListenConfig::default();
-        Self { listen: None, no_auth: false, tls_certificate: None, tls_key: None, connections }
+        Self {
+            listen: None,
+            no_auth: false,
+            tls: false,
+            tls_names: Vec::new(),
+            tls_certificate: None,
+            tls_key: None,
+            connections,
+        }
     }
 }
 
@@ -48,11 +73,13 @@ impl Default for DoorArgs {
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NbdArgs {
-    /// The address to serve what volumes hold on, over NBD with TLS, to clients that show a certificate; without one only a socket
+    /// The address to serve what volumes hold on, over NBD with TLS, to clients that show a certificate, or `none`; without one only a
+    /// socket
     #[arg(long, value_name = "ADDRESS:PORT")]
     #[serde(rename = "listen")]
-    pub nbd_listen: Option<SocketAddr>,
-    /// The directory with server-cert.pem, server-key.pem and, for the certificates of clients, ca-cert.pem; read again at SIGHUP
+    pub nbd_listen: Option<Listen>,
+    /// The directory with server-cert.pem, server-key.pem and, for the certificates of clients, ca-cert.pem, in place of tls/ of the data
+    /// directory; read again at SIGHUP
     #[arg(long, value_name = "DIR", requires = "nbd_listen")]
     #[serde(rename = "tls_certificates")]
     pub nbd_tls_certificates: Option<PathBuf>,
@@ -60,6 +87,20 @@ pub struct NbdArgs {
     #[arg(long, value_name = "HOST", requires = "nbd_listen")]
     #[serde(rename = "host")]
     pub nbd_host: Option<String>,
+}
+
+impl NbdArgs {
+    /// Where it is listened.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.nbd_listen.and_then(Listen::address)
+    }
+
+    /// Whether the daemon's own authority certifies it.
+    #[must_use]
+    pub fn needs_own(&self) -> bool {
+        self.address().is_some() && self.nbd_tls_certificates.is_none()
+    }
 }
 
 /// Where volumes live.

@@ -41,13 +41,13 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// Opens all of it.
+    /// Opens all of it, in a data directory that is locked.
     ///
     /// # Errors
     /// `Invalid` for a database of others together with volumes of this machine; what the data directory, the database, the backend and
     /// the port answer.
     pub async fn open(
-        data: &DataDir,
+        (data, lock): (&DataDir, Lock),
         database: Option<&str>,
         place: &BackendArgs,
         nbd: &NbdArgs,
@@ -59,8 +59,6 @@ impl Ground {
                 "volumes in files of one machine need the database of its data directory: another machine would take them for lost",
             ));
         }
-        let lock = data.lock()?;
-        data.check_private()?;
         let store = Arc::new(SqlStore::open(&database.config).await?);
         let worker = worker_name(data, &database, &store).await?;
         let (backend, machine) = backend::open(place, data).await?;

@@ -1,11 +1,23 @@
-//! The certificates of a daemon, which are read again at SIGHUP.
+//! The certificates of a daemon, which are read again at SIGHUP; those of its own authority are made anew in time.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::data_dir::DataDir;
+use crate::output;
 use crate::signals::HangUps;
 use oma_api::server::TlsIdentity;
 use oma_core::Result;
 use oma_nbd::TlsServer;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
+use super::own::Own;
 use super::{DoorArgs, NbdArgs, doors, nbd_port};
+
+/// How often it is looked whether certificates of the own authority are due.
+const LOOKED_AT: Duration = Duration::from_hours(12);
 
 /// They are read again as long as this lives.
 #[derive(Debug)]
@@ -15,23 +27,76 @@ pub struct Identities {
     /// Of exports.
     pub nbd: Option<TlsServer>,
     _hang_ups: HangUps,
+    _renewing: JoinSet<()>,
+}
+
+/// What can be read again.
+#[derive(Clone, Debug)]
+struct Read {
+    own: Option<Arc<Own>>,
+    doors: Option<TlsIdentity>,
+    nbd: Option<TlsServer>,
 }
 
 impl Identities {
-    /// Reads those that are named.
+    /// Reads those that are named, and makes those that are needed and not named: for `args`, a port `beside` with the same clients, and
+    /// `nbd`. The data directory is locked.
     ///
     /// # Errors
     /// What the files answer, and when the system refuses to tell of signals.
-    pub async fn open(args: &DoorArgs, nbd: &NbdArgs) -> Result<Self> {
-        let (doors, nbd) = (doors::identity(args)?, nbd_port::identity(nbd).await?);
-        let again = (doors.clone(), nbd.clone());
+    pub async fn open(
+        data: &DataDir,
+        args: &DoorArgs,
+        nbd: &NbdArgs,
+        beside: Option<SocketAddr>,
+    ) -> Result<Self> {
+        let for_doors = args.needs_own(beside);
+        let own = (for_doors || nbd.needs_own()).then(|| Own::open(data, args, nbd, beside)).transpose()?;
+        let doors = match &own {
+            Some(own) if for_doors => Some(own.identity()?),
+            _ => doors::identity(args)?,
+        };
+        let nbd = nbd_port::identity(nbd, own.as_ref()).await?;
+        let read = Read { own: own.map(Arc::new), doors: doors.clone(), nbd: nbd.clone() };
+        let mut renewing = JoinSet::new();
+        if read.own.is_some() {
+            renewing.spawn(read.clone().keep());
+        }
         let hang_ups = HangUps::listen(move || {
-            let (doors, nbd) = again.clone();
+            let read = read.clone();
             async move {
-                doors::reload(doors).await;
-                nbd_port::reload(nbd).await;
+                read.renew();
+                read.again().await;
             }
         })?;
-        Ok(Self { doors, nbd, _hang_ups: hang_ups })
+        Ok(Self { doors, nbd, _hang_ups: hang_ups, _renewing: renewing })
+    }
+}
+
+impl Read {
+    /// Renews for ever.
+    async fn keep(self) {
+        let mut looks = tokio::time::interval(LOOKED_AT);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            if self.renew() {
+                self.again().await;
+            }
+        }
+    }
+
+    /// Whether the own authority has made something anew.
+    fn renew(&self) -> bool {
+        let renewed = self.own.as_ref().map_or(Ok(false), |own| own.renew());
+        renewed.unwrap_or_else(|error| {
+            output::note(format_args!("the own certificate is not renewed: {}", error.chain()));
+            false
+        })
+    }
+
+    async fn again(&self) {
+        doors::reload(self.doors.clone()).await;
+        nbd_port::reload(self.nbd.clone()).await;
     }
 }

@@ -12,6 +12,7 @@ mod listen;
 pub mod log;
 mod manager;
 pub mod nbd_port;
+mod own;
 mod parts;
 pub mod token;
 mod worker;

@@ -1,5 +1,6 @@
 //! The TCP port that content is served on: with TLS, to clients that show a certificate. Tokens do not guard it.
 
+use std::io;
 use std::net::SocketAddr;
 
 use crate::failure::io_error;
@@ -9,6 +10,7 @@ use oma_nbd::{TlsFiles, TlsServer, Uri, UriTls};
 use tokio::net::TcpListener;
 
 use super::NbdArgs;
+use super::own::Own;
 
 /// A port that is listened on, before anybody is served.
 #[derive(Debug)]
@@ -25,12 +27,17 @@ impl NbdPort {
     /// # Errors
     /// `Invalid` for an address that clients cannot be told; what the system answers.
     pub async fn open(args: &NbdArgs, tls: Option<TlsServer>) -> Result<Option<Self>> {
-        let (Some(address), Some(tls)) = (args.nbd_listen, tls) else { return Ok(None) };
+        let (Some(address), Some(tls)) = (args.address(), tls) else { return Ok(None) };
         let host = host(args, address)?;
         let failed = |error| io_error("listen on", address, error);
         // A host that is none is told before anybody is kept from the port.
         Uri::tcp(&host, address.port().max(1), "")?;
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => Error::new(ErrorKind::Busy, "serve NBD on", address).because(
+                "somebody listens there already; end that, or name another address or `none` with --nbd-listen or listen of [nbd]",
+            ),
+            _ => failed(error),
+        })?;
         let port = listener.local_addr().map_err(failed)?.port();
         let shown = Uri::tcp(&host, port, "")?.with_tls(UriTls::default())?.to_string();
         Ok(Some(Self { listener, tls, address: NbdAddress::Tcp { host, port, tls: true }, shown }))
@@ -60,17 +67,15 @@ fn host(args: &NbdArgs, address: SocketAddr) -> Result<String> {
 }
 
 /// The certificates, where the port is asked for.
-pub async fn identity(args: &NbdArgs) -> Result<Option<TlsServer>> {
-    match (args.nbd_listen, &args.nbd_tls_certificates) {
-        (None, _) => Ok(None),
-        (Some(_), Some(directory)) => {
-            Ok(Some(TlsServer::open(TlsFiles::mutual_in_directory(directory)).await?))
-        }
-        (Some(address), None) => Err(refused(
-            address,
-            "tokens do not guard NBD: it is served to clients with certificates only; name a directory with \
-             server-cert.pem, server-key.pem and ca-cert.pem with --nbd-tls-certificates (docs/tls.md)",
-        )),
+pub(super) async fn identity(args: &NbdArgs, own: Option<&Own>) -> Result<Option<TlsServer>> {
+    let files = match (args.address(), &args.nbd_tls_certificates) {
+        (Some(_), Some(directory)) => Some(TlsFiles::mutual_in_directory(directory)),
+        (Some(_), None) => own.map(Own::files),
+        (None, _) => None,
+    };
+    match files {
+        Some(files) => TlsServer::open(files).await.map(Some),
+        None => Ok(None),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::world::World;
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("l30_a_token_lets_in_as_far_as_its_role", &[], tokens),
-        trial("l29_tokens_are_not_served_without_tls_to_other_machines", &[], refused),
+        trial("doors_that_cannot_be_are_refused_with_what_to_do", &[], refused),
         trial("https_is_served_with_a_certificate_that_can_change", &[], https),
         trial("without_tokens_everybody_on_this_machine_is_let_in", &[], no_auth),
         trial("who_comes_when_all_places_are_taken_is_served_once_one_is_free", &[], crowded),
@@ -61,8 +61,9 @@ async fn tokens() {
 async fn refused() {
     let world = World::new();
     for (args, said) in [
-        (&["--listen", "0.0.0.0:0"][..], "--tls-certificate"),
-        (&["--listen", "0.0.0.0:0", "--no-auth"], "--tls-certificate"),
+        (&["--listen", "0.0.0.0:0", "--no-auth"][..], "--no-auth is for an address of this machine"),
+        (&["--listen", "127.0.0.1:0", "--no-auth", "--tls"], "--tls"),
+        (&["--listen", "0.0.0.0:0", "--tls-name", "a b"], "neither a name of a host nor an address"),
         (&["--no-auth"], "--listen"),
         (&["--listen", "here"], "invalid value"),
         (&["--connections", "0"], "--connections"),

@@ -7,6 +7,7 @@ mod crash;
 mod document;
 mod doors;
 mod life;
+mod own;
 mod pair;
 #[path = "../remote/pki.rs"]
 #[expect(dead_code, reason = "others make certificates that were good once")]
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     trials.extend(appliance::trials());
     trials.extend(client::trials());
     trials.extend(document::trials());
+    trials.extend(own::trials());
     trials.extend(pair::trials());
     trials.extend(ports::trials());
     trials.extend(push::trials());

@@ -181,12 +181,12 @@ async fn over_tls() {
     pki.make_client(&client);
     let settings = format!(
         "[api]\ntls_certificate = \"{0}/server-cert.pem\"\ntls_key = \"{0}/server-key.pem\"\n\
-         [nbd]\nlisten = \"127.0.0.1:0\"\ntls_certificates = \"{0}\"\n",
+         [nbd]\ntls_certificates = \"{0}\"\n",
         server.display()
     );
     let file = world.text("omad.toml");
     fs::write(&file, settings).unwrap();
-    let daemon = world.start(&["--config", &file]).await;
+    let daemon = world.start(&["--config", &file, "--nbd-listen", "127.0.0.1:0"]).await;
     let token = world.text("token");
     write_private(&token, &agent_token(&daemon, "host-7").await);
     let (ca, certificates) = (format!("{}/ca-cert.pem", client.display()), client.display().to_string());

@@ -102,7 +102,7 @@ async fn given() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = Command::new("systemd-socket-activate");
     command.args(["--listen", &address.to_string(), world.program(), "--data-dir", &world.text("data")]);
-    command.args(["--volume-listen", "none"]);
+    command.args(["--volume-listen", "none", "--nbd-listen", "none"]);
     let mut child = command.kill_on_drop(true).spawn().unwrap();
     let begun = Instant::now();
     // Whoever comes first has the daemon started, and waits for it.

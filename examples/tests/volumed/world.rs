@@ -88,7 +88,7 @@ impl World {
     fn command(&self, args: &[&str]) -> Command {
         // Tests run side by side: no port is one that others have.
         let own: &[[&str; 2]] = match self.program {
-            "omad" => &[["--listen", "127.0.0.1:0"], ["--volume-listen", "none"]],
+            "omad" => &[["--listen", "127.0.0.1:0"], ["--volume-listen", "none"], ["--nbd-listen", "none"]],
             _ => &[],
         };
         let mut command = Command::new(self.program());
@@ -123,7 +123,8 @@ impl World {
         let mut child = self.command(args).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let beside = usize::from(self.program == "omad" || args.contains(&"--listen"));
-        let count = 1 + beside + usize::from(args.contains(&"--volume-listen"));
+        let ports = ["--volume-listen", "--nbd-listen"];
+        let count = 1 + beside + ports.iter().filter(|flag| args.contains(flag)).count();
         let mut addresses = Vec::new();
         while addresses.len() < count {
             match tokio::time::timeout(LIMIT, lines.next_line()).await.unwrap().unwrap() {

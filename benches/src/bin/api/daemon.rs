@@ -30,7 +30,7 @@ impl Daemon {
         let token = String::from_utf8_lossy(&made.stdout).trim().to_owned();
         let mut command = Command::new(&omad);
         command.arg("--data-dir").arg(&data).arg("--source-dir").arg(&images);
-        command.args(["--listen", "127.0.0.1:0", "--volume-listen", "none"]);
+        command.args(["--listen", "127.0.0.1:0", "--volume-listen", "none", "--nbd-listen", "none"]);
         command.env("OMA_LOG", "warn");
         Self::start(command, 2, token).await
     }

@@ -38,6 +38,15 @@ pub(crate) struct Cli {
     /// The address to serve the routes of volumes on by themselves, or `none` [default: 127.0.0.1:8090]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) volume_listen: Option<Listen>,
+    /// The address to serve exports on over NBD with TLS, to clients that show a certificate, or `none` [default: 127.0.0.1:10809]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) nbd_listen: Option<Listen>,
+    /// Serve HTTPS on this machine too, with a certificate of the appliance's own authority; others are served so anyway
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// A name or address by which clients reach this machine, which is to stand in that certificate; once for each
+    #[arg(long, value_name = "HOST")]
+    pub(crate) tls_name: Vec<String>,
     /// Let everybody in who reaches the address: only together with one of this machine
     #[arg(long)]
     pub(crate) no_auth: bool,

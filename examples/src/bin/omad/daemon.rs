@@ -17,7 +17,7 @@ use oma_core::memory::{MemoryBackend, MemoryExportServer, MemoryStore};
 use oma_core::traits::{Accounts, Cleanups, JobLog, LogStore, Overview};
 use oma_core::{Error, ErrorKind, InstanceId, Result, WorkerId};
 use oma_examples::daemon::{ByAccess, Content, Doors, Given, Ground, Identities, UPKEEP};
-use oma_examples::data_dir::DataDir;
+use oma_examples::data_dir::{DataDir, Lock};
 use oma_examples::failure::io_error;
 use oma_examples::signals::Signals;
 use oma_examples::source::Source;
@@ -52,9 +52,12 @@ struct Daemon {
 /// Serves until a signal.
 pub(crate) async fn run(cli: &Cli, settings: &Settings, given: Option<Given>) -> Result<()> {
     let signals = Signals::listen_but_for_hang_ups(STOPPING)?;
-    let identities = Identities::open(&settings.api, &settings.nbd).await?;
     let data = DataDir::new(&settings.data_dir)?;
-    let daemon = Daemon::open(cli, settings, &data, identities.nbd.clone(), signals.stop()).await?;
+    let lock = data.lock_for_daemon()?;
+    let beside = settings.volume_api.listen.address();
+    let identities = Identities::open(&data, &settings.api, &settings.nbd, beside).await?;
+    let nbd = identities.nbd.clone();
+    let daemon = Daemon::open(cli, settings, (&data, lock), nbd, signals.stop()).await?;
     daemon.serve(settings, &data, identities.doors.clone(), given, signals.stop()).await
 }
 
@@ -168,14 +171,15 @@ impl Daemon {
     async fn open(
         cli: &Cli,
         settings: &Settings,
-        data: &DataDir,
+        (data, lock): (&DataDir, Lock),
         nbd_tls: Option<TlsServer>,
         stop: &CancellationToken,
     ) -> Result<Self> {
         let WorkSettings { limits, .. } = &settings.work;
         let limits = limits.as_deref().map(limits_file::read).transpose()?;
         let place = settings.volumes.backend();
-        let mut ground = Ground::open(data, cli.database.as_deref(), &place, &settings.nbd, nbd_tls).await?;
+        let database = cli.database.as_deref();
+        let mut ground = Ground::open((data, lock), database, &place, &settings.nbd, nbd_tls).await?;
         let store = ground.store.clone();
         let source = Source::nothing()?.owned_by(ground.worker.clone());
         // Volumes are published under the job's fencing token: nobody listens where the engine itself writes; agents that push reach

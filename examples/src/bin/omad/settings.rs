@@ -1,11 +1,11 @@
 //! What the daemon is told: a file, the environment, flags; each goes before the one in front of it.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use config::{Config, Environment, File, FileFormat};
+use config::builder::DefaultState;
+use config::{Config, ConfigBuilder, Environment, File, FileFormat};
 use oma_core::audit::KEPT;
 use oma_core::engine::{ReplicateConfig, UpkeepConfig, WorkerConfig};
 use oma_core::record::{ClaimLimits, RetryPolicy};
@@ -20,6 +20,10 @@ use crate::args::Cli;
 
 /// The environment's variables begin so: `OMAD_WORK__JOBS=8` is `jobs` of `[work]`.
 const PREFIX: &str = "OMAD";
+/// Where all routes are served if nobody says more.
+const API: &str = "127.0.0.1:8082";
+/// Where exports are.
+const NBD: &str = "127.0.0.1:10809";
 
 /// Everything, as it is used.
 #[derive(Debug, Deserialize)]
@@ -113,11 +117,10 @@ pub(crate) struct SourceSettings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let listen = Some(SocketAddr::from(([127, 0, 0, 1], 8082)));
         Self {
             data_dir: PathBuf::from("./oma-data"),
             log: Log::default(),
-            api: DoorArgs { listen, ..DoorArgs::default() },
+            api: DoorArgs::default(),
             volume_api: VolumeApiSettings::default(),
             nbd: NbdArgs::default(),
             volumes: VolumeSettings::default(),
@@ -195,26 +198,13 @@ impl Settings {
             .separator("__")
             .try_parsing(true)
             .list_separator(":")
-            .with_list_parse_key("sources.directories");
-        let directories = (!cli.source_dir.is_empty()).then(|| {
-            cli.source_dir.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>()
-        });
+            .with_list_parse_key("sources.directories")
+            .with_list_parse_key("api.tls_names");
         let told = builder
             .add_source(variables)
-            .set_override_option(
-                "data_dir",
-                cli.data_dir.as_ref().map(|path| path.to_string_lossy().into_owned()),
-            )
-            .and_then(|builder| {
-                builder.set_override_option("api.listen", cli.listen.map(|address| address.to_string()))
-            })
-            .and_then(|builder| {
-                let listen = cli.volume_listen.map(|listen| listen.to_string());
-                builder.set_override_option("volume_api.listen", listen)
-            })
-            .and_then(|builder| builder.set_override_option("api.no_auth", cli.no_auth.then_some(true)))
-            .and_then(|builder| builder.set_override_option("work.jobs", cli.jobs))
-            .and_then(|builder| builder.set_override_option("sources.directories", directories))
+            .set_default("api.listen", API)
+            .and_then(|builder| builder.set_default("nbd.listen", NBD))
+            .and_then(|builder| flags(cli, builder))
             .and_then(|builder| builder.build())
             .map_err(wrong)?;
         let settings: Self = told.try_deserialize().map_err(wrong)?;
@@ -251,7 +241,13 @@ impl Settings {
         if api.no_auth && api.tls_certificate.is_some() {
             return wrong("api.no_auth", "it is for an address of this machine, without a certificate");
         }
-        if nbd.nbd_listen.is_none() && (nbd.nbd_tls_certificates.is_some() || nbd.nbd_host.is_some()) {
+        if api.tls && (api.no_auth || api.tls_certificate.is_some()) {
+            return wrong(
+                "api.tls",
+                "it is for a certificate of the appliance's own: neither with another one nor with api.no_auth",
+            );
+        }
+        if nbd.address().is_none() && (nbd.nbd_tls_certificates.is_some() || nbd.nbd_host.is_some()) {
             return wrong("nbd.listen", "the other settings of [nbd] are nothing without it");
         }
         let cloud = volumes.backend == Backend::Cloudstack;
@@ -302,6 +298,26 @@ impl Settings {
     }
 }
 
+/// Flags go before all else.
+fn flags(
+    cli: &Cli,
+    builder: ConfigBuilder<DefaultState>,
+) -> std::result::Result<ConfigBuilder<DefaultState>, config::ConfigError> {
+    let listen = |listen: Option<Listen>| listen.map(|listen| listen.to_string());
+    let list = |all: Vec<String>| (!all.is_empty()).then_some(all);
+    let path = |path: &PathBuf| path.to_string_lossy().into_owned();
+    builder
+        .set_override_option("data_dir", cli.data_dir.as_ref().map(path))?
+        .set_override_option("api.listen", cli.listen.map(|address| address.to_string()))?
+        .set_override_option("api.tls", cli.tls.then_some(true))?
+        .set_override_option("api.tls_names", list(cli.tls_name.clone()))?
+        .set_override_option("api.no_auth", cli.no_auth.then_some(true))?
+        .set_override_option("volume_api.listen", listen(cli.volume_listen))?
+        .set_override_option("nbd.listen", listen(cli.nbd_listen))?
+        .set_override_option("work.jobs", cli.jobs)?
+        .set_override_option("sources.directories", list(cli.source_dir.iter().map(path).collect()))
+}
+
 fn text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|error| read_error("read", path.display(), error))
 }
@@ -340,6 +356,7 @@ mod tests {
         let settings = read(None, &[]).unwrap();
         assert_eq!(settings.api.listen, Some("127.0.0.1:8082".parse().unwrap()));
         assert_eq!(settings.volume_api.listen, Listen::here(8090));
+        assert_eq!(settings.nbd.nbd_listen, Some(Listen::here(10809)));
         assert_eq!((settings.work.jobs, settings.volumes.grace), (4, Duration::from_secs(604_800)));
         assert_eq!((settings.upkeep(), settings.keep.log_lines), (UpkeepConfig::default(), 10_000));
         assert!(settings.sources.directories.is_empty() && !settings.api.no_auth);
@@ -364,6 +381,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_a_port_leaves_it_where_it_is() {
+        let file = "[api]\nconnections = 3\n[nbd]\nhost = \"oma.example\"\n";
+        let settings =
+            read(Some(file), &["--tls", "--tls-name", "oma.example", "--tls-name", "::2"]).unwrap();
+        assert_eq!(settings.api.listen, Some("127.0.0.1:8082".parse().unwrap()));
+        assert_eq!(settings.nbd.address(), Some("127.0.0.1:10809".parse().unwrap()));
+        assert!(settings.api.tls && settings.api.tls_names == ["oma.example", "::2"]);
+        let none = read(None, &["--nbd-listen", "none"]).unwrap();
+        assert_eq!(none.nbd.address(), None);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (file, named) in [
             ("[work]\njob = 3\n", "job"),
@@ -375,7 +404,8 @@ mod tests {
             ("[work]\nper_agent = 0\n", "work.per_agent"),
             ("[api]\ntls_certificate = \"/c.pem\"\n", "api.tls_key"),
             ("[volume_api]\nlisten = \"8090\"\n", "nor `none`"),
-            ("[nbd]\nhost = \"oma.example\"\n", "nbd.listen"),
+            ("[nbd]\nlisten = \"none\"\nhost = \"oma.example\"\n", "nbd.listen"),
+            ("[api]\ntls = true\nno_auth = true\n", "api.tls"),
             ("[volumes]\nbackend = \"cloudstack\"\n", "volumes.cloudstack"),
             ("[volumes]\nbackend = \"remote\"\n", "volumes.remote"),
             ("[volumes]\nremote_token = \"/t\"\n", "volumes.remote"),

@@ -22,10 +22,11 @@ const STOPPING: &str = "stopping; answers under way are finished (once more: end
 pub(crate) async fn run(cli: &Cli, given: Option<Given>) -> Result<()> {
     let signals = Signals::listen_but_for_hang_ups(STOPPING)?;
     let stop = signals.stop();
-    let identities = Identities::open(&cli.doors, &cli.nbd).await?;
     let data = DataDir::new(&cli.data_dir)?;
+    let lock = data.lock_for_daemon()?;
+    let identities = Identities::open(&data, &cli.doors, &cli.nbd, None).await?;
     let (database, nbd_tls) = (cli.database.as_deref(), identities.nbd.clone());
-    let mut ground = Ground::open(&data, database, &cli.backend, &cli.nbd, nbd_tls).await?;
+    let mut ground = Ground::open((&data, lock), database, &cli.backend, &cli.nbd, nbd_tls).await?;
     let store = ground.store.clone();
     let services =
         VolumeServices { jobs: store.clone(), volumes: store.clone(), backend: ground.backend.clone() };

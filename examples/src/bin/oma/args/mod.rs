@@ -1,6 +1,7 @@
 //! The command line: names, flags and what `--help` teaches.
 
 mod accounts;
+mod certificates;
 mod cleanup;
 mod db;
 mod disks;
@@ -21,6 +22,7 @@ use oma_core::{ByteSize, ChangeId, DiskKey, JobId, VmPath};
 pub(crate) use self::accounts::{
     AddUserArgs, AuditArgs, AuditCommand, ChangeUserArgs, ListTrailArgs, TokenArgs, UsersArgs, UsersCommand,
 };
+pub(crate) use self::certificates::CertificateArgs;
 pub(crate) use self::cleanup::CleanupArgs;
 pub(crate) use self::db::{DbArgs, DbCommand};
 pub(crate) use self::disks::MachineArgs;
@@ -98,6 +100,8 @@ pub(crate) enum Command {
     Users(UsersArgs),
     /// Verify the audit trail, or list its entries
     Audit(AuditArgs),
+    /// Make a certificate by which a client may connect to NBD of the daemon of this data directory
+    Certificate(CertificateArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod cancel;
+mod certificate;
 mod change_id;
 mod check_report;
 mod cleanup;
@@ -71,6 +72,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Db(args) => db::run(&context, &args).await,
         Command::Users(args) => Ok(users::run(&context, &args).await?),
         Command::Audit(args) => audit::run(&context, &args).await,
+        Command::Certificate(args) => Ok(certificate::run(&context, &args)?),
         Command::Completions(args) => Ok(completions::run(&args)?),
     }
 }

@@ -1,0 +1,282 @@
+//! The authority of a data directory: it certifies the daemon itself, and the clients that an operator names.
+//!
+//! ```text
+//!  DATA/tls/ca-cert.pem, ca-key.pem            made once, good for ten years
+//!  DATA/tls/server-cert.pem, server-key.pem    the daemon; made anew from the authority in time
+//! ```
+
+mod files;
+mod fingerprint;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use oma_core::{Error, ErrorKind, Result};
+use oma_nbd::ClientName;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SerialNumber,
+};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::failure::{io_error, read_error};
+use crate::private_file;
+
+pub use fingerprint::Fingerprint;
+
+/// Names as libnbd, nbdkit and QEMU have them.
+const AUTHORITY: &str = "ca-cert.pem";
+const AUTHORITY_KEY: &str = "ca-key.pem";
+const SERVER: &str = "server-cert.pem";
+const SERVER_KEY: &str = "server-key.pem";
+const CLIENT: &str = "client-cert.pem";
+const CLIENT_KEY: &str = "client-key.pem";
+
+const DAY: Duration = Duration::from_hours(24);
+/// Ten years.
+const AUTHORITY_LASTS: u32 = 3653;
+/// As long as browsers believe a server.
+const CERTIFICATE_LASTS: u32 = 397;
+/// A server is certified anew so long before.
+const RENEWED: u32 = 30;
+/// The longest common name of a certificate (X.520).
+const LONGEST_NAME: usize = 64;
+
+/// An authority with its key.
+pub struct Authority {
+    directory: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+    der: CertificateDer<'static>,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// The one in a directory, which is made when there is no such directory. Two processes must not do so at once.
+    ///
+    /// # Errors
+    /// As [`Authority::load`]; what the system answers.
+    pub fn load_or_make(directory: &Path, now: SystemTime) -> Result<Self> {
+        if directory.exists() {
+            return Self::load(directory);
+        }
+        let failed = |error| unmade(directory, error);
+        let key = KeyPair::generate().map_err(failed)?;
+        let mut params = authority(&key);
+        last(&mut params, now, AUTHORITY_LASTS)?;
+        let pem = params.self_signed(&key).map_err(failed)?.pem();
+        let files = [(AUTHORITY, &*pem), (AUTHORITY_KEY, &*key.serialize_pem())];
+        files::make(directory, &files).map_err(|error| io_error("make", directory.display(), error))?;
+        Self::load(directory)
+    }
+
+    /// The one in a directory.
+    ///
+    /// # Errors
+    /// `NotFound` when it has none, `PermissionDenied` when others may read its key, `Corrupt` for files that are none.
+    pub fn load(directory: &Path) -> Result<Self> {
+        let (certificate, key) = (directory.join(AUTHORITY), directory.join(AUTHORITY_KEY));
+        if !key.exists() {
+            return Err(Error::new(ErrorKind::NotFound, "find", key.display()).because(
+                "it is the key of a daemon's own authority; a daemon that is to serve with TLS without other certificates makes one, unless \
+                 the directory is there already: then take it away",
+            ));
+        }
+        let text = private_file::read(&key)?;
+        let pem = fs::read_to_string(&certificate)
+            .map_err(|error| read_error("read", certificate.display(), error))?;
+        // What is wrong with a key is not shown (L29).
+        let pair = KeyPair::from_pem(&text).map_err(|_| damaged(&key))?;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| damaged(&certificate))?;
+        let issuer = Issuer::new(authority(&pair), pair);
+        Ok(Self { directory: directory.to_owned(), issuer, pem, der })
+    }
+
+    /// By which others know it.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.der)
+    }
+
+    /// Where its files are, and those of the server.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The server's certificate, and its key.
+    #[must_use]
+    pub fn server(&self) -> (PathBuf, PathBuf) {
+        (self.directory.join(SERVER), self.directory.join(SERVER_KEY))
+    }
+
+    /// Certifies the server by these names and addresses, unless it is so already for some time to come; answers whether it was done.
+    ///
+    /// # Errors
+    /// `Invalid` for what is neither a name nor an address; `Corrupt` when the key is not the authority's; what the system answers.
+    pub fn certify(&self, names: &BTreeSet<String>, now: SystemTime) -> Result<bool> {
+        let (certificate, key) = self.server();
+        if key.exists() && self.is_good(names, now)? {
+            return Ok(false);
+        }
+        let failed = |error| unmade(&certificate, error);
+        let pair = match private_file::read(&key) {
+            Ok(text) => KeyPair::from_pem(&text).map_err(|_| damaged(&key))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let pair = KeyPair::generate().map_err(failed)?;
+                written(&key, &pair.serialize_pem())?;
+                pair
+            }
+            Err(error) => return Err(error),
+        };
+        let names_in_order: Vec<String> = names.iter().cloned().collect();
+        let params = CertificateParams::new(names_in_order).map_err(failed)?;
+        let params = subject("OMA daemon", ExtendedKeyUsagePurpose::ServerAuth, params, now)?;
+        let issued = params.signed_by(&pair, &self.issuer).map_err(failed)?.pem();
+        // Behind it the authority: that is how `oma trust` learns of it.
+        written(&certificate, &format!("{}{issued}{}", head(names), self.pem))?;
+        match self.is_good(names, now)? {
+            true => Ok(true),
+            false => Err(damaged(&self.directory.join(AUTHORITY_KEY))),
+        }
+    }
+
+    /// Whether the server is certified by exactly these names, now and for some time to come.
+    fn is_good(&self, names: &BTreeSet<String>, now: SystemTime) -> Result<bool> {
+        let names = names
+            .iter()
+            .map(|name| server_name(name))
+            .collect::<Result<Vec<_>>>()
+            .map(|parsed| (parsed, head(names)));
+        let (names, head) = names?;
+        let text = fs::read_to_string(self.server().0).unwrap_or_default();
+        let Ok(certificate) = CertificateDer::from_pem_slice(text.as_bytes()) else { return Ok(false) };
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).map_err(|_| damaged(&self.directory.join(AUTHORITY)))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let verifier = verifier.map_err(|_| damaged(&self.directory.join(AUTHORITY)))?;
+        let is_good = |name: &ServerName<'_>, at: SystemTime| {
+            let at = UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or_default());
+            verifier.verify_server_cert(&certificate, &[], name, &[], at).is_ok()
+        };
+        Ok(text.starts_with(&head)
+            && names.iter().all(|name| is_good(name, now) && is_good(name, now + DAY * RENEWED)))
+    }
+
+    /// Certifies a client by this common name, in a directory of its own with all that it needs.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that is none; `AlreadyExists` when a client has the directory; what the system answers.
+    pub fn certify_client(&self, name: &str, directory: &Path, now: SystemTime) -> Result<()> {
+        ClientName::parse(&format!("cn:{name}"))?;
+        if name.chars().count() > LONGEST_NAME {
+            return Err(Error::new(ErrorKind::Invalid, "certify", name)
+                .because(format!("the name has more than {LONGEST_NAME} characters")));
+        }
+        let (certificate, key) = (directory.join(CLIENT), directory.join(CLIENT_KEY));
+        if certificate.exists() || key.exists() {
+            return Err(Error::new(ErrorKind::AlreadyExists, "certify", name).because(format!(
+                "{} has a client's certificate or key already; name another directory, or take them away",
+                directory.display()
+            )));
+        }
+        let failed = |error| unmade(&certificate, error);
+        let pair = KeyPair::generate().map_err(failed)?;
+        let params = subject(name, ExtendedKeyUsagePurpose::ClientAuth, CertificateParams::default(), now)?;
+        let issued = params.signed_by(&pair, &self.issuer).map_err(failed)?.pem();
+        let made = fs::DirBuilder::new().recursive(true).create(directory);
+        made.map_err(|error| io_error("make", directory.display(), error))?;
+        written(&directory.join(AUTHORITY), &self.pem)?;
+        written(&certificate, &issued)?;
+        written(&key, &pair.serialize_pem())
+    }
+}
+
+/// What an authority with this key is. Its name is that of its key: it is the same each time it is looked at.
+fn authority(key: &KeyPair) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let id: String = params.key_identifier(key).iter().take(4).map(|byte| format!("{byte:02X}")).collect();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, format!("OMA authority {id}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+/// A certificate for one purpose.
+fn subject(
+    name: &str,
+    purpose: ExtendedKeyUsagePurpose,
+    mut params: CertificateParams,
+    now: SystemTime,
+) -> Result<CertificateParams> {
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![purpose];
+    params.use_authority_key_identifier_extension = true;
+    last(&mut params, now, CERTIFICATE_LASTS)?;
+    Ok(params)
+}
+
+/// Good for so many days, the one before now among them: clocks differ.
+fn last(params: &mut CertificateParams, now: SystemTime, days: u32) -> Result<()> {
+    let mut serial = [0; 16];
+    let drawn = SystemRandom::new().fill(&mut serial);
+    drawn.map_err(|_| Error::new(ErrorKind::Internal, "draw", "a serial number"))?;
+    // Positive and of full length as DER.
+    serial[0] = serial[0] & 0x3f | 0x40;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.not_before = (now - DAY).into();
+    params.not_after = (now + DAY * (days - 1)).into();
+    Ok(())
+}
+
+/// Stands before the certificate, for readers and to be compared.
+fn head(names: &BTreeSet<String>) -> String {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    format!(
+        "This daemon, made by its own authority; made anew when it is out of date.\nNames: {}\n",
+        names.join(", ")
+    )
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>> {
+    ServerName::try_from(name.to_owned()).map_err(|_| {
+        Error::new(ErrorKind::Invalid, "certify", name.escape_debug())
+            .because("it is neither a name of a host nor an address, e.g. oma.example or 192.0.2.7")
+    })
+}
+
+fn written(path: &Path, text: &str) -> Result<()> {
+    files::write(path, text).map_err(|error| io_error("write", path.display(), error))
+}
+
+fn unmade(path: &Path, error: rcgen::Error) -> Error {
+    Error::new(ErrorKind::Internal, "make", path.display()).with_source(error)
+}
+
+fn damaged(path: &Path) -> Error {
+    Error::new(ErrorKind::Corrupt, "use", path.display()).because(
+        "it is damaged, or does not belong to the other files; restore it, or take the whole directory away: a new authority is made, \
+         which everybody has to trust anew",
+    )
+}
+
+#[cfg(test)]
+mod tests;

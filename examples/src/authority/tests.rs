@@ -1,0 +1,122 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+/// An authority that has certified its server, and its folder.
+fn made(now: SystemTime) -> (tempfile::TempDir, Authority) {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::load_or_make(&folder.path().join("tls"), now).unwrap();
+    assert!(authority.certify(&names(&["localhost", "127.0.0.1"]), now).unwrap());
+    (folder, authority)
+}
+
+#[test]
+fn l29_it_is_made_once_for_its_owner_only() {
+    let now = SystemTime::now();
+    let (folder, authority) = made(now);
+    let directory = folder.path().join("tls");
+    assert_eq!(mode(&directory), 0o700);
+    for name in [AUTHORITY, AUTHORITY_KEY, SERVER, SERVER_KEY] {
+        assert_eq!(mode(&directory.join(name)), 0o600, "{name}");
+    }
+    let again = Authority::load_or_make(&directory, now).unwrap();
+    assert_eq!(again.fingerprint(), authority.fingerprint());
+    assert!(!again.certify(&names(&["localhost", "127.0.0.1"]), now).unwrap());
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 4, "nothing else is left");
+    let shown = format!("{authority:?}");
+    assert!(!shown.contains("key") && !shown.contains("PRIVATE"), "{shown}");
+}
+
+#[test]
+fn what_a_killed_process_left_is_no_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let (directory, left) = (folder.path().join("tls"), folder.path().join("tls.new"));
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join(AUTHORITY_KEY), "half a k").unwrap();
+    let authority = Authority::load_or_make(&directory, SystemTime::now()).unwrap();
+    assert!(!left.exists());
+    // Killed between the key of the server and its certificate, or within either.
+    let (certificate, key) = authority.server();
+    let wanted = names(&["localhost"]);
+    authority.certify(&wanted, SystemTime::now()).unwrap();
+    let kept = fs::read_to_string(&key).unwrap();
+    fs::write(directory.join("server-cert.pem.new"), "half a c").unwrap();
+    fs::remove_file(&certificate).unwrap();
+    assert!(authority.certify(&wanted, SystemTime::now()).unwrap());
+    assert!(fs::read_to_string(&key).unwrap() == kept && !directory.join("server-cert.pem.new").exists());
+    fs::remove_file(&key).unwrap();
+    assert!(authority.certify(&wanted, SystemTime::now()).unwrap());
+    assert!(
+        fs::read_to_string(&key).unwrap() != kept && !authority.certify(&wanted, SystemTime::now()).unwrap()
+    );
+}
+
+#[test]
+fn the_server_is_certified_anew_in_time_and_when_its_names_change() {
+    let now = SystemTime::now();
+    let (_folder, authority) = made(now);
+    let wanted = names(&["localhost", "127.0.0.1"]);
+    let lasts = |days: u32| now + DAY * days;
+    assert!(!authority.certify(&wanted, lasts(CERTIFICATE_LASTS - RENEWED - 2)).unwrap());
+    let later = lasts(CERTIFICATE_LASTS - RENEWED);
+    assert!(authority.certify(&wanted, later).unwrap());
+    assert!(!authority.certify(&wanted, later).unwrap());
+    for changed in [&["localhost"][..], &["localhost", "oma.example", "192.0.2.7", "2001:db8::7"]] {
+        assert!(authority.certify(&names(changed), later).unwrap(), "{changed:?}");
+        assert!(!authority.certify(&names(changed), later).unwrap(), "{changed:?}");
+    }
+    // A clock that goes back.
+    assert!(authority.certify(&names(&["localhost"]), now - DAY * 400).unwrap());
+    for wrong in ["", "a b", "*.example", "oma.example:8082", "é"] {
+        let error = authority.certify(&names(&[wrong]), now).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{wrong}");
+    }
+}
+
+#[test]
+fn files_of_others_are_refused_with_what_to_do() {
+    let now = SystemTime::now();
+    let ((folder, _), (other, _)) = (made(now), made(now));
+    let (directory, theirs) = (folder.path().join("tls"), other.path().join("tls"));
+    fs::set_permissions(directory.join(AUTHORITY_KEY), fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(Authority::load(&directory).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    fs::copy(theirs.join(AUTHORITY_KEY), directory.join(AUTHORITY_KEY)).unwrap();
+    fs::remove_file(directory.join(SERVER)).unwrap();
+    let mixed = Authority::load(&directory).unwrap();
+    let error = mixed.certify(&names(&["localhost"]), now).unwrap_err();
+    assert!(error.kind() == ErrorKind::Corrupt && error.chain().contains("trust anew"), "{}", error.chain());
+    fs::remove_file(directory.join(AUTHORITY_KEY)).unwrap();
+    // A directory of somebody who has no key of an authority is not written into.
+    let error = Authority::load_or_make(&directory, now).unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::NotFound && error.chain().contains("take it away"),
+        "{}",
+        error.chain()
+    );
+}
+
+#[test]
+fn a_client_gets_all_that_it_needs_once() {
+    let now = SystemTime::now();
+    let (folder, authority) = made(now);
+    let directory = folder.path().join("clients/web01");
+    authority.certify_client("web01", &directory, now).unwrap();
+    assert_eq!(mode(&directory.join(CLIENT_KEY)), 0o600);
+    for name in [AUTHORITY, CLIENT, CLIENT_KEY] {
+        assert!(directory.join(name).exists(), "{name}");
+    }
+    let twice = authority.certify_client("web01", &directory, now).unwrap_err();
+    assert!(twice.kind() == ErrorKind::AlreadyExists && twice.chain().contains("take them away"));
+    for wrong in ["", "a\nb", &"x".repeat(65)] {
+        let refused = authority.certify_client(wrong, &folder.path().join("x"), now).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{wrong:?}");
+    }
+}
