@@ -19,6 +19,7 @@ mod sample_disk;
 pub mod signals;
 pub mod signing_key;
 pub mod source;
+pub mod trust;
 
 pub use nbd_address::{NbdAddress, NbdAddresses};
 pub use nbd_opener::NbdOpener;

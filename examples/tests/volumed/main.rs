@@ -16,6 +16,7 @@ mod ports;
 mod push;
 mod schema;
 mod service;
+mod trust;
 mod world;
 
 use std::process::ExitCode;
@@ -38,5 +39,6 @@ fn main() -> ExitCode {
     trials.extend(ports::trials());
     trials.extend(push::trials());
     trials.extend(service::trials());
+    trials.extend(trust::trials());
     conformance::run(trials)
 }

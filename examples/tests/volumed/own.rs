@@ -31,18 +31,18 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 impl World {
     /// An appliance with TLS everywhere.
-    async fn own(&self, name: &str) -> Daemon {
+    pub(crate) async fn own(&self, name: &str) -> Daemon {
         let port = "127.0.0.1:0";
         let flags = ["--tls", "--tls-name", name, "--listen", port, "--volume-listen", port];
         self.start(&[&flags[..], &["--nbd-listen", port]].concat()).await
     }
 
-    fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         fs::read_to_string(self.path("data/tls/ca-cert.pem")).unwrap()
     }
 
     /// `oma` in the daemon's data directory.
-    async fn oma_here(&self, args: &[&str]) -> Ran {
+    pub(crate) async fn oma_here(&self, args: &[&str]) -> Ran {
         let mut command = Command::new(env!("CARGO_BIN_EXE_oma"));
         command.arg("--data-dir").arg(self.path("data")).args(args).env_remove("OMA_API").kill_on_drop(true);
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());

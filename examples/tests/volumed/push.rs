@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("l09_an_agent_pushes_only_what_a_dirty_bitmap_names", &bitmaps, bitmap),
         trial("an_agent_pushes_a_vm_from_epoch_to_epoch", &[], epochs),
         trial("an_agent_needs_https_and_nbd_with_tls_only", &[], over_tls),
+        trial("an_agent_needs_an_appliance_that_certifies_and_is_trusted", &[], own),
         trial("l15_an_agent_and_an_appliance_that_are_killed_end_what_they_began", &[], killed),
         trial("l09_an_agent_leaves_a_job_alone_that_another_one_is_at_work_on", &[], left_alone),
         trial("l30_an_agents_token_opens_its_own_job_only", &[], own_jobs),
@@ -203,8 +204,35 @@ async fn over_tls() {
     daemon.stop().await;
 }
 
+/// Nobody has given the appliance a certificate: it has certified the agent, whose user trusts it.
+async fn own() {
+    let world = World::of_appliance();
+    world.make_disks();
+    let daemon = world.own("oma.example").await;
+    let (token, certificates) = (world.text("token"), world.text("host-7"));
+    write_private(&token, &agent_token(&daemon, "host-7").await);
+    assert_eq!(world.oma_here(&["certificate", "host-7", &certificates]).await.code, Some(0));
+    let address = daemon.addresses[1].clone();
+    let agent = || {
+        let mut agent = world.agent(&address, &["--token-file", &token, "--certificates", &certificates]);
+        agent.env("XDG_CONFIG_HOME", world.path("config"));
+        ended(agent.spawn().unwrap())
+    };
+    let stranger = agent().await;
+    assert!(
+        stranger.code == Some(1) && stranger.err.contains("is not who this client trusts"),
+        "{stranger:?}"
+    );
+    let trusted = world.asked(&["trust", "--api", &address, "--fingerprint", &world.fingerprint()]).await;
+    assert_eq!(trusted.code, Some(0), "{trusted:?}");
+    let ran = agent().await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    world.assert_pushed(&daemon, 1).await;
+    daemon.stop().await;
+}
+
 /// A file that its owner alone may read.
-fn write_private(path: &str, text: &str) {
+pub(crate) fn write_private(path: &str, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }

@@ -23,7 +23,18 @@ pub(super) enum Failure {
     SetUp(#[source] reqwest::Error),
     #[error("the daemon cannot be reached; see whether it runs, and whether the address is right")]
     Connect(#[source] reqwest::Error),
-    #[error("the daemon is not who this client trusts; see whether `ca_file` and the address are right")]
+    #[error("the daemon cannot be reached; see whether it runs, and whether the address is right")]
+    Unreachable(#[source] io::Error),
+    #[error("what answers there does not begin TLS as a daemon does; see whether the address is right")]
+    NoTls(#[source] io::Error),
+    #[error(
+        "the certificate that is shown there is not good even by the authority that is shown with it: it is of another host, or out of date; \
+         see whether the address is right, and whether the daemon knows by what it is called (`--tls-name`)"
+    )]
+    Inconsistent(#[source] io::Error),
+    #[error(
+        "the daemon is not who this client trusts; see whether `ca_file` and the address are right, and whom `oma trust` finds there"
+    )]
     Untrusted(#[source] reqwest::Error),
     #[error("the connection to the daemon was lost; it has done what was asked for, or not")]
     Lost(#[source] reqwest::Error),
@@ -78,6 +89,15 @@ impl Failure {
         }
     }
 
+    /// A handshake of TLS that failed, with somebody of whom nothing is known.
+    pub(super) fn of_handshake(error: io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(rustls::Error::InvalidCertificate(_)) => Self::Inconsistent(error),
+            _ => Self::NoTls(error),
+        }
+    }
+
     /// The public error: the only place that decides kind and retry. What the daemon itself answered stays what it was.
     pub(super) fn at(self, operation: &'static str, resource: impl fmt::Display) -> Error {
         let (kind, retry) = match self {
@@ -90,10 +110,14 @@ impl Failure {
                 _ => (ErrorKind::Unavailable, Retry::Never),
             },
             Self::Tls | Self::SetUp(_) => (ErrorKind::Internal, Retry::Never),
-            Self::Connect(_) | Self::Lost(_) | Self::CutShort => (ErrorKind::Unavailable, Retry::Later),
+            Self::Connect(_) | Self::Unreachable(_) | Self::NoTls(_) | Self::Lost(_) | Self::CutShort => {
+                (ErrorKind::Unavailable, Retry::Later)
+            }
             // It was waited for long enough.
             Self::Late(_) => (ErrorKind::Unavailable, Retry::Exhausted),
-            Self::Denied(_) | Self::Untrusted(_) => (ErrorKind::PermissionDenied, Retry::Never),
+            Self::Denied(_) | Self::Untrusted(_) | Self::Inconsistent(_) => {
+                (ErrorKind::PermissionDenied, Retry::Never)
+            }
             // A proxy in front of a daemon that is being started, say. Nothing is known of the volume, and what was asked for may be done.
             Self::Foreign { .. } | Self::Garbled(_) | Self::TooLong => (ErrorKind::Unavailable, Retry::Later),
             Self::OtherDaemon { .. } => (ErrorKind::Unavailable, Retry::Never),

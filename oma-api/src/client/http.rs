@@ -277,7 +277,7 @@ fn socket(path: &str) -> Result<&Path, Failure> {
     if path.is_absolute() { Ok(path) } else { Err(Failure::Address("write unix:/PATH/TO/SOCKET")) }
 }
 
-fn url(config: &RemoteConfig) -> Result<Url, Failure> {
+pub(super) fn url(config: &RemoteConfig) -> Result<Url, Failure> {
     let url = Url::parse(&config.address)
         .map_err(|_| Failure::Address("it is no URL; write https://HOST:PORT or unix:/PATH/TO/SOCKET"))?;
     let Some(host) = url.host_str() else { return Err(Failure::Address("it has no host")) };

@@ -17,8 +17,10 @@ mod operate;
 mod remote;
 mod session;
 mod tls;
+mod trust;
 
 pub use appliance::Appliance;
 pub use config::{RemoteConfig, Token};
 pub use operate::{Lines, Steer};
 pub use remote::{ExportOpener, RemoteBackend};
+pub use trust::Stranger;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oma_api::PushRow;
-use oma_api::client::{Appliance, RemoteConfig, Token};
+use oma_api::client::{Appliance, Token};
 use oma_core::{JobId, Result};
-use oma_examples::private_file;
+use oma_examples::{private_file, trust};
 
 use crate::args::Cli;
 
@@ -24,7 +24,7 @@ impl Appliances {
         let token = cli.token_file.as_deref().map(token).transpose()?;
         let mut all = Vec::new();
         for address in &cli.api {
-            let config = RemoteConfig { ca_file: cli.ca.clone(), ..RemoteConfig::new(address) };
+            let config = trust::reach(address, cli.ca.as_deref())?;
             all.push(Arc::new(Appliance::new(&config, token.clone()).await?));
         }
         Ok(Self { all, asked: AtomicUsize::new(0) })

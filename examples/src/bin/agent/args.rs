@@ -31,7 +31,8 @@ pub(crate) struct Cli {
     /// A file that its owner alone may read, with the token of a user of the role `agent`; none is needed on the appliance's socket
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// The authorities that the API's certificate is checked with, PEM, in place of those that this machine trusts
+    /// The authorities that the API's certificate is checked with, PEM, in place of the one that `oma trust` has kept for
+    /// it, or of those that this machine trusts
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
     /// A directory with client-cert.pem and client-key.pem, shown to the exports, and the ca-cert.pem that they are checked with

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use oma_examples::authority::Fingerprint;
 
 const CERTIFICATE_HELP: &str = "\
 Example, on the appliance's machine, for an agent on host-7:
@@ -21,4 +22,23 @@ pub(crate) struct CertificateArgs {
     /// Where the files are put; made when it is not there
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
+}
+
+const TRUST_HELP: &str = "\
+Example:
+    oma trust --api https://oma.example:8082 --fingerprint SHA256:5B:9A:…
+
+The appliance's log has the fingerprint from each of its starts; on its machine it is told by
+    openssl x509 -in /var/lib/oma/tls/ca-cert.pem -noout -fingerprint -sha256
+Without --fingerprint it is shown, and trusted once `yes` is typed. After that `oma --api` and `agent` need no --ca for the appliance.";
+
+#[derive(Debug, Args)]
+#[command(after_help = TRUST_HELP)]
+pub(crate) struct TrustArgs {
+    /// The fingerprint of the authority that is to be trusted; any other is refused
+    #[arg(long, value_name = "SHA256:…")]
+    pub(crate) fingerprint: Option<Fingerprint>,
+    /// Write the authority to a file for --ca, in place of that of the appliance in the directory of the user's settings
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }

@@ -15,7 +15,8 @@ pub(crate) struct RemoteArgs {
     /// A file that its owner alone may read, with a token; none is needed on the appliance's socket
     #[arg(long, global = true, value_name = "FILE", env = "OMA_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// The authorities that the appliance's certificate is checked with, PEM, in place of those that this machine trusts
+    /// The authorities that the appliance's certificate is checked with, PEM, in place of the one that `oma trust` has kept
+    /// for it, or of those that this machine trusts
     #[arg(long, global = true, value_name = "FILE", env = "OMA_CA")]
     pub(crate) ca: Option<PathBuf>,
     /// Work on the data directory itself, whoever serves it

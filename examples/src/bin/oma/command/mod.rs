@@ -19,6 +19,7 @@ mod points;
 mod replicate;
 mod report;
 mod serve;
+mod trust;
 mod users;
 mod verify;
 mod volumes;
@@ -43,7 +44,8 @@ pub(crate) struct Context {
 
 pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
     let context = Context { data: DataDir::new(&cli.data_dir)?, json: cli.json };
-    if cli.remote.api.is_some() || remote::is_for_appliance(&cli.command) {
+    let is_local = matches!(cli.command, Command::Trust(_));
+    if !is_local && (cli.remote.api.is_some() || remote::is_for_appliance(&cli.command)) {
         let appliance = Remote::choose(&cli.remote, &context.data, context.json).await?;
         if let Some(appliance) = appliance {
             return appliance.run(&cli.command).await;
@@ -72,6 +74,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Db(args) => db::run(&context, &args).await,
         Command::Users(args) => Ok(users::run(&context, &args).await?),
         Command::Audit(args) => audit::run(&context, &args).await,
+        Command::Trust(args) => Ok(trust::run(&context, &cli.remote, &args).await?),
         Command::Certificate(args) => Ok(certificate::run(&context, &args)?),
         Command::Completions(args) => Ok(completions::run(&args)?),
     }

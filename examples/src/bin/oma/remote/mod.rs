@@ -10,7 +10,7 @@ use oma_api::client::{Appliance, RemoteConfig, Steer, Token};
 use oma_core::{Error, ErrorKind, Result};
 use oma_examples::data_dir::DataDir;
 use oma_examples::failure::Failed;
-use oma_examples::private_file;
+use oma_examples::{private_file, trust};
 use tokio::net::UnixStream;
 
 use crate::args::{Command, RemoteArgs};
@@ -31,7 +31,7 @@ impl Remote {
     /// `Invalid` for an address or a token that can be none; what the system answers of their files.
     pub(crate) async fn choose(args: &RemoteArgs, data: &DataDir, json: bool) -> Result<Option<Self>> {
         let config = match &args.api {
-            Some(address) => RemoteConfig { ca_file: args.ca.clone(), ..RemoteConfig::new(address) },
+            Some(address) => trust::reach(address, args.ca.as_deref())?,
             None if args.embedded => return Ok(None),
             None => {
                 let socket = data.socket("omad");
