@@ -11,6 +11,7 @@ mod fingerprint;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -199,7 +200,7 @@ impl Authority {
         let pair = KeyPair::generate().map_err(failed)?;
         let params = subject(name, ExtendedKeyUsagePurpose::ClientAuth, CertificateParams::default(), now)?;
         let issued = params.signed_by(&pair, &self.issuer).map_err(failed)?.pem();
-        let made = fs::DirBuilder::new().recursive(true).create(directory);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(|error| io_error("make", directory.display(), error))?;
         written(&directory.join(AUTHORITY), &self.pem)?;
         written(&certificate, &issued)?;

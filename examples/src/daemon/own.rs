@@ -1,7 +1,6 @@
 //! The certificate that a daemon has from its own authority, where nobody has given it one.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
@@ -16,8 +15,6 @@ use crate::output;
 
 /// By which the daemon is reached on its own machine.
 const HERE: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-/// How the machine calls itself (hostname(5)).
-const MACHINE: &str = "/proc/sys/kernel/hostname";
 
 /// The authority, and the names that it certifies.
 #[derive(Debug)]
@@ -40,10 +37,11 @@ impl Own {
         let names = names(doors, nbd, beside);
         let own = Self { authority, names };
         own.renew()?;
-        let (made, fingerprint) = (if is_new { "made" } else { "used" }, own.authority.fingerprint());
         output::note(format_args!(
-            "certificates are of the authority {made} in {}: {fingerprint}",
-            directory.display()
+            "this daemon is certified by the {}authority in {}: {}",
+            if is_new { "new " } else { "" },
+            directory.display(),
+            own.authority.fingerprint()
         ));
         Ok(own)
     }
@@ -80,7 +78,7 @@ fn names(doors: &DoorArgs, nbd: &NbdArgs, beside: Option<SocketAddr>) -> BTreeSe
 
 /// The name of this machine, if it is one that can be certified.
 fn machine() -> Option<String> {
-    let name = fs::read_to_string(MACHINE).ok()?.trim().to_ascii_lowercase();
+    let name = rustix::system::uname().nodename().to_str().ok()?.to_ascii_lowercase();
     let is_good = |label: &str| {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };

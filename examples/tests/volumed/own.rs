@@ -12,7 +12,8 @@ use reqwest::{Certificate, Client, Method};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
 
 use crate::world::{Daemon, LIMIT, Ran, World, ended};
 
@@ -39,6 +40,18 @@ impl World {
 
     pub(crate) fn authority(&self) -> String {
         fs::read_to_string(self.path("data/tls/ca-cert.pem")).unwrap()
+    }
+
+    /// A file that is served by the daemon's certificate, to one client.
+    async fn serve_to(&self, file: &str, client: &str) -> (Child, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oma"));
+        command.args(["serve", file, "--listen", "127.0.0.1:0", "--client", client]);
+        command.arg("--tls-certificates").arg(self.path("data/tls")).env_remove("OMA_API");
+        command.stdout(std::process::Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let uri = tokio::time::timeout(LIMIT, lines.next_line()).await.unwrap().unwrap().unwrap();
+        (child, uri)
     }
 
     /// `oma` in the daemon's data directory.
@@ -210,6 +223,15 @@ async fn clients() {
     assert_eq!(fs::metadata(&copy).unwrap().len(), 1 << 20);
     let refused = tool("nbdinfo", &["--size", &with(&stranger)]).await;
     assert_eq!(refused.code, Some(1), "{refused:?}");
+    // Told apart by the names that they were given.
+    let other = world.text("host-8");
+    assert_eq!(world.oma_here(&["certificate", "host-8", &other]).await.code, Some(0));
+    let (mut child, uri) = world.serve_to(&copy, "cn:host-7").await;
+    let with_name = |directory: &str| format!("{uri}?tls-certificates={directory}");
+    assert_eq!(tool("nbdinfo", &["--size", &with_name(&good)]).await.code, Some(0));
+    let refused = tool("nbdinfo", &["--size", &with_name(&other)]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    child.kill().await.unwrap();
     for name in ["client-cert.pem", "client-key.pem"] {
         fs::remove_file(world.path("stranger").join(name)).unwrap();
     }
