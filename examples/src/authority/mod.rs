@@ -257,6 +257,14 @@ fn head(names: &BTreeSet<String>) -> String {
     )
 }
 
+/// Refuses what no server can be certified by.
+///
+/// # Errors
+/// `Invalid` for what is neither a name nor an address.
+pub fn check_name(name: &str) -> Result<()> {
+    server_name(name).map(drop)
+}
+
 fn server_name(name: &str) -> Result<ServerName<'static>> {
     ServerName::try_from(name.to_owned()).map_err(|_| {
         Error::new(ErrorKind::Invalid, "certify", name.escape_debug())

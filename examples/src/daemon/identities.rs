@@ -60,7 +60,7 @@ impl Identities {
         let read = Read { own: own.map(Arc::new), doors: doors.clone(), nbd: nbd.clone() };
         let mut renewing = JoinSet::new();
         if read.own.is_some() {
-            renewing.spawn(read.clone().keep());
+            renewing.spawn(read.clone().keep(LOOKED_AT));
         }
         let hang_ups = HangUps::listen(move || {
             let read = read.clone();
@@ -74,9 +74,9 @@ impl Identities {
 }
 
 impl Read {
-    /// Renews for ever.
-    async fn keep(self) {
-        let mut looks = tokio::time::interval(LOOKED_AT);
+    /// Renews for ever, where a look after each pause finds that it is due.
+    async fn keep(self, pause: Duration) {
+        let mut looks = tokio::time::interval(pause);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
@@ -98,5 +98,33 @@ impl Read {
     async fn again(&self) {
         doors::reload(self.doors.clone()).await;
         nbd_port::reload(self.nbd.clone()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[tokio::test]
+    async fn what_is_due_is_made_anew_while_the_daemon_serves() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::new(folder.path()).unwrap();
+        let args = DoorArgs { tls: true, ..DoorArgs::default() };
+        let own = Own::open(&data, &args, &NbdArgs::default(), None).unwrap();
+        let doors = own.identity().unwrap();
+        let read = Read { own: Some(Arc::new(own)), doors: Some(doors), nbd: None };
+        let certificate = data.tls().join("server-cert.pem");
+        let before = fs::read_to_string(&certificate).unwrap();
+        let mut keeping = JoinSet::new();
+        keeping.spawn(read.keep(Duration::from_millis(1)));
+        fs::remove_file(&certificate).unwrap();
+        let made = async {
+            while !certificate.exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), made).await.expect("it is made anew");
+        assert!(fs::read_to_string(&certificate).unwrap() != before);
     }
 }

@@ -11,6 +11,7 @@ use oma_core::engine::{ReplicateConfig, UpkeepConfig, WorkerConfig};
 use oma_core::record::{ClaimLimits, RetryPolicy};
 use oma_core::{ByteSize, Error, ErrorKind, Result};
 use oma_examples::age::age;
+use oma_examples::authority;
 use oma_examples::daemon::log::Log;
 use oma_examples::daemon::{Backend, BackendArgs, DoorArgs, Listen, NbdArgs};
 use oma_examples::failure::read_error;
@@ -247,6 +248,7 @@ impl Settings {
                 "it is for a certificate of the appliance's own: neither with another one nor with api.no_auth",
             );
         }
+        api.tls_names.iter().try_for_each(|name| authority::check_name(name))?;
         if nbd.address().is_none() && (nbd.nbd_tls_certificates.is_some() || nbd.nbd_host.is_some()) {
             return wrong("nbd.listen", "the other settings of [nbd] are nothing without it");
         }
@@ -405,6 +407,7 @@ mod tests {
             ("[api]\ntls_certificate = \"/c.pem\"\n", "api.tls_key"),
             ("[volume_api]\nlisten = \"8090\"\n", "nor `none`"),
             ("[nbd]\nlisten = \"none\"\nhost = \"oma.example\"\n", "nbd.listen"),
+            ("[api]\ntls_names = [\"a b\"]\n", "neither a name of a host nor an address"),
             ("[api]\ntls = true\nno_auth = true\n", "api.tls"),
             ("[volumes]\nbackend = \"cloudstack\"\n", "volumes.cloudstack"),
             ("[volumes]\nbackend = \"remote\"\n", "volumes.remote"),
