@@ -254,7 +254,7 @@ impl Told {
 }
 
 /// A row of `failover_jobs`.
-fn failover(row: &Row) -> Result<FailoverRecord> {
+pub(crate) fn failover(row: &Row) -> Result<FailoverRecord> {
     let fields = row.fields("failover_jobs", "job_id");
     Ok(FailoverRecord {
         id: fields.parse("job_id")?,

@@ -7,13 +7,14 @@ use oma_core::state::{ContextStatus, DiskStatus};
 use oma_core::traits::Inventory;
 use oma_core::{ByteSize, ContextId, DiskRef, Timestamp, VmPath};
 
+use crate::cleanups::failover;
 use crate::db::{Tx, vals};
 use crate::error::{Result, StoreError};
-use crate::job_store::find_context;
+use crate::job_store::{find_context, name};
 use crate::lease::OwnDisk;
 use crate::page::{PAGE, pages};
 use crate::record::{context, disk};
-use crate::sql::vms;
+use crate::sql::{cleanups, vms};
 use crate::store::SqlStore;
 
 impl SqlStore {
@@ -37,6 +38,38 @@ impl SqlStore {
         let recorded = find_context(&mut tx, &id).await?;
         tx.commit().await?;
         Ok(recorded)
+    }
+
+    async fn delete_vm(&self, id: &ContextId) -> Result<()> {
+        let mut tx = self.begin().await?;
+        // Whoever begins a job, and by it a volume or a point, waits for this row.
+        tx.execute(vms::LOCK, vals![id]).await?;
+        let Some(known) = tx.find(vms::CONTEXT, vals![id], context).await? else { return Ok(()) };
+        if let Some(job) = known.current_job {
+            return Err(StoreError::Conflict(format!(
+                "the VM has the live job {job}; continue or end it first"
+            )));
+        }
+        for (sql, what, first) in [
+            (vms::VOLUME_OF, "volume", "delete it"),
+            (vms::UNFINISHED_OF, "operation", "recover it"),
+            (vms::EXPORT_OF, "export", "withdraw it"),
+            (vms::POINT_OF, "recovery point", "drop it"),
+            (vms::CLEANUP_OF, "cleanup", "let it end"),
+        ] {
+            if let Some(held) = tx.find(sql, vals![id], name).await? {
+                return Err(StoreError::Conflict(format!("its {what} {held} is recorded; {first} first")));
+            }
+        }
+        for failover in tx.all(cleanups::FAILOVERS, vals![id], failover).await? {
+            if let Some(why) = failover.stays() {
+                return Err(StoreError::Conflict(format!("of its failover {}: {why}", failover.id)));
+            }
+        }
+        for sql in [vms::FORGET_OPERATIONS, vms::FORGET_VOLUMES, vms::REMOVE] {
+            tx.execute(sql, vals![id]).await?;
+        }
+        tx.commit().await
     }
 
     async fn vm_page(&self, behind: Option<ContextId>) -> Result<Vec<VmContext>> {
@@ -125,5 +158,9 @@ impl Inventory for SqlStore {
     async fn disks(&self, context: &ContextId) -> oma_core::Result<Vec<DiskRecord>> {
         let found = self.db.all(vms::DISKS, vals![context], disk).await;
         found.map_err(|error| error.at("list the disks of VM", context))
+    }
+
+    async fn remove_vm(&self, id: &ContextId) -> oma_core::Result<()> {
+        self.settled(|| self.delete_vm(id)).await.map_err(|error| error.at("remove VM", id))
     }
 }

@@ -255,7 +255,8 @@ fn seq(row: &Row) -> Result<i64> {
     row.fields("replication_jobs", "id").int("seq")
 }
 
-fn name(row: &Row) -> Result<String> {
+/// The name of what is in the way.
+pub(crate) fn name(row: &Row) -> Result<String> {
     Ok(row.fields("replication_jobs", "name").text("name")?.to_owned())
 }
 

@@ -399,6 +399,15 @@ impl FailoverRecord {
         }
     }
 
+    /// Why the record of its VM must stay, if it must: also the one hint that there may be a VM in the cloud.
+    #[must_use]
+    pub fn stays(&self) -> Option<String> {
+        let may_run = || {
+            "it failed, and may have made a VM in the cloud: look there, then clean it up by name".to_owned()
+        };
+        self.needed().or_else(|| self.protects(None).then(may_run))
+    }
+
     /// Whether a VM may run from the volumes of its VM (L07). One for good that failed may have made a VM and not known it: it says so
     /// until somebody who looked [names](CleanupPlan::failover_job) it.
     #[must_use]

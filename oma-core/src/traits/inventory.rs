@@ -36,4 +36,12 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
 
     /// All disks of a VM, by key; none for an unknown VM.
     async fn disks(&self, context: &ContextId) -> Result<Vec<DiskRecord>>;
+
+    /// Removes a VM that is no longer wanted, with its disks, its ended jobs and all that is recorded of them; of its deleted volumes
+    /// nothing is known any more either. The same VM discovered again is a new one. Idempotent: an unknown one is `Ok`.
+    ///
+    /// # Errors
+    /// `Conflict`, and nothing changed, while anything stands for what is really there: a live job, a volume that is not deleted, an
+    /// operation that is not finished, an export, a recovery point, a failover that is not over or may have made a VM in the cloud, or a cleanup that is being carried out.
+    async fn remove_vm(&self, id: &ContextId) -> Result<()>;
 }

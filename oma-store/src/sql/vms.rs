@@ -62,4 +62,16 @@ statements! {
     UNLINK_VOLUME = "UPDATE vm_disks SET ossea_volume_id = NULL, updated_at = ? \
                      WHERE ossea_volume_id = (SELECT v.id FROM ossea_volumes v WHERE v.volume_id = ?)";
     ADVANCE_GENERATION = "UPDATE vm_disks SET generation = ? WHERE id = ?";
+
+    /// What is there of a VM, one of each.
+    VOLUME_OF = "SELECT volume_id AS name FROM ossea_volumes WHERE vm_context_id = ? AND status <> 'deleted' LIMIT 1";
+    UNFINISHED_OF = "SELECT id AS name FROM volume_operations WHERE vm_context_id = ? AND unfinished = 1 LIMIT 1";
+    EXPORT_OF = "SELECT e.export_name AS name FROM nbd_exports e JOIN vm_disks d ON d.id = e.vm_disk_id \
+                 WHERE d.vm_context_id = ? LIMIT 1";
+    POINT_OF = "SELECT id AS name FROM recovery_points WHERE vm_context_id = ? LIMIT 1";
+    CLEANUP_OF = "SELECT id AS name FROM cleanups WHERE vm_context_id = ? AND status = 'executing' LIMIT 1";
+    /// They and their volumes name each other; all else goes with the VM.
+    FORGET_OPERATIONS = "DELETE FROM volume_operations WHERE vm_context_id = ? AND unfinished IS NULL";
+    FORGET_VOLUMES = "DELETE FROM ossea_volumes WHERE vm_context_id = ? AND status = 'deleted'";
+    REMOVE = "DELETE FROM vm_replication_contexts WHERE context_id = ? AND current_job_id IS NULL";
 }

@@ -1,5 +1,6 @@
 use super::super::runner::table;
 use super::*;
+use crate::record::JobEnd;
 use crate::state::{ContextStatus, DiskStatus};
 use crate::{ContextId, Epoch};
 
@@ -20,6 +21,8 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         recording_a_vm_with_a_live_job_leaves_the_job_alone,
         an_invalid_description_changes_nothing_of_a_known_vm,
         vms_are_listed_by_id_and_disks_by_key,
+        a_vm_is_removed_with_its_disks_and_ended_jobs,
+        l07_a_vm_stays_while_anything_of_it_is_there,
     ]
 }
 
@@ -190,4 +193,62 @@ async fn vms_are_listed_by_id_and_disks_by_key(store: StoreSubject) {
     ids.sort();
     let all: Vec<_> = store.inventory.contexts(None).map_ok(|vm| vm.id).try_collect().await.unwrap();
     assert_eq!(all, ids);
+}
+
+async fn a_vm_is_removed_with_its_disks_and_ended_jobs(store: StoreSubject) {
+    let other = store.inventory.record(&source_vm("uuid-2")).await.unwrap();
+    let (vm, lease) = store.claimed().await;
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    store.inventory.remove_vm(&vm.id).await.unwrap();
+    store.inventory.remove_vm(&vm.id).await.unwrap();
+    assert_eq!(store.inventory.context(&vm.id).await.unwrap(), None);
+    assert_eq!(store.inventory.by_identity(&vm.identity).await.unwrap(), None);
+    assert_eq!(store.inventory.disks(&vm.id).await.unwrap(), []);
+    assert_eq!(store.jobs.get(&lease.job).await.unwrap(), None);
+    assert_eq!(
+        store.inventory.contexts(None).try_collect::<Vec<_>>().await.unwrap(),
+        std::slice::from_ref(&other)
+    );
+    assert_eq!(store.inventory.disks(&other.id).await.unwrap().len(), KEYS.len());
+    let again = store.vm().await;
+    assert_ne!(again.id, vm.id, "another one by now");
+}
+
+async fn l07_a_vm_stays_while_anything_of_it_is_there(store: StoreSubject) {
+    let vm = store.vm().await;
+    let lease = store.job_of(store.operate_spec(&vm)).await;
+    let refused = async || {
+        let before = store.world(&vm).await;
+        assert_kind(store.inventory.remove_vm(&vm.id).await, ErrorKind::Conflict);
+        assert_eq!(store.world(&vm).await, before);
+    };
+    refused().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let create = store.operation(&lease, &disk, OperationKind::Create, None);
+    let volume = store.carry_out(&lease, &create, &store.backend_volume("vol-1", None)).await.unwrap();
+    store.jobs.end(&lease, JobEnd::Done).await.unwrap();
+    refused().await;
+    let lease = store.job_of(store.operate_spec(&vm)).await;
+    let delete = store.operation(&lease, &disk, OperationKind::Delete, Some(&volume.id));
+    let answer = store.backend_volume(volume.id.as_str(), None);
+    store.carry_out(&lease, &delete, &answer).await.unwrap();
+    store.jobs.end(&lease, JobEnd::Done).await.unwrap();
+    store.inventory.remove_vm(&vm.id).await.unwrap();
+    assert_eq!(store.inventory.disk(&disk).await.unwrap(), None);
+    assert_eq!(store.volumes.volume(&volume.id).await.unwrap(), None);
+    // An answer that was lost: the volume may be there.
+    let (vm, lease) = store.claimed().await;
+    let create = store.operation(&lease, &store.disk(&vm, KEYS[0]), OperationKind::Create, None);
+    store.volumes.begin(&lease, &create).await.unwrap();
+    store.jobs.end(&lease, JobEnd::Failed("why".to_owned())).await.unwrap();
+    let before = store.world(&vm).await;
+    assert_kind(store.inventory.remove_vm(&vm.id).await, ErrorKind::Conflict);
+    assert_eq!(store.world(&vm).await, before);
+    let lease = store.job_of(store.operate_spec(&vm)).await;
+    store.volumes.fail(&lease, &create.id, "it was never made").await.unwrap();
+    store.jobs.end(&lease, JobEnd::Done).await.unwrap();
+    store.inventory.remove_vm(&vm.id).await.unwrap();
+    // With an epoch, which its volume holds.
+    let vm = store.replicated().await;
+    assert_kind(store.inventory.remove_vm(&vm.id).await, ErrorKind::Conflict);
 }

@@ -5,10 +5,10 @@ use futures_util::stream::BoxStream;
 
 use super::error::Refusal;
 use super::{Disk, MemoryStore, State, behind, listed};
-use crate::record::{DiskRecord, SourceDisk, SourceIdentity, SourceVm, VmContext};
-use crate::state::{ContextStatus, DiskStatus};
+use crate::record::{Cleanup, DiskRecord, SourceDisk, SourceIdentity, SourceVm, VmContext};
+use crate::state::{CleanupStatus, ContextStatus, DiskStatus};
 use crate::traits::Inventory;
-use crate::{ByteSize, ContextId, DiskRef, Epoch, Result, Timestamp, VmPath};
+use crate::{ByteSize, ContextId, DiskRef, Epoch, JobId, Result, Timestamp, VmPath};
 
 #[cfg(test)]
 impl MemoryStore {
@@ -51,6 +51,10 @@ impl Inventory for MemoryStore {
         let disks = state.disks.values().map(|disk| &disk.record);
         Ok(disks.filter(|record| record.disk.context == *context).cloned().collect())
     }
+
+    async fn remove_vm(&self, id: &ContextId) -> Result<()> {
+        self.change("remove VM", id, |state, _| state.remove_vm(id))
+    }
 }
 
 impl State {
@@ -80,6 +84,64 @@ impl State {
         if row.record != before {
             row.record.updated_at = now;
         }
+    }
+}
+
+impl State {
+    fn remove_vm(&mut self, id: &ContextId) -> Result<(), Refusal> {
+        let Some(vm) = self.contexts.get(id) else { return Ok(()) };
+        if let Some(job) = &vm.current_job {
+            return Err(Refusal::LiveJob(job.clone()));
+        }
+        if let Some(held) = self.held_by(id) {
+            return Err(Refusal::InUse(held));
+        }
+        let jobs: BTreeSet<JobId> = self
+            .jobs
+            .values()
+            .filter(|job| job.record.context == *id)
+            .map(|job| job.record.id.clone())
+            .collect();
+        for job in &jobs {
+            self.forget_job(job);
+        }
+        self.history.retain(|record| record.disk.context != *id);
+        self.journals.retain(|disk, _| disk.context != *id);
+        self.operations.retain(|_, intent| intent.record.spec.disk.context != *id);
+        self.gone.retain(|_, disk| disk.context != *id);
+        self.cleanups.retain(|cleanup| cleanup.spec.plan.context != *id);
+        self.failovers.retain(|_, failover| failover.context != *id);
+        self.disks.retain(|disk, _| disk.context != *id);
+        self.contexts.remove(id);
+        Ok(())
+    }
+
+    /// What is there of a VM, if anything is.
+    fn held_by(&self, id: &ContextId) -> Option<String> {
+        let mut volumes = self.volumes.values().filter(|volume| volume.disk.context == *id);
+        if let Some(volume) = volumes.next() {
+            return Some(format!("its volume {} is {}; delete it first", volume.id, volume.status));
+        }
+        let mut operations = self.operations.values().map(|intent| &intent.record);
+        if let Some(operation) =
+            operations.find(|one| one.spec.disk.context == *id && !one.status.is_terminal())
+        {
+            return Some(format!("its operation {} is unfinished; recover it first", operation.spec.id));
+        }
+        if let Some(export) = self.exports.values().find(|export| export.disk.context == *id) {
+            return Some(format!("its export {} is recorded; withdraw it first", export.name));
+        }
+        if let Some(point) = self.points.values().find(|point| point.context == *id) {
+            return Some(format!("its recovery point {} is recorded; drop it first", point.id));
+        }
+        let is_under_way = |cleanup: &&Cleanup| {
+            cleanup.spec.plan.context == *id && cleanup.status == CleanupStatus::Executing
+        };
+        if let Some(cleanup) = self.cleanups.iter().find(is_under_way) {
+            return Some(format!("cleanup {} is being carried out; let it end first", cleanup.spec.id));
+        }
+        let mut failovers = self.failovers.values().filter(|failover| failover.context == *id);
+        failovers.find_map(|failover| Some(format!("of its failover {}: {}", failover.id, failover.stays()?)))
     }
 }
 

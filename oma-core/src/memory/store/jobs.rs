@@ -227,6 +227,12 @@ impl State {
             let operation = &intent.record.spec.id;
             return Err(Refusal::InUse(format!("its operation {operation} is unfinished; recover it first")));
         }
+        self.forget_job(id);
+        Ok(())
+    }
+
+    /// With all that is recorded of it.
+    pub(super) fn forget_job(&mut self, id: &JobId) {
         self.jobs.remove(id);
         self.reports.remove(id);
         self.history.retain(|record| record.job != *id);
@@ -241,7 +247,6 @@ impl State {
             event.step = None;
         }
         self.steps.retain(|(job, _), _| job != id);
-        Ok(())
     }
 
     pub(super) fn claim(
