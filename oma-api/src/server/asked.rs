@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use oma_core::state::OperationStatus;
 use oma_core::{Error, ErrorKind, OperationId};
@@ -92,6 +92,40 @@ fn key(value: &HeaderValue) -> Answer<OperationId> {
 pub(super) struct Key {
     /// The id that the operation is recorded with, 1 to 64 characters: the same request again with the same id answers the same
     /// operation, and nothing is done a second time. Without it an id is minted.
+    #[param(rename = "Idempotency-Key", pattern = "^[A-Za-z0-9._-]{1,64}$")]
+    idempotency_key: Option<String>,
+}
+
+/// The key by which a request that is made again is known; none where nobody gave one.
+#[derive(Debug)]
+pub(super) struct Repeat(pub(super) Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Repeat {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        Ok(Self(repeat_key(&parts.headers, 64)?))
+    }
+}
+
+/// The key of a request, of so many characters at most.
+pub(super) fn repeat_key(headers: &HeaderMap, most: usize) -> Answer<Option<String>> {
+    let Some(value) = headers.get(KEY) else { return Ok(None) };
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let key = value.to_str().ok().filter(|key| (1..=most).contains(&key.len()) && key.chars().all(known));
+    let invalid = || {
+        let reason = format!("it has 1 to {most} of A-Z a-z 0-9 . _ -");
+        Error::new(ErrorKind::Invalid, "read header", "Idempotency-Key").because(reason)
+    };
+    Ok(Some(key.ok_or_else(invalid)?.to_owned()))
+}
+
+/// The header of it, for the document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by `Repeat`; here for the document")]
+pub(super) struct RepeatHeader {
+    /// 1 to 64 characters: the same request again with the same key makes nothing a second time.
     #[param(rename = "Idempotency-Key", pattern = "^[A-Za-z0-9._-]{1,64}$")]
     idempotency_key: Option<String>,
 }

@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access::{Principal, Role};
-use super::asked::{Problems, Wait};
+use super::asked::{Problems, Wait, repeat_key};
 use super::extract::{Body, InPath, InQuery};
 use super::paging::{Part, never_answered, page};
 use super::problem::{Answer, Refused};
@@ -59,13 +59,11 @@ impl<S: Send + Sync> FromRequestParts<S> for NewCleanup {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
-        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(CleanupId::mint())) };
-        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let key = value.to_str().ok().filter(|key| (1..=48).contains(&key.len()) && key.chars().all(known));
-        let invalid = || Error::new(ErrorKind::Invalid, "read header", "Idempotency-Key");
-        let key = key.ok_or_else(|| invalid().because("it has 1 to 48 of A-Z a-z 0-9 . _ -"))?;
-        let id = CleanupId::parse(format!("cleanup-{}", key.strip_prefix("cleanup-").unwrap_or(key)));
-        Ok(Self(id.map_err(|error| invalid().with_source(error))?))
+        let Some(key) = repeat_key(&parts.headers, 48)? else { return Ok(Self(CleanupId::mint())) };
+        let id = CleanupId::parse(format!("cleanup-{}", key.strip_prefix("cleanup-").unwrap_or(&key)));
+        Ok(Self(id.map_err(|error| {
+            Error::new(ErrorKind::Invalid, "read header", "Idempotency-Key").with_source(error)
+        })?))
     }
 }
 

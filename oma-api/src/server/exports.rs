@@ -13,7 +13,8 @@ use oma_core::{Error, ErrorKind, ExportName, InstanceId, Result, VolumeId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::asked::Problems;
+use super::asked::{Problems, Repeat, RepeatHeader};
+use super::conditional::tagged_by;
 use super::extract::{Body, InPath};
 use super::figures::{Figure, FigurePage};
 use super::origin::Origin;
@@ -87,6 +88,41 @@ impl ExportRoutes {
         self.publisher.of_operators().into_iter().find(|one| one.name == *name).ok_or_else(unknown)
     }
 
+    async fn publish(&self, id: VolumeId, key: Option<String>) -> Result<Arc<Published>> {
+        let VolumeRecord { disk, generation, .. } = self.record(&id).await?;
+        let tag = VolumeTag { instance: self.instance.clone(), disk, generation };
+        let device = self.backend.open(&id, &tag, Access::ReadOnly).await?;
+        self.publisher.publish(id, device, Purpose::Operator(key)).await
+    }
+
+    /// The export of a request with this key; it is made when there is none. It goes on when whoever asked goes away (L18): the same
+    /// request finds it then.
+    async fn publish_once(&self, id: VolumeId, key: String) -> Result<Arc<Published>> {
+        let (routes, volume) = (self.clone(), id.clone());
+        let made = tokio::spawn(async move {
+            let _turn = routes.publisher.turn(&key).await;
+            while let Some(known) =
+                routes.publisher.of_operators().into_iter().find(|one| one.is_of_key(&key))
+            {
+                if known.volume != id {
+                    let reason = format!(
+                        "by this Idempotency-Key volume {} is served; give another one",
+                        known.volume
+                    );
+                    return Err(Error::new(ErrorKind::AlreadyExists, "export volume", id).because(reason));
+                }
+                if !known.is_let_go() {
+                    return Ok(known);
+                }
+                known.closed().await;
+            }
+            routes.publish(id, Some(key)).await
+        });
+        made.await.unwrap_or_else(|lost| {
+            Err(Error::new(ErrorKind::Internal, "export volume", volume).with_source(lost))
+        })
+    }
+
     async fn row(&self, published: &Published, asker: Origin) -> Result<ExportRow> {
         let moved = self.publisher.statistics(published).await?;
         Ok(ExportRow {
@@ -104,23 +140,24 @@ impl ExportRoutes {
 }
 
 /// Serves an attached volume for reading
-#[utoipa::path(post, path = "/exports", tag = "exports", responses(
+#[utoipa::path(post, path = "/exports", tag = "exports", params(RepeatHeader), responses(
     (status = 201, body = ExportRow, headers(("Location" = String, description = "Where the export is found"))), Problems))]
 async fn create(
     State(routes): State<ExportRoutes>,
     asker: Origin,
+    Repeat(key): Repeat,
     Body(asked): Body<CreateExport>,
 ) -> Answer<Response> {
-    let CreateExport { volume_id: id, read_only } = asked;
-    if !read_only {
+    if !asked.read_only {
         let reason = "a volume is written under a job's lease only; export it with `read_only: true`";
-        return Err(Error::new(ErrorKind::Unsupported, "export volume", id).because(reason).into());
+        return Err(Error::new(ErrorKind::Unsupported, "export volume", asked.volume_id)
+            .because(reason)
+            .into());
     }
-    let record = routes.record(&id).await?;
-    let VolumeRecord { disk, generation, .. } = record;
-    let tag = VolumeTag { instance: routes.instance.clone(), disk, generation };
-    let device = routes.backend.open(&id, &tag, Access::ReadOnly).await?;
-    let published = routes.publisher.publish(id, device, Purpose::Operator).await?;
+    let published = match key {
+        None => routes.publish(asked.volume_id, None).await?,
+        Some(key) => routes.publish_once(asked.volume_id, key).await?,
+    };
     let row = routes.row(&published, asker).await?;
     let place = HeaderValue::try_from(format!("{PREFIX}/exports/{}", row.export_name));
     let mut response = (StatusCode::CREATED, Json(row)).into_response();
@@ -147,9 +184,11 @@ async fn get(
     State(routes): State<ExportRoutes>,
     asker: Origin,
     InPath(name): InPath<ExportName>,
-) -> Answer<Json<ExportRow>> {
+) -> Answer<Response> {
     let published = routes.find(&name)?;
-    Ok(Json(routes.row(&published, asker).await?))
+    let row = routes.row(&published, asker).await?;
+    // Its name is given once, and nothing but figures changes.
+    Ok(tagged_by(&name, row))
 }
 
 /// Ends an export: what clients asked for is answered, then they are disconnected and the volume is closed

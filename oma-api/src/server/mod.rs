@@ -14,6 +14,7 @@ mod audit;
 mod backend;
 mod bounded;
 mod cleanups;
+mod conditional;
 mod exports;
 mod extract;
 mod figures;
@@ -26,6 +27,7 @@ mod publish;
 mod readiness;
 mod replications;
 mod tokens;
+mod turns;
 mod vanished;
 mod volumes;
 
@@ -60,7 +62,9 @@ pub use tokens::{NewToken, TokenFile};
 pub use volumes::VolumeRoutes;
 
 use audit::Auditor;
+use conditional::Conditions;
 use problem::Refused;
+use turns::Turns;
 
 /// Where the routes begin.
 pub const PREFIX: &str = "/api/v1";
@@ -82,6 +86,7 @@ pub struct Api {
     /// For everybody.
     open: Router,
     figures: Figures,
+    turns: Turns,
 }
 
 impl fmt::Debug for Api {
@@ -110,6 +115,7 @@ impl Api {
             auditor: None,
             open,
             figures: Figures::new(),
+            turns: Turns::default(),
         }
     }
 
@@ -188,24 +194,31 @@ impl Api {
 
     /// What is served, as an OpenAPI document.
     #[must_use]
-    pub const fn document(&self) -> &OpenApi {
-        &self.document
+    pub fn document(&self) -> OpenApi {
+        conditional::described(self.document.clone())
     }
 
     /// The routes behind a door.
     pub fn router(&self, door: Door) -> Router {
-        let document = self.document.clone();
+        let document = self.document();
         let [mut inner, mut agents] = [self.inner.clone(), self.agents.clone()];
+        let [mut kept, mut personal] = [self.kept.clone(), self.personal.clone()];
+        let looks = inner.clone().merge(agents.clone()).merge(kept.clone()).merge(personal.clone());
         if let Some(auditor) = &self.auditor {
             inner = inner.layer(middleware::from_fn_with_state(auditor.clone(), audit::audited));
             agents = agents.layer(middleware::from_fn_with_state(auditor.clone(), audit::audited));
         }
+        let conditions = Conditions { looks, turns: self.turns.clone() };
+        for routes in [&mut inner, &mut agents, &mut kept, &mut personal] {
+            let checked = middleware::from_fn_with_state(conditions.clone(), conditional::checked);
+            *routes = std::mem::take(routes).layer(checked);
+        }
         let agents = agents.layer(middleware::from_fn_with_state(door.clone(), access::admit_agents));
         let inner = inner
-            .merge(self.kept.clone())
+            .merge(kept)
             .route(&format!("{PREFIX}/openapi.json"), get(async move || Json(document)))
             .layer(middleware::from_fn_with_state(door.clone(), access::admit));
-        let personal = self.personal.clone().layer(middleware::from_fn_with_state(door, access::admit_any));
+        let personal = personal.layer(middleware::from_fn_with_state(door, access::admit_any));
         inner
             .merge(agents)
             .merge(personal)

@@ -20,12 +20,13 @@ use oma_core::{
     ByteSize, Clock as _, Error, ErrorKind, ExportName, Fence, InstanceId, Result, Retry, SystemClock,
     Timestamp, VolumeId,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::access::Principal;
 use super::origin::Origin;
+use super::turns::Turns;
 
 /// How long clients of an export may finish what they asked for.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -61,6 +62,8 @@ struct Inner {
     address: Arc<dyn ExportAddress>,
     table: Mutex<BTreeMap<ExportName, Arc<Published>>>,
     shutdown: CancellationToken,
+    /// Of requests with the same key.
+    turns: Turns,
 }
 
 /// Whose an export is.
@@ -68,8 +71,8 @@ struct Inner {
 pub(super) enum Purpose {
     /// Of whoever opened a volume over the backend routes, for as long as it has it open.
     Session(Opener),
-    /// Of operators, until they withdraw it.
-    Operator,
+    /// Of operators, until they withdraw it; with the key of the request for it.
+    Operator(Option<String>),
 }
 
 /// Who opened a volume over the backend routes.
@@ -123,9 +126,19 @@ impl Published {
         self.lease
     }
 
+    /// Whether the request that it was served for bore this key.
+    pub(super) fn is_of_key(&self, key: &str) -> bool {
+        matches!(&self.purpose, Purpose::Operator(Some(own)) if own == key)
+    }
+
     /// Has it withdrawn and closed.
     pub(super) fn let_go(&self) {
         self.let_go.cancel();
+    }
+
+    /// Whether it is about to be withdrawn.
+    pub(super) fn is_let_go(&self) -> bool {
+        self.let_go.is_cancelled()
     }
 
     /// Returns once it is withdrawn and its volume closed.
@@ -138,7 +151,7 @@ impl Published {
     async fn is_let_go_of(&self) {
         let mut renewals = self.renewals.subscribe();
         let silent = async {
-            if self.purpose == Purpose::Operator {
+            if matches!(self.purpose, Purpose::Operator(_)) {
                 return std::future::pending().await;
             }
             while timeout(self.lease, renewals.changed()).await.is_ok() {}
@@ -167,8 +180,8 @@ impl Publisher {
         sessions: Arc<dyn ExportServer>,
         address: Arc<dyn ExportAddress>,
     ) -> Self {
-        let (table, shutdown) = (Mutex::default(), CancellationToken::new());
-        let inner = Arc::new(Inner { operators, sessions, address, table, shutdown });
+        let (table, shutdown, turns) = (Mutex::default(), CancellationToken::new(), Turns::default());
+        let inner = Arc::new(Inner { operators, sessions, address, table, shutdown, turns });
         Self { inner, lease: LEASE }
     }
 
@@ -234,17 +247,22 @@ impl Publisher {
         self.inner.address.uri(&published.name, asker)
     }
 
+    /// Requests with one key come one after the other.
+    pub(super) async fn turn(&self, key: &str) -> OwnedMutexGuard<()> {
+        self.inner.turns.take(key).await
+    }
+
     /// The exports of operators, by name.
     pub(super) fn of_operators(&self) -> Vec<Arc<Published>> {
         let table = self.inner.table();
-        table.values().filter(|one| one.purpose == Purpose::Operator).cloned().collect()
+        table.values().filter(|one| matches!(one.purpose, Purpose::Operator(_))).cloned().collect()
     }
 
     /// The sessions, the oldest first.
     pub(super) fn of_sessions(&self) -> Vec<(Opener, Arc<Published>)> {
         let session = |one: &Arc<Published>| match &one.purpose {
             Purpose::Session(opener) => Some((opener.clone(), one.clone())),
-            Purpose::Operator => None,
+            Purpose::Operator(_) => None,
         };
         let mut found: Vec<_> = self.inner.table().values().filter_map(session).collect();
         found.sort_by_key(|(opener, _)| opener.since);
@@ -281,7 +299,8 @@ impl Publisher {
 
     fn sessions(&self, volume: &VolumeId) -> Vec<Arc<Published>> {
         let table = self.inner.table();
-        let ours = |one: &&Arc<Published>| one.purpose != Purpose::Operator && one.volume == *volume;
+        let ours =
+            |one: &&Arc<Published>| matches!(one.purpose, Purpose::Session(_)) && one.volume == *volume;
         table.values().filter(ours).cloned().collect()
     }
 }
@@ -290,7 +309,7 @@ impl Inner {
     fn server(&self, purpose: &Purpose) -> &Arc<dyn ExportServer> {
         match purpose {
             Purpose::Session(_) => &self.sessions,
-            Purpose::Operator => &self.operators,
+            Purpose::Operator(_) => &self.operators,
         }
     }
 

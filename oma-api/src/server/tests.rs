@@ -15,6 +15,7 @@ use tower::ServiceExt;
 use super::*;
 
 mod cleanups;
+mod conditional;
 mod lists;
 mod push;
 mod replications;
@@ -163,6 +164,10 @@ async fn a_volume_lives_from_create_to_delete() {
     world.done(Method::POST, &format!("/volumes/{id}/revert"), Some(back)).await;
     world.done(Method::DELETE, &format!("/volumes/{id}/snapshots/{snapshot}"), None).await;
 
+    let remove =
+        async |role: &str| world.send(asked(Method::DELETE, &format!("/vms/{vm}"), role, None, None)).await.0;
+    assert_eq!(remove("operator").await, StatusCode::FORBIDDEN);
+    assert_eq!(remove("admin").await, StatusCode::CONFLICT, "its volume is there");
     // It is detached first.
     world.done(Method::DELETE, &format!("/volumes/{id}"), None).await;
     let mut kinds: Vec<String> = world.get("/operations").await["items"]
@@ -184,6 +189,8 @@ async fn a_volume_lives_from_create_to_delete() {
     let allowed = asked(Method::POST, "/reconciliation", "admin", None, Some(plan));
     let (status, _, done) = world.send(allowed).await;
     assert_eq!((status, &done["steps"]), (StatusCode::OK, &json!([])));
+    assert_eq!(remove("admin").await, StatusCode::NO_CONTENT);
+    assert_eq!(world.ask(Method::GET, &format!("/vms/{vm}"), None).await.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("an_export_is_made_read_counted_and_withdrawn", &[], life),
         trial("an_export_for_writing_is_unsupported", &[], no_writing),
         trial("what_cannot_be_exported_says_why", &[], refused),
+        trial("an_export_that_is_asked_for_twice_is_made_once", &[], repeated),
         trial("l24_no_export_outlives_the_daemon", &[], the_end),
     ]
 }
@@ -70,8 +71,21 @@ impl World {
     }
 
     async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        self.keyed(method, path, None, body).await
+    }
+
+    async fn keyed(
+        &self,
+        method: &str,
+        path: &str,
+        key: Option<&str>,
+        body: Option<Value>,
+    ) -> (StatusCode, Value) {
         let request = Request::builder().method(method).uri(format!("/api/v1{path}"));
-        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let mut request = request.header(header::CONTENT_TYPE, "application/json");
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
         let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
         let status = response.status();
@@ -151,6 +165,25 @@ async fn refused() {
     world.backend.detach(&world.volume, &world.tag).await.unwrap();
     assert_eq!(world.ask("POST", "/exports", Some(asked)).await.0, StatusCode::CONFLICT);
     assert!(world.list().await.is_empty());
+}
+
+async fn repeated() {
+    let world = World::new().await;
+    let again = async |volume: &str| {
+        world.keyed("POST", "/exports", Some("k1"), Some(json!({ "volume_id": volume }))).await
+    };
+    // Both at once, as when the first answer is late.
+    let (one, other) = tokio::join!(again(world.volume.as_str()), again(world.volume.as_str()));
+    assert_eq!((one.0, &one), (StatusCode::CREATED, &other));
+    assert_eq!(world.list().await.len(), 1);
+    assert_eq!(again("vol-other").await.0, StatusCode::CONFLICT);
+    world.exported().await;
+    assert_eq!(world.list().await.len(), 2, "without a key it is another one");
+    let path = format!("/exports/{}", one.1["export_name"].as_str().unwrap());
+    assert_eq!(world.ask("DELETE", &path, None).await.0, StatusCode::NO_CONTENT);
+    let (status, row) = again(world.volume.as_str()).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_ne!(row["export_name"], one.1["export_name"], "what was withdrawn is served anew");
 }
 
 async fn the_end() {

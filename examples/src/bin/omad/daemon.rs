@@ -89,7 +89,7 @@ pub(crate) async fn print_document() -> Result<()> {
     let Routes { api, .. } = wired.routes(&Settings::default(), None)?;
     let api = api.backend(beside.0).exports(beside.1).accounts(accounts);
     let api = api.counted_by(Figures::new()).readiness(Readiness::new());
-    let text = serde_json::to_string_pretty(api.document());
+    let text = serde_json::to_string_pretty(&api.document());
     output::line(text.map_err(|error| Error::new(ErrorKind::Internal, "write", "JSON").with_source(error))?)
 }
 

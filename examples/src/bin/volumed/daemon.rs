@@ -70,7 +70,7 @@ pub(crate) fn print_document() -> Result<()> {
     let api = api(service, store.clone(), store, None, &CancellationToken::new());
     let api = api.backend(beside.0).exports(beside.1);
     let api = api.counted_by(Figures::new()).readiness(Readiness::new());
-    let text = serde_json::to_string_pretty(api.document());
+    let text = serde_json::to_string_pretty(&api.document());
     output::line(text.map_err(|error| Error::new(ErrorKind::Internal, "write", "JSON").with_source(error))?)
 }
 

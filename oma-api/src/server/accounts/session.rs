@@ -118,7 +118,7 @@ async fn change_password(
 
 impl AccountRoutes {
     /// Counts an attempt against the account and the address, before anything is looked at.
-    async fn attempts(&self, account: &AttemptSubject, address: Option<IpAddr>) -> Answer<()> {
+    pub(super) async fn attempts(&self, account: &AttemptSubject, address: Option<IpAddr>) -> Answer<()> {
         if let Some(address) = address {
             let limits = self.config.limits(self.config.attempts_per_address);
             self.attempt(&AttemptSubject::address(address), &limits).await?;

@@ -1,3 +1,4 @@
+mod repeated;
 mod trail;
 
 use std::collections::BTreeSet;

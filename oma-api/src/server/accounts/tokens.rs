@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 
 use super::{AccountRoutes, Part};
 use crate::server::access::Principal;
-use crate::server::asked::Problems;
+use crate::server::asked::{Problems, Repeat, RepeatHeader};
 use crate::server::audit::Asker;
 use crate::server::extract::{Body, InPath, InQuery};
 use crate::server::problem::Answer;
@@ -30,7 +30,7 @@ const LONGEST: usize = 191;
 const MOST_DAYS: u16 = 366;
 
 pub(super) fn group() -> OpenApiRouter<AccountRoutes> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(revoke))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, revoke))
 }
 
 /// Whose tokens.
@@ -65,12 +65,14 @@ async fn list(
     Ok(Json(part.page(tokens, |token| token.id.to_string(), |token| TokenRow::from(token)).await?))
 }
 
-/// Make a token. Its secret is in the answer and can never be read again. Needs a session, or an admin
-#[utoipa::path(post, path = "/tokens", tag = "tokens", request_body = CreateToken,
+/// Make a token. Its secret is in the answer and can never be read again. Needs a session, or an admin. With an `Idempotency-Key`
+/// the same request again is answered 409 with the id of the token, since its secret is gone: revoke that one, and make another one
+#[utoipa::path(post, path = "/tokens", tag = "tokens", params(RepeatHeader), request_body = CreateToken,
     responses((status = 201, body = NewTokenRow), Problems))]
 async fn create(
     State(routes): State<AccountRoutes>,
     asker: Asker,
+    Repeat(key): Repeat,
     Body(asked): Body<CreateToken>,
 ) -> Answer<impl IntoResponse> {
     let user = owner(&asker.principal, asked.user_id)?;
@@ -80,7 +82,7 @@ async fn create(
     let secret = NewToken::mint();
     let days = u64::from(asked.days);
     let spec = TokenSpec {
-        id: TokenId::mint(),
+        id: id_of(user, key)?,
         kind: TokenKind::Api,
         name: asked.name,
         role: asked.role,
@@ -93,10 +95,22 @@ async fn create(
     entry.new = Some(
         json!({ "user_id": user, "name": spec.name, "role": spec.role, "days": days, "jobs": spec.jobs }),
     );
-    let token = routes.auditor.around(entry, routes.accounts.mint(user, &spec)).await?;
+    let made = async { routes.accounts.mint(user, &spec).await.map_err(|error| taken(&spec.id, error)) };
+    let token = routes.auditor.around(entry, made).await?;
     let row = NewTokenRow { secret: Secret::new(secret.reveal()), token: TokenRow::from(&token) };
     // No cache on the way keeps it.
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(row)))
+}
+
+/// A token or session, without its secret: one's own, or anybody's for an admin
+#[utoipa::path(get, path = "/tokens/{token_id}", tag = "tokens", params(("token_id" = String, Path)),
+    responses((status = 200, body = TokenRow), Problems))]
+async fn get(
+    State(routes): State<AccountRoutes>,
+    asker: Asker,
+    InPath(id): InPath<TokenId>,
+) -> Answer<Json<TokenRow>> {
+    Ok(Json(TokenRow::from(&routes.token(&asker, &id).await?)))
 }
 
 /// Revoke a token, or end a session, at once: one's own, or anybody's for an admin. Revoked already, it stays so
@@ -107,16 +121,41 @@ async fn revoke(
     asker: Asker,
     InPath(id): InPath<TokenId>,
 ) -> Answer<StatusCode> {
-    let own = asker.principal.account.as_ref().map(|account| account.user);
-    let is_admin = asker.principal.role == Role::Admin;
-    let found = routes.accounts.token(&id).await?;
-    // Another one's is told no other than one that is not there.
-    let found: Option<AccessToken> = found.filter(|token| is_admin || Some(token.user) == own);
-    let found = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "find token", &id))?;
+    let found = routes.token(&asker, &id).await?;
     let mut entry = asker.entry("token.revoke", "token", &id);
     entry.old = Some(json!({ "user_id": found.user, "name": found.name, "role": found.role }));
     routes.auditor.around(entry, routes.accounts.revoke(&id)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+impl AccountRoutes {
+    /// A token of whoever asks, or anybody's for an admin. Another one's is told no other than one that is not there.
+    async fn token(&self, asker: &Asker, id: &TokenId) -> Answer<AccessToken> {
+        let own = asker.principal.account.as_ref().map(|account| account.user);
+        let is_admin = asker.principal.role == Role::Admin;
+        let found = self.accounts.token(id).await?;
+        let found = found.filter(|token| is_admin || Some(token.user) == own);
+        Ok(found.ok_or_else(|| Error::new(ErrorKind::NotFound, "find token", id))?)
+    }
+}
+
+/// The id of a new token: of the same user by the same key always the same one.
+fn id_of(user: UserId, key: Option<String>) -> Answer<TokenId> {
+    let Some(key) = key else { return Ok(TokenId::mint()) };
+    let id =
+        TokenId::parse(format!("tok-{}", &blake3::hash(format!("{user} {key}").as_bytes()).to_hex()[..32]));
+    Ok(id.map_err(|error| Error::new(ErrorKind::Internal, "name", "a token").with_source(error))?)
+}
+
+/// What a request is told that was made before with the same key.
+fn taken(id: &TokenId, error: Error) -> Error {
+    if error.kind() != ErrorKind::AlreadyExists {
+        return error;
+    }
+    let reason = format!(
+        "this Idempotency-Key was used, and the secret stood in that answer only: if it is lost, DELETE /tokens/{id} and ask with another key"
+    );
+    Error::new(ErrorKind::AlreadyExists, "make token", id).because(reason)
 }
 
 /// Whose a new token is to be. What programs hold makes no more of its kind, or a stolen one could not be revoked.

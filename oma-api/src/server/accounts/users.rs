@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use oma_core::record::{Email, PasswordHash, User, UserChange, UserSpec};
+use axum::response::Response;
+use oma_core::record::{AttemptSubject, Credentials, Email, PasswordHash, User, UserChange, UserSpec};
 use oma_core::state::Role;
 use oma_core::{Error, ErrorKind, UserId};
 use serde_json::json;
@@ -11,8 +12,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{AccountRoutes, Part};
-use crate::server::asked::Problems;
+use crate::server::asked::{Problems, Repeat, RepeatHeader};
 use crate::server::audit::Asker;
+use crate::server::conditional::tagged_by;
 use crate::server::extract::{Body, InPath, InQuery};
 use crate::server::problem::Answer;
 use crate::{ChangeUser, CreateUser, Page, Secret, UserRow};
@@ -35,17 +37,23 @@ async fn list(
     Ok(Json(part.page(users, |user| user.id.to_string(), |user| UserRow::from(user)).await?))
 }
 
-/// Add a user. Needs an admin
-#[utoipa::path(post, path = "/users", tag = "users", request_body = CreateUser,
+/// Add a user. Needs an admin. With an `Idempotency-Key` a user of this address who is there just so, with this password, is the answer
+#[utoipa::path(post, path = "/users", tag = "users", params(RepeatHeader), request_body = CreateUser,
     responses((status = 201, body = UserRow), Problems))]
 async fn create(
     State(routes): State<AccountRoutes>,
     asker: Asker,
+    Repeat(key): Repeat,
     Body(asked): Body<CreateUser>,
 ) -> Answer<(StatusCode, Json<UserRow>)> {
     asker.principal.needs(Role::Admin, "add user", &asked.email)?;
     let email = Email::parse(&asked.email)
         .map_err(|error| Error::new(ErrorKind::Invalid, "add user", &asked.email).with_source(error))?;
+    if key.is_some()
+        && let Some(user) = routes.added_before(&asker, &email, &asked).await?
+    {
+        return Ok((StatusCode::CREATED, Json(UserRow::from(&user))));
+    }
     let password_hash = match &asked.password {
         Some(password) => routes.passwords.hash(password).await?,
         None => PasswordHash::none(),
@@ -65,9 +73,11 @@ async fn get(
     State(routes): State<AccountRoutes>,
     asker: Asker,
     InPath(id): InPath<UserId>,
-) -> Answer<Json<UserRow>> {
+) -> Answer<Response> {
     asker.principal.needs(Role::Admin, "read user", &id)?;
-    Ok(Json(UserRow::from(&routes.known(id).await?)))
+    let user = routes.known(id).await?;
+    // Also of a new password, and of no login.
+    Ok(tagged_by(&format_args!("{} {}", told(&user), user.updated_at), UserRow::from(&user)))
 }
 
 /// Change a user. Its sessions end with a new password, and when it is not active any more. Needs an admin
@@ -113,6 +123,26 @@ async fn remove(
 }
 
 impl AccountRoutes {
+    /// The user whom the same request added before. A password is compared as often as somebody may try to log in.
+    async fn added_before(&self, asker: &Asker, email: &Email, asked: &CreateUser) -> Answer<Option<User>> {
+        let Some(Credentials { user, password_hash }) = self.accounts.credentials(email).await? else {
+            return Ok(None);
+        };
+        let CreateUser { email: _, full_name, role, password } = asked;
+        if (&user.full_name, user.role, user.is_active) != (full_name, *role, true) {
+            return Ok(None);
+        }
+        let is_same = match password {
+            None => password_hash == PasswordHash::none(),
+            Some(password) => {
+                self.auditor.record(&asker.entry("user.compare", "user", email)).await?;
+                self.attempts(&AttemptSubject::account(email.as_str()), asker.address).await?;
+                self.passwords.verify(password, Some(&password_hash)).await?
+            }
+        };
+        Ok(is_same.then_some(user))
+    }
+
     pub(super) async fn known(&self, id: UserId) -> Answer<User> {
         let found = self.accounts.user(id).await?;
         Ok(found.ok_or_else(|| {

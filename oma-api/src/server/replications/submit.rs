@@ -20,7 +20,7 @@ use super::push::endpoint;
 use super::{ReplicationRoutes, opened};
 use crate::server::PREFIX;
 use crate::server::access::Principal;
-use crate::server::asked::Problems;
+use crate::server::asked::{Problems, Repeat};
 use crate::server::audit::Asker;
 use crate::server::extract::Body;
 use crate::server::problem::{Answer, Refused};
@@ -52,16 +52,14 @@ pub(super) struct JobKey {
 impl<S: Send + Sync> FromRequestParts<S> for NewJob {
     type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
-        let Some(value) = parts.headers.get("idempotency-key") else {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let Repeat(Some(key)) = Repeat::from_request_parts(parts, state).await? else {
             return Ok(Self(JobId::mint(SystemClock.now())));
         };
-        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let key = value.to_str().ok().filter(|key| (1..=64).contains(&key.len()) && key.chars().all(known));
-        let invalid = || Error::new(ErrorKind::Invalid, "read header", "Idempotency-Key");
-        let key = key.ok_or_else(|| invalid().because("it has 1 to 64 of A-Z a-z 0-9 . _ -"))?;
-        let id = JobId::parse(format!("job-{}", key.strip_prefix("job-").unwrap_or(key)));
-        Ok(Self(id.map_err(|error| invalid().with_source(error))?))
+        let id = JobId::parse(format!("job-{}", key.strip_prefix("job-").unwrap_or(&key)));
+        Ok(Self(id.map_err(|error| {
+            Error::new(ErrorKind::Invalid, "read header", "Idempotency-Key").with_source(error)
+        })?))
     }
 }
 

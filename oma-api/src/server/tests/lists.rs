@@ -46,6 +46,7 @@ counted! { Inventory {
     by_path(path: &VmPath) -> Option<VmContext>;
     disk(disk: &DiskRef) -> Option<DiskRecord>;
     disks(context: &ContextId) -> Vec<DiskRecord>;
+    remove_vm(id: &ContextId) -> ();
 } {
     contexts(after: Option<&ContextId>) -> VmContext;
 } }

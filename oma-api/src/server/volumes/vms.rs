@@ -1,14 +1,15 @@
 //! VMs: whom volumes are for.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use oma_core::record::{SourceDisk, SourceIdentity, SourceVm};
 use oma_core::{ContextId, Error, ErrorKind};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::VolumeRoutes;
+use crate::server::access::{Principal, Role};
 use crate::server::asked::Problems;
 use crate::server::extract::{Body, InPath, InQuery};
 use crate::server::paging::{Part, page};
@@ -18,7 +19,7 @@ use crate::{DiskRow, Page, RecordDisk, RecordVm, VmRow, VolumeRow};
 pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {
     OpenApiRouter::new()
         .routes(routes!(list, record))
-        .routes(routes!(get))
+        .routes(routes!(get, remove))
         .routes(routes!(disks))
         .routes(routes!(volumes))
 }
@@ -56,6 +57,20 @@ fn source_disk(disk: RecordDisk) -> SourceDisk {
 async fn get(State(routes): State<VolumeRoutes>, InPath(id): InPath<ContextId>) -> Answer<Json<VmRow>> {
     let vm = routes.inventory.context(&id).await?;
     Ok(Json(vm.as_ref().map(VmRow::from).ok_or_else(|| unknown(&id))?))
+}
+
+/// Remove the record of a VM that is no longer wanted, with its disks and ended jobs. Refused while anything of it is there: a live job,
+/// a volume, an unfinished operation, an export, a recovery point, a failover. Idempotent. Needs an admin
+#[utoipa::path(delete, path = "/vms/{context_id}", tag = "vms", params(("context_id" = String, Path)),
+    responses((status = 204), Problems))]
+async fn remove(
+    State(routes): State<VolumeRoutes>,
+    Extension(principal): Extension<Principal>,
+    InPath(id): InPath<ContextId>,
+) -> Answer<StatusCode> {
+    principal.needs(Role::Admin, "remove VM", &id)?;
+    routes.inventory.remove_vm(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The disks of a VM
