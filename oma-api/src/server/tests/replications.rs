@@ -170,6 +170,25 @@ impl Drop for Appliance {
     }
 }
 
+impl Appliance {
+    /// What is told there until its end. What was stalled goes on with the first of it.
+    async fn followed(&self, path: &str) -> String {
+        let asked = asked(Method::GET, path, "viewer", None, None);
+        let response = self.world.routes.clone().oneshot(asked).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+        let mut body = response.into_body().into_data_stream();
+        let mut told = String::new();
+        let read = async {
+            while let Some(part) = body.next().await {
+                told.push_str(std::str::from_utf8(&part.unwrap()).unwrap());
+                self.go_on();
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.unwrap();
+        told
+    }
+}
+
 fn whole() -> Extent {
     Extent::new(0, CAPACITY).unwrap()
 }
@@ -325,18 +344,7 @@ async fn a_replication_is_followed_until_it_has_ended() {
     appliance.stall().await;
     let id = appliance.create("web").await;
     appliance.until_stalled().await;
-    let asked = asked(Method::GET, &format!("/replications/{id}/events"), "viewer", None, None);
-    let response = appliance.world.routes.clone().oneshot(asked).await.unwrap();
-    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
-    let mut body = response.into_body().into_data_stream();
-    let mut told = String::new();
-    let read = async {
-        while let Some(part) = body.next().await {
-            told.push_str(std::str::from_utf8(&part.unwrap()).unwrap());
-            appliance.go_on();
-        }
-    };
-    tokio::time::timeout(PATIENCE, read).await.unwrap();
+    let told = appliance.followed(&format!("/replications/{id}/events")).await;
     let rows: Vec<Value> = told
         .lines()
         .filter_map(|line| line.strip_prefix("data: "))

@@ -63,23 +63,7 @@ async fn the_log_of_a_replication_is_followed_until_its_end_is_told() {
     let id = appliance.create("web").await;
     appliance.until_stalled().await;
     let path = format!("/replications/{id}/logs/follow");
-    let response = appliance
-        .world
-        .routes
-        .clone()
-        .oneshot(asked(Method::GET, &path, "viewer", None, None))
-        .await
-        .unwrap();
-    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
-    let mut body = response.into_body().into_data_stream();
-    let mut told = String::new();
-    let read = async {
-        while let Some(part) = body.next().await {
-            told.push_str(std::str::from_utf8(&part.unwrap()).unwrap());
-            appliance.go_on();
-        }
-    };
-    tokio::time::timeout(PATIENCE, read).await.unwrap();
+    let told = appliance.followed(&path).await;
     let of = |prefix: &'static str| -> Vec<String> {
         told.lines().filter_map(|line| line.strip_prefix(prefix)).map(str::to_owned).collect()
     };
