@@ -46,7 +46,9 @@ impl Content {
             Some(port) => Arc::new(NbdAddresses { near, far: port.address().clone() }),
         };
         let unlisted = Arc::new(server.unlisted());
-        let publisher = Publisher::apart(Arc::new(server.clone()), unlisted, address.clone());
+        // A certificate is that of any agent: over a port, who knows the random name of a volume was told it by the routes.
+        let operators = if port.is_some() { unlisted.clone() } else { Arc::new(server.clone()) };
+        let publisher = Publisher::apart(operators, unlisted, address.clone());
         Self { publisher, server, path, port, address }
     }
 

@@ -218,6 +218,13 @@ async fn clients() {
     let copy = world.text("copy.raw");
     let sized = tool("nbdinfo", &["--size", &with(&good)]).await;
     assert_eq!((sized.code, sized.out.trim()), (Some(0), "1048576"), "{sized:?}");
+    // What else is served is told by the routes only.
+    let (port, socket) = (&daemon.addresses[3], world.text("data/nbd.sock"));
+    let port = format!("{port}?tls-certificates={good}");
+    for anywhere in [&port, &format!("nbd+unix:///?socket={socket}")] {
+        let listed = tool("nbdinfo", &["--list", "--json", anywhere]).await;
+        assert!(listed.code == Some(0) && !listed.out.contains("export-name"), "{listed:?}");
+    }
     let copied = tool("nbdcopy", &[&with(&good), &copy]).await;
     assert_eq!(copied.code, Some(0), "{copied:?}");
     assert_eq!(fs::metadata(&copy).unwrap().len(), 1 << 20);
