@@ -65,7 +65,7 @@ impl Sides<'_> {
         let mut told = false;
         loop {
             match ask().await {
-                Err(error) if error.retry() == Retry::Later && begun.elapsed() < self.cli.patience => {
+                Err(error) if is_unanswered(&error) && begun.elapsed() < self.cli.patience => {
                     if !std::mem::replace(&mut told, true) {
                         output::note(format!("waiting: {}", error.chain()));
                     }
@@ -75,6 +75,11 @@ impl Sides<'_> {
             }
             self.rest().await?;
         }
+    }
+
+    /// As [`Sides::patiently`] for what is only told: who does not soon is passed over.
+    pub(crate) async fn look<T, F: Future<Output = Result<T>>>(&self, ask: impl Fn() -> F) -> Result<T> {
+        self.patiently(|| self.appliances.soon(ask())).await
     }
 
     /// Waits a moment, unless this run is to end.
@@ -102,7 +107,7 @@ impl Sides<'_> {
     }
 
     async fn live(&self) -> Result<Option<ReplicationRow>> {
-        self.patiently(|| self.api().live(self.vm())).await
+        self.look(|| self.api().live(self.vm())).await
     }
 
     async fn found_or_begun(&self) -> Result<Job> {
@@ -159,7 +164,7 @@ impl Sides<'_> {
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             cancelled => drop(cancelled?),
         }
-        while !self.patiently(|| self.api().job(job)).await?.status.is_terminal() {
+        while !self.look(|| self.api().job(job)).await?.status.is_terminal() {
             self.rest().await?;
         }
         Ok(())
@@ -188,7 +193,7 @@ impl Sides<'_> {
     async fn changed(&self, point: &PointInTime) -> Result<BTreeMap<DiskKey, Changed>> {
         let mut found = BTreeMap::new();
         for disk in &point.disks {
-            let known = self.patiently(|| self.api().change_id(self.vm(), &disk.key)).await?;
+            let known = self.look(|| self.api().change_id(self.vm(), &disk.key)).await?;
             let Some(since) = known.filter(|since| disk.change_id.continues(since)) else { continue };
             match self.source.changed(&point.id, &disk.key, &since).await? {
                 Changes::Since(extents) => {
@@ -254,6 +259,12 @@ fn of_this_freeze(mut point: PointInTime, named: &[NamedDisk]) -> Result<PointIn
     Ok(point)
 }
 
+/// Whether another one may answer, or the same later: also one that was waited for long enough.
+fn is_unanswered(error: &Error) -> bool {
+    error.retry() == Retry::Later
+        || (error.kind() == ErrorKind::Unavailable && error.retry() == Retry::Exhausted)
+}
+
 /// Whether its agent is gone. One that is not ready may be waited for.
 fn is_left_alone(job: &PushRow) -> bool {
     job.ready && job.quiet_seconds.is_none_or(|quiet| quiet >= QUIET.as_secs())
@@ -291,6 +302,15 @@ mod tests {
         let gone = [(false, None), (true, Some(0)), (true, Some(29)), (true, Some(30)), (true, Some(900))]
             .map(|(ready, quiet)| is_left_alone(&row(ready, quiet)));
         assert_eq!(gone, [false, false, false, true, true]);
+    }
+
+    #[test]
+    fn one_that_was_waited_for_long_enough_is_passed_over() {
+        let error = |kind, retry| Error::new(kind, "ask", "the appliance").with_retry(retry);
+        assert!(is_unanswered(&error(ErrorKind::Unavailable, Retry::Exhausted)));
+        assert!(is_unanswered(&error(ErrorKind::Busy, Retry::Later)));
+        assert!(!is_unanswered(&error(ErrorKind::Unavailable, Retry::Never)));
+        assert!(!is_unanswered(&error(ErrorKind::Conflict, Retry::Never)));
     }
 
     #[test]

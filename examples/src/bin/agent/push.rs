@@ -59,7 +59,7 @@ async fn push(sides: &Sides<'_>, job: &Job) -> Result<()> {
 /// Tells how it ended.
 async fn ended(sides: &Sides<'_>, row: &PushRow) -> Result<()> {
     if sides.cli.json {
-        output::json(&sides.patiently(|| sides.api().job(&row.job_id)).await?)?;
+        output::json(&sides.look(|| sides.api().job(&row.job_id)).await?)?;
     }
     if row.status != JobStatus::Completed {
         let reason = row.error.clone().unwrap_or_else(|| row.status.to_string());
