@@ -1,6 +1,6 @@
 //! Flags that the daemons share, which are settings of a file as well.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
@@ -45,11 +45,16 @@ impl DoorArgs {
         self.listen.is_some() && !self.no_auth
     }
 
+    /// Whether other machines reach it, here or on another port.
+    #[must_use]
+    pub fn is_far(&self, beside: Option<SocketAddr>) -> bool {
+        self.listen.into_iter().chain(beside).any(|address| !address.ip().is_loopback())
+    }
+
     /// Whether the daemon's own authority certifies it, here or on another port with the same clients.
     #[must_use]
     pub fn needs_own(&self, beside: Option<SocketAddr>) -> bool {
-        let is_far = |address: SocketAddr| !address.ip().is_loopback();
-        let asked = self.tls || self.listen.into_iter().chain(beside).any(is_far);
+        let asked = self.tls || self.is_far(beside);
         asked && self.tls_certificate.is_none() && !self.no_auth
     }
 }
@@ -94,6 +99,16 @@ impl NbdArgs {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.nbd_listen.and_then(Listen::address)
+    }
+
+    /// Whether it is there, and clients are told an address that is their own machine wherever they are.
+    #[must_use]
+    pub fn is_here_only(&self) -> bool {
+        let is_here = |host: &String| {
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        };
+        let listens_here = self.address().is_some_and(|address| address.ip().is_loopback());
+        self.nbd_host.as_ref().map_or(listens_here, is_here) && self.address().is_some()
     }
 
     /// Whether the daemon's own authority certifies it.
@@ -146,5 +161,28 @@ impl Backend {
     #[must_use]
     pub const fn is_of_this_machine(self) -> bool {
         matches!(self, Self::File | Self::Loop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exports_are_for_this_machine_only_unless_others_are_told_how_to_reach_it() {
+        let is_here = |listen: Option<&str>, host: Option<&str>| {
+            let nbd_listen = listen.map(|listen| listen.parse().unwrap());
+            NbdArgs { nbd_listen, nbd_host: host.map(str::to_owned), ..NbdArgs::default() }.is_here_only()
+        };
+        assert!(is_here(Some("127.0.0.1:10809"), None) && is_here(Some("[::1]:10809"), Some("localhost")));
+        assert!(is_here(Some("0.0.0.0:10809"), Some("127.0.0.1")));
+        assert!(!is_here(Some("127.0.0.1:10809"), Some("oma.example")) && !is_here(Some("0.0.0.0:1"), None));
+        assert!(!is_here(Some("none"), None) && !is_here(None, None));
+        let far = |listen: &str, beside: Option<&str>| {
+            let args = DoorArgs { listen: Some(listen.parse().unwrap()), ..DoorArgs::default() };
+            args.is_far(beside.map(|address| address.parse().unwrap()))
+        };
+        assert!(far("0.0.0.0:1", None) && far("127.0.0.1:1", Some("192.0.2.7:1")));
+        assert!(!far("127.0.0.1:1", Some("[::1]:2")));
     }
 }

@@ -50,6 +50,12 @@ impl Identities {
         nbd: &NbdArgs,
         beside: Option<SocketAddr>,
     ) -> Result<Self> {
+        if args.is_far(beside) && nbd.is_here_only() {
+            output::note(
+                "others reach the API, and NBD on this machine only: agents and volume clients elsewhere cannot open what it serves; name an \
+                 address and a name that they reach with nbd.listen and nbd.host (--nbd-listen, --nbd-host), or nbd.listen = \"none\"",
+            );
+        }
         let for_doors = args.needs_own(beside);
         let own = (for_doors || nbd.needs_own()).then(|| Own::open(data, args, nbd, beside)).transpose()?;
         let doors = match &own {

@@ -82,7 +82,7 @@ impl Appliance {
     /// Whether an export can be used from here, as [`Appliance::push`] told of it.
     ///
     /// # Errors
-    /// `Unsupported` when it is on a socket of another machine, or without TLS where that was not allowed.
+    /// `Unsupported` when it is on a socket or on the loopback of another machine, or without TLS where that was not allowed.
     pub fn check_export(&self, uri: &str) -> Result<()> {
         self.http.check_content(uri).map_err(|failure| failure.at("open export of", self.http.name()))
     }

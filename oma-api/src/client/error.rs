@@ -67,6 +67,11 @@ pub(super) enum Failure {
     )]
     Elsewhere,
     #[error(
+        "the daemon serves what volumes hold to its own machine only; have it serve others with `nbd.listen` and be called by a name that they \
+         reach with `nbd.host` (`--nbd-listen`, `--nbd-host`), or run this program there and ask it by 127.0.0.1"
+    )]
+    ContentOnLoopback,
+    #[error(
         "the daemon serves what volumes hold without TLS; have it serve with TLS, or allow_plain_http where the way is safe"
     )]
     PlainContent,
@@ -121,7 +126,9 @@ impl Failure {
             // A proxy in front of a daemon that is being started, say. Nothing is known of the volume, and what was asked for may be done.
             Self::Foreign { .. } | Self::Garbled(_) | Self::TooLong => (ErrorKind::Unavailable, Retry::Later),
             Self::OtherDaemon { .. } => (ErrorKind::Unavailable, Retry::Never),
-            Self::Version(_) | Self::Elsewhere | Self::PlainContent => (ErrorKind::Unsupported, Retry::Never),
+            Self::Version(_) | Self::Elsewhere | Self::ContentOnLoopback | Self::PlainContent => {
+                (ErrorKind::Unsupported, Retry::Never)
+            }
         };
         Error::new(kind, operation, resource).with_retry(retry).with_source(self)
     }

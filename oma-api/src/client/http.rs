@@ -109,11 +109,15 @@ impl Http {
         promptly(self.answer_limit, asked).await
     }
 
-    /// Whether what the daemon says of an export can be used from here: it serves on a socket of its own machine, or without TLS.
+    /// Whether what the daemon says of an export can be used from here: it serves on a socket or an address of its own machine, where
+    /// another one would be shown this client's certificate, or without TLS.
     pub(super) fn check_content(&self, uri: &str) -> Result<(), Failure> {
+        let is_here =
+            || Url::parse(uri).ok().and_then(|url| url.host_str().map(leads_here)).unwrap_or_default();
         match uri.split_once(':').map(|(scheme, _)| scheme) {
             _ if self.is_local => Ok(()),
             Some("nbd+unix" | "nbds+unix") => Err(Failure::Elsewhere),
+            Some("nbd" | "nbds") if is_here() => Err(Failure::ContentOnLoopback),
             Some("nbd") if !self.allows_plain => Err(Failure::PlainContent),
             _ => Ok(()),
         }
@@ -305,9 +309,43 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Whether a host of an export is that of whoever asks, wherever that is.
+fn leads_here(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
+    match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(address) => address.is_loopback() || address.is_unspecified(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn l29_what_another_machine_serves_on_its_loopback_is_not_dialled_here() {
+        let http = |address: &str| Http::new(&RemoteConfig::new(address), None).unwrap();
+        let (far, near) = (http("https://oma.example:8090"), http("https://127.0.0.1:8090"));
+        for host in [
+            "127.0.0.1",
+            "127.8.9.1",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "0.0.0.0",
+            "[::]",
+            "LOCALHOST",
+            "a.localhost.",
+        ] {
+            let uri = format!("nbds://{host}:10809/a");
+            let failure = far.check_content(&uri).unwrap_err();
+            assert!(matches!(failure, Failure::ContentOnLoopback), "{uri}: {failure}");
+            assert!(failure.to_string().contains("nbd.listen") && failure.to_string().contains("nbd.host"));
+            assert!(near.check_content(&uri).is_ok(), "{uri}");
+        }
+        for host in ["192.0.2.7", "[2001:db8::7]", "oma.example", "localhost.example"] {
+            assert!(far.check_content(&format!("nbds://{host}/a")).is_ok(), "{host}");
+        }
+    }
 
     #[test]
     fn what_another_machine_serves_for_itself_only_is_not_looked_for_here() {
