@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 use oma_core::engine::{ReplicateRequest, Replicator, Submission};
 use oma_core::record::{JobFilter, ReplicationJob, SourceIdentity};
 use oma_core::traits::Accounts;
-use oma_core::{Error, ErrorKind, JobId, Result, TokenId};
+use oma_core::{Error, ErrorKind, JobId, Result, TokenId, VmPath};
 use tokio::sync::Mutex;
 
 /// How many jobs that have not ended an agent's user may have. A clone is another handle on the same.
@@ -32,6 +32,12 @@ impl Default for AgentJobs {
     }
 }
 
+/// Refuses an id that another job has, whoever's that is.
+pub(super) fn taken(vm: &VmPath) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "replicate", vm)
+        .because("this Idempotency-Key is taken; give another one")
+}
+
 /// An agent that asks for a job.
 #[derive(Debug)]
 pub(super) struct AgentAsker {
@@ -52,13 +58,49 @@ impl AgentAsker {
         submission: Submission,
     ) -> Result<ReplicationJob> {
         let _counting = self.bound.counting.lock().await;
-        if replicator.services().jobs.get(&submission.job).await?.is_none() {
-            self.let_see_live(replicator).await?;
-            self.check(replicator, &submission.job).await?;
+        match replicator.services().jobs.get(&submission.job).await? {
+            // It may have been recorded since the request was looked at.
+            Some(job) => self.check_own(replicator, wanted, &job).await?,
+            None => {
+                self.let_see_live(replicator).await?;
+                self.check(replicator, &submission.job).await?;
+            }
         }
-        let job = replicator.submit(wanted, submission).await?;
+        let job = match replicator.submit(wanted, submission).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                self.check_path(replicator, &wanted.vm).await?;
+                return Err(error);
+            }
+            submitted => submitted?,
+        };
+        self.check_own(replicator, wanted, &job).await?;
         self.accounts.grant(&self.token, &job.id).await?;
         Ok(job)
+    }
+
+    /// Refuses a job of somebody else's VM: its id is one that is taken.
+    async fn check_own(
+        &self,
+        replicator: &Replicator,
+        wanted: &ReplicateRequest,
+        job: &ReplicationJob,
+    ) -> Result<()> {
+        let vm = replicator.services().inventory.context(&job.context).await?;
+        if vm.is_some_and(|vm| vm.identity.endpoint == self.vm.endpoint) {
+            return Ok(());
+        }
+        Err(taken(&wanted.vm))
+    }
+
+    /// Refuses a path that another VM has, and tells nothing of that one.
+    async fn check_path(&self, replicator: &Replicator, path: &VmPath) -> Result<()> {
+        match replicator.services().inventory.by_path(path).await? {
+            Some(other) if other.identity != self.vm => {
+                Err(Error::new(ErrorKind::Conflict, "replicate", path)
+                    .because("this path is another VM's here; ask the operator"))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn let_see_live(&self, replicator: &Replicator) -> Result<()> {

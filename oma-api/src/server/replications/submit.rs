@@ -15,7 +15,7 @@ use oma_core::{Clock as _, Error, ErrorKind, InstanceUuid, JobId, SystemClock, V
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::agents::AgentAsker;
+use super::agents::{AgentAsker, taken};
 use super::push::endpoint;
 use super::{ReplicationRoutes, opened};
 use crate::server::PREFIX;
@@ -184,7 +184,7 @@ impl ReplicationRoutes {
         if vm.is_some_and(|vm| endpoint(principal, None).is_ok_and(|own| own == vm.identity.endpoint)) {
             return Ok(());
         }
-        refused(ErrorKind::AlreadyExists, "this Idempotency-Key is taken; give another one")
+        Err(taken(&asked.vm_path).into())
     }
 
     /// Where the disks are read, or who describes them.

@@ -14,6 +14,8 @@ use oma_core::{Endpoint, ExportName, TokenId, VmPath};
 use super::*;
 use crate::SourceRequest;
 
+mod own;
+
 const CAPACITY: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 const PLACE: &str = "nbds://oma.example/";
