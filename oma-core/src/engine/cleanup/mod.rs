@@ -177,7 +177,17 @@ impl CleanupService {
             self.records().end_cleanup(id, &CleanupEnd::Refused(changed.clone())).await?;
             return refuse(format!("{changed}; make another plan"));
         }
-        let begun = self.records().begin_cleanup(id).await?;
+        let begun = self.records().begin_cleanup(id).await;
+        if let Err(error) = &begun
+            && error.kind() == ErrorKind::Conflict
+        {
+            // Somebody who asked for the same, or the start of this process, was done with it meanwhile.
+            let now = self.must_find(id).await?;
+            if now.status == CleanupStatus::Completed {
+                return Ok(now);
+            }
+        }
+        let begun = begun?;
         self.drive(id);
         Ok(begun)
     }

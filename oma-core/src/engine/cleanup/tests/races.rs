@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::volumes::tests::meanwhile::Looks;
-use crate::record::JobSpec;
+use crate::record::{CleanupEnd, CleanupNews, JobSpec};
 use crate::state::{OperationStatus, ReplicationType};
 use crate::traits::{ExportSpec, SnapshotSpec};
 use crate::{Fence, SnapshotId};
@@ -207,4 +207,22 @@ fn l26_a_volume_whose_deletion_failed_is_condemned_anew() {
     assert_eq!(done.status, CleanupStatus::Completed, "{done:#?}");
     assert_ne!(done.steps[1].operation, Some(first));
     assert_eq!(site.volume(&job).unwrap().status, VolumeStatus::Condemned);
+}
+
+#[test]
+fn l26_who_asks_for_what_was_completed_meanwhile_is_told_so() {
+    let site = Site::new();
+    let (_, planned) = to_condemn(&site);
+    let (store, id, steps) = (site.world.store.clone(), planned.spec.id.clone(), planned.steps.len());
+    // While the first one looks whether the world is as the plan saw it.
+    site.world.weather.meanwhile.after(0, async move {
+        store.begin_cleanup(&id).await.unwrap();
+        for at in 0..steps {
+            let news = CleanupNews { status: CleanupStepStatus::Done, error: None, operation: None };
+            store.tell_step(&id, at, &news).await.unwrap();
+        }
+        store.end_cleanup(&id, &CleanupEnd::Completed(Orphans::default())).await.unwrap();
+    });
+    let told = site.live(FOR_EVER, &[], async |cleanups| cleanups.execute(&planned.spec.id).await.unwrap());
+    assert_eq!(told.unwrap().status, CleanupStatus::Completed);
 }
