@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use oma_core::conformance::{
-    self, AddAutomationJob, BackendSubject, Connect, CopyJournalSubject, DEVICE_CAPACITY, DeviceSubject,
-    ExportSubject, SourceSubject, SourceWorld, StoreSubject, Trial, sample,
+    self, AddAutomationJob, AddFailover, BackendSubject, Connect, CopyJournalSubject, DEVICE_CAPACITY,
+    DeviceSubject, ExportSubject, SourceSubject, SourceWorld, StoreSubject, Trial, sample,
 };
 use oma_core::memory::{
     ManualClock, MemoryBackend, MemoryCopyJournal, MemoryDevice, MemoryExportServer, MemorySource,
@@ -89,7 +89,12 @@ fn stores() -> Vec<Trial> {
             known.add_automation_job(id);
             Box::pin(async {})
         });
-        StoreSubject::new(store, automation, clock, Box::new(()))
+        let known = store.clone();
+        let failover: AddFailover = Arc::new(move |record| {
+            known.add_failover(record);
+            Box::pin(async {})
+        });
+        StoreSubject::new(store, (automation, failover), clock, Box::new(()))
     })
 }
 

@@ -5,7 +5,7 @@ use oma_core::record::{
     Cleanup, CleanupEnd, CleanupFilter, CleanupNews, CleanupPlan, CleanupSpec, CleanupStep, FailoverRecord,
     Orphans,
 };
-use oma_core::state::{CleanupEvent, CleanupStatus, CleanupStepStatus};
+use oma_core::state::{CleanupEvent, CleanupStatus, CleanupStepStatus, JobKind};
 use oma_core::traits::Cleanups;
 use oma_core::{CleanupId, ContextId, FailoverJobId, JobId, Timestamp};
 
@@ -13,7 +13,7 @@ use crate::db::{Row, Sql, Tx, Val, vals};
 use crate::error::{Result, StoreError};
 use crate::job_store::find_context;
 use crate::page::{PAGE, pages};
-use crate::sql::cleanups;
+use crate::sql::{cleanups, vms};
 use crate::store::SqlStore;
 
 impl SqlStore {
@@ -160,6 +160,24 @@ impl SqlStore {
             ..Orphans::default()
         })
     }
+}
+
+/// Volumes that a VM may run from stay as they are (L07), but for a cleanup that names what it was told of. The VM is locked: no
+/// failover that locks it, too, begins meanwhile.
+pub(crate) async fn unless_protected(tx: &mut Tx, vm: &ContextId, kind: JobKind) -> Result<()> {
+    tx.execute(vms::LOCK, vals![vm]).await?;
+    let mut failovers = tx.all(cleanups::FAILOVERS, vals![vm], failover).await?;
+    failovers.sort_by(|one, other| one.id.cmp(&other.id));
+    if FailoverRecord::protecting(&failovers, &[]).is_none() {
+        return Ok(());
+    }
+    let mut named = Vec::new();
+    if kind == JobKind::Operate {
+        let executing = tx.all(cleanups::EXECUTING_OF_VM, vals![vm], Found::read).await?;
+        named.extend(executing.into_iter().filter_map(|found| found.cleanup.spec.plan.failover_job));
+    }
+    let protecting = FailoverRecord::protecting(&failovers, &named);
+    protecting.map_or(Ok(()), |failover| Err(StoreError::Conflict(failover.refusal())))
 }
 
 async fn count(tx: &mut Tx, sql: Sql, values: Result<Vec<Val>>) -> Result<u64> {

@@ -8,16 +8,19 @@ use futures_util::stream::BoxStream;
 use oma_core::record::{
     ClaimRequest, JobEnd, JobFilter, JobProgress, JobSpec, Lease, ReplicationJob, RetryPolicy, VmContext,
 };
-use oma_core::state::{ContextEvent, DiskEvent, DiskStatus, JobEvent, JobKind, JobStatus, Wanted};
+use oma_core::state::{
+    ContextEvent, DiskEvent, DiskStatus, JobEvent, JobKind, JobStatus, OperationStatus, Wanted,
+};
 use oma_core::traits::JobStore;
 use oma_core::{ContextId, DiskKey, JobId, Timestamp, WorkerId};
 
+use crate::cleanups::unless_protected;
 use crate::db::{Row, Tx, vals};
 use crate::error::{Result, StoreError};
 use crate::lease::{OwnDisk, check_kind, guard};
 use crate::page::{PAGE, pages};
-use crate::record::{context, job};
-use crate::sql::{jobs, vms};
+use crate::record::{context, job, operation};
+use crate::sql::{jobs, operations, vms};
 use crate::store::SqlStore;
 
 impl SqlStore {
@@ -46,6 +49,9 @@ impl SqlStore {
         }
         // One that operates changes nothing of its VM, and is forbidden where replication is (L07).
         let status = vm.status.next(ContextEvent::Replicate)?;
+        if !(spec.kind == JobKind::Operate && is_begun(&mut tx, &spec.context, &disks).await?) {
+            unless_protected(&mut tx, &spec.context, spec.kind).await?;
+        }
         let now = tx.now().await?;
         insert_row(&mut tx, spec, &vm, &disks, now).await?;
         if spec.kind == JobKind::Operate {
@@ -268,6 +274,17 @@ fn leased(row: &Row) -> Result<(ReplicationJob, Option<Timestamp>)> {
 pub(crate) async fn find_context(tx: &mut Tx, id: &ContextId) -> Result<VmContext> {
     let found = tx.find(vms::CONTEXT, vals![id], context).await?;
     found.ok_or_else(|| StoreError::missing("VM", id))
+}
+
+/// Whether an operation on one of these disks is executing: whoever takes it up only finds out what became of it.
+async fn is_begun(tx: &mut Tx, vm: &ContextId, disks: &BTreeSet<DiskKey>) -> Result<bool> {
+    for key in disks {
+        let left = tx.find(operations::UNFINISHED, vals![vm, key], operation).await?;
+        if left.is_some_and(|left| left.status == OperationStatus::Executing) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn insert_row(

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a subject that cannot be made is a failed test")]
 
 mod automation;
+mod failover;
 #[cfg(feature = "servers")]
 mod place;
 
@@ -13,7 +14,8 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
 use automation::automation;
-use oma_core::conformance::{self, StoreSubject, Trial};
+use failover::failover;
+use oma_core::conformance::{self, AddAutomationJob, AddFailover, StoreSubject, Trial};
 use oma_core::memory::ManualClock;
 use oma_core::{ErrorKind, Timestamp};
 use oma_store::{SqlStore, StoreConfig};
@@ -37,13 +39,18 @@ fn config(folder: &TempDir) -> StoreConfig {
     StoreConfig { url, ..StoreConfig::default() }
 }
 
+/// What no trait makes, in the database that a URL names.
+fn beside(url: &str) -> (AddAutomationJob, AddFailover) {
+    (automation(url.to_owned()), failover(url.to_owned()))
+}
+
 fn stores() -> Vec<Trial> {
     conformance::cases("sqlite_store", &conformance::store_cases(), async || {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
         let folder = tempfile::tempdir().unwrap();
         let config = config(&folder);
         let store = SqlStore::open(&config).await.unwrap().with_clock(clock.clone());
-        StoreSubject::new(Arc::new(store), automation(config.url), clock, Box::new(folder))
+        StoreSubject::new(Arc::new(store), beside(&config.url), clock, Box::new(folder))
     })
 }
 
@@ -57,7 +64,7 @@ fn servers() -> Vec<Trial> {
             let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
             let place = place::Place::migrated(place::Kind::Server(engine)).await;
             let store = Arc::new(place.open().await.unwrap().with_clock(clock.clone()));
-            StoreSubject::new(store, automation(place.config().url), clock, Box::new(place))
+            StoreSubject::new(store, beside(&place.config().url), clock, Box::new(place))
         })
     };
     oma_store::servers::ServerEngine::ALL.iter().flat_map(|engine| of(*engine)).collect()

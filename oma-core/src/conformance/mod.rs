@@ -38,7 +38,7 @@ pub use export_server::{Connect, ExportSubject, export_server_cases};
 pub use requirement::Requirement;
 pub use runner::{Case, Guard, Trial, cases, cases_needing, run, trial, without};
 pub use sample::sample;
-pub use store::{AddAutomationJob, StoreSubject, store_cases};
+pub use store::{AddAutomationJob, AddFailover, StoreSubject, store_cases};
 pub use volume_backend::{
     BackendSubject, TOO_LARGE, full_backend_cases, unreachable_backend_cases, volume_backend_cases,
 };

@@ -24,6 +24,7 @@ mod operates;
 mod operations;
 mod overview;
 mod points;
+mod protections;
 mod queue;
 mod races;
 mod reports;
@@ -45,8 +46,8 @@ use super::{Case, Guard};
 use crate::memory::ManualClock;
 use crate::record::{
     CbtRecord, ClaimLimits, ClaimRequest, CommittedChange, ContentStamp, DiskAttempt, DiskCommit, DiskRecord,
-    EpochCommit, ExportRecord, JobFilter, JobSpec, JournalBasis, JournalEntry, Lease, Operation,
-    OperationSpec, ReplicationJob, SourceDisk, SourceIdentity, SourceVm, VmContext, VolumeRecord,
+    EpochCommit, ExportRecord, FailoverRecord, JobFilter, JobSpec, JournalBasis, JournalEntry, Lease,
+    Operation, OperationSpec, ReplicationJob, SourceDisk, SourceIdentity, SourceVm, VmContext, VolumeRecord,
 };
 use crate::state::{JobEvent, OperationKind, ReplicationType};
 use crate::traits::{
@@ -61,6 +62,10 @@ use crate::{
 
 /// Makes an automation job known to a store, beside all traits: its own trait does not exist yet.
 pub type AddAutomationJob = Arc<dyn Fn(AutomationJobId) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// Makes a failover job known to a store, as it stands, beside all traits: nothing fails over yet. A second time it stands as it is
+/// said then.
+pub type AddFailover = Arc<dyn Fn(FailoverRecord) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// An empty store, to be put to the test.
 pub struct StoreSubject {
@@ -94,6 +99,8 @@ pub struct StoreSubject {
     pub cleanups: Arc<dyn Cleanups>,
     /// How it comes to know an automation job.
     pub automation: AddAutomationJob,
+    /// How it comes to know a failover job.
+    pub failover: AddFailover,
     /// The clock that it goes by.
     pub clock: Arc<ManualClock>,
     /// What it lives on.
@@ -102,7 +109,12 @@ pub struct StoreSubject {
 
 impl StoreSubject {
     /// A subject whose records all lie in one store.
-    pub fn new<S>(store: Arc<S>, automation: AddAutomationJob, clock: Arc<ManualClock>, guard: Guard) -> Self
+    pub fn new<S>(
+        store: Arc<S>,
+        (automation, failover): (AddAutomationJob, AddFailover),
+        clock: Arc<ManualClock>,
+        guard: Guard,
+    ) -> Self
     where
         S: JobStore + Inventory + ChangeIdRepo + ExtentJournal,
         S: VolumeRegistry + ExportRegistry + LogStore + Overview + ReportStore + RecoveryPoints,
@@ -124,6 +136,7 @@ impl StoreSubject {
             audit: store.clone(),
             cleanups: store,
             automation,
+            failover,
             clock,
             guard,
         }
@@ -170,6 +183,7 @@ pub fn store_cases() -> Vec<Case<StoreSubject>> {
     all.extend(logins::cases());
     all.extend(audit::cases());
     all.extend(cleanups::cases());
+    all.extend(protections::cases());
     all
 }
 

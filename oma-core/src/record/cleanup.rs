@@ -415,6 +415,39 @@ impl FailoverRecord {
         let may_run = self.kind == FailoverKind::Live && self.status == FailoverStatus::Failed;
         self.needed().is_some() || may_run && named != Some(&self.id)
     }
+
+    /// Which of these protects the volumes of its VM, beyond those that somebody who looked names: one for good first.
+    #[must_use]
+    pub fn protecting<'f>(failovers: &'f [Self], named: &[FailoverJobId]) -> Option<&'f Self> {
+        let name = |failover: &Self| named.iter().find(|named| **named == failover.id);
+        let mut protecting = failovers.iter().filter(|failover| failover.protects(name(failover)));
+        let first = protecting.clone().find(|failover| failover.kind == FailoverKind::Live);
+        first.or_else(|| protecting.next())
+    }
+
+    /// Why the volumes of its VM stay as they are, while it [protects](Self::protects) them.
+    #[must_use]
+    pub fn protection(&self) -> String {
+        let Self { id, kind, status, .. } = self;
+        let is = format!("{kind} failover {id} of its VM is {status}");
+        match self.needed() {
+            Some(_) => is,
+            None => format!(
+                "{is} and may have made a VM: see that none runs in the cloud, then name it with its job in a cleanup"
+            ),
+        }
+    }
+
+    /// Why nothing is begun at the volumes of its VM, and what an operator does about it: every store says it alike.
+    #[must_use]
+    pub fn refusal(&self) -> String {
+        match self.needed() {
+            Some(_) => {
+                format!("{}: its volumes stay as they are until that is taken back", self.protection())
+            }
+            None => self.protection(),
+        }
+    }
 }
 
 #[cfg(test)]

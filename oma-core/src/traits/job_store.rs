@@ -17,11 +17,16 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// the VM to `replicating`. One that operates leaves VM and disks as they are; the VM's state must allow replication all the
     /// same (L07).
     ///
+    /// While a failover [protects] the volumes of the VM no job begins (L07), but for two that operate: under a cleanup that is executing
+    /// and names the failover, and on a disk with an operation that is executing, which is only found out about.
+    ///
     /// Idempotent by id: the same spec again (its disks in any order) answers the job as it is now.
     ///
+    /// [protects]: crate::record::FailoverRecord::protects
+    ///
     /// # Errors
-    /// `AlreadyExists` when the id has another spec; `Conflict`, naming the live job, when the VM has one, and when the
-    /// VM's state forbids replication; `NotFound` for an unknown VM or disk; `Invalid` for no disk, one twice or a request that is
+    /// `AlreadyExists` when the id has another spec; `Conflict`, naming the live job, when the VM has one, when the
+    /// VM's state forbids replication, and, naming it, when a failover does; `NotFound` for an unknown VM or disk; `Invalid` for no disk, one twice or a request that is
     /// too long.
     async fn insert(&self, spec: JobSpec) -> Result<ReplicationJob>;
 

@@ -21,7 +21,10 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     /// `Fenced`; `AlreadyExists` when the id has another spec; `Conflict`, naming it, when the disk has another operation
     /// that has not ended; `NotFound` when the disk is not the job's, or the volume never was the disk's; `Invalid` when
     /// the spec names another job than the lease, no volume and is no `create`, or no snapshot and is about one. Of a
-    /// delete, `Conflict` when the volume is attached or held an epoch ([`condemn`]), or the job does not operate.
+    /// delete, `Conflict` when the volume is attached or held an epoch ([`condemn`]), when the job does not operate, and, naming it,
+    /// when a failover protects the volumes of the VM as for a job that operates ([`JobStore::insert`]).
+    ///
+    /// [`JobStore::insert`]: crate::traits::JobStore::insert
     ///
     /// [`condemn`]: VolumeRegistry::condemn
     async fn begin(&self, lease: &Lease, spec: &OperationSpec) -> Result<Operation>;
@@ -37,7 +40,8 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     /// it is.
     ///
     /// # Errors
-    /// `Fenced`; `Conflict` before it is due, when it has ended, and when the job does not operate; `NotFound` for an operation of
+    /// `Fenced`; `Conflict` before it is due, when it has ended, when the job does not operate, and when a failover that began
+    /// meanwhile protects the volumes of the VM, as for [`VolumeRegistry::begin`]; `NotFound` for an operation of
     /// no disk of the job.
     async fn execute(&self, lease: &Lease, id: &OperationId) -> Result<Operation>;
 

@@ -40,6 +40,9 @@ statements! {
     TELL_STEP = "UPDATE cleanup_steps SET status = ?, failures = ?, operation_id = ?, error_message = ?, updated_at = ? \
                  WHERE cleanup_id = ? AND seq = ?";
 
+    /// Those of a VM that are being carried out.
+    EXECUTING_OF_VM = concat!(cleanup!(), " WHERE vm_context_id = ? AND status = 'executing'");
+
     FAILOVERS = concat!(failover!(), " WHERE vm_context_id = ?");
     FAILOVER = concat!(failover!(), " WHERE job_id = ?");
     /// Only as it was read.

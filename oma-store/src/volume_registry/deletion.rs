@@ -8,6 +8,7 @@ use oma_core::{OperationId, VolumeId};
 
 use super::operation::{check, insert, known, own};
 use super::volume::find_volume;
+use crate::cleanups::unless_protected;
 use crate::db::{Tx, vals};
 use crate::error::{Result, StoreError};
 use crate::lease::{check_kind, guard};
@@ -32,6 +33,7 @@ impl SqlStore {
         };
         check(&mut tx, &job, spec).await?;
         check_kind(&job, JobKind::Operate)?;
+        unless_protected(&mut tx, &job.context, JobKind::Operate).await?;
         move_condemned(&mut tx, id, VolumeEvent::Condemn).await?;
         let condemned = insert(&mut tx, lease, spec, OperationStatus::Pending, Some(grace)).await?;
         tx.commit().await?;
@@ -50,6 +52,7 @@ impl SqlStore {
         if let Some(due_at) = known.due_at.filter(|due_at| *due_at > now) {
             return Err(StoreError::Conflict(format!("it is not due before {due_at}; wait, or call it off")));
         }
+        unless_protected(&mut tx, &known.spec.disk.context, JobKind::Operate).await?;
         if let Some(id) = &known.spec.volume {
             move_condemned(&mut tx, id, VolumeEvent::Delete).await?;
         }
@@ -84,6 +87,7 @@ impl SqlStore {
 /// A volume that never held an epoch is about to be deleted.
 pub(super) async fn deleting(tx: &mut Tx, job: &ReplicationJob, id: &VolumeId) -> Result<()> {
     check_kind(job, JobKind::Operate)?;
+    unless_protected(tx, &job.context, JobKind::Operate).await?;
     if find_volume(tx, id).await?.held_epoch {
         let reason = format!("volume {id} held an epoch, so it is condemned before it is deleted");
         return Err(StoreError::Conflict(reason));

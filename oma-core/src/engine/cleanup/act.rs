@@ -4,13 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use super::CleanupService;
-use super::look::{booted, protecting};
 use super::run::{NotDone, changed, judged};
 use crate::engine::points;
 use crate::engine::volumes::Mend;
 use crate::record::{
-    Cleanup, CleanupAction as A, CleanupPlan, CleanupVolume, DiskRecord, ExportRecord, Lease, Needless,
-    Operation, Presence, VolumeRecord,
+    Cleanup, CleanupAction as A, CleanupPlan, CleanupVolume, DiskRecord, ExportRecord, FailoverRecord, Lease,
+    Needless, Operation, Presence, VolumeRecord,
 };
 use crate::state::{
     CleanupStepStatus, ExportEvent, ExportStatus, OperationKind, OperationStatus, PointStatus, VolumeStatus,
@@ -22,8 +21,22 @@ use crate::{Error, ErrorKind, ExportName, OperationId, RecoveryPointId, Result};
 const DRAIN: Duration = Duration::from_secs(10);
 
 impl CleanupService {
-    /// Does a step, or finds that it was done.
+    /// Does a step, or finds that it was done. One that was kept from the volumes by a failover is not tried again.
     pub(super) async fn step(&self, cleanup: &Cleanup, at: usize) -> Result<(), NotDone> {
+        let done = self.take_step(cleanup, at).await;
+        let action = &cleanup.steps[at].action;
+        let is_of_volumes = !matches!(action, A::DeleteFailover { .. } | A::DeleteJob { .. } | A::Check);
+        if let Err(NotDone::Failed(_)) = &done
+            && is_of_volumes
+            && let Err(booted) = self.unless_booted(cleanup, action).await
+            && let changed @ NotDone::Changed(_) = judged(&booted)
+        {
+            return Err(changed);
+        }
+        done
+    }
+
+    async fn take_step(&self, cleanup: &Cleanup, at: usize) -> Result<(), NotDone> {
         let done = match &cleanup.steps[at].action {
             A::Withdraw { export, disk } => {
                 let (this, export, disk) = (self.clone(), export.clone(), disk.clone());
@@ -125,9 +138,9 @@ impl CleanupService {
     async fn unless_booted(&self, cleanup: &Cleanup, about: &impl fmt::Display) -> Result<()> {
         let CleanupPlan { context, failover_job, .. } = &cleanup.spec.plan;
         let failovers = self.records().failovers(context).await?;
-        match protecting(&failovers, failover_job.as_ref()) {
+        match FailoverRecord::protecting(&failovers, failover_job.as_slice()) {
             None => Ok(()),
-            Some(failover) => Err(changed("clean up", about, booted(failover))),
+            Some(failover) => Err(changed("clean up", about, failover.protection())),
         }
     }
 

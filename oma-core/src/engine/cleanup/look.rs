@@ -15,9 +15,7 @@ use crate::state::{
     ContextEvent, ContextStatus, FailoverKind, FailoverStatus, JobKind, JobStatus, PointStatus,
 };
 use crate::traits::Volume;
-use crate::{
-    ContextId, DiskRef, Error, ErrorKind, ExportName, FailoverJobId, JobId, Result, SnapshotId, VolumeId,
-};
+use crate::{ContextId, DiskRef, Error, ErrorKind, ExportName, JobId, Result, SnapshotId, VolumeId};
 
 /// Why something stays.
 #[derive(Clone, Debug)]
@@ -157,12 +155,12 @@ impl<'a> Look<'a> {
     /// What keeps everybody from the volumes of the VM (L07).
     async fn hold(&mut self, vm: &VmContext, failovers: &[FailoverRecord]) -> Result<()> {
         let live = self.services().jobs.live(&vm.id).await?.filter(|live| live.id != self.request.job);
-        let named = self.request.failover_job.as_ref();
+        let named = self.request.failover_job.as_slice();
         self.held = if vm.status.next(ContextEvent::Replicate).is_err() {
             let why = format!("its VM is {}", vm.status);
             Some(Stays { why, for_now: vm.status == ContextStatus::FailedOverTest })
-        } else if let Some(failover) = protecting(failovers, named) {
-            Some(Stays { why: booted(failover), for_now: !is_for_good(failover) })
+        } else if let Some(failover) = FailoverRecord::protecting(failovers, named) {
+            Some(Stays { why: failover.protection(), for_now: !is_for_good(failover) })
         } else {
             live.as_ref().map(|live| Stays::for_now(format!("job {} of its VM is live", live.id)))
         };
@@ -406,28 +404,6 @@ impl<'a> Look<'a> {
         self.item(K::Job, &job.id, detail, why.clone());
         if why.is_none() {
             self.plan.steps.push(A::DeleteJob { job: job.id });
-        }
-    }
-}
-
-/// Which failover has or may have booted a VM from the volumes: one for good first.
-pub(super) fn protecting<'f>(
-    failovers: &'f [FailoverRecord],
-    named: Option<&FailoverJobId>,
-) -> Option<&'f FailoverRecord> {
-    let mut protecting = failovers.iter().filter(|failover| failover.protects(named));
-    let first = protecting.clone().find(|failover| failover.kind == FailoverKind::Live);
-    first.or_else(|| protecting.next())
-}
-
-/// Why the volumes of its VM stay.
-pub(super) fn booted(failover: &FailoverRecord) -> String {
-    let FailoverRecord { id, kind, status, .. } = failover;
-    let is = format!("{kind} failover {id} of its VM is {status}");
-    match failover.needed() {
-        Some(_) => is,
-        None => {
-            format!("{is} and may have made a VM: see that none runs in the cloud, then name it with the job")
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{MemoryStore, State, listed};
 use crate::record::{
     Cleanup, CleanupEnd, CleanupFilter, CleanupNews, CleanupSpec, CleanupStep, FailoverRecord, Orphans,
 };
-use crate::state::{CleanupEvent, CleanupStatus, CleanupStepStatus};
+use crate::state::{CleanupEvent, CleanupStatus, CleanupStepStatus, JobKind};
 use crate::traits::Cleanups;
 use crate::{CleanupId, ContextId, FailoverJobId, JobId, Result, Timestamp};
 
@@ -98,6 +98,19 @@ impl Cleanups for MemoryStore {
 }
 
 impl State {
+    /// Volumes that a VM may run from stay as they are (L07), but for a cleanup that names what it was told of.
+    pub(super) fn unless_protected(&self, vm: &ContextId, kind: JobKind) -> Result<(), Refusal> {
+        let of_vm = self.failovers.values().filter(|failover| failover.context == *vm);
+        let failovers: Vec<_> = of_vm.cloned().collect();
+        let executing = |cleanup: &&Cleanup| {
+            cleanup.status == CleanupStatus::Executing && cleanup.spec.plan.context == *vm
+        };
+        let cleanups = self.cleanups.iter().filter(executing).filter(|_| kind == JobKind::Operate);
+        let named: Vec<_> = cleanups.filter_map(|cleanup| cleanup.spec.plan.failover_job.clone()).collect();
+        let protecting = FailoverRecord::protecting(&failovers, &named);
+        protecting.map_or(Ok(()), |failover| Err(Refusal::InUse(failover.refusal())))
+    }
+
     fn cleanup_mut(&mut self, id: &CleanupId) -> Result<&mut Cleanup, Refusal> {
         let found = self.cleanups.iter_mut().find(|cleanup| cleanup.spec.id == *id);
         found.ok_or_else(|| Refusal::unknown("cleanup", id))

@@ -10,7 +10,7 @@ use super::{Intent, Job, MemoryStore, State, listed};
 use crate::record::{
     ClaimRequest, JobEnd, JobFilter, JobProgress, JobSpec, Lease, ReplicationJob, RetryPolicy,
 };
-use crate::state::{ContextEvent, DiskStatus, JobEvent, JobKind, JobStatus, Wanted};
+use crate::state::{ContextEvent, DiskStatus, JobEvent, JobKind, JobStatus, OperationStatus, Wanted};
 use crate::traits::JobStore;
 use crate::{ByteSize, ContextId, DiskRef, Fence, JobId, Result, Timestamp, WorkerId};
 
@@ -128,6 +128,11 @@ impl JobStore for MemoryStore {
 }
 
 impl State {
+    /// Whether an operation on a disk is executing: whoever takes it up only finds out what became of it.
+    fn is_begun(&self, disk: &DiskRef) -> bool {
+        self.unfinished(disk).is_some_and(|left| left.status == OperationStatus::Executing)
+    }
+
     fn insert_job(&mut self, mut spec: JobSpec, now: Timestamp) -> Result<ReplicationJob, Refusal> {
         spec.disks.sort();
         if spec.disks.is_empty() {
@@ -144,7 +149,7 @@ impl State {
             return same.then(|| job.record.clone()).ok_or(Refusal::OtherSpec);
         }
         let context =
-            self.contexts.get_mut(&spec.context).ok_or_else(|| Refusal::unknown("VM", &spec.context))?;
+            self.contexts.get(&spec.context).ok_or_else(|| Refusal::unknown("VM", &spec.context))?;
         let disk = |key| DiskRef { context: spec.context.clone(), key };
         if let Some(key) = spec.disks.iter().find(|key| !self.disks.contains_key(&disk((*key).clone()))) {
             return Err(Refusal::unknown("disk", key));
@@ -154,6 +159,11 @@ impl State {
         }
         let replicating = context.status.next(ContextEvent::Replicate)?;
         let operates = spec.kind == JobKind::Operate;
+        if !(operates && spec.disks.iter().any(|key| self.is_begun(&disk(key.clone())))) {
+            self.unless_protected(&spec.context, spec.kind)?;
+        }
+        let context =
+            self.contexts.get_mut(&spec.context).ok_or_else(|| Refusal::unknown("VM", &spec.context))?;
         if !operates {
             context.status = replicating;
         }

@@ -28,6 +28,7 @@ impl State {
         self.check_operation(lease, spec)?;
         if let (OperationKind::Delete, Some(id)) = (spec.kind, &spec.volume) {
             self.check_operates(lease)?;
+            self.unless_protected(&spec.disk.context, JobKind::Operate)?;
             let volume = self.volume_mut(id)?;
             if volume.held_epoch {
                 return Err(Refusal::HeldEpoch);
@@ -53,6 +54,7 @@ impl State {
         };
         self.check_operation(lease, spec)?;
         self.check_operates(lease)?;
+        self.unless_protected(&spec.disk.context, JobKind::Operate)?;
         let volume = self.volume_mut(id)?;
         volume.status = volume.status.next(VolumeEvent::Condemn)?;
         volume.updated_at = now;
@@ -74,6 +76,7 @@ impl State {
         if let Some(due_at) = known.due_at.filter(|due_at| *due_at > now) {
             return Err(Refusal::NotDue(due_at));
         }
+        self.unless_protected(&known.spec.disk.context, JobKind::Operate)?;
         self.move_condemned(&known, VolumeEvent::Delete, now)?;
         Ok(self.close_intent(lease, id, status, None, now)?.clone())
     }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::world::CONFIG;
 use super::*;
 use crate::engine::{
-    CancellationToken, KeepPoints, ReplicateConfig, ReplicateRequest, Replicator, Services, Silent,
+    CancellationToken, KeepPoints, Recovered, ReplicateConfig, ReplicateRequest, Replicator, Services, Silent,
 };
 use crate::memory::{MemoryExportServer, MemorySource};
-use crate::state::VolumeStatus;
+use crate::record::FailoverRecord;
+use crate::state::{FailoverKind, FailoverStatus, VolumeStatus};
 use crate::traits::VolumeRegistry;
-use crate::{DiskKey, Endpoint, ErrorKind, VmPath, WorkerId};
+use crate::{DiskKey, Endpoint, ErrorKind, FailoverJobId, VmPath, WorkerId};
 
 /// A world with a VM that was replicated, its volume detached.
 pub(super) struct Replicated {
@@ -103,6 +104,39 @@ fn l07_a_volume_that_held_an_epoch_is_deleted_only_when_its_time_has_come() {
         });
         vm.world.assert_whole();
     }
+    assert_eq!(vm.volumes(), Vec::<String>::new());
+}
+
+#[test]
+fn l07_a_volume_that_a_vm_may_run_from_since_it_was_condemned_is_not_deleted() {
+    let vm = Replicated::new();
+    let delete = vm.condemned();
+    let fails_over = |status| {
+        vm.world.store.add_failover(FailoverRecord {
+            id: FailoverJobId::parse("failover-1").unwrap(),
+            context: vm.disk.context.clone(),
+            replication_job: None,
+            kind: FailoverKind::Live,
+            status,
+            destination_vm: None,
+        });
+    };
+    vm.world.clock.advance(CONFIG.grace);
+    for status in [FailoverStatus::SwitchingVolume, FailoverStatus::Failed] {
+        fails_over(status);
+        vm.life(async |service| {
+            assert_eq!(service.recover().await.unwrap(), Recovered::default());
+            let refused = service.submit(request(&vm.disk, VolumeChange::Attach)).await.unwrap_err();
+            assert!(refused.chain().contains("failover-1"), "{}", refused.chain());
+            assert_eq!(vm.status().await, Some(VolumeStatus::Condemned));
+        });
+    }
+    fails_over(FailoverStatus::Reverted);
+    vm.life(async |service| {
+        assert_eq!(service.recover().await.unwrap().due.first(), Some(&delete.id));
+        service.wait(&delete.id, LONG).await.unwrap();
+    });
+    vm.world.assert_whole();
     assert_eq!(vm.volumes(), Vec::<String>::new());
 }
 
