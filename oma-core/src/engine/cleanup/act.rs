@@ -125,8 +125,11 @@ impl CleanupService {
         let drop = |_: Lease| async move {
             self.unless_booted(cleanup, &snapshot.id).await?;
             let late = self.late_snapshots(&cleanup.spec.plan).await?;
-            if !late.contains(snapshot) {
+            if !late.snapshots.contains(snapshot) {
                 return Ok(());
+            }
+            if let Some(newer) = late.newer {
+                return Err(changed("delete snapshot", &snapshot.id, newer));
             }
             let backend = &self.volumes().services().backend;
             self.volumes().answered(&snapshot.id, backend.delete_snapshot(snapshot)).await

@@ -61,7 +61,12 @@ impl CleanupService {
     async fn late(&self, cleanup: &Cleanup) -> Result<u64> {
         let plan = &cleanup.spec.plan;
         let late = self.late_snapshots(plan).await?;
-        Ok(late.iter().filter(|spec| !stays(plan, K::Snapshot, &spec.id.to_string())).map(|_| 1).sum())
+        Ok(late
+            .snapshots
+            .iter()
+            .filter(|spec| !stays(plan, K::Snapshot, &spec.id.to_string()))
+            .map(|_| 1)
+            .sum())
     }
 
     /// Exports that the plan withdraws and that are served without a record: one that a later job publishes has one.

@@ -280,8 +280,8 @@ impl<'a> Look<'a> {
                 return Ok(());
             }
         };
-        for snapshot in late {
-            let why = self.held.clone().map(|held| held.why);
+        for snapshot in late.snapshots {
+            let why = self.held.clone().map(|held| held.why).or_else(|| late.newer.clone());
             let detail = format!("of volume {}, and no recovery point knows it", snapshot.volume);
             self.item(K::Snapshot, &snapshot.id, detail, why.clone());
             match why {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::SnapshotId;
 use crate::record::JobSpec;
-use crate::traits::SnapshotSpec;
+use crate::traits::{Durability, SnapshotSpec};
 
 /// What a worker that was fenced off among its snapshots makes.
 fn late(site: &Site, job: &JobId, volume: &VolumeRecord) -> SnapshotSpec {
@@ -65,6 +65,79 @@ fn l20_a_snapshot_that_comes_while_the_steps_are_done_is_counted() {
     assert!(last.error.as_ref().unwrap().contains("1 snapshots"), "{last:?}");
     paused().block_on(site.world.backend.delete_snapshot(&spec)).unwrap();
     assert_eq!(site.execute(&planned.spec.id).status, CleanupStatus::Completed);
+}
+
+/// The plan leaves the snapshot, and says why; nothing of it is done though it was planned before.
+fn assert_stays(site: &Site, job: &ReplicationJob, planned: &Cleanup, why: &str) {
+    let refused = site.execute(&planned.spec.id);
+    assert_eq!(refused.status, CleanupStatus::Refused, "{refused:#?}");
+    let again = site.plan_of(job);
+    assert!(protection(&again, K::Snapshot).contains(why), "{again:#?}");
+    assert!(
+        labels(&again).iter().all(|label| !["drop_snapshot", "delete_job"].contains(label)),
+        "{again:#?}"
+    );
+    assert_eq!(site.execute(&again.spec.id).left, Some(Orphans::default()));
+}
+
+#[test]
+fn l09_no_snapshot_goes_when_the_volume_is_marked_with_a_later_generation_than_is_recorded() {
+    let site = Site::new();
+    let job = site.failed_at("web", "publish");
+    let volume = site.volume(&job).unwrap();
+    late(&site, &job.id, &volume);
+    let planned = site.plan_of(&job);
+    assert!(labels(&planned).contains(&"drop_snapshot"));
+    let tag = VolumeTag {
+        instance: site.instance(),
+        disk: volume.disk.clone(),
+        generation: volume.generation.next(),
+    };
+    paused().block_on(site.world.backend.retag(&volume.id, &tag)).unwrap();
+    assert_stays(&site, &job, &planned, "marked with generation");
+    assert_eq!(site.world.backend.frozen().len(), 1);
+}
+
+#[test]
+fn l09_no_snapshot_goes_when_the_volume_was_written_since_it_was_recorded() {
+    let site = Site::new();
+    let job = site.replicated("web");
+    let volume = site.volume(&job).unwrap();
+    assert!(volume.stamp.is_some());
+    let snapshot = late(&site, &job.id, &volume);
+    let planned = site.plan_of(&job);
+    assert!(labels(&planned).contains(&"drop_snapshot"), "{planned:#?}");
+    paused().block_on(async {
+        let device = site.world.backend.open(&volume.id, &snapshot.tag, Access::ReadWrite).await.unwrap();
+        device.write_at(0, vec![7; 65536].into(), Durability::Cached).await.unwrap();
+        device.flush().await.unwrap();
+    });
+    assert_stays(&site, &job, &planned, "was written to");
+    assert_eq!(site.world.backend.frozen().len(), 1);
+}
+
+#[test]
+fn l09_no_snapshot_goes_beside_one_of_a_job_that_no_record_knows() {
+    let site = Site::new();
+    let job = site.failed_at("web", "publish");
+    let volume = site.volume(&job).unwrap();
+    late(&site, &job.id, &volume);
+    let planned = site.plan_of(&job);
+    late(&site, &JobId::parse("job-newer").unwrap(), &volume);
+    assert_stays(&site, &job, &planned, "job-newer");
+    assert_eq!(site.world.backend.frozen().len(), 2);
+    // Of a job that was cleaned up it is known that it is no part of a point.
+    let site = Site::new();
+    site.replicated("web");
+    let first = site.failed_at("web", "publish");
+    site.cleaned(&first);
+    let second = site.failed_at("web", "publish");
+    let volume = site.volume(&second).unwrap();
+    late(&site, &first.id, &volume);
+    late(&site, &second.id, &volume);
+    site.cleaned(&second);
+    site.cleaned(&first);
+    assert_eq!(site.world.backend.frozen().len(), 0);
 }
 
 /// A job that failed when its point was made, of a VM that has another one, and a plan.
