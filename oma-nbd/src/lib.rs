@@ -34,11 +34,13 @@ pub use server::{
 };
 #[cfg(feature = "client")]
 pub use source::NbdSource;
+#[cfg(feature = "client")]
+#[cfg(feature = "tls")]
+pub use tls::validity;
 #[cfg(feature = "server")]
 pub use tls::{ClientCertificates, TlsFiles, TlsPolicy, TlsServer};
 #[cfg(any(feature = "client", feature = "server"))]
 pub use tls::{ClientName, Clients, Principal};
 #[cfg(feature = "client")]
 pub use tls::{TlsClientConfig, TlsIdentity, Trust};
-#[cfg(feature = "client")]
 pub use uri::{Address, DEFAULT_PORT, Uri, UriTls};

@@ -1,24 +1,35 @@
 //! Files that are there whole or not at all, for their owner only.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use crate::folder;
 
+/// What a draft's name ends with: whoever writes at the same time has another one.
+const DRAFT: &str = ".new";
+
 /// Writes a file in place of the one that may be there.
 pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = Path::new(&beside);
-    // What a killed process left there; nothing is written through it.
-    unless_missing(fs::remove_file(beside))?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    let mut file = tempfile::Builder::new().prefix(&name).suffix(DRAFT).tempfile_in(folder::of(path))?;
     file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(beside, path)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
     folder::sync(path)
+}
+
+/// Takes drafts away that a killed process left. Nobody may be writing there.
+pub(super) fn tidy(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.as_os_str().as_encoded_bytes().ends_with(DRAFT.as_bytes()) {
+            unless_missing(fs::remove_file(path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a folder with these files, whole or not at all.

@@ -11,16 +11,17 @@ mod fingerprint;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use oma_core::{Error, ErrorKind, Result};
-use oma_nbd::ClientName;
+use oma_core::{Error, ErrorKind, Result, Timestamp};
+use oma_nbd::{ClientName, validity};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SerialNumber,
+    KeyUsagePurpose, PublicKeyData as _, SerialNumber,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::RootCertStore;
@@ -28,6 +29,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 
 use crate::failure::{io_error, read_error};
 use crate::private_file;
@@ -49,6 +51,8 @@ const AUTHORITY_LASTS: u32 = 3653;
 const CERTIFICATE_LASTS: u32 = 397;
 /// A server is certified anew so long before.
 const RENEWED: u32 = 30;
+/// That the authority ends is noted so long before.
+const NOTED: u32 = 365;
 /// The longest common name of a certificate (X.520).
 const LONGEST_NAME: usize = 64;
 
@@ -58,6 +62,10 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
     der: CertificateDer<'static>,
+    /// From when until when it is good.
+    good: (SystemTime, SystemTime),
+    /// One at a time makes anew what the server shows.
+    certifying: Mutex<()>,
 }
 
 impl fmt::Debug for Authority {
@@ -72,13 +80,16 @@ impl Authority {
     /// # Errors
     /// As [`Authority::load`]; what the system answers.
     pub fn load_or_make(directory: &Path, now: SystemTime) -> Result<Self> {
-        if directory.exists() {
-            return Self::load(directory);
+        let failed = |error| io_error("read", directory.display(), error);
+        if directory.try_exists().map_err(failed)? {
+            let found = Self::load(directory)?;
+            files::tidy(directory).map_err(failed)?;
+            return Ok(found);
         }
         let failed = |error| unmade(directory, error);
         let key = KeyPair::generate().map_err(failed)?;
         let mut params = authority(&key);
-        last(&mut params, now, AUTHORITY_LASTS)?;
+        last(&mut params, now, AUTHORITY_LASTS, None)?;
         let pem = params.self_signed(&key).map_err(failed)?.pem();
         let files = [(AUTHORITY, &*pem), (AUTHORITY_KEY, &*key.serialize_pem())];
         files::make(directory, &files).map_err(|error| io_error("make", directory.display(), error))?;
@@ -93,8 +104,10 @@ impl Authority {
         let (certificate, key) = (directory.join(AUTHORITY), directory.join(AUTHORITY_KEY));
         if !key.exists() {
             return Err(Error::new(ErrorKind::NotFound, "find", key.display()).because(
-                "it is the key of a daemon's own authority; a daemon that is to serve with TLS without other certificates makes one, unless \
-                 the directory is there already: then take it away",
+                "it is the key of a daemon's own authority, which a daemon makes that is to serve with TLS without other certificates, unless the \
+                 directory is there already; where that has certificates of your own, name them: nbd.tls_certificates for NBD \
+                 (--nbd-tls-certificates), api.tls_certificate and api.tls_key for HTTPS (--tls-certificate, --tls-key); or do without NBD on \
+                 a port by nbd.listen = \"none\" (--nbd-listen none)",
             ));
         }
         let text = private_file::read(&key)?;
@@ -104,7 +117,44 @@ impl Authority {
         let pair = KeyPair::from_pem(&text).map_err(|_| damaged(&key))?;
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| damaged(&certificate))?;
         let issuer = Issuer::new(authority(&pair), pair);
-        Ok(Self { directory: directory.to_owned(), issuer, pem, der })
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let good = validity(&der).map(|(from, until)| (at(from), at(until)));
+        let good = good.ok_or_else(|| damaged(&certificate))?;
+        Ok(Self { directory: directory.to_owned(), issuer, pem, der, good, certifying: Mutex::default() })
+    }
+
+    /// Refuses to certify when it is not good itself.
+    fn check(&self, now: SystemTime) -> Result<()> {
+        let (from, until) = self.good;
+        let reason = match () {
+            () if now < from => format!(
+                "it is good from {} on, and the clock of this machine is before that; set the clock",
+                shown(from)
+            ),
+            () if now > until => format!(
+                "it was good until {}; set the clock of this machine if that is wrong, else take {} away and start anew: a new authority is \
+                 made, which everybody has to trust anew",
+                shown(until),
+                self.directory.display()
+            ),
+            () => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Invalid, "certify by", self.directory.join(AUTHORITY).display())
+            .because(reason))
+    }
+
+    /// What to think of when it ends within a year.
+    #[must_use]
+    pub fn ending(&self, now: SystemTime) -> Option<String> {
+        let until = self.good.1;
+        (now + DAY * NOTED > until).then(|| {
+            format!(
+                "the authority in {0} is good until {1}, and nothing that it has certified longer than that; before then take {0} away and start \
+                 anew: a new authority is made, which everybody has to trust anew",
+                self.directory.display(),
+                shown(until)
+            )
+        })
     }
 
     /// By which others know it.
@@ -125,28 +175,37 @@ impl Authority {
         (self.directory.join(SERVER), self.directory.join(SERVER_KEY))
     }
 
-    /// Certifies the server by these names and addresses, unless it is so already for some time to come; answers whether it was done.
+    /// Certifies the server by these names and addresses, unless it is so already for some time to come; answers whether it was done. A
+    /// certificate that is of another key is made anew, with a new one.
     ///
     /// # Errors
-    /// `Invalid` for what is neither a name nor an address; `Corrupt` when the key is not the authority's; what the system answers.
+    /// `Invalid` for what is neither a name nor an address, and when the authority is not good itself; `Corrupt` when the key is not the
+    /// authority's; what the system answers.
     pub fn certify(&self, names: &BTreeSet<String>, now: SystemTime) -> Result<bool> {
+        let _one = self.certifying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check(now)?;
         let (certificate, key) = self.server();
-        if key.exists() && self.is_good(names, now)? {
+        let pair = match private_file::read(&key) {
+            Ok(text) => Some(KeyPair::from_pem(&text).map_err(|_| damaged(&key))?),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let pair = pair.filter(|pair| self.shows().is_none_or(|shown| is_of(&shown, pair)));
+        if pair.is_some() && self.is_good(names, now)? {
             return Ok(false);
         }
         let failed = |error| unmade(&certificate, error);
-        let pair = match private_file::read(&key) {
-            Ok(text) => KeyPair::from_pem(&text).map_err(|_| damaged(&key))?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+        let pair = match pair {
+            Some(pair) => pair,
+            None => {
                 let pair = KeyPair::generate().map_err(failed)?;
                 written(&key, &pair.serialize_pem())?;
                 pair
             }
-            Err(error) => return Err(error),
         };
         let names_in_order: Vec<String> = names.iter().cloned().collect();
         let params = CertificateParams::new(names_in_order).map_err(failed)?;
-        let params = subject("OMA daemon", ExtendedKeyUsagePurpose::ServerAuth, params, now)?;
+        let params = subject("OMA daemon", ExtendedKeyUsagePurpose::ServerAuth, params, now, self.good.1)?;
         let issued = params.signed_by(&pair, &self.issuer).map_err(failed)?.pem();
         // Behind it the authority: that is how `oma trust` learns of it.
         written(&certificate, &format!("{}{issued}{}", head(names), self.pem))?;
@@ -154,6 +213,11 @@ impl Authority {
             true => Ok(true),
             false => Err(damaged(&self.directory.join(AUTHORITY_KEY))),
         }
+    }
+
+    /// The certificate of the server, if there is one.
+    fn shows(&self) -> Option<CertificateDer<'static>> {
+        CertificateDer::from_pem_slice(&fs::read(self.server().0).ok()?).ok()
     }
 
     /// Whether the server is certified by exactly these names, now and for some time to come.
@@ -175,14 +239,16 @@ impl Authority {
             let at = UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or_default());
             verifier.verify_server_cert(&certificate, &[], name, &[], at).is_ok()
         };
-        Ok(text.starts_with(&head)
-            && names.iter().all(|name| is_good(name, now) && is_good(name, now + DAY * RENEWED)))
+        // Nothing lasts longer than the authority.
+        let later = (now + DAY * RENEWED).min(self.good.1);
+        Ok(text.starts_with(&head) && names.iter().all(|name| is_good(name, now) && is_good(name, later)))
     }
 
     /// Certifies a client by this common name, in a directory of its own with all that it needs.
     ///
     /// # Errors
-    /// `Invalid` for a name that is none; `AlreadyExists` when a client has the directory; what the system answers.
+    /// `Invalid` for a name that is none, and when the authority is not good itself; `AlreadyExists` when a client has the directory, or
+    /// another authority; `PermissionDenied` when others may write it; what the system answers.
     pub fn certify_client(&self, name: &str, directory: &Path, now: SystemTime) -> Result<()> {
         ClientName::parse(&format!("cn:{name}"))?;
         if name.chars().count() > LONGEST_NAME {
@@ -196,15 +262,47 @@ impl Authority {
                 directory.display()
             )));
         }
+        self.check(now)?;
+        self.check_directory(name, directory)?;
         let failed = |error| unmade(&certificate, error);
         let pair = KeyPair::generate().map_err(failed)?;
-        let params = subject(name, ExtendedKeyUsagePurpose::ClientAuth, CertificateParams::default(), now)?;
+        let (purpose, params) = (ExtendedKeyUsagePurpose::ClientAuth, CertificateParams::default());
+        let params = subject(name, purpose, params, now, self.good.1)?;
         let issued = params.signed_by(&pair, &self.issuer).map_err(failed)?.pem();
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.map_err(|error| io_error("make", directory.display(), error))?;
         written(&directory.join(AUTHORITY), &self.pem)?;
         written(&certificate, &issued)?;
         written(&key, &pair.serialize_pem())
+    }
+
+    /// Refuses a directory that others may write, and one of another authority's.
+    fn check_directory(&self, name: &str, directory: &Path) -> Result<()> {
+        let refused = |kind, reason| Err(Error::new(kind, "certify", name).because(reason));
+        let mode = match fs::metadata(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            about => about.map_err(|error| read_error("read", directory.display(), error))?.mode(),
+        };
+        if mode & 0o022 != 0 {
+            let reason = format!(
+                "others may write {}, and could put a key there that they know; `chmod go-w` it, or name another directory",
+                directory.display()
+            );
+            return refused(ErrorKind::PermissionDenied, reason);
+        }
+        let authority = directory.join(AUTHORITY);
+        match fs::read(&authority) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(read_error("read", authority.display(), error)),
+            Ok(known) if known == self.pem.as_bytes() => Ok(()),
+            Ok(_) => refused(
+                ErrorKind::AlreadyExists,
+                format!(
+                    "{} is another authority's, which something may trust; name another directory, or take it away",
+                    authority.display()
+                ),
+            ),
+        }
     }
 }
 
@@ -225,18 +323,24 @@ fn subject(
     purpose: ExtendedKeyUsagePurpose,
     mut params: CertificateParams,
     now: SystemTime,
+    at_most: SystemTime,
 ) -> Result<CertificateParams> {
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![purpose];
     params.use_authority_key_identifier_extension = true;
-    last(&mut params, now, CERTIFICATE_LASTS)?;
+    last(&mut params, now, CERTIFICATE_LASTS, Some(at_most))?;
     Ok(params)
 }
 
-/// Good for so many days, the one before now among them: clocks differ.
-fn last(params: &mut CertificateParams, now: SystemTime, days: u32) -> Result<()> {
+/// Good for so many days, the one before now among them, as clocks differ; but not after `at_most`.
+fn last(
+    params: &mut CertificateParams,
+    now: SystemTime,
+    days: u32,
+    at_most: Option<SystemTime>,
+) -> Result<()> {
     let mut serial = [0; 16];
     let drawn = SystemRandom::new().fill(&mut serial);
     drawn.map_err(|_| Error::new(ErrorKind::Internal, "draw", "a serial number"))?;
@@ -244,8 +348,21 @@ fn last(params: &mut CertificateParams, now: SystemTime, days: u32) -> Result<()
     serial[0] = serial[0] & 0x3f | 0x40;
     params.serial_number = Some(SerialNumber::from_slice(&serial));
     params.not_before = (now - DAY).into();
-    params.not_after = (now + DAY * (days - 1)).into();
+    let until = now + DAY * (days - 1);
+    params.not_after = at_most.map_or(until, |at_most| until.min(at_most)).into();
     Ok(())
+}
+
+/// Whether a certificate is of this key.
+fn is_of(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
+    let certified = ParsedCertificate::try_from(certificate);
+    certified
+        .is_ok_and(|certified| certified.subject_public_key_info().as_ref() == key.subject_public_key_info())
+}
+
+fn shown(time: SystemTime) -> Timestamp {
+    let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
 /// Stands before the certificate, for readers and to be compared.

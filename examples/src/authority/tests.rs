@@ -48,10 +48,11 @@ fn what_a_killed_process_left_is_no_authority() {
     let wanted = names(&["localhost"]);
     authority.certify(&wanted, SystemTime::now()).unwrap();
     let kept = fs::read_to_string(&key).unwrap();
-    fs::write(directory.join("server-cert.pem.new"), "half a c").unwrap();
+    fs::write(directory.join("server-cert.pem.a1b2c3.new"), "half a c").unwrap();
     fs::remove_file(&certificate).unwrap();
+    let authority = Authority::load_or_make(&directory, SystemTime::now()).unwrap();
     assert!(authority.certify(&wanted, SystemTime::now()).unwrap());
-    assert!(fs::read_to_string(&key).unwrap() == kept && !directory.join("server-cert.pem.new").exists());
+    assert!(fs::read_to_string(&key).unwrap() == kept && fs::read_dir(&directory).unwrap().count() == 4);
     fs::remove_file(&key).unwrap();
     assert!(authority.certify(&wanted, SystemTime::now()).unwrap());
     assert!(
@@ -73,8 +74,6 @@ fn the_server_is_certified_anew_in_time_and_when_its_names_change() {
         assert!(authority.certify(&names(changed), later).unwrap(), "{changed:?}");
         assert!(!authority.certify(&names(changed), later).unwrap(), "{changed:?}");
     }
-    // A clock that goes back.
-    assert!(authority.certify(&names(&["localhost"]), now - DAY * 400).unwrap());
     for wrong in ["", "a b", "*.example", "oma.example:8082", "é"] {
         let error = authority.certify(&names(&[wrong]), now).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{wrong}");
@@ -97,7 +96,10 @@ fn files_of_others_are_refused_with_what_to_do() {
     // A directory of somebody who has no key of an authority is not written into.
     let error = Authority::load_or_make(&directory, now).unwrap_err();
     assert!(
-        error.kind() == ErrorKind::NotFound && error.chain().contains("take it away"),
+        error.kind() == ErrorKind::NotFound
+            && ["nbd.listen = \"none\"", "nbd.tls_certificates", "api.tls_certificate"]
+                .iter()
+                .all(|said| error.chain().contains(said)),
         "{}",
         error.chain()
     );
@@ -119,4 +121,82 @@ fn a_client_gets_all_that_it_needs_once() {
         let refused = authority.certify_client(wrong, &folder.path().join("x"), now).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Invalid, "{wrong:?}");
     }
+}
+
+#[test]
+fn a_certificate_of_another_key_is_made_anew_with_a_new_one() {
+    let now = SystemTime::now();
+    let ((_folder, authority), (_other, theirs)) = (made(now), made(now));
+    let wanted = names(&["localhost", "127.0.0.1"]);
+    let (certificate, key) = authority.server();
+    fs::copy(theirs.server().1, &key).unwrap();
+    let before = [&certificate, &key].map(|path| fs::read_to_string(path).unwrap());
+    assert!(authority.certify(&wanted, now).unwrap());
+    let after = [&certificate, &key].map(|path| fs::read_to_string(path).unwrap());
+    assert!(before[0] != after[0] && before[1] != after[1]);
+    assert!(!authority.certify(&wanted, now).unwrap());
+}
+
+#[test]
+fn renewals_at_once_leave_a_key_and_its_certificate() {
+    let now = SystemTime::now();
+    let (_folder, authority) = made(now);
+    let wanted = [names(&["a.example"]), names(&["b.example"])];
+    std::thread::scope(|all| {
+        for round in 0..8 {
+            let (authority, wanted) = (&authority, &wanted[round % 2]);
+            all.spawn(move || {
+                for _ in 0..10 {
+                    authority.certify(wanted, now).unwrap();
+                }
+            });
+        }
+    });
+    let pair = KeyPair::from_pem(&fs::read_to_string(authority.server().1).unwrap()).unwrap();
+    assert!(is_of(&authority.shows().unwrap(), &pair));
+    assert_eq!(fs::read_dir(authority.directory()).unwrap().count(), 4);
+}
+
+#[test]
+fn an_authority_that_is_not_good_certifies_nobody_and_nothing_for_longer_than_itself() {
+    let now = SystemTime::now();
+    let (folder, authority) = made(now);
+    let wanted = names(&["localhost", "127.0.0.1"]);
+    let ends = now + DAY * (AUTHORITY_LASTS - 1);
+    for (wrong, said) in [(now - DAY * 400, "set the clock"), (ends + DAY, "a new authority is made")] {
+        let client = authority.certify_client("web01", &folder.path().join("client"), wrong);
+        for error in [authority.certify(&wanted, wrong).unwrap_err(), client.unwrap_err()] {
+            assert!(error.kind() == ErrorKind::Invalid && error.chain().contains(said), "{}", error.chain());
+        }
+    }
+    assert_eq!((authority.ending(now), authority.ending(ends - DAY * (NOTED + 1))), (None, None));
+    assert!(authority.ending(ends - DAY * (NOTED - 1)).unwrap().contains("is good until"));
+    let until =
+        |path: &Path| validity(&CertificateDer::from_pem_slice(&fs::read(path).unwrap()).unwrap()).unwrap().1;
+    let late = ends - DAY * 10;
+    assert!(authority.certify(&wanted, late).unwrap() && !authority.certify(&wanted, late).unwrap());
+    authority.certify_client("web01", &folder.path().join("client"), late).unwrap();
+    let last = until(&authority.directory().join(AUTHORITY));
+    assert_eq!(until(&authority.server().0), last);
+    assert_eq!(until(&folder.path().join("client").join(CLIENT)), last);
+}
+
+#[test]
+fn a_clients_directory_of_another_authority_or_of_others_is_refused() {
+    let now = SystemTime::now();
+    let (folder, authority) = made(now);
+    let directory = folder.path().join("client");
+    fs::create_dir(&directory).unwrap();
+    for mode in [0o777, 0o775, 0o1777] {
+        fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+        let error = authority.certify_client("web01", &directory, now).unwrap_err();
+        assert!(error.kind() == ErrorKind::PermissionDenied && error.chain().contains("go-w"), "{error:?}");
+    }
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(directory.join(AUTHORITY), "theirs").unwrap();
+    let error = authority.certify_client("web01", &directory, now).unwrap_err();
+    assert!(error.kind() == ErrorKind::AlreadyExists && error.chain().contains("take it away"), "{error:?}");
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    fs::copy(authority.directory().join(AUTHORITY), directory.join(AUTHORITY)).unwrap();
+    authority.certify_client("web01", &directory, now).unwrap();
 }

@@ -48,7 +48,11 @@ impl Own {
 
     /// Has the daemon certified anew where that is due; answers whether it was.
     pub(super) fn renew(&self) -> Result<bool> {
-        self.authority.certify(&self.names, SystemTime::now())
+        let now = SystemTime::now();
+        if let Some(note) = self.authority.ending(now) {
+            output::note(note);
+        }
+        self.authority.certify(&self.names, now)
     }
 
     /// For HTTPS.

@@ -31,6 +31,8 @@ mod engine;
 mod engine;
 
 pub use access::Clients;
+#[cfg(feature = "tls")]
+pub use engine::validity;
 #[cfg(feature = "server")]
 pub use files::{ClientCertificates, TlsFiles};
 #[cfg(feature = "client")]

@@ -12,6 +12,7 @@ mod settings;
 
 #[cfg(feature = "server")]
 pub(crate) use kernel::KernelSession;
+pub use names::validity;
 pub(crate) use session::{Need, Session};
 #[cfg(feature = "server")]
 pub(crate) use settings::Acceptor;

@@ -146,15 +146,25 @@ fn named(kind: &str, value: &[u8]) -> Option<ClientName> {
 
 /// The last second at which a certificate is good, counted from 1970.
 pub(super) fn good_until(certificate: &[u8]) -> Option<u64> {
+    validity(certificate).map(|(_, until)| until)
+}
+
+/// The first and the last second at which a certificate (DER) is good, counted from 1970; `None` for what is none. Nothing else of it is
+/// checked.
+#[must_use]
+pub fn validity(certificate: &[u8]) -> Option<(u64, u64)> {
     let mut validity = parts(certificate)?.validity;
-    validity.value()?;
-    match validity.value()? {
-        (UTC_TIME, digits) => {
+    Some((time(validity.value()?)?, time(validity.value()?)?))
+}
+
+fn time((tag, digits): (u8, &[u8])) -> Option<u64> {
+    match tag {
+        UTC_TIME => {
             // Two digits of a year mean 1950 to 2049.
             let century = if digits.first()? >= &b'5' { b"19" } else { b"20" };
             seconds(&[century, digits].concat())
         }
-        (TIME, digits) => seconds(digits),
+        TIME => seconds(digits),
         _ => None,
     }
 }
