@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("without_an_appliance_the_command_line_works_alone", &[], alone),
         trial("l26_the_command_line_has_the_appliance_clean_up_as_it_would_itself", &[], cleanup::asks),
         trial("l26_a_cleanup_is_followed_through_the_death_of_its_appliance", &[], cleanup::follows),
+        trial("l26_a_cleanup_of_an_appliance_that_is_gone_is_planned_anew", &[], cleanup::elsewhere),
         trial("l30_a_cleanup_is_planned_by_operators_and_executed_by_admins", &[], cleanup::roles),
     ]
 }

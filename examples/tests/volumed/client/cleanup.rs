@@ -4,6 +4,11 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Output, Stdio};
 
+use futures_util::TryStreamExt as _;
+use oma_core::record::{CleanupFilter, CleanupSpec};
+use oma_core::traits::Cleanups as _;
+use oma_core::{CleanupId, WorkerId};
+use oma_store::{SqlStore, StoreConfig};
 use serde_json::{Value, json};
 
 use super::refused;
@@ -79,6 +84,28 @@ pub(super) async fn follows() {
     let row: Value = serde_json::from_str(&text(&ended)).unwrap();
     assert_eq!(row["status"], json!("completed"), "{row}");
     assert_eq!(daemon.all("/cleanups").await.len(), 1, "nothing was planned twice");
+    daemon.stop().await;
+}
+
+/// Another appliance of the same database began a cleanup and is no more.
+pub(super) async fn elsewhere() {
+    let world = World::of_appliance();
+    let jobs = cancelled(&world).await;
+    let job = jobs[0].as_str();
+    world.told_well(&["cleanup", job]).await;
+    let url = format!("sqlite://{}/oma.db", world.text("data"));
+    let store = SqlStore::open(&StoreConfig { url, ..StoreConfig::default() }).await.unwrap();
+    let planned: Vec<_> = store.cleanups(CleanupFilter::default()).try_collect().await.unwrap();
+    let (id, worker) = (CleanupId::mint(), WorkerId::parse("omad-that-died").unwrap());
+    let spec = CleanupSpec { id: id.clone(), worker, ..planned[0].spec.clone() };
+    store.insert_cleanup(&spec).await.unwrap();
+    store.begin_cleanup(&id).await.unwrap();
+    store.close().await;
+    let daemon = world.serves().await;
+    let done = world.told_well(&["cleanup", job, "--execute"]).await;
+    assert_eq!(done["status"], json!("completed"), "{done}");
+    let left = daemon.get(&format!("/cleanups/{id}")).await;
+    assert_eq!(left["status"], json!("refused"), "{left}");
     daemon.stop().await;
 }
 

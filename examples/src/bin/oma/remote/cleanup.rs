@@ -35,7 +35,11 @@ async fn cleaned(remote: &Remote, args: &CleanupArgs) -> Result<CleanupRow> {
     let found = match &args.plan {
         Some(id) => planned(remote, args, id).await?,
         None => match begun(remote, &request).await? {
-            Some(begun) => begun,
+            Some(begun) => match executed(remote, &begun.cleanup_id).await {
+                // Another appliance of the same database began it, and perhaps is no more.
+                Err(error) if is_elsewhere(remote, &begun, &error).await? => plan().await?,
+                done => return done,
+            },
             None => plan().await?,
         },
     };
@@ -51,6 +55,14 @@ async fn begun(remote: &Remote, request: &PlanCleanup) -> Result<Option<CleanupR
     let is_same =
         |row: &CleanupRow| row.failover_job_id == request.failover_job_id && row.volumes == request.volumes;
     Ok(found.into_iter().find(is_same))
+}
+
+/// Whether an appliance that was asked to go on refuses what goes on all the same: it is for the worker that planned it alone.
+async fn is_elsewhere(remote: &Remote, begun: &CleanupRow, error: &Error) -> Result<bool> {
+    if error.kind() != ErrorKind::Conflict {
+        return Ok(false);
+    }
+    Ok(remote.appliance.cleanup(&begun.cleanup_id).await?.status == CleanupStatus::Executing)
 }
 
 async fn planned(remote: &Remote, args: &CleanupArgs, id: &CleanupId) -> Result<CleanupRow> {
