@@ -24,14 +24,26 @@ const LINE: usize = 64;
 /// machine.
 ///
 /// # Errors
-/// `Invalid` for what is no address of an appliance.
+/// `Invalid` for what is no address of an appliance; what the system answers when it cannot be told whom somebody trusts.
 pub fn reach(address: &str, given: Option<&Path>) -> Result<RemoteConfig> {
     let config = RemoteConfig::new(address);
-    let ca_file = match given {
-        Some(path) => Some(path.to_owned()),
-        None => Stranger::at(&config)?.and_then(|stranger| file(&stranger)).filter(|path| path.exists()),
-    };
-    Ok(RemoteConfig { ca_file, ..config })
+    if let Some(path) = given {
+        return Ok(RemoteConfig { ca_file: Some(path.to_owned()), ..config });
+    }
+    let kept = Stranger::at(&config)?.and_then(|stranger| file(&stranger));
+    found(config, kept)
+}
+
+/// By the authority in a file, if there is one: a link that leads nowhere is one too, and is not passed over.
+fn found(config: RemoteConfig, kept: Option<PathBuf>) -> Result<RemoteConfig> {
+    let Some(path) = kept else { return Ok(config) };
+    match fs::symlink_metadata(&path) {
+        Ok(_) => Ok(RemoteConfig { ca_file: Some(path), ..config }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(RemoteConfig { sought: Some(path), ..config })
+        }
+        Err(error) => Err(read_error("read", path.display(), error)),
+    }
 }
 
 /// Where the authority of an appliance is kept; `None` for a user without a home.
@@ -89,6 +101,22 @@ fn pem(der: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn l29_what_cannot_be_read_is_not_taken_for_nobody_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = || RemoteConfig::new("https://oma.example:8082");
+        let path = folder.path().join("oma.example:8082.pem");
+        let none = found(config(), Some(path.clone())).unwrap();
+        assert_eq!((none.ca_file, none.sought), (None, Some(path.clone())));
+        // A link that leads nowhere, and one that leads to itself on the way.
+        std::os::unix::fs::symlink(folder.path().join("gone"), &path).unwrap();
+        assert_eq!(found(config(), Some(path.clone())).unwrap().ca_file, Some(path));
+        let around = folder.path().join("around");
+        std::os::unix::fs::symlink(&around, &around).unwrap();
+        found(config(), Some(around.join("oma.example:8082.pem"))).unwrap_err();
+        assert_eq!(found(config(), None).unwrap(), config());
+    }
 
     #[test]
     fn what_is_kept_is_what_was_shown() {

@@ -220,7 +220,9 @@ async fn own() {
     };
     let stranger = agent().await;
     assert!(
-        stranger.code == Some(1) && stranger.err.contains("is not who this client trusts"),
+        stranger.code == Some(1)
+            && stranger.err.contains("is not who this client trusts")
+            && stranger.err.contains(&world.text("config/oma/trusted")),
         "{stranger:?}"
     );
     let trusted = world.asked(&["trust", "--api", &address, "--fingerprint", &world.fingerprint()]).await;

@@ -18,6 +18,9 @@ pub struct RemoteConfig {
     /// A file of certificate authorities (PEM) instead of those that this machine trusts.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// Where authorities of its own were looked for, and none is: told when the daemon is not trusted.
+    #[serde(skip)]
+    pub sought: Option<PathBuf>,
     /// The deployment of the daemon, as it says at its start. Without it the first answer tells; another one is not believed after that.
     #[serde(default)]
     pub daemon: Option<InstanceId>,
@@ -40,6 +43,7 @@ impl RemoteConfig {
         Self {
             address: address.into(),
             ca_file: None,
+            sought: None,
             daemon: None,
             allow_plain_http: false,
             connect_limit: connect_limit(),

@@ -33,9 +33,10 @@ pub(super) enum Failure {
     )]
     Inconsistent(#[source] io::Error),
     #[error(
-        "the daemon is not who this client trusts; see whether `ca_file` and the address are right, and whom `oma trust` finds there"
+        "the daemon is not who this client trusts; it was checked with {checked}: see whether that and the address are right, and whom \
+         `oma trust` finds there"
     )]
-    Untrusted(#[source] reqwest::Error),
+    Untrusted { checked: String, source: reqwest::Error },
     #[error("the connection to the daemon was lost; it has done what was asked for, or not")]
     Lost(#[source] reqwest::Error),
     #[error(
@@ -85,12 +86,14 @@ impl Failure {
     /// A request that failed, without the URL: the resource is told anyway.
     pub(super) fn of_request(error: reqwest::Error) -> Self {
         let error = error.without_url();
-        if is_untrusted(&error) {
-            Self::Untrusted(error)
-        } else if error.is_connect() {
-            Self::Connect(error)
-        } else {
-            Self::Lost(error)
+        if error.is_connect() { Self::Connect(error) } else { Self::Lost(error) }
+    }
+
+    /// The same of a request that may be the first of a connection; `checked` says with what the other end was.
+    pub(super) fn of_first(error: reqwest::Error, checked: &str) -> Self {
+        match is_untrusted(&error) {
+            true => Self::Untrusted { checked: checked.to_owned(), source: error.without_url() },
+            false => Self::of_request(error),
         }
     }
 
@@ -120,7 +123,7 @@ impl Failure {
             }
             // It was waited for long enough.
             Self::Late(_) => (ErrorKind::Unavailable, Retry::Exhausted),
-            Self::Denied(_) | Self::Untrusted(_) | Self::Inconsistent(_) => {
+            Self::Denied(_) | Self::Untrusted { .. } | Self::Inconsistent(_) => {
                 (ErrorKind::PermissionDenied, Retry::Never)
             }
             // A proxy in front of a daemon that is being started, say. Nothing is known of the volume, and what was asked for may be done.

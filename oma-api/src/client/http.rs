@@ -47,6 +47,8 @@ pub(super) struct Http {
     is_local: bool,
     allows_plain: bool,
     answer_limit: Duration,
+    /// With what the certificate of the other end is checked, for readers.
+    checked: String,
 }
 
 impl fmt::Debug for Http {
@@ -88,7 +90,8 @@ impl Http {
         }
         let allows_plain = config.allow_plain_http;
         let answer_limit = config.answer_limit;
-        Ok(Self { client, base, token, name, daemon, is_local, allows_plain, answer_limit })
+        let checked = checked(config);
+        Ok(Self { client, base, token, name, daemon, is_local, allows_plain, answer_limit, checked })
     }
 
     /// Which daemon it is, for readers and in names.
@@ -155,7 +158,7 @@ impl Http {
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.header().clone());
         }
-        let response = request.send().await.map_err(Failure::of_request)?;
+        let response = request.send().await.map_err(|error| Failure::of_first(error, &self.checked))?;
         match response.headers().get(PROTOCOL_HEADER).map(|value| value.to_str().unwrap_or("?")) {
             None => Err(not_ours(response).await),
             Some(PROTOCOL) if response.status().is_success() => {
@@ -187,7 +190,7 @@ impl Http {
         if let Some(body) = asked.body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(Failure::of_request)?;
+        let response = request.send().await.map_err(|error| Failure::of_first(error, &self.checked))?;
         let content = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let is_problem = content.is_some_and(|content| content.starts_with("application/problem+json"));
         match response.status() {
@@ -274,6 +277,14 @@ async fn read_within<T: DeserializeOwned>(mut response: Response, limit: usize) 
         body.extend_from_slice(&chunk);
     }
     serde_json::from_slice(&body).map_err(Failure::Garbled)
+}
+
+fn checked(config: &RemoteConfig) -> String {
+    match (&config.ca_file, &config.sought) {
+        (Some(path), _) => format!("the authorities in {}", path.display()),
+        (None, Some(path)) => format!("those that this machine trusts, as there is no {}", path.display()),
+        (None, None) => "those that this machine trusts".to_owned(),
+    }
 }
 
 fn socket(path: &str) -> Result<&Path, Failure> {
