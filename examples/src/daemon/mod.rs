@@ -15,6 +15,8 @@ pub mod nbd_port;
 mod own;
 mod parts;
 pub mod token;
+#[cfg(feature = "opentelemetry")]
+mod traces;
 mod worker;
 
 pub use args::{Backend, BackendArgs, DoorArgs, NbdArgs};

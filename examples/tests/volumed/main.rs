@@ -16,6 +16,7 @@ mod ports;
 mod push;
 mod schema;
 mod service;
+mod traces;
 mod trust;
 mod world;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     trials.extend(ports::trials());
     trials.extend(push::trials());
     trials.extend(service::trials());
+    trials.extend(traces::trials());
     trials.extend(trust::trials());
     conformance::run(trials)
 }

@@ -101,6 +101,8 @@ impl World {
             .env_remove("OMA_DATA_DIR")
             .env_remove("OMA_DATABASE")
             .env_remove("OMA_LOG")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .env_remove("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -172,6 +174,19 @@ impl Daemon {
 
     pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         self.try_ask(method, path, None, body.as_ref()).await.expect("an answer")
+    }
+
+    /// Asks as a part of the trace that a `traceparent` names.
+    pub(crate) async fn ask_within(
+        &self,
+        traceparent: &str,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> (u16, Value) {
+        let request = self.local.request(method, format!("{LOCAL}{path}")).timeout(LIMIT).json(body);
+        let answer = request.header("traceparent", traceparent).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {

@@ -16,12 +16,14 @@ use prometheus::core::Collector;
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::asked::Problems;
 use super::metered::MeteredBackend;
 use super::problem::Answer;
+use super::traced;
 
 /// Seconds that answers of routes and calls of the backend are sorted by.
 const BUCKETS: [f64; 8] = [0.005, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0];
@@ -206,14 +208,16 @@ async fn metrics(State(figures): State<Figures>) -> Answer<Response> {
 /// Counts a request, by its route and never by what it names.
 pub(super) async fn counted(State(figures): State<Figures>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let route = route.unwrap_or_else(|| "none".to_owned());
     let method = match request.method().as_str() {
         known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known.to_owned(),
         // Anybody may invent one.
         _ => "other".to_owned(),
     };
+    let span = traced::request(&method, route.as_deref(), request.headers());
+    let route = route.unwrap_or_else(|| "none".to_owned());
     let begun = Instant::now();
-    let response = next.run(request).await;
+    let response = next.run(request).instrument(span.clone()).await;
+    traced::answered(&span, response.status());
     let Shared { requests, latencies, .. } = &*figures.shared;
     requests.with_label_values(&[&method, &route, &response.status().as_u16().to_string()]).inc();
     latencies.with_label_values(&[&method, &route]).observe(begun.elapsed().as_secs_f64());

@@ -10,8 +10,10 @@ use oma_core::traits::{
     Access, BackendCapabilities, BlockDevice, Snapshot, SnapshotSpec, Volume, VolumeBackend, VolumeSpec,
 };
 use oma_core::{ByteSize, InstanceId, Result, VolumeId};
+use tracing::Instrument as _;
 
 use super::figures::Figures;
+use super::traced;
 
 /// Counts every call that is answered once; lists are not counted.
 #[derive(Debug)]
@@ -26,8 +28,10 @@ impl MeteredBackend {
     }
 
     async fn count<T>(&self, call: &'static str, asked: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let span = traced::call(call);
         let begun = Instant::now();
-        let answer = asked.await;
+        let answer = asked.instrument(span.clone()).await;
+        traced::told(&span, &answer);
         self.figures.called(call, begun, &answer);
         answer
     }

@@ -27,6 +27,7 @@ mod publish;
 mod readiness;
 mod replications;
 mod tokens;
+mod traced;
 mod turns;
 mod vanished;
 mod volumes;

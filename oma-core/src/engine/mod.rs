@@ -54,6 +54,7 @@ mod replicate;
 mod report;
 mod retry;
 mod services;
+mod spans;
 mod stoppable;
 mod tally;
 mod upkeep;

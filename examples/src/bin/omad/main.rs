@@ -32,7 +32,7 @@ fn run(cli: &Cli) -> Result<()> {
     let given = Given::take()?;
     let mut settings = Settings::read(cli)?;
     settings.api.listen = given.as_ref().map(|given| given.address).or(settings.api.listen);
-    log::begin(settings.log)?;
+    let _logging = log::begin(settings.log, "omad")?;
     if let Some(Command::CheckConfig) = cli.command {
         settings.work.limits.as_deref().map(limits_file::read).transpose()?;
         doors::identity(&settings.api)?;

@@ -19,7 +19,7 @@ use oma_examples::{exit, output};
 use crate::args::{Cli, Command};
 
 fn main() -> ExitCode {
-    match log::begin(Log::Text).and_then(|()| run(Cli::parse())) {
+    match log::begin(Log::Text, "volumed").and_then(|_logging| run(Cli::parse())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::note(format!("volumed: {}", error.chain()));

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use super::teller::Teller;
 use super::{Shared, Work};
 use crate::engine::cancel::{cancel, let_go};
 use crate::engine::recorder::tell;
+use crate::engine::spans;
 use crate::record::{JobEnd, Lease, ReplicationJob};
 use crate::state::{LogLevel, Wanted};
 use crate::{Error, ErrorKind, JobId, Result, Retry};
@@ -37,13 +39,16 @@ impl Drive {
     /// Drives it. Whatever it meets is logged and recorded with the job.
     pub(super) async fn run(self) {
         let id = self.lease.job.clone();
-        if let Err(error) = self.drive(&id).await {
+        let span = spans::attempt(&id);
+        if let Err(error) = self.drive(&id, &span).instrument(span.clone()).await {
+            spans::failed(&span, &error);
             tracing::error!(job = %id, error = %error.chain(), "the job is left to its next owner");
         }
     }
 
-    async fn drive(&self, id: &JobId) -> Result<()> {
+    async fn drive(&self, id: &JobId, span: &Span) -> Result<()> {
         let job = self.job(id).await?;
+        spans::drives(span, &job);
         let work = match self.open(&job).await {
             Ok(work) => work,
             // Not for ever: an operator wants it to end.
@@ -51,7 +56,10 @@ impl Drive {
                 tracing::warn!(job = %id, error = %error.chain(), "cancelled without a word to its source");
                 return self.cancel(id, None).await;
             }
-            Err(error) => return self.refuse(&job, error).await,
+            Err(error) => {
+                spans::failed(span, &error);
+                return self.refuse(&job, error).await;
+            }
         };
         if job.wanted == Wanted::Cancel {
             return self.cancel(id, Some(&work)).await;
@@ -65,6 +73,7 @@ impl Drive {
             report = driving => report?,
             never = self.watch(&stop, &teller) => match never {},
         };
+        spans::ended(span, &report.outcome);
         // The end is told as well: the last news may be of after the last look.
         self.tell(&teller).await;
         for warning in &report.warnings {

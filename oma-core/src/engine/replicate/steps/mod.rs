@@ -15,12 +15,14 @@ mod verify;
 mod withdraw;
 
 use futures_util::StreamExt as _;
+use tracing::{Instrument as _, Span};
 
 use super::Step;
 use super::run::Run;
 use crate::Result;
 use crate::engine::config::{ReplicateRequest, VerifyLevel};
 use crate::engine::progress::Event;
+use crate::engine::spans;
 use crate::state::JobEvent;
 use crate::traits::Export;
 
@@ -62,19 +64,28 @@ pub(super) async fn drive(run: &mut Run<'_>) -> Result<()> {
     for step in &STEPS {
         run.check_stop()?;
         let told = (step.asked)(run.request);
-        if told {
-            run.progress.event(Event::StepBegins(step.name));
-        }
-        if let Some(event) = step.enter {
-            run.enter(event).await?;
-        }
-        (step.run)(run).await?;
-        if told {
-            run.progress.event(Event::StepEnded(step.name));
-        }
+        let span = if told { spans::step(step.name) } else { Span::none() };
+        take(run, step, told)
+            .instrument(span.clone())
+            .await
+            .inspect_err(|error| spans::failed(&span, error))?;
     }
     withdraw::release(run).await;
     snapshot::sweep(run, run.request.points).await;
+    Ok(())
+}
+
+async fn take(run: &mut Run<'_>, step: &Step, told: bool) -> Result<()> {
+    if told {
+        run.progress.event(Event::StepBegins(step.name));
+    }
+    if let Some(event) = step.enter {
+        run.enter(event).await?;
+    }
+    (step.run)(run).await?;
+    if told {
+        run.progress.event(Event::StepEnded(step.name));
+    }
     Ok(())
 }
 
