@@ -34,8 +34,7 @@ pub use server::{
 };
 #[cfg(feature = "client")]
 pub use source::NbdSource;
-#[cfg(feature = "client")]
-#[cfg(feature = "tls")]
+#[cfg(all(feature = "tls", any(feature = "client", feature = "server")))]
 pub use tls::validity;
 #[cfg(feature = "server")]
 pub use tls::{ClientCertificates, TlsFiles, TlsPolicy, TlsServer};
@@ -43,4 +42,5 @@ pub use tls::{ClientCertificates, TlsFiles, TlsPolicy, TlsServer};
 pub use tls::{ClientName, Clients, Principal};
 #[cfg(feature = "client")]
 pub use tls::{TlsClientConfig, TlsIdentity, Trust};
+#[cfg(feature = "client")]
 pub use uri::{Address, DEFAULT_PORT, Uri, UriTls};
