@@ -72,7 +72,11 @@ const FILL: &str = "\
     c.vcenter_host, 'initial', 1, '[]', 'failed', CURRENT_TIMESTAMP(3) FROM vm_replication_contexts c, n; \
     INSERT INTO vm_disks (vm_context_id, job_id, disk_id, vm_dk_path, capacity_bytes) \
     SELECT vm_context_id, id, 'disk-2000', 'web.vmdk', 1 FROM replication_jobs WHERE live = 1; \
-    ANALYZE TABLE vm_replication_contexts, replication_jobs, vm_disks";
+    SET SESSION foreign_key_checks = 0; \
+    INSERT INTO nbd_exports (job_id, vm_disk_id, device_mapping_uuid, export_name) \
+    SELECT job_id, id, CONCAT('volume-', id), CONCAT('export-', id) FROM vm_disks; \
+    SET SESSION foreign_key_checks = 1; \
+    ANALYZE TABLE vm_replication_contexts, replication_jobs, vm_disks, nbd_exports";
 
 /// With plans for small tables out of the way: MariaDB is told that a lookup by a key is cheap.
 async fn mariadb_explains(database: Database) {
