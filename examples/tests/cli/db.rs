@@ -41,7 +41,7 @@ async fn on(world: &World, database: &Database, args: &[&str]) -> Ran {
 async fn moved() {
     let world = replicated().await;
     let status = world.run(&["--json", "db", "status"]).await.ok().json();
-    assert_eq!((&status["schema"], &status["needed"]), (&Value::from(11), &Value::from(11)));
+    assert_eq!((&status["schema"], &status["needed"]), (&Value::from(12), &Value::from(12)));
     let disks = world.disks().await;
     let file = world.text("moved.jsonl");
     let first = world.run(&["--json", "db", "export", &file]).await.ok().json();
@@ -103,8 +103,8 @@ async fn import_refused() {
     into("new", &world.text("cut")).await.refused(8, &["line", "cut", "nothing was imported"]);
     fs::write(world.path("changed"), text.replacen("\"b0\"", "\"b7\"", 1)).unwrap();
     into("new", &world.text("changed")).await.refused(8, &["fingerprint", "nothing was imported"]);
-    fs::write(world.path("newer"), text.replacen("\"schema\":11", "\"schema\":12", 1)).unwrap();
-    into("new", &world.text("newer")).await.refused(2, &["schema 12", "use the program that wrote it"]);
+    fs::write(world.path("newer"), text.replacen("\"schema\":12", "\"schema\":13", 1)).unwrap();
+    into("new", &world.text("newer")).await.refused(2, &["schema 13", "use the program that wrote it"]);
     into("new", &world.text("source.raw")).await.refused(2, &["no export of an OMA database"]);
     into("new", &file).await.ok();
 }
@@ -132,7 +132,7 @@ async fn status() {
     assert!(!world.path("data").exists());
     let migrated = world.run(&["db", "migrate"]).await.ok();
     assert!(
-        migrated.out.contains("version 11, as needed") && migrated.out.contains("deployment"),
+        migrated.out.contains("version 12, as needed") && migrated.out.contains("deployment"),
         "{}",
         migrated.out
     );

@@ -166,7 +166,7 @@ async fn refused(engine: Engine) {
     refuses(&store, sealed(&rows.join("\n")).as_bytes(), &corrupt, &["order of the keys"]).await;
     for (from, to, words) in [
         ("\"format\":1", "\"format\":2", "the file has format 2, this program reads 1"),
-        ("\"schema\":11", "\"schema\":10", "the file has schema 10, this program reads 11"),
+        ("\"schema\":12", "\"schema\":11", "the file has schema 11, this program reads 12"),
     ] {
         let changed = sealed(&bytes.replacen(from, to, 1));
         refuses(&store, changed.as_bytes(), &[ErrorKind::Unsupported], &[words]).await;

@@ -81,13 +81,45 @@ async fn reader(kind: Kind) {
     let place = Place::empty(kind).await;
     let error = SqlStore::open_read_only(&place.config()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{}", told(&error));
-    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: None, needed: 11 });
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: None, needed: 12 });
     place.open().await.unwrap().close().await;
     let store = SqlStore::open_read_only(&place.config()).await.unwrap();
     let error = store.record(&vm("web", "")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", told(&error));
     store.close().await;
 }
+
+/// Takes step 12 back.
+const fn twelve_to_11(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sqlite | Kind::Server(ServerEngine::Postgres) => {
+            "DROP INDEX ix_jobs_status; DROP INDEX ix_jobs_context_status; DROP INDEX ix_contexts_place; \
+             DROP INDEX ix_volumes_status; DROP INDEX ix_volumes_context; DROP INDEX ix_operations_kind; \
+             DROP INDEX ix_operations_context; DROP INDEX ix_operations_context_kind; DROP INDEX ix_operations_on; \
+             DROP INDEX ix_operations_on_kind; DROP INDEX ix_operations_by; DROP INDEX ix_operations_by_kind; \
+             DROP INDEX ix_cleanups_job_status; CREATE INDEX ix_operations_volume ON volume_operations (ossea_volume_id); \
+             CREATE INDEX ix_operations_made ON volume_operations (made_volume_id); \
+             DELETE FROM oma_migrations WHERE version = 12"
+        }
+        Kind::Server(ServerEngine::MariaDb) => {
+            "ALTER TABLE replication_jobs DROP KEY ix_jobs_status, DROP KEY ix_jobs_context_status; \
+             ALTER TABLE vm_replication_contexts DROP KEY ix_contexts_place; \
+             ALTER TABLE ossea_volumes DROP KEY ix_volumes_status, DROP KEY ix_volumes_context; \
+             ALTER TABLE volume_operations ADD KEY ix_operations_volume (ossea_volume_id), \
+             ADD KEY ix_operations_made (made_volume_id), DROP KEY ix_operations_kind, DROP KEY ix_operations_context, \
+             DROP KEY ix_operations_context_kind, DROP KEY ix_operations_on, DROP KEY ix_operations_on_kind, \
+             DROP KEY ix_operations_by, DROP KEY ix_operations_by_kind; \
+             ALTER TABLE cleanups DROP KEY ix_cleanups_job_status; DELETE FROM oma_migrations WHERE version = 12"
+        }
+    }
+}
+/// As a crash in the middle of step 12 leaves it where each definition is kept: some tables have their indexes, or all.
+const HALF_WAY_TO_12: [&str; 3] = [
+    "ALTER TABLE ossea_volumes DROP KEY ix_volumes_status, DROP KEY ix_volumes_context; \
+     ALTER TABLE cleanups DROP KEY ix_cleanups_job_status; DELETE FROM oma_migrations WHERE version = 12",
+    "ALTER TABLE cleanups DROP KEY ix_cleanups_job_status; DELETE FROM oma_migrations WHERE version = 12",
+    "DELETE FROM oma_migrations WHERE version = 12",
+];
 
 /// Takes step 11 back.
 const ELEVEN_TO_10: &str =
@@ -134,6 +166,7 @@ const fn eight_to_7(kind: Kind) -> &'static str {
 /// Takes all steps behind a version back.
 pub(crate) fn to_version(version: i64, kind: Kind) -> String {
     let steps = [
+        (12, twelve_to_11(kind)),
         (11, ELEVEN_TO_10),
         (10, TEN_TO_9),
         (9, NINE_TO_8),
@@ -218,15 +251,16 @@ async fn upgraded(kind: Kind) {
         .await
         .unwrap();
     let before = exported(&place).await;
-    let mut earlier: Vec<_> = (5..11).rev().map(|version| (version, to_version(version, kind))).collect();
+    let mut earlier: Vec<_> = (5..12).rev().map(|version| (version, to_version(version, kind))).collect();
     if let Kind::Server(ServerEngine::MariaDb) = kind {
-        let half_ways: [(i64, &[&str]); 6] = [
+        let half_ways: [(i64, &[&str]); 7] = [
             (6, &HALF_WAY_TO_6),
             (7, &HALF_WAY_TO_7),
             (8, &HALF_WAY_TO_8),
             (9, &HALF_WAY_TO_9),
             (10, &["DELETE FROM oma_migrations WHERE version = 10"]),
             (11, &HALF_WAY_TO_11),
+            (12, &HALF_WAY_TO_12),
         ];
         for (step, half_ways) in half_ways {
             let to_step = to_version(step, kind);
@@ -239,7 +273,7 @@ async fn upgraded(kind: Kind) {
         hand.number("SELECT COUNT(*) FROM oma_migrations").await;
         hand.execute(&earlier).await.unwrap();
         let found = SqlStore::schema(&place.config()).await.unwrap();
-        assert_eq!(found, Schema { found: Some(version), needed: 11 });
+        assert_eq!(found, Schema { found: Some(version), needed: 12 });
         assert!(exported(&place).await == before, "{earlier}");
     }
 }
@@ -342,6 +376,6 @@ async fn half_migrated(kind: Kind) {
     let store = place.open().await.unwrap();
     store.instance().await.unwrap();
     place.hand().await.execute("DELETE FROM tickets").await.unwrap();
-    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: Some(11), needed: 11 });
+    assert_eq!(SqlStore::schema(&place.config()).await.unwrap(), Schema { found: Some(12), needed: 12 });
     store.close().await;
 }

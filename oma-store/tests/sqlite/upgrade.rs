@@ -53,9 +53,9 @@ async fn objects(connection: &mut SqliteConnection) -> Vec<(String, String)> {
 async fn version_1_is_brought_forward_with_all_that_is_in_it() {
     let folder = Folder::new();
     version_1(&folder).await;
-    assert_eq!(SqlStore::schema(&folder.config()).await.unwrap(), Schema { found: Some(1), needed: 11 });
+    assert_eq!(SqlStore::schema(&folder.config()).await.unwrap(), Schema { found: Some(1), needed: 12 });
     let store = folder.open().await.unwrap();
-    assert_eq!(SqlStore::schema(&folder.config()).await.unwrap(), Schema { found: Some(11), needed: 11 });
+    assert_eq!(SqlStore::schema(&folder.config()).await.unwrap(), Schema { found: Some(12), needed: 12 });
 
     let vm = store.by_path(&VmPath::parse("/DC/vm/web").unwrap()).await.unwrap().unwrap();
     assert_eq!(vm.current_job, Some(JobId::parse("job-1").unwrap()));

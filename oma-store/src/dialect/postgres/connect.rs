@@ -33,6 +33,7 @@ impl Served for Postgres {
         Step::new(9, "work", include_str!("../../../migrations/postgres/0009_work.sql")),
         Step::new(10, "workers", include_str!("../../../migrations/postgres/0010_workers.sql")),
         Step::new(11, "cleanups", include_str!("../../../migrations/postgres/0011_cleanups.sql")),
+        Step::new(12, "lists", include_str!("../../../migrations/postgres/0012_lists.sql")),
     ];
     const TABLES: Sql = sql!(
         "SELECT COUNT(*) AS tables, COUNT(CASE WHEN table_name = 'oma_migrations' THEN 1 END) AS ours \

@@ -33,6 +33,7 @@ const STEPS: &[Step] = &[
     Step::new(9, "work", include_str!("../../../migrations/sqlite/0009_work.sql")),
     Step::new(10, "workers", include_str!("../../../migrations/sqlite/0010_workers.sql")),
     Step::new(11, "cleanups", include_str!("../../../migrations/sqlite/0011_cleanups.sql")),
+    Step::new(12, "lists", include_str!("../../../migrations/sqlite/0012_lists.sql")),
 ];
 
 /// The wait between two attempts to switch a file to the write-ahead log, which ignores the busy timeout.
