@@ -41,7 +41,10 @@ impl ReplicationRoutes {
         }
         let job = self.replicator.services().jobs.want(id, wanted).await?;
         tracing::info!(job = %id, %wanted, "is wanted");
-        self.nudge();
+        match (&self.worker, wanted) {
+            (Some(worker), Wanted::Cancel) => worker.end(id),
+            _ => self.nudge(),
+        }
         Ok((StatusCode::ACCEPTED, Json(self.row(&job).await?)))
     }
 }

@@ -11,7 +11,7 @@
 mod drive;
 mod teller;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +26,7 @@ use self::drive::Drive;
 use super::config::ReplicateRequest;
 use super::replicate::Replicator;
 use crate::record::{ClaimLimits, ClaimRequest, Lease, ReplicationJob, RetryPolicy, VmContext};
+use crate::state::Wanted;
 use crate::traits::DiskSource;
 use crate::{JobId, Result};
 
@@ -65,6 +66,8 @@ const ENDING: Duration = Duration::from_secs(60);
 const SILENT: Duration = Duration::from_secs(60);
 /// Jobs at a time where no bound is given.
 const AT_A_TIME: u32 = 4;
+/// Jobs that are ended at a time beside those that are driven.
+const ENDED_AT_A_TIME: usize = 4;
 
 impl Default for WorkerConfig {
     fn default() -> Self {
@@ -87,6 +90,8 @@ struct Shared {
     /// Somebody has recorded a job, or wants something else of one.
     nudge: Notify,
     driven: Mutex<BTreeMap<JobId, Arc<Notify>>>,
+    /// Those that were said to be wanted to end, and were not looked at yet.
+    to_end: Mutex<BTreeSet<JobId>>,
     /// When it last asked for a job, or was about to.
     looked: Mutex<Option<Instant>>,
 }
@@ -98,8 +103,9 @@ impl Worker {
         let per_worker = config.limits.per_worker.or(Some(AT_A_TIME));
         let config = WorkerConfig { limits: ClaimLimits { per_worker, ..config.limits }, ..config };
         let replicator = replicator.with_attempts(config.attempts);
-        let (nudge, driven, looked) = (Notify::new(), Mutex::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { replicator, opener, config, nudge, driven, looked }) }
+        let (nudge, driven, to_end, looked) =
+            (Notify::new(), Mutex::default(), Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { replicator, opener, config, nudge, driven, to_end, looked }) }
     }
 
     /// Looks at once for a job to drive, and for what is wanted of those that are driven.
@@ -108,6 +114,13 @@ impl Worker {
         for driven in self.shared.driven().values() {
             driven.notify_one();
         }
+    }
+
+    /// Looks at once for a job that is wanted to end: one that waits is ended now, however many others are driven. One that waits for
+    /// another try, or is not ended for another reason, is ended when its turn comes.
+    pub fn end(&self, job: &JobId) {
+        self.shared.to_end().insert(job.clone());
+        self.nudge();
     }
 
     /// The jobs that are driven here now.
@@ -125,24 +138,57 @@ impl Worker {
 
     /// Drives jobs until it is stopped. Those under way end soon then, stay alive, and are given back.
     pub async fn run(&self, stop: &CancellationToken) {
-        let mut under_way = JoinSet::new();
+        let (mut under_way, mut ending) = (JoinSet::new(), JoinSet::new());
         loop {
             *self.shared.looked() = Some(Instant::now());
+            self.end_wanted(&mut ending, stop).await;
             self.take_up(&mut under_way, stop).await;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 () = self.shared.nudge.notified() => {}
                 Some(_) = under_way.join_next() => {}
+                Some(_) = ending.join_next() => {}
                 () = tokio::time::sleep(self.shared.config.pace) => {}
             }
         }
         *self.shared.looked() = None;
-        let ended = async { while under_way.join_next().await.is_some() {} };
+        let ended = async {
+            while under_way.join_next().await.is_some() {}
+            while ending.join_next().await.is_some() {}
+        };
         if tokio::time::timeout(ENDING, ended).await.is_err() {
             tracing::error!("jobs are under way that do not end; their leases end by themselves");
             under_way.shutdown().await;
+            ending.shutdown().await;
         }
+    }
+
+    /// Ends jobs that wait and were said to be wanted to end. One that somebody drives is that one's to end; what fails is left to the
+    /// queue.
+    async fn end_wanted(&self, ending: &mut JoinSet<()>, stop: &CancellationToken) {
+        while ending.len() < ENDED_AT_A_TIME && !stop.is_cancelled() {
+            let Some(job) = self.shared.to_end().pop_first() else { return };
+            let asked = Instant::now();
+            match self.claim_to_end(&job).await {
+                Ok(Some(lease)) => {
+                    ending.spawn(Drive::new(Arc::clone(&self.shared), lease, asked, stop.clone()).run());
+                }
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%job, error = %error.chain(), "it is not ended out of turn"),
+            }
+        }
+    }
+
+    /// `None` for a job that is to go on, and for one that is driven here: a claim would fence that off.
+    async fn claim_to_end(&self, job: &JobId) -> Result<Option<Lease>> {
+        let Shared { replicator, .. } = &*self.shared;
+        let jobs = &replicator.services().jobs;
+        let is_wanted = jobs.get(job).await?.is_some_and(|job| job.wanted == Wanted::Cancel);
+        if !is_wanted || self.shared.driven().contains_key(job) {
+            return Ok(None);
+        }
+        jobs.claim(job, replicator.worker(), replicator.config().lease).await.map(Some)
     }
 
     /// Begins every job that is due and that no bound forbids.
@@ -179,6 +225,10 @@ impl Worker {
 impl Shared {
     fn driven(&self) -> MutexGuard<'_, BTreeMap<JobId, Arc<Notify>>> {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn to_end(&self) -> MutexGuard<'_, BTreeSet<JobId>> {
+        self.to_end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn looked(&self) -> MutexGuard<'_, Option<Instant>> {

@@ -342,6 +342,37 @@ async fn l11_a_job_that_is_to_end_is_cancelled_whether_it_is_driven_or_waits() {
 }
 
 #[tokio::test]
+async fn l11_a_job_that_waits_is_ended_though_every_place_is_taken_and_those_that_are_driven_go_on() {
+    let mut world = World::new();
+    world.config.limits.per_worker = Some(1);
+    let vms = [world.add("a").await, world.add("b").await, world.add("c").await];
+    world.stall();
+    let mut jobs = Vec::new();
+    for vm in &vms {
+        jobs.push(world.submit(vm).await);
+    }
+    let running = world.worker("one");
+    world.source.faults(&key()).until_stalled_in(whole()).await;
+    let fence = world.job(&jobs[0]).await.fence;
+    world.store.want(&jobs[1], Wanted::Cancel).await.unwrap();
+    // Neither one that is driven, nor one that is to go on, nor one that is not there is taken.
+    for job in [&jobs[0], &jobs[1], &jobs[2], &JobId::parse("job-none").unwrap()] {
+        running.worker.end(job);
+    }
+    let ended = world.until_ended(&jobs[1], JobStatus::Cancelled).await;
+    assert_eq!(ended.error.as_deref(), Some("an operator cancelled it"));
+    assert_eq!(running.worker.driven(), [jobs[0].clone()]);
+    assert_eq!(world.job(&jobs[0]).await.fence, fence);
+    assert_eq!(world.job(&jobs[2]).await.status, JobStatus::Initializing);
+    world.source.faults(&key()).clear();
+    for id in [&jobs[0], &jobs[2]] {
+        world.until_ended(id, JobStatus::Completed).await;
+    }
+    running.end().await;
+    world.assert_nothing_left().await;
+}
+
+#[tokio::test]
 async fn a_failed_attempt_waits_and_is_made_again_until_the_last_one() {
     let world = World::new();
     let vm = world.add("a").await;
