@@ -61,6 +61,12 @@ impl DataDir {
         self.path.join("tls")
     }
 
+    /// The database, where it is this directory's own.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.path.join("oma.db")
+    }
+
     /// The token of the first admin, until somebody has taken it.
     #[must_use]
     pub fn first_token(&self) -> PathBuf {
@@ -76,7 +82,7 @@ impl DataDir {
     /// The URL of the database. Every character of the path counts as it is.
     pub fn database_url(&self) -> Result<String> {
         self.check_folder()?;
-        let path = self.path.join("oma.db");
+        let path = self.database();
         match path.to_str() {
             Some(path) => Ok(format!("sqlite://{path}")),
             None => Err(Error::new(ErrorKind::Invalid, "open", path.display())

@@ -3,22 +3,23 @@
 //! ```text
 //!  DATA/tls/ca-cert.pem, ca-key.pem            made once, good for ten years
 //!  DATA/tls/server-cert.pem, server-key.pem    the daemon; made anew from the authority in time
+//!  DATA/tls/clients/SERIAL.json                whom it has certified, and who was shut out
+//!  DATA/tls/ca-crl.pem                         what it has revoked, once it has
 //! ```
 
+mod clients;
 mod files;
 mod fingerprint;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use oma_core::{Error, ErrorKind, Result, Timestamp};
-use oma_nbd::{ClientName, validity};
+use oma_nbd::validity;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData as _, SerialNumber,
@@ -34,6 +35,7 @@ use rustls::server::ParsedCertificate;
 use crate::failure::{io_error, read_error};
 use crate::private_file;
 
+pub use clients::Certified;
 pub use fingerprint::Fingerprint;
 
 /// Names as libnbd, nbdkit and QEMU have them.
@@ -53,8 +55,6 @@ const CERTIFICATE_LASTS: u32 = 397;
 const RENEWED: u32 = 30;
 /// That the authority ends is noted so long before.
 const NOTED: u32 = 365;
-/// The longest common name of a certificate (X.520).
-const LONGEST_NAME: usize = 64;
 
 /// An authority with its key.
 pub struct Authority {
@@ -243,67 +243,6 @@ impl Authority {
         let later = (now + DAY * RENEWED).min(self.good.1);
         Ok(text.starts_with(&head) && names.iter().all(|name| is_good(name, now) && is_good(name, later)))
     }
-
-    /// Certifies a client by this common name, in a directory of its own with all that it needs.
-    ///
-    /// # Errors
-    /// `Invalid` for a name that is none, and when the authority is not good itself; `AlreadyExists` when a client has the directory, or
-    /// another authority; `PermissionDenied` when others may write it; what the system answers.
-    pub fn certify_client(&self, name: &str, directory: &Path, now: SystemTime) -> Result<()> {
-        ClientName::parse(&format!("cn:{name}"))?;
-        if name.chars().count() > LONGEST_NAME {
-            return Err(Error::new(ErrorKind::Invalid, "certify", name)
-                .because(format!("the name has more than {LONGEST_NAME} characters")));
-        }
-        let (certificate, key) = (directory.join(CLIENT), directory.join(CLIENT_KEY));
-        if certificate.exists() || key.exists() {
-            return Err(Error::new(ErrorKind::AlreadyExists, "certify", name).because(format!(
-                "{} has a client's certificate or key already; name another directory, or take them away",
-                directory.display()
-            )));
-        }
-        self.check(now)?;
-        self.check_directory(name, directory)?;
-        let failed = |error| unmade(&certificate, error);
-        let pair = KeyPair::generate().map_err(failed)?;
-        let (purpose, params) = (ExtendedKeyUsagePurpose::ClientAuth, CertificateParams::default());
-        let params = subject(name, purpose, params, now, self.good.1)?;
-        let issued = params.signed_by(&pair, &self.issuer).map_err(failed)?.pem();
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map_err(|error| io_error("make", directory.display(), error))?;
-        written(&directory.join(AUTHORITY), &self.pem)?;
-        written(&certificate, &issued)?;
-        written(&key, &pair.serialize_pem())
-    }
-
-    /// Refuses a directory that others may write, and one of another authority's.
-    fn check_directory(&self, name: &str, directory: &Path) -> Result<()> {
-        let refused = |kind, reason| Err(Error::new(kind, "certify", name).because(reason));
-        let mode = match fs::metadata(directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            about => about.map_err(|error| read_error("read", directory.display(), error))?.mode(),
-        };
-        if mode & 0o022 != 0 {
-            let reason = format!(
-                "others may write {}, and could put a key there that they know; `chmod go-w` it, or name another directory",
-                directory.display()
-            );
-            return refused(ErrorKind::PermissionDenied, reason);
-        }
-        let authority = directory.join(AUTHORITY);
-        match fs::read(&authority) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(read_error("read", authority.display(), error)),
-            Ok(known) if known == self.pem.as_bytes() => Ok(()),
-            Ok(_) => refused(
-                ErrorKind::AlreadyExists,
-                format!(
-                    "{} is another authority's, which something may trust; name another directory, or take it away",
-                    authority.display()
-                ),
-            ),
-        }
-    }
 }
 
 /// What an authority with this key is. Its name is that of its key: it is the same each time it is looked at.
@@ -360,9 +299,12 @@ fn is_of(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
         .is_ok_and(|certified| certified.subject_public_key_info().as_ref() == key.subject_public_key_info())
 }
 
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 fn shown(time: SystemTime) -> Timestamp {
-    let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+    Timestamp::from_millis(i64::try_from(seconds(time).saturating_mul(1000)).unwrap_or(i64::MAX))
 }
 
 /// Stands before the certificate, for readers and to be compared.

@@ -1,5 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
+use rustls::pki_types::CertificateRevocationListDer;
+
 use super::*;
 
 fn names(names: &[&str]) -> BTreeSet<String> {
@@ -199,4 +201,77 @@ fn a_clients_directory_of_another_authority_or_of_others_is_refused() {
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
     fs::copy(authority.directory().join(AUTHORITY), directory.join(AUTHORITY)).unwrap();
     authority.certify_client("web01", &directory, now).unwrap();
+}
+
+#[test]
+fn a_client_that_is_shut_out_stays_so_and_others_are_not() {
+    let now = SystemTime::now();
+    let (folder, authority) = made(now);
+    let make = |name: &str, directory: &str, now| {
+        authority.certify_client(name, &folder.path().join(directory), now).unwrap()
+    };
+    assert_eq!(authority.clients().unwrap(), []);
+    let nobody = authority.revoke("web01", now).unwrap_err();
+    assert!(
+        nobody.kind() == ErrorKind::NotFound && nobody.chain().contains("certificate list"),
+        "{nobody:?}"
+    );
+    let [first, second, other] =
+        [make("web01", "a", now), make("web01", "b", now + DAY), make("web02", "c", now)];
+    let listed: Vec<_> = authority.clients().unwrap().into_iter().map(|one| one.serial).collect();
+    assert_eq!((listed.len(), &listed[0]), (3, &second.serial));
+    // One by its number, both by their name, and again.
+    let serials =
+        |revoked: Vec<Certified>| revoked.into_iter().map(|one| one.serial).collect::<BTreeSet<_>>();
+    assert_eq!(serials(authority.revoke(&first.serial, now).unwrap()), [first.serial.clone()].into());
+    let both = BTreeSet::from([first.serial.clone(), second.serial.clone()]);
+    for later in [now + DAY, now + DAY * 2] {
+        assert_eq!(serials(authority.revoke("web01", later).unwrap()), both);
+    }
+    let revoked_at = |serial: &str| {
+        let clients = authority.clients().unwrap();
+        clients.into_iter().find(|one| one.serial == serial).unwrap().revoked_at
+    };
+    assert_eq!(revoked_at(&first.serial), Some(seconds(now)));
+    assert_eq!(revoked_at(&second.serial), Some(seconds(now + DAY)));
+    assert_eq!(revoked_at(&other.serial), None);
+    for (one, is_on_it) in [(&first, true), (&second, true), (&other, false)] {
+        assert_eq!(is_revoked(&authority, one), is_on_it, "{one:?}");
+    }
+    assert_eq!(mode(&authority.directory().join("ca-crl.pem")), 0o600);
+    // The same name, certified anew, is let in.
+    let again = make("web01", "e", now);
+    assert_eq!(revoked_at(&again.serial), None);
+    // What is out of date is left out.
+    authority.revoke("web02", now + DAY * CERTIFICATE_LASTS).unwrap();
+    for (one, is_on_it) in [(&first, false), (&second, true), (&other, false)] {
+        assert_eq!(is_revoked(&authority, one), is_on_it, "{one:?}");
+    }
+}
+
+#[test]
+fn revocations_at_once_are_all_on_the_list() {
+    let now = SystemTime::now();
+    let (folder, authority) = made(now);
+    std::thread::scope(|all| {
+        for number in 0..8 {
+            let (authority, folder) = (&authority, &folder);
+            all.spawn(move || {
+                let name = format!("web{number}");
+                authority.certify_client(&name, &folder.path().join(&name), now).unwrap();
+                authority.revoke(&name, now).unwrap();
+            });
+        }
+    });
+    for one in authority.clients().unwrap() {
+        assert!(is_revoked(&authority, &one), "{one:?}");
+    }
+}
+
+/// Whether a certificate is on the list.
+fn is_revoked(authority: &Authority, one: &Certified) -> bool {
+    let list = fs::read(authority.directory().join("ca-crl.pem")).unwrap();
+    let list = CertificateRevocationListDer::from_pem_slice(&list).unwrap();
+    let serial = u128::from_str_radix(&one.serial, 16).unwrap().to_be_bytes();
+    list.windows(serial.len()).any(|bytes| bytes == serial)
 }

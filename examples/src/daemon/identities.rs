@@ -18,6 +18,8 @@ use super::{DoorArgs, NbdArgs, doors, nbd_port};
 
 /// How often it is looked whether certificates of the own authority are due.
 const LOOKED_AT: Duration = Duration::from_hours(12);
+/// How soon a client of NBD whose certificate was revoked is refused.
+const HEEDED_WITHIN: Duration = Duration::from_secs(1);
 
 /// They are read again as long as this lives.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ pub struct Identities {
     /// Of exports.
     pub nbd: Option<TlsServer>,
     _hang_ups: HangUps,
-    _renewing: JoinSet<()>,
+    _looking: JoinSet<()>,
 }
 
 /// What can be read again.
@@ -64,9 +66,12 @@ impl Identities {
         };
         let nbd = nbd_port::identity(nbd, own.as_ref()).await?;
         let read = Read { own: own.map(Arc::new), doors: doors.clone(), nbd: nbd.clone() };
-        let mut renewing = JoinSet::new();
+        let mut looking = JoinSet::new();
         if read.own.is_some() {
-            renewing.spawn(read.clone().keep(LOOKED_AT));
+            looking.spawn(read.clone().keep(LOOKED_AT));
+        }
+        if let Some(nbd) = &read.nbd {
+            looking.spawn(nbd_port::heed_revoked(nbd.clone(), HEEDED_WITHIN));
         }
         let hang_ups = HangUps::listen(move || {
             let read = read.clone();
@@ -75,7 +80,7 @@ impl Identities {
                 read.again().await;
             }
         })?;
-        Ok(Self { doors, nbd, _hang_ups: hang_ups, _renewing: renewing })
+        Ok(Self { doors, nbd, _hang_ups: hang_ups, _looking: looking })
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use crate::failure::io_error;
 use crate::{NbdAddress, output};
 use oma_core::{Error, ErrorKind, Result};
 use oma_nbd::{TlsFiles, TlsServer, Uri, UriTls};
 use tokio::net::TcpListener;
+use tokio::time::MissedTickBehavior;
 
 use super::NbdArgs;
 use super::own::Own;
@@ -81,6 +84,23 @@ pub(super) async fn identity(args: &NbdArgs, own: Option<&Own>) -> Result<Option
 
 fn refused(address: SocketAddr, reason: &'static str) -> Error {
     Error::new(ErrorKind::Invalid, "serve NBD on", address).because(reason)
+}
+
+/// Reads the certificates again whenever the list of those that were revoked has changed, for ever.
+pub(super) async fn heed_revoked(tls: TlsServer, pause: Duration) {
+    let Some(list) = tls.files().revoked.clone() else { return };
+    let (mut looks, mut seen) = (tokio::time::interval(pause), None);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        // A list is replaced, never written in place.
+        let about = tokio::fs::metadata(&list).await.ok();
+        let now = about.map(|about| (about.ino(), about.mtime(), about.mtime_nsec(), about.len()));
+        if now != seen {
+            seen = now;
+            reload(Some(tls.clone())).await;
+        }
+    }
 }
 
 /// Reads the certificates again.

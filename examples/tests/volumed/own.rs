@@ -19,7 +19,7 @@ use crate::world::{Daemon, LIMIT, Ran, World, ended};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let others = [Requirement::Program("curl"), Requirement::Program("openssl")];
-    let nbd = [Requirement::Program("nbdinfo"), Requirement::Program("nbdcopy")];
+    let nbd = ["nbdinfo", "nbdcopy", "openssl"].map(Requirement::Program);
     vec![
         trial("l29_an_appliance_makes_its_authority_once_and_shows_no_key", &[], first_start),
         trial("an_appliance_that_is_killed_at_its_first_start_has_a_whole_authority_or_none", &[], killed),
@@ -204,10 +204,10 @@ async fn clients() {
     let uri = served(&world, &daemon).await;
     assert!(uri.starts_with(&daemon.addresses[3]), "{uri}");
     let (good, stranger) = (world.text("host-7"), world.text("stranger"));
-    let made = world.oma_here(&["certificate", "host-7", &good]).await;
+    let made = world.oma_here(&["certificate", "make", "host-7", &good]).await;
     assert_eq!(made.code, Some(0), "{made:?}");
     assert!(made.out.contains("cn:host-7"), "{made:?}");
-    let twice = world.oma_here(&["certificate", "host-7", &good]).await;
+    let twice = world.oma_here(&["certificate", "make", "host-7", &good]).await;
     assert_eq!(twice.code, Some(4), "{twice:?}");
     // One who trusts the daemon, and has a certificate of somebody else's; or none.
     fs::create_dir(&stranger).unwrap();
@@ -232,7 +232,7 @@ async fn clients() {
     assert_eq!(refused.code, Some(1), "{refused:?}");
     // Told apart by the names that they were given.
     let other = world.text("host-8");
-    assert_eq!(world.oma_here(&["certificate", "host-8", &other]).await.code, Some(0));
+    assert_eq!(world.oma_here(&["certificate", "make", "host-8", &other]).await.code, Some(0));
     let (mut child, uri) = world.serve_to(&copy, "cn:host-7").await;
     let with_name = |directory: &str| format!("{uri}?tls-certificates={directory}");
     assert_eq!(tool("nbdinfo", &["--size", &with_name(&good)]).await.code, Some(0));
@@ -244,12 +244,39 @@ async fn clients() {
     }
     let refused = tool("nbdinfo", &["--size", &with(&stranger)]).await;
     assert_eq!(refused.code, Some(1), "{refused:?}");
+    shut_out(&world, &with(&good), &with(&other)).await;
     daemon.stop().await;
+}
+
+/// The daemon looks for itself.
+async fn shut_out(world: &World, revoked: &str, other: &str) {
+    let nobody = world.oma_here(&["certificate", "revoke", "host-9"]).await;
+    assert!(nobody.code == Some(7) && nobody.err.contains("certificate list"), "{nobody:?}");
+    assert_eq!(tool("nbdinfo", &["--size", revoked]).await.code, Some(0));
+    let done = world.oma_here(&["certificate", "revoke", "host-7", "--json"]).await;
+    let done: Value = serde_json::from_str(&done.out).unwrap_or_else(|_| panic!("{done:?}"));
+    assert!(done[0]["name"] == "host-7" && done[0]["revoked_at"].is_string() && done[1].is_null(), "{done}");
+    let refused = async { while tool("nbdinfo", &["--size", revoked]).await.code == Some(0) {} };
+    tokio::time::timeout(Duration::from_secs(30), refused).await.expect("it is shut out");
+    assert_eq!(tool("nbdinfo", &["--size", other]).await.code, Some(0));
+    // Another reader of the list, which looks at who has signed it.
+    let (authority, list) = (world.text("data/tls/ca-cert.pem"), world.text("data/tls/ca-crl.pem"));
+    let read = tool("openssl", &["crl", "-noout", "-text", "-CAfile", &authority, "-in", &list]).await;
+    assert!(read.code == Some(0) && read.err.contains("verify OK"), "{read:?}");
+    assert!(read.out.contains(done[0]["serial"].as_str().unwrap()), "{read:?}");
+    let listed = world.oma_here(&["certificate", "list"]).await;
+    assert!(listed.out.contains("host-8") && listed.out.contains(done[0]["serial"].as_str().unwrap()));
+    let trail = world.oma_here(&["audit", "list", "--json"]).await;
+    for action in
+        ["certificate.create", "certificate.create failed", "certificate.revoke", "certificate.revoke failed"]
+    {
+        assert!(trail.out.contains(&format!("\"{action}\"")), "{action}: {trail:?}");
+    }
 }
 
 async fn taken() {
     let world = World::of_appliance();
-    let nowhere = world.oma_here(&["certificate", "host-7", &world.text("host-7")]).await;
+    let nowhere = world.oma_here(&["certificate", "make", "host-7", &world.text("host-7")]).await;
     assert!(nowhere.code == Some(7) && nowhere.err.contains("own authority"), "{nowhere:?}");
     let holder = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = holder.local_addr().unwrap().to_string();

@@ -211,7 +211,7 @@ async fn own() {
     let daemon = world.own("oma.example").await;
     let (token, certificates) = (world.text("token"), world.text("host-7"));
     write_private(&token, &agent_token(&daemon, "host-7").await);
-    assert_eq!(world.oma_here(&["certificate", "host-7", &certificates]).await.code, Some(0));
+    assert_eq!(world.oma_here(&["certificate", "make", "host-7", &certificates]).await.code, Some(0));
     let address = daemon.addresses[1].clone();
     let agent = || {
         let mut agent = world.agent(&address, &["--token-file", &token, "--certificates", &certificates]);

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 /// Certificates of authorities, in a directory as libnbd, nbdkit and QEMU lay it out.
 const AUTHORITIES: &str = "ca-cert.pem";
+/// What they have revoked, as QEMU names it.
+#[cfg(feature = "server")]
+const REVOKED: &str = "ca-crl.pem";
 
 /// Files with which a server says who it is.
 #[cfg(feature = "server")]
@@ -15,6 +18,9 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Whether clients must say who they are.
     pub clients: ClientCertificates,
+    /// Lists of certificates that authorities have revoked (RFC 5280, section 5), as PEM. While the file is not there, none is. An
+    /// authority without a list has revoked none; a list that is out of date counts.
+    pub revoked: Option<PathBuf>,
 }
 
 /// Whether clients must say who they are by a certificate.
@@ -36,14 +42,16 @@ impl TlsFiles {
     pub fn in_directory(directory: impl AsRef<Path>) -> Self {
         let file = |name| directory.as_ref().join(name);
         let (certificate, key) = (file("server-cert.pem"), file("server-key.pem"));
-        Self { certificate, key, clients: ClientCertificates::NotAsked }
+        Self { certificate, key, clients: ClientCertificates::NotAsked, revoked: None }
     }
 
-    /// As [`TlsFiles::in_directory`]; each client must show a certificate from an authority in `ca-cert.pem`.
+    /// As [`TlsFiles::in_directory`]; each client must show a certificate from an authority in `ca-cert.pem` that is not on a list in
+    /// `ca-crl.pem`.
     #[must_use]
     pub fn mutual_in_directory(directory: impl AsRef<Path>) -> Self {
-        let authorities = directory.as_ref().join(AUTHORITIES);
-        Self { clients: ClientCertificates::Required(authorities), ..Self::in_directory(directory) }
+        let file = |name| directory.as_ref().join(name);
+        let (clients, revoked) = (ClientCertificates::Required(file(AUTHORITIES)), Some(file(REVOKED)));
+        Self { clients, revoked, ..Self::in_directory(directory) }
     }
 }
 

@@ -59,6 +59,12 @@ impl TlsServer {
         Ok(())
     }
 
+    /// The files that are read.
+    #[must_use]
+    pub fn files(&self) -> &TlsFiles {
+        &self.0.files
+    }
+
     pub(crate) fn session(&self) -> Result<Session, TlsFailure> {
         let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone();
         current.session()

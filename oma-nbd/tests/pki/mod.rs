@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use oma_nbd::{TlsClientConfig, TlsFiles, TlsIdentity, TlsPolicy, TlsServer, Trust};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -45,6 +45,27 @@ impl Pki {
         let certificate = params.signed_by(&key, &self.authority).unwrap();
         std::fs::write(self.path(&format!("{name}-cert.pem")), certificate.pem()).unwrap();
         std::fs::write(self.path(&format!("{name}-key.pem")), key.serialize_pem()).unwrap();
+    }
+
+    /// Writes `ca-crl.pem` with certificates of these numbers, out of date since long.
+    pub(crate) fn revoke(&self, numbers: &[u64]) {
+        let then = date_time_ymd(2020, 1, 1);
+        let revoked = numbers.iter().map(|number| RevokedCertParams {
+            serial_number: (*number).into(),
+            revocation_time: then,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: then,
+            next_update: date_time_ymd(2021, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.authority).unwrap();
+        std::fs::write(self.path("ca-crl.pem"), list.pem().unwrap()).unwrap();
     }
 
     pub(crate) fn folder(&self) -> &Path {

@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("an_export_is_unknown_to_clients_it_is_not_for", &[], unknown_to_others),
         trial("a_client_without_a_certificate_is_nobody_where_none_is_demanded", &[], nobody),
         trial("clients_without_a_good_certificate_are_refused_where_one_is_demanded", &[], refused_clients),
+        trial("a_client_whose_certificate_is_revoked_is_shut_out_once_the_list_is_read", &[], revoked),
         trial("a_unix_socket_tells_the_user", &[], unix_user),
         trial("the_same_export_for_other_clients_needs_a_newer_token", &[], other_clients),
         trial("certificates_are_read_again_while_clients_work", &[], reload_under_load),
@@ -112,6 +113,50 @@ async fn refused_clients() {
     let error = connect(&fixture.tcp("disk"), pki.client("late")).await.unwrap_err();
     assert_error(&error, ErrorKind::Invalid, "out of date");
     connect(&fixture.tcp("disk"), pki.client("client")).await.unwrap();
+    fixture.close().await;
+}
+
+async fn revoked() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    for (name, number) in [("thief", 7_u64), ("honest", 8)] {
+        let mut params = pki::client(name);
+        params.serial_number = Some(number.into());
+        pki.issue(name, &params);
+    }
+    // A second authority, which has no list, is trusted too.
+    let both = [&pki, &other].map(|pki| std::fs::read_to_string(pki.path("ca-cert.pem")).unwrap()).concat();
+    std::fs::write(pki.path("both.pem"), both).unwrap();
+    let files = TlsFiles {
+        clients: ClientCertificates::Required(pki.path("both.pem")),
+        ..TlsFiles::mutual_in_directory(pki.folder())
+    };
+    let server = TlsServer::open(files).await.unwrap();
+    let fixture = Fixture::new(TlsPolicy::Required(server.clone())).await;
+    let uri = fixture.tcp("disk");
+    let foreign = TlsClientConfig { trust: pki.nobody().trust, ..other.client("client") };
+    let enters = async |shown: TlsClientConfig| connect(&uri, shown).await.map(|_| ());
+    enters(pki.client("thief")).await.unwrap();
+    pki.revoke(&[7]);
+    enters(pki.client("thief")).await.unwrap();
+    server.reload().await.unwrap();
+    let error = enters(pki.client("thief")).await.unwrap_err();
+    assert_error(&error, ErrorKind::PermissionDenied, "CertificateRevoked");
+    for shown in [pki.client("honest"), pki.client("client"), foreign] {
+        enters(shown).await.unwrap();
+    }
+    // A list that cannot be read shuts nobody else out, and lets nobody in.
+    for (list, text) in [
+        ("", "has no list of revoked certificates"),
+        ("-----BEGIN X509 CRL-----\n!", "PEM"),
+        ("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----", "cannot be read; make it again"),
+    ] {
+        std::fs::write(pki.path("ca-crl.pem"), list).unwrap();
+        let error = server.reload().await.unwrap_err();
+        assert_error(&error, ErrorKind::Invalid, text);
+        assert!(error.chain().contains("ca-crl.pem"), "{}", error.chain());
+        assert!(enters(pki.client("thief")).await.is_err());
+        enters(pki.client("honest")).await.unwrap();
+    }
     fixture.close().await;
 }
 

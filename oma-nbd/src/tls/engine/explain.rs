@@ -28,7 +28,7 @@ pub(super) fn explain(error: &Error) -> TlsFailure {
 fn certificate(problem: &CertificateError) -> String {
     use CertificateError::{
         BadSignature, Expired, ExpiredContext, InvalidPurpose, InvalidPurposeContext, NotValidForName,
-        NotValidForNameContext, NotValidYet, NotValidYetContext, UnknownIssuer,
+        NotValidForNameContext, NotValidYet, NotValidYetContext, Revoked, UnknownIssuer,
     };
     let advice = match problem {
         Expired | ExpiredContext { .. } => "renew it, or mend this machine's clock",
@@ -42,6 +42,7 @@ fn certificate(problem: &CertificateError) -> String {
         InvalidPurpose | InvalidPurposeContext { .. } => {
             "it was made for another use; servers need serverAuth, clients clientAuth"
         }
+        Revoked => "whoever shows it was shut out; make another one if that was a mistake",
         _ => "replace it",
     };
     format!("{problem}; {advice}")

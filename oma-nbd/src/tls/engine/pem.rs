@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
+#[cfg(feature = "server")]
+use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -34,6 +36,25 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(problem(path, "has no certificate; it must have -----BEGIN CERTIFICATE-----")),
+        Err(_) => Err(problem(path, "is not PEM throughout; write it again")),
+    }
+}
+
+/// The lists of revoked certificates in a file, at least one; none while there is no such file.
+#[cfg(feature = "server")]
+pub(super) fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsFailure> {
+    let bytes = match read(path) {
+        Err(TlsFailure::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Vec::new());
+        }
+        read => read?,
+    };
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => {
+            Err(problem(path, "has no list of revoked certificates; it must have -----BEGIN X509 CRL-----"))
+        }
         Err(_) => Err(problem(path, "is not PEM throughout; write it again")),
     }
 }

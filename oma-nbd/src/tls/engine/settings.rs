@@ -64,10 +64,12 @@ fn check_time(path: &Path, chain: &[CertificateDer<'_>]) -> Result<(), TlsFailur
 #[cfg(feature = "server")]
 mod server {
     use rustls::ServerConfig;
-    use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, WebPkiClientVerifier};
+    use rustls::server::{
+        NoServerSessionStorage, UnbufferedServerConnection, VerifierBuilderError, WebPkiClientVerifier,
+    };
 
     use super::super::kernel;
-    use super::{Arc, Session, Side, TlsFailure, check_time, explain, pem, provider, unfit};
+    use super::{Arc, Path, Session, Side, TlsFailure, check_time, explain, pem, provider, unfit};
     use crate::tls::{ClientCertificates, TlsFiles};
 
     /// Makes the server's side of sessions.
@@ -76,24 +78,35 @@ mod server {
 
     impl Acceptor {
         pub(crate) fn load(files: &TlsFiles) -> Result<Self, TlsFailure> {
-            let TlsFiles { certificate, key, clients } = files;
+            let TlsFiles { certificate, key, clients, revoked } = files;
             let chain = pem::certificates(certificate)?;
             check_time(certificate, &chain)?;
             let builder = ServerConfig::builder_with_provider(provider());
             let builder = builder.with_safe_default_protocol_versions().map_err(|error| explain(&error))?;
             let verifying = |path| -> Result<_, TlsFailure> {
                 let authorities = Arc::new(pem::authorities(path)?);
-                Ok(WebPkiClientVerifier::builder_with_provider(authorities, provider()))
+                let builder = WebPkiClientVerifier::builder_with_provider(authorities, provider());
+                let lists = revoked.as_deref().map_or(Ok(Vec::new()), pem::revoked)?;
+                Ok(builder.with_crls(lists).allow_unknown_revocation_status())
+            };
+            let unusable = |path: &Path, error: &VerifierBuilderError| match (error, revoked) {
+                (VerifierBuilderError::InvalidCrl(_), Some(list)) => pem::problem(
+                    list,
+                    "has a list of revoked certificates that cannot be read; make it again",
+                ),
+                _ => {
+                    pem::problem(path, "has no authority that clients could be verified with; make it again")
+                }
             };
             let builder = match clients {
                 ClientCertificates::NotAsked => builder.with_no_client_auth(),
                 ClientCertificates::Optional(path) => {
                     let verifier = verifying(path)?.allow_unauthenticated().build();
-                    builder.with_client_cert_verifier(verifier.map_err(|_| unusable(path))?)
+                    builder.with_client_cert_verifier(verifier.map_err(|error| unusable(path, &error))?)
                 }
                 ClientCertificates::Required(path) => {
                     let verifier = verifying(path)?.build();
-                    builder.with_client_cert_verifier(verifier.map_err(|_| unusable(path))?)
+                    builder.with_client_cert_verifier(verifier.map_err(|error| unusable(path, &error))?)
                 }
             };
             let made = builder.with_single_cert(chain, pem::key(key)?);
@@ -110,10 +123,6 @@ mod server {
             let side = UnbufferedServerConnection::new(self.0.clone()).map_err(|error| explain(&error))?;
             Ok(Session::new(Side::Server(side), kernel::is_there()))
         }
-    }
-
-    fn unusable(path: &std::path::Path) -> TlsFailure {
-        pem::problem(path, "has no authority that clients could be verified with; make it again")
     }
 }
 

@@ -2,20 +2,47 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use oma_examples::authority::Fingerprint;
 
 const CERTIFICATE_HELP: &str = "\
 Example, on the appliance's machine, for an agent on host-7:
-    oma --data-dir /var/lib/oma certificate host-7 /root/host-7
+    oma --data-dir /var/lib/oma certificate make host-7 /root/host-7
     scp -r /root/host-7 root@host-7:/etc/oma/tls
 
 DIR has ca-cert.pem, client-cert.pem and client-key.pem then, as `tls-certificates=DIR` of an NBD URI and `agent --certificates DIR` want
-them, good for 397 days. Whoever has them may connect to NBD of the appliance as cn:NAME (docs/tls.md).";
+them, good for 397 days. Whoever has them may connect to NBD of the appliance as cn:NAME (docs/tls.md). When they are lost or stolen:
+    oma --data-dir /var/lib/oma certificate revoke host-7";
 
 #[derive(Debug, Args)]
 #[command(after_help = CERTIFICATE_HELP)]
 pub(crate) struct CertificateArgs {
+    /// The daemon's database, for the audit trail, in place of OMA_DATABASE and of the one in the data directory
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) database: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: CertificateCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertificateCommand {
+    /// Make a certificate for a client
+    Make(MakeCertificateArgs),
+    /// List the certificates that were made, the last ones first
+    List,
+    /// Shut a client out: its certificates are refused from then on
+    Revoke(RevokeCertificateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevokeCertificateArgs {
+    /// Whose: the common name, or the serial number of a single one as `oma certificate list` tells it
+    #[arg(value_name = "NAME|SERIAL")]
+    pub(crate) client: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MakeCertificateArgs {
     /// Whom it is for: the common name of the certificate
     #[arg(value_name = "NAME")]
     pub(crate) name: String,

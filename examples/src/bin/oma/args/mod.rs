@@ -22,7 +22,7 @@ use oma_core::{ByteSize, ChangeId, DiskKey, JobId, VmPath};
 pub(crate) use self::accounts::{
     AddUserArgs, AuditArgs, AuditCommand, ChangeUserArgs, ListTrailArgs, TokenArgs, UsersArgs, UsersCommand,
 };
-pub(crate) use self::certificates::{CertificateArgs, TrustArgs};
+pub(crate) use self::certificates::{CertificateArgs, CertificateCommand, MakeCertificateArgs, TrustArgs};
 pub(crate) use self::cleanup::CleanupArgs;
 pub(crate) use self::db::{DbArgs, DbCommand};
 pub(crate) use self::disks::MachineArgs;
@@ -100,7 +100,7 @@ pub(crate) enum Command {
     Users(UsersArgs),
     /// Verify the audit trail, or list its entries
     Audit(AuditArgs),
-    /// Make a certificate by which a client may connect to NBD of the daemon of this data directory
+    /// Make certificates by which clients may connect to NBD of the daemon of this data directory, list and revoke them
     Certificate(CertificateArgs),
     /// Trust the authority that the appliance of --api shows, once its fingerprint is found to be right
     Trust(TrustArgs),

@@ -75,7 +75,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Users(args) => Ok(users::run(&context, &args).await?),
         Command::Audit(args) => audit::run(&context, &args).await,
         Command::Trust(args) => Ok(trust::run(&context, &cli.remote, &args).await?),
-        Command::Certificate(args) => Ok(certificate::run(&context, &args)?),
+        Command::Certificate(args) => Ok(certificate::run(&context, &args).await?),
         Command::Completions(args) => Ok(completions::run(&args)?),
     }
 }

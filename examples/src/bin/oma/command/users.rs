@@ -156,7 +156,7 @@ async fn password() -> Result<PasswordHash> {
     Passwords::new().await?.hash(&Secret::new(line.trim_end_matches(['\r', '\n']))).await
 }
 
-fn entry(action: &str, kind: &str, id: &impl Display, new: Value) -> AuditEntry {
+pub(super) fn entry(action: &str, kind: &str, id: &impl Display, new: Value) -> AuditEntry {
     AuditEntry {
         actor: "owner of the database".to_owned(),
         action: action.to_owned(),
@@ -168,7 +168,7 @@ fn entry(action: &str, kind: &str, id: &impl Display, new: Value) -> AuditEntry 
 }
 
 /// Makes a change behind its entry. One that is refused leaves a second entry.
-async fn recorded<T>(
+pub(super) async fn recorded<T>(
     store: &SqlStore,
     entry: AuditEntry,
     change: impl Future<Output = Result<T>>,
