@@ -1,9 +1,7 @@
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use oma_core::record::{
     ClaimRequest, JobEnd, JobFilter, JobProgress, JobSpec, Lease, ReplicationJob, RetryPolicy, VmContext,
@@ -18,7 +16,6 @@ use crate::cleanups::unless_protected;
 use crate::db::{Row, Tx, vals};
 use crate::error::{Result, StoreError};
 use crate::lease::{OwnDisk, check_kind, guard};
-use crate::page::{PAGE, pages};
 use crate::record::{context, job, operation};
 use crate::sql::{jobs, operations, vms};
 use crate::store::SqlStore;
@@ -184,50 +181,6 @@ impl SqlStore {
         tx.commit().await?;
         Ok(ended)
     }
-
-    async fn job_page(&self, filter: &JobFilter, last: Option<i64>) -> Result<Vec<(i64, ReplicationJob)>> {
-        // Live jobs are few: one page, ended by an empty second one.
-        let is_few = filter.live_only || filter.left_to.is_some();
-        if is_few && last.is_some() {
-            return Ok(Vec::new());
-        }
-        let behind = match (last, &filter.after) {
-            (Some(seq), _) => seq,
-            (None, Some(id)) => {
-                let seq = self.db.find(jobs::SEQ, vals![id], seq).await?;
-                seq.ok_or_else(|| StoreError::missing("job", id))?
-            }
-            (None, None) => i64::MAX,
-        };
-        if let Some(worker) = &filter.left_to {
-            let left = self.jobs_left_to(worker).await?.into_iter();
-            let is_of = |vm: &ContextId| filter.context.as_ref().is_none_or(|context| context == vm);
-            return Ok(left.filter(|(seq, job)| *seq < behind && is_of(&job.context)).collect());
-        }
-        let (sql, values) = match (&filter.context, filter.live_only) {
-            (Some(vm), true) => (jobs::LIVE, vals![vm]),
-            (None, true) => (jobs::ALL_LIVE, vals![]),
-            (Some(vm), false) => (jobs::PAGE_OF_CONTEXT, vals![vm, behind, PAGE]),
-            (None, false) => (jobs::PAGE, vals![behind, PAGE]),
-        };
-        let mut page = self.db.all(sql, values, numbered).await?;
-        page.retain(|(seq, _)| *seq < behind);
-        page.sort_by_key(|(seq, _)| Reverse(*seq));
-        Ok(page)
-    }
-
-    /// As of one moment of the database's clock.
-    async fn jobs_left_to(&self, worker: &WorkerId) -> Result<Vec<(i64, ReplicationJob)>> {
-        let mut tx = self.db.snapshot().await?;
-        let now = tx.now().await?;
-        let mut left = tx.all(jobs::LEFT_TO, vals![worker, now], numbered).await?;
-        left.sort_by_key(|(seq, _)| Reverse(*seq));
-        Ok(left)
-    }
-}
-
-fn numbered(row: &Row) -> Result<(i64, ReplicationJob)> {
-    Ok((seq(row)?, job(row)?))
 }
 
 /// Ends a job without its epoch; its row is locked already.
@@ -255,10 +208,6 @@ pub(crate) async fn close(tx: &mut Tx, known: &ReplicationJob, lease: &Lease, en
 
 fn progress(row: &Row) -> Result<Option<JobProgress>> {
     row.fields("replication_jobs", "id").opt_json("progress")
-}
-
-fn seq(row: &Row) -> Result<i64> {
-    row.fields("replication_jobs", "id").int("seq")
 }
 
 /// The name of what is in the way.
@@ -359,14 +308,7 @@ impl JobStore for SqlStore {
     }
 
     fn list(&self, filter: JobFilter) -> BoxStream<'_, oma_core::Result<ReplicationJob>> {
-        let page = move |behind| {
-            let filter = filter.clone();
-            async move {
-                let page = self.job_page(&filter, behind).await;
-                page.map_err(|error| error.at("list", "jobs"))
-            }
-        };
-        pages(None, |(seq, _)| *seq, page).map(|item| item.map(|(_, job)| job)).boxed()
+        self.list_jobs(filter)
     }
 
     async fn claim(&self, id: &JobId, worker: &WorkerId, ttl: Duration) -> oma_core::Result<Lease> {

@@ -29,6 +29,7 @@ mod cleanups;
 mod export_registry;
 mod extent_journal;
 mod inventory;
+mod job_list;
 mod job_log;
 mod job_store;
 mod log_store;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use oma_core::Error;
+use oma_core::record::Order;
 
 /// Rows of one page.
 pub(crate) const PAGE: i64 = 200;
@@ -35,4 +36,12 @@ where
         Ok(Some((item, (next, page, last, done))))
     })
     .boxed()
+}
+
+/// One page of what was read as a page of each of several lists: what comes first in any of them, and nothing twice.
+pub(crate) fn merged<T, K: Ord>(mut found: Vec<T>, order: Order, key: impl Fn(&T) -> K) -> Vec<T> {
+    found.sort_by(|one, other| order.compare(&key(one), &key(other)));
+    found.dedup_by(|one, other| key(one) == key(other));
+    found.truncate(usize::try_from(PAGE).unwrap_or(usize::MAX));
+    found
 }

@@ -13,6 +13,7 @@ mod deletes;
 mod exports;
 mod fences;
 mod inventory;
+mod job_lists;
 mod jobs;
 mod journal;
 mod leases;
@@ -154,6 +155,7 @@ impl fmt::Debug for StoreSubject {
 pub fn store_cases() -> Vec<Case<StoreSubject>> {
     let mut all = inventory::cases();
     all.extend(jobs::cases());
+    all.extend(job_lists::cases());
     all.extend(leases::cases());
     all.extend(queue::cases());
     all.extend(bounds::cases());

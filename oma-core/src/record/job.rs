@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+
+use super::Order;
 use crate::state::{JobKind, JobStatus, ReplicationType, Wanted};
 use crate::{ContextId, DiskKey, DiskRef, Epoch, Fence, JobId, TargetName, Timestamp, WorkerId};
 
@@ -183,11 +186,35 @@ pub struct JobFilter {
     pub context: Option<ContextId>,
     /// Only those that have not ended.
     pub live_only: bool,
+    /// Only those that stand in one of these ways; of none: however they stand.
+    pub statuses: BTreeSet<JobStatus>,
+    /// Which way the list goes.
+    pub order: Order,
     /// Only those behind this one in the list, which must be recorded still.
     pub after: Option<JobId>,
     /// Only those that operate and that this worker may take up now: nobody holds them, or it does itself, or the lease has ended by the
     /// store's clock.
     pub left_to: Option<WorkerId>,
+}
+
+impl JobFilter {
+    /// The states of what is listed; `None` when any will do.
+    #[must_use]
+    pub fn states(&self) -> Option<BTreeSet<JobStatus>> {
+        let is_wanted = |status: &&JobStatus| {
+            (self.statuses.is_empty() || self.statuses.contains(status))
+                && !(self.live_only && status.is_terminal())
+        };
+        let states: BTreeSet<_> = JobStatus::ALL.iter().filter(is_wanted).copied().collect();
+        (states.len() < JobStatus::ALL.len()).then_some(states)
+    }
+
+    /// Whether a job is of the VM and stands so; where it is in the list and whom it is left to is not looked at.
+    #[must_use]
+    pub fn lets_through(&self, job: &ReplicationJob) -> bool {
+        self.context.as_ref().is_none_or(|context| *context == job.context)
+            && self.states().is_none_or(|states| states.contains(&job.status))
+    }
 }
 
 /// The time-limited right of one worker to drive one job.

@@ -52,7 +52,8 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// `Conflict` when it has not ended, and when exports or unfinished operations of it are recorded.
     async fn delete(&self, id: &JobId) -> Result<()>;
 
-    /// Jobs, newest first.
+    /// Jobs in the order in which they were recorded, from the newest or from the oldest one on. A job keeps its place whatever becomes of it:
+    /// one that is let through while a list is read in parts, each behind the last one of the part before, is in exactly one of them.
     ///
     /// # Errors
     /// `NotFound` when the one to begin behind is not recorded.

@@ -10,6 +10,35 @@ macro_rules! job {
     };
 }
 
+/// Behind a place, in the order of a list.
+macro_rules! newest {
+    () => {
+        " seq < ? ORDER BY seq DESC LIMIT ?"
+    };
+}
+
+macro_rules! oldest {
+    () => {
+        " seq > ? ORDER BY seq LIMIT ?"
+    };
+}
+
+macro_rules! of_both {
+    () => {
+        " WHERE vm_context_id = ? AND status = ? AND"
+    };
+}
+
+/// Through the index of a filter: whoever takes the order's own in its place looks at all that the filter leaves out.
+macro_rules! by {
+    (sqlite $index:literal) => {
+        concat!(job!(), " INDEXED BY ", $index)
+    };
+    (mysql $index:literal) => {
+        concat!(job!(), " FORCE INDEX (", $index, ")")
+    };
+}
+
 macro_rules! candidate {
     () => {
         "SELECT seq, id, priority, vcenter_host, target FROM replication_jobs"
@@ -68,10 +97,22 @@ statements! {
     LIVE = concat!(job!(), " WHERE vm_context_id = ? AND live = 1");
     /// Its place in the order of insertion.
     SEQ = "SELECT id, seq FROM replication_jobs WHERE id = ?";
-    PAGE = concat!(job!(), " WHERE seq < ? ORDER BY seq DESC LIMIT ?");
-    PAGE_OF_CONTEXT = concat!(job!(), " WHERE vm_context_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?");
-    /// Not by pages: there is at most one for each VM.
-    ALL_LIVE = concat!(job!(), " WHERE live = 1");
+    NEWEST = concat!(job!(), " WHERE", newest!());
+    OLDEST = concat!(job!(), " WHERE", oldest!());
+    NEWEST_OF_CONTEXT = concat!(job!(), " WHERE vm_context_id = ? AND", newest!());
+    OLDEST_OF_CONTEXT = concat!(job!(), " WHERE vm_context_id = ? AND", oldest!());
+    NEWEST_OF_STATUS = concat!(by!(sqlite "ix_jobs_status"), " WHERE status = ? AND", newest!()),
+        mysql: concat!(by!(mysql "ix_jobs_status"), " WHERE status = ? AND", newest!()),
+        postgres: concat!(job!(), " WHERE status = ? AND", newest!());
+    OLDEST_OF_STATUS = concat!(by!(sqlite "ix_jobs_status"), " WHERE status = ? AND", oldest!()),
+        mysql: concat!(by!(mysql "ix_jobs_status"), " WHERE status = ? AND", oldest!()),
+        postgres: concat!(job!(), " WHERE status = ? AND", oldest!());
+    NEWEST_OF_BOTH = concat!(by!(sqlite "ix_jobs_context_status"), of_both!(), newest!()),
+        mysql: concat!(by!(mysql "ix_jobs_context_status"), of_both!(), newest!()),
+        postgres: concat!(job!(), of_both!(), newest!());
+    OLDEST_OF_BOTH = concat!(by!(sqlite "ix_jobs_context_status"), of_both!(), oldest!()),
+        mysql: concat!(by!(mysql "ix_jobs_context_status"), of_both!(), oldest!()),
+        postgres: concat!(job!(), of_both!(), oldest!());
 
     /// Those that operate and that a worker may take up.
     LEFT_TO = concat!(

@@ -1,7 +1,10 @@
+use std::collections::BTreeSet;
+
 use futures_util::TryStreamExt;
-use oma_core::ContextId;
-use oma_core::record::JobFilter;
+use oma_core::record::{JobFilter, Order};
+use oma_core::state::JobStatus;
 use oma_core::traits::{Inventory, JobStore};
+use oma_core::{ContextId, JobId};
 use sqlx::Executor;
 
 use crate::fixture::{Folder, begun};
@@ -61,5 +64,41 @@ async fn live_jobs_are_found_among_many_that_ended() {
         let filter = JobFilter { context, live_only: true, ..JobFilter::default() };
         let jobs: Vec<_> = store.list(filter).try_collect().await.unwrap();
         assert_eq!(jobs.into_iter().map(|job| job.id).collect::<Vec<_>>(), std::slice::from_ref(&lease.job));
+    }
+}
+
+/// Of 650 jobs every 13th is cancelled, every other one of the rest completed: states of few, and of more than a page has.
+#[tokio::test]
+async fn lists_of_several_states_are_merged_over_all_their_pages_in_both_orders() {
+    let folder = Folder::new();
+    let store = folder.open().await.unwrap();
+    fill(&folder, 650).await;
+    let state = |at: usize| match at {
+        at if at % 13 == 0 => JobStatus::Cancelled,
+        at if at % 2 == 0 => JobStatus::Completed,
+        _ => JobStatus::Failed,
+    };
+    let mut hand = folder.connect().await;
+    hand.execute("UPDATE replication_jobs SET status = 'completed' WHERE seq % 2 = 0").await.unwrap();
+    hand.execute("UPDATE replication_jobs SET status = 'cancelled' WHERE seq % 13 = 0").await.unwrap();
+    let [failed, completed, cancelled] = [JobStatus::Failed, JobStatus::Completed, JobStatus::Cancelled];
+    for states in [vec![cancelled], vec![failed], vec![failed, cancelled], vec![failed, completed, cancelled]]
+    {
+        for (order, after) in [Order::Newest, Order::Oldest]
+            .into_iter()
+            .flat_map(|order| [None, Some(1), Some(200), Some(449), Some(650)].map(|after| (order, after)))
+        {
+            let statuses: BTreeSet<_> = states.iter().copied().collect();
+            let last = after.map(|at| JobId::parse(format!("job-{at:05}")).unwrap());
+            let filter = JobFilter { statuses, order, after: last, ..JobFilter::default() };
+            let mut expected: Vec<usize> = (1..=650)
+                .filter(|at| states.contains(&state(*at)))
+                .filter(|at| after.is_none_or(|after| order.is_behind(at, &after)))
+                .collect();
+            expected.sort_by(|one, other| order.compare(one, other));
+            let expected: Vec<_> = expected.into_iter().map(|at| format!("job-{at:05}")).collect();
+            let jobs: Vec<_> = store.list(filter).try_collect().await.unwrap();
+            assert_eq!(jobs.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), expected);
+        }
     }
 }

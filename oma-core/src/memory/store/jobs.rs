@@ -1,4 +1,3 @@
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -42,23 +41,23 @@ impl JobStore for MemoryStore {
     fn list(&self, filter: JobFilter) -> BoxStream<'_, Result<ReplicationJob>> {
         let now = self.clock.now();
         let wanted = |job: &&Job| {
-            filter.context.as_ref().is_none_or(|context| *context == job.record.context)
-                && !(filter.live_only && job.record.status.is_terminal())
+            filter.lets_through(&job.record)
                 && filter.left_to.as_ref().is_none_or(|worker| job.is_left_to(worker, now))
         };
         let state = self.state();
-        let end = match &filter.after {
-            None => usize::MAX,
+        let last = match &filter.after {
+            None => None,
             Some(id) => match state.jobs.get(id) {
-                Some(job) => job.seq,
+                Some(job) => Some(job.seq),
                 None => {
                     let error = Refusal::unknown("job", id).into_error("list jobs behind", id);
                     return stream::iter([Err(error)]).boxed();
                 }
             },
         };
-        let mut jobs: Vec<_> = state.jobs.values().filter(wanted).filter(|job| job.seq < end).collect();
-        jobs.sort_by_key(|job| Reverse(job.seq));
+        let is_behind = |job: &&Job| last.is_none_or(|last| filter.order.is_behind(&job.seq, &last));
+        let mut jobs: Vec<_> = state.jobs.values().filter(wanted).filter(is_behind).collect();
+        jobs.sort_by(|one, other| filter.order.compare(&one.seq, &other.seq));
         listed(jobs.into_iter().map(|job| job.record.clone()).collect())
     }
 
