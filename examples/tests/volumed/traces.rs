@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::appliance::ended;
-use crate::world::{Daemon, Ran, World};
+use crate::world::{Daemon, LIMIT, Ran, World};
 
 const BUILT: Requirement = Requirement::Feature("opentelemetry", cfg!(feature = "opentelemetry"));
 
@@ -150,6 +150,42 @@ async fn replicated(world: &World, daemon: &Daemon) -> Value {
     row
 }
 
+/// The steps of a job that is completed, once all are told: that is done beside the job.
+async fn told_steps(daemon: &Daemon, id: &str) -> Vec<Value> {
+    let begun = Instant::now();
+    loop {
+        let steps = daemon.all(&format!("/replications/{id}/steps")).await;
+        if steps.last().is_some_and(|step| step["name"] == json!("commit")) {
+            return steps;
+        }
+        assert!(begun.elapsed() < LIMIT, "{steps:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Cancels a job that waits for its agent, and has what it left cleaned up; the job.
+async fn cleaned_up(daemon: &Daemon) -> String {
+    let disk = json!({ "key": "disk-2000", "capacity_bytes": 1 << 20, "change_id": "point-1" });
+    let request = json!({ "vm_path": "/DC/vm/pushed", "push": { "disks": [disk] } });
+    let (status, job) = daemon.ask(Method::POST, "/replications", Some(request)).await;
+    assert_eq!(status, 201, "{job}");
+    let id = job["job_id"].as_str().unwrap().to_owned();
+    let begun = Instant::now();
+    while daemon.get(&format!("/replications/{id}/push")).await["ready"] != json!(true) {
+        assert!(begun.elapsed() < LIMIT);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (status, row) = daemon.ask(Method::POST, &format!("/replications/{id}/cancel"), None).await;
+    assert_eq!(status, 202, "{row}");
+    assert_eq!(ended(daemon, &id).await.unwrap()["status"], json!("cancelled"));
+    let (status, plan) = daemon.ask(Method::POST, "/cleanups", Some(json!({ "job_id": id }))).await;
+    assert_eq!((status, &plan["first"]), (201, &json!([])), "{plan}");
+    let path = format!("/cleanups/{}/execute?wait=60s", plan["cleanup_id"].as_str().unwrap());
+    let (status, row) = daemon.ask(Method::POST, &path, None).await;
+    assert_eq!((status, &row["status"]), (200, &json!("completed")), "{row}");
+    id
+}
+
 /// Lines are about what they say, not about the spans around them.
 fn assert_readable(ran: &Ran) {
     assert!(!ran.err.contains(SECRET), "{}", ran.err);
@@ -169,7 +205,8 @@ async fn arrives() {
     let id = row["job_id"].as_str().unwrap();
     let (status, problem) = daemon.ask(Method::GET, "/replications/nobody?limit=hidden", None).await;
     assert_eq!(status, 404, "{problem}");
-    let steps = daemon.all(&format!("/replications/{id}/steps")).await;
+    let steps = told_steps(&daemon, id).await;
+    let cleaned = cleaned_up(&daemon).await;
     assert_readable(&daemon.stop().await);
     taking.abort();
 
@@ -200,6 +237,17 @@ async fn arrives() {
     let provision = within.iter().find(|told| told.span.name == "provision").unwrap();
     let calls = spans.iter().filter(|told| told.is_in(provision));
     assert_eq!(calls.filter(|told| told.of.get("oma.backend.call") == Some(&json!("create"))).count(), 2);
+
+    let cleanup = spans.iter().find(|told| told.span.name == "cleanup").unwrap();
+    assert_eq!(cleanup.of["oma.job.id"], json!(cleaned));
+    let asked =
+        spans.iter().find(|told| told.span.name == "POST /api/v1/cleanups/{cleanup_id}/execute").unwrap();
+    assert!(cleanup.is_in(asked), "{cleanup:?}");
+    let deleting = spans.iter().find(|told| told.of.get("oma.operation.kind") == Some(&json!("delete")));
+    let deleting = deleting.unwrap();
+    assert!(deleting.is_in(cleanup) && deleting.of["oma.operation.id"].is_string(), "{deleting:?}");
+    let call = spans.iter().find(|told| told.of.get("oma.backend.call") == Some(&json!("delete"))).unwrap();
+    assert!(call.is_in(deleting), "{call:?}");
 
     let sent = format!("{spans:?}");
     assert!(!sent.contains("nobody") && !sent.contains("hidden"), "{sent}");

@@ -19,6 +19,7 @@ use super::asked::{Problems, Wait, repeat_key};
 use super::extract::{Body, InPath, InQuery};
 use super::paging::{Part, never_answered, page};
 use super::problem::{Answer, Refused};
+use super::to_its_end::to_its_end;
 use super::{Api, PREFIX};
 use crate::{CleanupRow, Page, PlanCleanup};
 
@@ -134,11 +135,7 @@ async fn execute(
     let limit = wait.limit()?;
     routes.find(&id).await?;
     let (service, begun) = (routes.service.clone(), id.clone());
-    // It is begun when whoever asked goes away (L18).
-    let executing = tokio::spawn(async move { service.execute(&begun).await });
-    executing.await.unwrap_or_else(|lost| {
-        Err(Error::new(ErrorKind::Internal, "execute cleanup", &id).with_source(lost))
-    })?;
+    to_its_end("execute cleanup", &id, async move { service.execute(&begun).await }).await?;
     let now = tokio::select! {
         biased;
         () = routes.stop.cancelled() => routes.find(&id).await?,

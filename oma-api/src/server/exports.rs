@@ -20,6 +20,7 @@ use super::figures::{Figure, FigurePage};
 use super::origin::Origin;
 use super::problem::Answer;
 use super::publish::{Published, Publisher, Purpose};
+use super::to_its_end::to_its_end;
 use super::{Api, PREFIX};
 use crate::{CreateExport, ExportRow};
 
@@ -99,7 +100,7 @@ impl ExportRoutes {
     /// request finds it then.
     async fn publish_once(&self, id: VolumeId, key: String) -> Result<Arc<Published>> {
         let (routes, volume) = (self.clone(), id.clone());
-        let made = tokio::spawn(async move {
+        to_its_end("export volume", volume, async move {
             let _turn = routes.publisher.turn(&key).await;
             while let Some(known) =
                 routes.publisher.of_operators().into_iter().find(|one| one.is_of_key(&key))
@@ -117,10 +118,8 @@ impl ExportRoutes {
                 known.closed().await;
             }
             routes.publish(id, Some(key)).await
-        });
-        made.await.unwrap_or_else(|lost| {
-            Err(Error::new(ErrorKind::Internal, "export volume", volume).with_source(lost))
         })
+        .await
     }
 
     async fn row(&self, published: &Published, asker: Origin) -> Result<ExportRow> {

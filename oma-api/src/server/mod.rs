@@ -26,6 +26,7 @@ mod problem;
 mod publish;
 mod readiness;
 mod replications;
+mod to_its_end;
 mod tokens;
 mod traced;
 mod turns;

@@ -5,8 +5,8 @@ use tracing::Span;
 use tracing::field::Empty;
 
 use super::report::Outcome;
-use crate::record::ReplicationJob;
-use crate::{Error, JobId};
+use crate::record::{OperationSpec, ReplicationJob};
+use crate::{CleanupId, Error, JobId};
 
 /// One attempt of a job, whose VM and number are [told](drives) once they are known.
 pub(super) fn attempt(job: &JobId) -> Span {
@@ -52,6 +52,36 @@ pub(super) fn step(name: &'static str) -> Span {
         "error.type" = Empty,
         "otel.status_code" = Empty,
     )
+}
+
+/// One operation on a volume, by whom it is carried out.
+pub(super) fn operation(spec: &OperationSpec) -> Span {
+    tracing::debug_span!(
+        "operation",
+        "otel.name" = %format_args!("volume {}", spec.kind),
+        "oma.operation.id" = %spec.id,
+        "oma.operation.kind" = %spec.kind,
+        "oma.vm.id" = %spec.disk.context,
+        "error.type" = Empty,
+        "otel.status_code" = Empty,
+    )
+}
+
+/// One time that a cleanup is carried out, or gone on with.
+pub(super) fn cleanup(id: &CleanupId) -> Span {
+    tracing::debug_span!(
+        "cleanup",
+        "otel.name" = "cleanup",
+        "oma.cleanup.id" = %id,
+        "oma.job.id" = Empty,
+        "error.type" = Empty,
+        "otel.status_code" = Empty,
+    )
+}
+
+/// Which job a cleanup is about.
+pub(super) fn cleans(span: &Span, job: &JobId) {
+    span.record("oma.job.id", tracing::field::display(job));
 }
 
 /// What a span is about has failed; of the error its kind is told only.

@@ -18,6 +18,7 @@ use crate::server::asked::Problems;
 use crate::server::audit::Asker;
 use crate::server::extract::InPath;
 use crate::server::problem::Answer;
+use crate::server::to_its_end::to_its_end;
 
 pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {
     OpenApiRouter::new()
@@ -123,8 +124,7 @@ async fn retry(
 }
 
 impl ReplicationRoutes {
-    /// Cuts the wait of a job short. It goes on when whoever asked goes away: a job that was claimed and not given back would wait for
-    /// the end of a lease.
+    /// Cuts the wait of a job short.
     async fn hasten(&self, id: &JobId) -> Answer<()> {
         let invalid =
             |error| Error::new(ErrorKind::Internal, "name", "who cuts a wait short").with_source(error);
@@ -132,13 +132,11 @@ impl ReplicationRoutes {
         let clerk = WorkerId::parse(format!("{}-clerk", self.replicator.worker())).map_err(invalid)?;
         let (jobs, lease) = (Arc::clone(&self.replicator.services().jobs), self.replicator.config().lease);
         let job = id.clone();
-        let hastened = tokio::spawn(async move {
+        let hastened = to_its_end("retry replication", id, async move {
             let claimed = jobs.claim(&job, &clerk, lease).await?;
             jobs.release(&claimed).await
         });
-        hastened.await.unwrap_or_else(|lost| {
-            Err(Error::new(ErrorKind::Internal, "retry replication", id).with_source(lost))
-        })?;
+        hastened.await?;
         self.nudge();
         Ok(())
     }

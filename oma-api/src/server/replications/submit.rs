@@ -24,6 +24,7 @@ use crate::server::asked::{Problems, Repeat};
 use crate::server::audit::Asker;
 use crate::server::extract::Body;
 use crate::server::problem::{Answer, Refused};
+use crate::server::to_its_end::to_its_end;
 use crate::{DiscoverVm, PushRequest, ReplicationRequest, ReplicationRow, VmRow};
 
 pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {
@@ -116,15 +117,13 @@ impl ReplicationRoutes {
         let (priority, target, wanted) = (asked.priority, asked.target.clone(), asked.wanted());
         let submission = Submission { job: id, request, priority, target };
         let agent = self.agent(principal, asked)?;
-        let submitted = tokio::spawn(async move {
+        let submitted = to_its_end("record", "a replication", async move {
             match agent {
                 Some(agent) => agent.submit(&replicator, &wanted, submission).await,
                 None => replicator.submit(&wanted, submission).await,
             }
         });
-        let job = submitted.await.unwrap_or_else(|lost| {
-            Err(Error::new(ErrorKind::Internal, "record", "a replication").with_source(lost))
-        })?;
+        let job = submitted.await?;
         self.nudge();
         Ok(job)
     }

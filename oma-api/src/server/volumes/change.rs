@@ -15,6 +15,7 @@ use super::VolumeRoutes;
 use crate::server::asked::{Accepted, Asked, Key, Problems, Wait};
 use crate::server::extract::{Body, InPath, OptionalBody};
 use crate::server::problem::Answer;
+use crate::server::to_its_end::to_its_end;
 use crate::{AttachVolume, CallOff, CreateVolume, OperationRow, ResizeVolume};
 
 /// How long a delete waits for the volume to be detached before it says that this goes on.
@@ -178,16 +179,13 @@ async fn delete(
     InPath(id): InPath<VolumeId>,
     asked: Asked,
 ) -> Answer<Accepted> {
-    // It goes on when whoever asked goes away (L18).
-    let deleted = tokio::spawn(async move {
+    to_its_end("delete", "volume", async move {
         if routes.service.services().volumes.operation(&asked.id).await?.is_none() {
             routes.detach_first(&id).await?;
         }
         routes.change_volume(asked, &id, VolumeChange::Delete).await
-    });
-    deleted.await.unwrap_or_else(|lost| {
-        Err(Error::new(ErrorKind::Internal, "delete", "volume").with_source(lost).into())
     })
+    .await
 }
 
 impl VolumeRoutes {

@@ -16,6 +16,7 @@ use crate::server::access::{Principal, Role};
 use crate::server::asked::Problems;
 use crate::server::extract::Body;
 use crate::server::problem::Answer;
+use crate::server::to_its_end::to_its_end;
 
 /// A plan of many steps is long.
 const LONGEST: usize = 64 << 20;
@@ -72,11 +73,9 @@ async fn execute(
 ) -> Answer<Json<Reconciled>> {
     principal.needs(Role::Admin, "execute", &"a plan")?;
     let alone = alone.take()?;
-    // It goes on when whoever asked goes away (L18).
-    let done = tokio::spawn(async move {
+    let done = to_its_end("execute", "a plan", async move {
         let _alone = alone;
         routes.reconciler.execute(&plan).await
     });
-    let lost = |lost| Err(Error::new(ErrorKind::Internal, "execute", "a plan").with_source(lost));
-    Ok(Json(done.await.unwrap_or_else(lost)?))
+    Ok(Json(done.await?))
 }

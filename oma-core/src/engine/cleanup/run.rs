@@ -4,8 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
+use tracing::{Instrument as _, Span};
 
 use super::CleanupService;
+use crate::engine::spans;
 use crate::record::{Cleanup, CleanupEnd, CleanupFilter, CleanupNews, Orphans};
 use crate::state::{CleanupStatus, CleanupStepStatus};
 use crate::{CleanupId, Error, ErrorKind, OperationId, Result};
@@ -77,15 +79,16 @@ impl CleanupService {
         if !self.driven().insert(id.clone()) {
             return false;
         }
-        let (this, id) = (self.clone(), id.clone());
+        let (this, id, span) = (self.clone(), id.clone(), spans::cleanup(id));
         self.0.tasks.spawn(async move {
             let _driving = Driving(&this, id.clone());
             let carried_out = tokio::select! {
                 biased;
                 () = this.0.stop.cancelled() => return,
-                carried_out = this.carry_out(&id) => carried_out,
+                carried_out = this.carry_out(&id).instrument(span.clone()) => carried_out,
             };
             if let Err(error) = carried_out {
+                spans::failed(&span, &error);
                 tracing::warn!(cleanup = %id, error = %error.chain(), "the cleanup is left to be gone on with");
             }
         });
@@ -94,6 +97,7 @@ impl CleanupService {
 
     async fn carry_out(&self, id: &CleanupId) -> Result<()> {
         let cleanup = self.must_find(id).await?;
+        spans::cleans(&Span::current(), &cleanup.spec.plan.job);
         if cleanup.status != CleanupStatus::Executing {
             return Ok(());
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use super::act::Act;
 use super::driven::Driving;
@@ -14,6 +15,7 @@ use super::look::Looked;
 use super::service::VolumeService;
 use crate::engine::keeper::LeaseKeeper;
 use crate::engine::retry::retry;
+use crate::engine::spans;
 use crate::record::{JobEnd, Lease, Operation};
 use crate::state::OperationKind;
 use crate::traits::Volume;
@@ -34,9 +36,11 @@ impl VolumeService {
         let spec = &operation.spec;
         let driving = Driving::begin(self, &lease.job, &spec.disk.context, Some(&spec.id));
         let this = self.clone();
+        let span = spans::operation(spec);
         self.tasks().spawn(async move {
-            if let Err(error) = this.carry_out((&lease, asked), &operation, is_in_doubt, &driving.stop).await
-            {
+            let carried_out = this.carry_out((&lease, asked), &operation, is_in_doubt, &driving.stop);
+            if let Err(error) = carried_out.instrument(span.clone()).await {
+                spans::failed(&span, &error);
                 let (id, job) = (&operation.spec.id, &lease.job);
                 tracing::warn!(operation = %id, %job, error = %error.chain(), "left to be recovered");
             }
@@ -71,6 +75,7 @@ impl VolumeService {
             Err(error) => {
                 let volumes = &self.services().volumes;
                 let why = error.chain();
+                spans::failed(&Span::current(), &error);
                 self.patiently(|| volumes.fail(lease, &act.spec.id, &why)).await?;
                 JobEnd::Failed(why)
             }

@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use super::act::{operation, refuse_snapshots};
 use super::driven::Driven;
@@ -111,7 +112,7 @@ impl VolumeService {
         let this = self.clone();
         self.begins(&request.id)?;
         // The intent is not left half recorded when nobody waits for the answer any more.
-        let task = self.0.tasks.spawn(async move { this.record(&request).await });
+        let task = self.0.tasks.spawn(async move { this.record(&request).await }.in_current_span());
         task.await.unwrap_or_else(|lost| Err(Error::new(ErrorKind::Internal, "record operation", lost)))
     }
 
