@@ -150,19 +150,6 @@ async fn replicated(world: &World, daemon: &Daemon) -> Value {
     row
 }
 
-/// The steps of a job that is completed, once all are told: that is done beside the job.
-async fn told_steps(daemon: &Daemon, id: &str) -> Vec<Value> {
-    let begun = Instant::now();
-    loop {
-        let steps = daemon.all(&format!("/replications/{id}/steps")).await;
-        if steps.last().is_some_and(|step| step["name"] == json!("commit")) {
-            return steps;
-        }
-        assert!(begun.elapsed() < LIMIT, "{steps:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 /// Cancels a job that waits for its agent, and has what it left cleaned up; the job.
 async fn cleaned_up(daemon: &Daemon) -> String {
     let disk = json!({ "key": "disk-2000", "capacity_bytes": 1 << 20, "change_id": "point-1" });
@@ -205,7 +192,8 @@ async fn arrives() {
     let id = row["job_id"].as_str().unwrap();
     let (status, problem) = daemon.ask(Method::GET, "/replications/nobody?limit=hidden", None).await;
     assert_eq!(status, 404, "{problem}");
-    let steps = told_steps(&daemon, id).await;
+    daemon.told(id, "epoch 1 is committed").await;
+    let steps = daemon.all(&format!("/replications/{id}/steps")).await;
     let cleaned = cleaned_up(&daemon).await;
     assert_readable(&daemon.stop().await);
     taking.abort();
