@@ -68,7 +68,7 @@ impl World {
 
 impl Daemon {
     /// Waits until the last line of a job's log is this one.
-    async fn told(&self, job: &str, message: &str) {
+    pub(crate) async fn told(&self, job: &str, message: &str) {
         let begun = Instant::now();
         loop {
             let lines = self.all(&format!("/replications/{job}/logs")).await;
