@@ -23,6 +23,8 @@ mod page;
 mod point;
 mod problem;
 mod push;
+#[cfg(any(feature = "client", feature = "server"))]
+mod reconciliation;
 mod replication;
 mod replication_request;
 mod replication_row;
@@ -56,6 +58,8 @@ pub use page::Page;
 pub use point::{PointDisk, PointRow};
 pub use problem::{Problem, ProblemRetry};
 pub use push::{ChangedSince, FinishedExtents, PushDiskRow, PushFailed, PushRequest, PushRow, PushedDisk};
+#[cfg(any(feature = "client", feature = "server"))]
+pub use reconciliation::Compared;
 pub use replication::{DiskReport, Outcome, ReplicationReport};
 pub use replication_request::{DiscoverVm, ReplicationRequest, SourceRequest};
 pub use replication_row::{

@@ -1,6 +1,7 @@
 //! The appliance, as an agent that pushes asks it.
 
 use std::fmt;
+use std::time::Duration;
 
 use oma_core::{ChangeId, DiskKey, Error, ErrorKind, ExtentSet, JobId, Result, VmPath};
 use reqwest::Method;
@@ -9,11 +10,16 @@ use serde::de::DeserializeOwned;
 
 use super::config::{RemoteConfig, Token};
 use super::error::Failure;
-use super::http::{Asked, Http};
+use super::http::{Asked, Http, promptly};
 use crate::{
     ChangeIdAnswer, FinishedExtents, Page, PushFailed, PushRow, RecordChangeId, ReplicationRequest,
     ReplicationRow,
 };
+
+/// So many rows at once.
+pub(super) const ROWS: (&str, &str) = ("limit", "1000");
+/// What reads or changes all that an appliance has may take so long.
+const LONG: Duration = Duration::from_hours(1);
 
 /// Replications of an appliance, over HTTP. A call that was not answered may be repeated: each answers the same a second time.
 #[derive(Debug)]
@@ -147,8 +153,57 @@ impl Appliance {
         asked: Asked<'_, B>,
         of: &impl fmt::Display,
     ) -> Result<T> {
-        let answer = self.http.promptly(async { self.http.ask(method, path, asked).await?.body().await });
+        self.ask_within(self.http.answer_limit(), method, path, asked, of).await
+    }
+
+    /// Asks what takes the appliance long.
+    pub(super) async fn ask_long<T: DeserializeOwned, B: Serialize>(
+        &self,
+        method: Method,
+        path: &[&str],
+        asked: Asked<'_, B>,
+        of: &impl fmt::Display,
+    ) -> Result<T> {
+        self.ask_within(LONG, method, path, asked, of).await
+    }
+
+    async fn ask_within<T: DeserializeOwned, B: Serialize>(
+        &self,
+        limit: Duration,
+        method: Method,
+        path: &[&str],
+        asked: Asked<'_, B>,
+        of: &impl fmt::Display,
+    ) -> Result<T> {
+        let answer = promptly(limit, async { self.http.ask(method, path, asked).await?.body().await });
         answer.await.map_err(|failure| failed(failure, of))
+    }
+
+    /// All of a list.
+    pub(super) async fn all<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        wanted: &[(&str, &str)],
+        of: impl fmt::Display,
+    ) -> Result<Vec<T>> {
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let mut query = [&[ROWS], wanted].concat();
+            query.extend(after.as_deref().map(|after| ("after", after)));
+            let asked = Asked::<()> { query: &query, ..Asked::default() };
+            let found: Page<T> = self.ask(Method::GET, path, asked, &of).await?;
+            all.extend(found.items);
+            match found.next {
+                Some(next) => after = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Has something removed that is named by its path, which is answered with nothing.
+    pub(super) async fn remove(&self, path: &[&str], of: &impl fmt::Display) -> Result<()> {
+        let answer = self.http.promptly(self.http.ask(Method::DELETE, path, Asked::<()>::default())).await;
+        answer.map(drop).map_err(|failure| failed(failure, of))
     }
 
     /// Says what is answered with nothing.

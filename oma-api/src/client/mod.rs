@@ -7,6 +7,7 @@
 //! ```
 
 mod appliance;
+mod audit;
 mod cleanups;
 mod config;
 mod device;
@@ -18,9 +19,13 @@ mod remote;
 mod session;
 mod tls;
 mod trust;
+mod users;
+mod vms;
+mod volumes;
 
 pub use appliance::Appliance;
 pub use config::{RemoteConfig, Token};
 pub use operate::{Lines, Steer};
 pub use remote::{ExportOpener, RemoteBackend};
 pub use trust::Stranger;
+pub use volumes::VolumeWanted;

@@ -4,7 +4,7 @@ use oma_core::state::LogLevel;
 use oma_core::{JobId, Result};
 use reqwest::Method;
 
-use super::appliance::Appliance;
+use super::appliance::{Appliance, ROWS};
 use super::http::Asked;
 use crate::{JobLineRow, JobStepRow, Page, ProgressRow, ReplicationRow};
 
@@ -43,16 +43,13 @@ pub struct Lines {
     pub after: Option<u64>,
 }
 
-/// So many rows at once.
-const ROWS: (&str, &str) = ("limit", "1000");
-
 impl Appliance {
     /// All jobs, the newest first.
     ///
     /// # Errors
     /// As [`Appliance::begin`].
     pub async fn jobs(&self) -> Result<Vec<ReplicationRow>> {
-        self.all(&["replications"], "the list of jobs").await
+        self.all(&["replications"], &[], "the list of jobs").await
     }
 
     /// How far a job is.
@@ -77,7 +74,7 @@ impl Appliance {
     /// # Errors
     /// As [`Appliance::job`].
     pub async fn steps(&self, job: &JobId) -> Result<Vec<JobStepRow>> {
-        self.all(&["replications", job.as_str(), "steps"], job).await
+        self.all(&["replications", job.as_str(), "steps"], &[], job).await
     }
 
     /// Some lines of a job's log, in order; none where there are no more yet.
@@ -95,25 +92,5 @@ impl Appliance {
         let found: Page<JobLineRow> =
             self.ask(Method::GET, &["replications", job.as_str(), "logs"], asked, job).await?;
         Ok(found.items)
-    }
-
-    /// All of a list.
-    async fn all<T: serde::de::DeserializeOwned>(
-        &self,
-        path: &[&str],
-        of: impl std::fmt::Display,
-    ) -> Result<Vec<T>> {
-        let (mut all, mut after) = (Vec::new(), None::<String>);
-        loop {
-            let mut query = vec![ROWS];
-            query.extend(after.as_deref().map(|after| ("after", after)));
-            let asked = Asked::<()> { query: &query, ..Asked::default() };
-            let found: Page<T> = self.ask(Method::GET, path, asked, &of).await?;
-            all.extend(found.items);
-            match found.next {
-                Some(next) => after = Some(next),
-                None => return Ok(all),
-            }
-        }
     }
 }

@@ -10,6 +10,7 @@
 
 mod chain;
 mod hash;
+mod head;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::{AuditId, Timestamp, UserId};
 
 pub use chain::{AuditBreak, ChainState, ChainWalk, Tampering, Verified};
 pub use hash::{AuditHash, AuditHashError};
+pub use head::{AuditHead, AuditHeadError};
 
 /// Entries are kept for so long at least: one year (seed 004).
 pub const KEPT: Duration = Duration::from_hours(365 * 24);
@@ -156,15 +158,6 @@ impl AuditRecord {
         let hash = new["hash"].as_str().and_then(|hash| hash.parse().ok());
         Some((AuditId(new["through"].as_u64()?), hash))
     }
-}
-
-/// The last entry of a trail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AuditHead {
-    /// Its place.
-    pub id: AuditId,
-    /// Its hash.
-    pub hash: AuditHash,
 }
 
 /// Which entries.

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use oma_core::audit::AuditFilter;
+use oma_core::audit::{AuditFilter, AuditHead, AuditHeadError};
 use oma_core::state::Role;
 use oma_core::{AuditId, Error, ErrorKind};
 use serde::Deserialize;
@@ -65,10 +65,36 @@ async fn list(
     Ok(Json(Page { items: found.iter().map(AuditRow::from).collect(), next }))
 }
 
+/// What is known of the trail from before.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct KnownBefore {
+    /// The last entry of an earlier answer, `last_id` and `last_hash` with a colon between, kept elsewhere: a trail that does not go through
+    /// it was rewritten.
+    #[param(pattern = "^[0-9]{1,20}:[0-9A-Fa-f]{64}$")]
+    known: Option<String>,
+}
+
+impl KnownBefore {
+    fn head(&self) -> Answer<Option<AuditHead>> {
+        let head = |text: &String| {
+            text.parse().map_err(|error: AuditHeadError| {
+                Error::new(ErrorKind::Invalid, "read the known entry", text).with_source(error)
+            })
+        };
+        Ok(self.known.as_ref().map(head).transpose()?)
+    }
+}
+
 /// Read the whole audit trail and tell the first place where it was tampered with. Needs an admin
-#[utoipa::path(get, path = "/audit/verification", tag = "audit",
+#[utoipa::path(get, path = "/audit/verification", tag = "audit", params(KnownBefore),
     responses((status = 200, body = AuditVerification), Problems))]
-async fn verify(State(routes): State<AccountRoutes>, asker: Asker) -> Answer<Json<AuditVerification>> {
+async fn verify(
+    State(routes): State<AccountRoutes>,
+    asker: Asker,
+    InQuery(before): InQuery<KnownBefore>,
+) -> Answer<Json<AuditVerification>> {
     asker.principal.needs(Role::Admin, "verify", &"the audit trail")?;
-    Ok(Json(AuditVerification::from(&routes.audit.verify_audit(None).await?)))
+    let known = before.head()?;
+    Ok(Json(AuditVerification::from(&routes.audit.verify_audit(known.as_ref()).await?)))
 }

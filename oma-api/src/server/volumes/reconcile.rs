@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::{Extension, Json};
-use oma_core::engine::{ReconcilePlan, Reconciled, Reconciliation};
+use oma_core::engine::{ReconcilePlan, Reconciled};
 use oma_core::{Error, ErrorKind, Retry};
-use serde::Serialize;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::VolumeRoutes;
+use crate::Compared;
 use crate::server::access::{Principal, Role};
 use crate::server::asked::Problems;
 use crate::server::extract::Body;
@@ -24,13 +24,6 @@ const LONGEST: usize = 64 << 20;
 pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {
     let routes = OpenApiRouter::new().routes(routes!(compare, execute));
     routes.layer(DefaultBodyLimit::max(LONGEST)).layer(Extension(Alone::default()))
-}
-
-/// What was found, and what can be repaired of it.
-#[derive(Debug, Serialize)]
-struct Compared {
-    found: Reconciliation,
-    plan: ReconcilePlan,
 }
 
 /// One comparison at a time: each asks the backend about everything.

@@ -112,6 +112,16 @@ async fn an_entry_tells_who_what_and_from_where_and_no_secret() {
     assert_eq!(found["items"].as_array().unwrap().len(), 3);
     let (_, verified) = world.ask("admin", Method::GET, "/audit/verification", None).await;
     assert_eq!((&verified["entries"], &verified["broken"]), (&json!(8), &Value::Null));
+    let after = async |known: &str| {
+        world.ask("admin", Method::GET, &format!("/audit/verification?known={known}"), None).await
+    };
+    let known = format!("8:{}", verified["last_hash"].as_str().unwrap());
+    assert_eq!(after(&known).await.1["broken"], Value::Null);
+    let rewritten = after(&format!("8:{}", "0".repeat(64))).await.1;
+    assert_eq!(rewritten["broken"], json!("entry 8 was altered"), "{rewritten}");
+    for bad in ["8", "8:", "x:00", ":", "8:0"] {
+        assert_eq!(after(bad).await.0, StatusCode::BAD_REQUEST, "{bad}");
+    }
 }
 
 #[tokio::test]
