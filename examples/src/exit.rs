@@ -19,7 +19,7 @@ Exit codes:
 
 Environment:
   OMA_DATA_DIR  the data directory
-  OMA_DATABASE  the database of `oma db`, a URL that may hold a password
+  OMA_DATABASE  the database of `oma db`, `oma users` and `oma audit`, a URL that may hold a password
   OMA_LOG       what to log on standard error, e.g. info or oma_nbd=debug; nothing by default";
 
 /// The exit code of a signal that is taken at once.

@@ -1,6 +1,9 @@
 //! `oma` as a client of the appliance that serves its data directory, or that it is told of.
 
 mod cleanup;
+mod lost;
+mod users;
+mod volumes;
 
 use std::fs;
 use std::process::{Output, Stdio};
@@ -21,6 +24,16 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("l26_a_cleanup_is_followed_through_the_death_of_its_appliance", &[], cleanup::follows),
         trial("l26_a_cleanup_of_an_appliance_that_is_gone_is_planned_anew", &[], cleanup::elsewhere),
         trial("l30_a_cleanup_is_planned_by_operators_and_executed_by_admins", &[], cleanup::roles),
+        trial("volumes_are_told_and_changed_by_the_appliance_as_by_the_command_line", &[], volumes::asks),
+        trial("what_cannot_be_done_with_a_volume_of_an_appliance_is_refused", &[], volumes::refuses),
+        trial("an_appliance_compares_and_repairs_records_and_volumes", &[], volumes::repairs),
+        trial("a_change_of_a_volume_is_followed_through_the_death_of_its_appliance", &[], lost::followed),
+        trial("l30_a_volume_is_looked_at_by_viewers_and_changed_by_operators", &[], volumes::roles),
+        trial("l29_an_appliance_makes_users_and_tokens_and_shows_no_secret", &[], users::asks),
+        trial("what_cannot_be_of_users_of_an_appliance_is_refused", &[], users::refuses),
+        trial("l30_users_and_the_trail_of_an_appliance_are_for_admins", &[], users::roles),
+        trial("a_database_that_is_named_is_worked_on_itself", &[], users::on_the_database),
+        trial("what_is_asked_again_after_its_answer_was_lost_is_done_once", &[], lost::asked_again),
     ]
 }
 
@@ -28,7 +41,7 @@ impl World {
     fn oma(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_oma"));
         command.args(args).current_dir(self.path("images"));
-        for name in ["OMA_API", "OMA_TOKEN_FILE", "OMA_CA", "OMA_DATA_DIR", "OMA_LOG"] {
+        for name in ["OMA_API", "OMA_TOKEN_FILE", "OMA_CA", "OMA_DATA_DIR", "OMA_DATABASE", "OMA_LOG"] {
             command.env_remove(name);
         }
         command.stdin(Stdio::null()).kill_on_drop(true);
@@ -137,7 +150,7 @@ async fn elsewhere() {
     let image = world.text("images/web01.raw");
     let line = ["replicate", "--vm-path", "/DC/vm/web01", "--source", &image, "--token-file", &file];
     refused(&asked(&line).await, 1, "operator");
-    refused(&asked(&["disks"]).await, 2, "without --api");
+    refused(&asked(&["key"]).await, 2, "without --api");
     assert!(daemon.all("/replications").await.is_empty());
     daemon.stop().await;
 }

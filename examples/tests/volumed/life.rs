@@ -65,6 +65,10 @@ async fn beside_the_command_line() {
     assert_eq!(daemon.get(&format!("/volumes/{id}")).await["status"], json!("attached"));
     let busy = oma(&["volumes", "detach", &id]).output().await.unwrap();
     assert_eq!(busy.status.code(), Some(4), "{busy:?}");
+    let socket = format!("unix:{}", world.text("data/volumed.sock"));
+    let asked = oma(&["volumes", "detach", &id, "--api", &socket]).output().await.unwrap();
+    assert!(asked.status.success(), "{asked:?}");
+    assert_eq!(daemon.get(&format!("/volumes/{id}")).await["status"], json!("detached"));
     daemon.stop().await;
 }
 

@@ -1,16 +1,35 @@
 use clap::{Args, Subcommand};
+use oma_core::TokenId;
 use oma_core::audit::AuditHead;
 use oma_core::record::Email;
 use oma_core::state::Role;
-use oma_core::{AuditId, TokenId};
 
 const PASSWORD: &str =
     "Read a password, one line, from standard input; arguments are seen by every user of a machine";
 
+const DATABASE: &str = "Work on this database itself, in place of the one that OMA_DATABASE names and of the one in the data directory; \
+    no appliance is asked then";
+
+const USERS_HELP: &str = "\
+Where an appliance serves the data directory, and with --api, it is asked, by an admin. With
+--embedded or a database that is named (--database, or OMA_DATABASE without --api) they work on
+the database itself: for the first admin of all, and for an admin who is locked out. Examples:
+    oma users add ada@example.com --role admin --password-stdin < password
+    oma users token ada@example.com --days 30 > token
+    oma users revoke tok-0193a2b4-…
+
+Roles, passwords, tokens and the audit trail: docs/accounts.md";
+
+const AUDIT_HELP: &str = "\
+Where an appliance serves the data directory, and with --api, it is asked, by an admin. With
+--embedded or a database that is named (--database, or OMA_DATABASE without --api) the database
+itself is read: who can write to it at will can write a whole new trail, so keep the last entry
+elsewhere and give it as --known the next time. See docs/accounts.md";
+
 #[derive(Debug, Args)]
+#[command(after_help = USERS_HELP)]
 pub(crate) struct UsersArgs {
-    /// The database, in place of OMA_DATABASE and of the one in the data directory
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help = DATABASE)]
     pub(crate) database: Option<String>,
     #[command(subcommand)]
     pub(crate) command: UsersCommand,
@@ -84,9 +103,9 @@ pub(crate) struct RevokeArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = AUDIT_HELP)]
 pub(crate) struct AuditArgs {
-    /// The database, in place of OMA_DATABASE and of the one in the data directory
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help = DATABASE)]
     pub(crate) database: Option<String>,
     #[command(subcommand)]
     pub(crate) command: AuditCommand,
@@ -103,7 +122,7 @@ pub(crate) enum AuditCommand {
 #[derive(Debug, Args)]
 pub(crate) struct VerifyTrailArgs {
     /// The last entry as an earlier run printed it, kept elsewhere: a trail that does not go through it was rewritten
-    #[arg(long, value_name = "ID:HASH", value_parser = head)]
+    #[arg(long, value_name = "ID:HASH")]
     pub(crate) known: Option<AuditHead>,
 }
 
@@ -118,11 +137,4 @@ pub(crate) struct ListTrailArgs {
     /// Only those of somebody, by name
     #[arg(long, value_name = "NAME")]
     pub(crate) actor: Option<String>,
-}
-
-fn head(text: &str) -> Result<AuditHead, String> {
-    let read = text
-        .split_once(':')
-        .and_then(|(id, hash)| Some(AuditHead { id: AuditId(id.parse().ok()?), hash: hash.parse().ok()? }));
-    read.ok_or_else(|| "it reads ID:HASH, as `oma audit verify` prints it".to_owned())
 }

@@ -33,7 +33,9 @@ use self::points::KeepArgs;
 pub(crate) use self::points::{ListArgs, PointArgs, PointsArgs, PointsCommand};
 pub(crate) use self::remote::{RemoteArgs, SteerArgs};
 pub(crate) use self::serve::ServeArgs;
-pub(crate) use self::volumes::{AbandonArgs, ChangeArgs, OperationsArgs, VolumesArgs, VolumesCommand};
+pub(crate) use self::volumes::{
+    AbandonArgs, ChangeArgs, DeleteArgs, OperationsArgs, VolumesArgs, VolumesCommand,
+};
 use oma_api::NamedDisk;
 use oma_api::{TrustWanted, VerifyWanted};
 use oma_examples::exit;
@@ -96,7 +98,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Look at the database, migrate it, check it, move it to another engine
     Db(DbArgs),
-    /// List users, add and change them, make and revoke their tokens, on the database itself
+    /// List users, add and change them, make and revoke their tokens
     Users(UsersArgs),
     /// Verify the audit trail, or list its entries
     Audit(AuditArgs),

@@ -11,8 +11,9 @@ use oma_examples::age::age;
 use super::points::ListArgs;
 
 const VOLUMES_HELP: &str = "\
-Each change is recorded before it is done, and goes on with the next command when this one is
-killed. Examples:
+Where an appliance serves the data directory, and with --api, these are asked of it. Each change is
+recorded before it is done, and goes on when this command is killed: at the appliance, else with the
+next command. Examples:
     oma volumes list
     oma volumes detach vol-0193a2b4-…
     oma volumes delete vol-0193a2b4-… --grace 7d
@@ -34,7 +35,7 @@ pub(crate) enum VolumesCommand {
     List(ListArgs),
     /// List what was asked for of volumes, newest first
     Operations(OperationsArgs),
-    /// Make a volume visible here
+    /// Make a volume visible on this machine, or on the appliance's
     Attach(ChangeArgs),
     /// Take a volume's device away
     Detach(ChangeArgs),
@@ -44,7 +45,7 @@ pub(crate) enum VolumesCommand {
     Delete(DeleteArgs),
     /// Call off the deletion of a condemned volume
     Pardon(PardonArgs),
-    /// Finish what killed commands left, and delete what is due
+    /// Finish what killed commands left, and delete what is due; an appliance does so by itself
     Recover,
     /// End an operation of which the backend will never tell what became of it
     Abandon(AbandonArgs),
@@ -98,9 +99,9 @@ pub(crate) struct ResizeArgs {
 pub(crate) struct DeleteArgs {
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
-    /// How long a volume that held an epoch stays condemned, e.g. 12h, 7d
-    #[arg(long, value_name = "AGE", value_parser = age, default_value = "7d")]
-    pub(crate) grace: Duration,
+    /// How long a volume that held an epoch stays condemned, e.g. 12h, 7d; 7d when it is not said. An appliance has a setting for it
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) grace: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

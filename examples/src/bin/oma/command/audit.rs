@@ -3,7 +3,7 @@
 use std::env;
 
 use oma_api::{AuditRow, AuditVerification};
-use oma_core::audit::{AuditFilter, AuditHead};
+use oma_core::audit::{AuditFilter, AuditHead, AuditRecord};
 use oma_core::traits::AuditLog;
 use oma_core::{AuditId, Error, ErrorKind, Result};
 use oma_store::SqlStore;
@@ -27,16 +27,20 @@ pub(super) async fn run(context: &Context, args: &AuditArgs) -> Result<(), Faile
 }
 
 async fn verify(context: &Context, store: &SqlStore, known: Option<&AuditHead>) -> Result<(), Failed> {
-    let verified = store.verify_audit(known).await?;
-    if context.json {
-        output::json(&AuditVerification::from(&verified))?;
+    tell(&AuditVerification::from(&store.verify_audit(known).await?), context.json)
+}
+
+/// What reading the whole trail gave, wherever it was read.
+pub(crate) fn tell(verified: &AuditVerification, json: bool) -> Result<(), Failed> {
+    if json {
+        output::json(verified)?;
     } else {
         output::line(format_args!("{} entries are as they were recorded", verified.entries))?;
-        if let Some(AuditHead { id, hash }) = verified.head {
+        if let (Some(id), Some(hash)) = (verified.last_id, &verified.last_hash) {
             output::line(format_args!("last  {id}:{hash}"))?;
         }
     }
-    match verified.broken {
+    match &verified.broken {
         None => Ok(()),
         Some(broken) => {
             let reason = format!("{broken}; docs/database.md says what that means, nothing was changed");
@@ -48,9 +52,14 @@ async fn verify(context: &Context, store: &SqlStore, known: Option<&AuditHead>) 
 async fn list(context: &Context, store: &SqlStore, args: &ListTrailArgs) -> Result<()> {
     let filter = args.actor.clone().map_or(AuditFilter::All, AuditFilter::Actor);
     let entries = store.audit_entries(&filter, args.before.map(AuditId), args.limit).await?;
-    let rows: Vec<AuditRow> = entries.iter().map(AuditRow::from).collect();
-    if context.json {
-        return output::json(&rows);
+    let row = |entry: &AuditRecord| (AuditRow::from(entry), entry.details.clone());
+    print(entries.iter().map(row).collect(), context.json)
+}
+
+/// Prints entries with their details as text, wherever they are from.
+pub(crate) fn print(entries: Vec<(AuditRow, Option<String>)>, json: bool) -> Result<()> {
+    if json {
+        return output::json(&entries.into_iter().map(|(row, _)| row).collect::<Vec<_>>());
     }
     let left = |name| (name, Align::Left);
     let columns = [
@@ -63,10 +72,10 @@ async fn list(context: &Context, store: &SqlStore, args: &ListTrailArgs) -> Resu
         left("details"),
     ];
     let mut table = Table::new(&columns);
-    for (row, entry) in rows.into_iter().zip(&entries) {
+    for (row, details) in entries {
         let on = format!("{} {}", row.resource_type, row.resource_id);
-        let details = entry.details.clone().unwrap_or_default();
         let (actor, address) = (row.actor.unwrap_or_default(), row.address.unwrap_or_default());
+        let details = details.unwrap_or_default();
         table.row([row.id.to_string(), row.at, actor, row.action, on.trim().to_owned(), address, details]);
     }
     output::line(table)

@@ -21,7 +21,12 @@ pub(super) async fn run(context: &Context) -> Result<()> {
     }
     drop(vms);
     store.close().await;
-    if context.json { output::json(&rows) } else { output::line(table(rows)) }
+    print(rows, context.json)
+}
+
+/// Wherever they are from.
+pub(crate) fn print(rows: Vec<DiskRow>, json: bool) -> Result<()> {
+    if json { output::json(&rows) } else { output::line(table(rows)) }
 }
 
 fn table(rows: Vec<DiskRow>) -> Table {

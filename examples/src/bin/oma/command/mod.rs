@@ -1,16 +1,16 @@
 //! One file a command.
 
-mod audit;
+pub(crate) mod audit;
 mod cancel;
 mod certificate;
-mod change_id;
+pub(crate) mod change_id;
 mod check_report;
 mod cleanup;
 mod completions;
 mod copy;
 mod db;
 mod demo;
-mod disks;
+pub(crate) mod disks;
 mod forecast;
 mod jobs;
 mod key;
@@ -20,9 +20,9 @@ mod replicate;
 mod report;
 mod serve;
 mod trust;
-mod users;
+pub(crate) mod users;
 mod verify;
-mod volumes;
+pub(crate) mod volumes;
 
 use oma_core::Result;
 
@@ -44,7 +44,7 @@ pub(crate) struct Context {
 
 pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
     let context = Context { data: DataDir::new(&cli.data_dir)?, json: cli.json };
-    let is_local = matches!(cli.command, Command::Trust(_));
+    let is_local = remote::is_local(&cli.command);
     if !is_local && (cli.remote.api.is_some() || remote::is_for_appliance(&cli.command)) {
         let appliance = Remote::choose(&cli.remote, &context.data, context.json).await?;
         if let Some(appliance) = appliance {

@@ -1,4 +1,4 @@
-//! `oma users`: accounts and their tokens, on the database itself. Every change is an entry of the audit trail, recorded before it.
+//! `oma users` on the database itself. Every change is an entry of the audit trail, recorded before it.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -46,11 +46,12 @@ pub(super) async fn run(context: &Context, args: &UsersArgs) -> Result<()> {
 
 async fn list(context: &Context, store: &SqlStore) -> Result<()> {
     let users: Vec<User> = store.users(None).try_collect().await?;
-    show(context, &users.iter().map(UserRow::from).collect::<Vec<_>>())
+    show(&users.iter().map(UserRow::from).collect::<Vec<_>>(), context.json)
 }
 
-fn show(context: &Context, rows: &[UserRow]) -> Result<()> {
-    if context.json {
+/// Prints users, wherever they are from.
+pub(crate) fn show(rows: &[UserRow], json: bool) -> Result<()> {
+    if json {
         return output::json(&rows);
     }
     let left = |name| (name, Align::Left);
@@ -79,7 +80,7 @@ fn show(context: &Context, rows: &[UserRow]) -> Result<()> {
 
 async fn add(context: &Context, store: &SqlStore, args: &AddUserArgs) -> Result<()> {
     let password_hash = match args.password_stdin {
-        true => password().await?,
+        true => hashed().await?,
         false => PasswordHash::none(),
     };
     let spec =
@@ -87,20 +88,20 @@ async fn add(context: &Context, store: &SqlStore, args: &AddUserArgs) -> Result<
     let new = json!({ "full_name": spec.full_name, "role": spec.role, "has_password": args.password_stdin });
     let entry = entry("user.create", "user", &spec.email, new);
     let user = recorded(store, entry, store.add_user(&spec)).await?;
-    show(context, &[UserRow::from(&user)])
+    show(&[UserRow::from(&user)], context.json)
 }
 
 async fn change(context: &Context, store: &SqlStore, args: &ChangeUserArgs) -> Result<()> {
     let user = known(store, &args.email).await?;
     let password_hash = match args.password_stdin {
-        true => Some(password().await?),
+        true => Some(hashed().await?),
         false => None,
     };
     let new = json!({ "role": args.role, "is_active": args.active, "has_password": args.password_stdin });
     let entry = entry("user.change", "user", &user.email, new);
     let change = UserChange { full_name: None, role: args.role, is_active: args.active, password_hash };
     let changed = recorded(store, entry, store.change_user(user.id, &change)).await?;
-    show(context, &[UserRow::from(&changed)])
+    show(&[UserRow::from(&changed)], context.json)
 }
 
 async fn token(context: &Context, store: &SqlStore, args: &TokenArgs) -> Result<()> {
@@ -119,11 +120,17 @@ async fn token(context: &Context, store: &SqlStore, args: &TokenArgs) -> Result<
     let new = json!({ "user_id": user.id, "name": spec.name, "role": spec.role, "days": args.days });
     let entry = entry("token.create", "token", &spec.id, new);
     let token = TokenRow::from(&recorded(store, entry, store.mint(user.id, &spec)).await?);
-    if context.json {
-        return output::json(&NewTokenRow { secret: Secret::new(secret.reveal()), token });
+    tell_token(&NewTokenRow { secret: Secret::new(secret.reveal()), token }, context.json)
+}
+
+/// The only time that a secret is shown.
+pub(crate) fn tell_token(made: &NewTokenRow, json: bool) -> Result<()> {
+    if json {
+        return output::json(made);
     }
+    let token = &made.token;
     output::note(format_args!("token {}, good until {}; it is shown this once", token.id, token.expires_at));
-    output::line(secret.reveal())
+    output::line(made.secret.reveal())
 }
 
 async fn revoke(context: &Context, store: &SqlStore, id: &TokenId) -> Result<()> {
@@ -131,29 +138,44 @@ async fn revoke(context: &Context, store: &SqlStore, id: &TokenId) -> Result<()>
     let found = store.token(id).await?.ok_or_else(unknown)?;
     let entry = entry("token.revoke", "token", id, json!({ "user_id": found.user }));
     let row = TokenRow::from(&recorded(store, entry, store.revoke(id)).await?);
-    if context.json {
-        return output::json(&row);
+    tell_revoked(&row, context.json)
+}
+
+/// A token is good no more.
+pub(crate) fn tell_revoked(row: &TokenRow, json: bool) -> Result<()> {
+    if json {
+        return output::json(row);
     }
-    output::line(format_args!("token {} is revoked since {}", row.id, row.revoked_at.unwrap_or_default()))
+    let since = row.revoked_at.as_deref().unwrap_or_default();
+    output::line(format_args!("token {} is revoked since {since}", row.id))
 }
 
 async fn known(store: &SqlStore, email: &Email) -> Result<User> {
     let found = store.credentials(email).await?;
-    found.map(|known| known.user).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "find user", email)
-            .because("there is none; `oma users list` lists who there is")
-    })
+    found.map(|known| known.user).ok_or_else(|| nobody(email))
+}
+
+/// There is no such user.
+pub(crate) fn nobody(email: &Email) -> Error {
+    Error::new(ErrorKind::NotFound, "find user", email)
+        .because("there is none; `oma users list` lists who there is")
 }
 
 /// The hash of the line on standard input.
-async fn password() -> Result<PasswordHash> {
+async fn hashed() -> Result<PasswordHash> {
+    let password = password().await?;
+    Passwords::new().await?.hash(&password).await
+}
+
+/// The line on standard input.
+pub(crate) async fn password() -> Result<Secret> {
     let read = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).map(|_| line)
     });
     let line = read.await.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
     let line = line.map_err(|error| io_error("read", "standard input", error))?;
-    Passwords::new().await?.hash(&Secret::new(line.trim_end_matches(['\r', '\n']))).await
+    Ok(Secret::new(line.trim_end_matches(['\r', '\n'])))
 }
 
 pub(super) fn entry(action: &str, kind: &str, id: &impl Display, new: Value) -> AuditEntry {

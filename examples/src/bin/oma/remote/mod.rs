@@ -1,14 +1,22 @@
 //! Commands that a running appliance carries out.
 
+mod audit;
 mod cleanup;
+mod disks;
 mod jobs;
 mod logs;
+mod patience;
 mod replicate;
 mod steer;
+mod users;
+mod volumes;
+
+use std::env;
 
 use oma_api::client::{Appliance, RemoteConfig, Steer, Token};
 use oma_core::{Error, ErrorKind, Result};
 use oma_examples::data_dir::DataDir;
+use oma_examples::database::VARIABLE;
 use oma_examples::failure::Failed;
 use oma_examples::{private_file, trust};
 use tokio::net::UnixStream;
@@ -58,6 +66,11 @@ impl Remote {
             Command::Retry(args) => Ok(steer::run(self, &args.job, Steer::Retry).await?),
             Command::Cleanup(args) => Ok(cleanup::run(self, args).await?),
             Command::Logs(args) => Ok(logs::run(self, args).await?),
+            Command::Disks => Ok(disks::run(self).await?),
+            Command::ChangeId(args) => Ok(disks::change_id(self, args).await?),
+            Command::Volumes(args) => volumes::run(self, args).await,
+            Command::Users(args) => Ok(users::run(self, args).await?),
+            Command::Audit(args) => audit::run(self, args).await,
             _ => Err(Error::new(ErrorKind::Unsupported, "ask the appliance for", "this command")
                 .because(
                     "it works on a data directory itself; run it on the appliance's machine, without --api",
@@ -68,18 +81,33 @@ impl Remote {
 }
 
 /// Whether an appliance carries a command out where one serves the data directory; the others only look, or have no route.
-pub(crate) const fn is_for_appliance(command: &Command) -> bool {
-    matches!(
-        command,
+pub(crate) fn is_for_appliance(command: &Command) -> bool {
+    match command {
         Command::Jobs
-            | Command::Replicate(_)
-            | Command::Cancel(_)
-            | Command::Pause(_)
-            | Command::Resume(_)
-            | Command::Retry(_)
-            | Command::Logs(_)
-            | Command::Cleanup(_)
-    )
+        | Command::Replicate(_)
+        | Command::Cancel(_)
+        | Command::Pause(_)
+        | Command::Resume(_)
+        | Command::Retry(_)
+        | Command::Logs(_)
+        | Command::Cleanup(_)
+        | Command::Disks
+        | Command::ChangeId(_)
+        | Command::Volumes(_) => true,
+        // The data directory may be of another database than the one that is named.
+        Command::Users(_) | Command::Audit(_) => env::var_os(VARIABLE).is_none_or(|url| url.is_empty()),
+        _ => false,
+    }
+}
+
+/// Whether a command is for nobody but this process, whatever appliance is named.
+pub(crate) const fn is_local(command: &Command) -> bool {
+    match command {
+        Command::Trust(_) => true,
+        Command::Users(args) => args.database.is_some(),
+        Command::Audit(args) => args.database.is_some(),
+        _ => false,
+    }
 }
 
 /// What only an appliance does.

@@ -22,12 +22,7 @@ pub(super) async fn compare(context: &Context, plan: Option<&Path>) -> Result<()
     if let Some(path) = plan {
         keep(path, &found.plan())?;
     }
-    if context.json {
-        output::json(&found)?;
-    } else {
-        print(&found)?;
-    }
-    whole(&found)
+    tell(&found, context.json)
 }
 
 /// Does what a plan says, step by step, and compares again.
@@ -36,17 +31,31 @@ pub(super) async fn repair(context: &Context, path: &Path) -> Result<(), Failed>
     let (appliance, reconciler) = open(context).await?;
     let done = reconciler.execute(&plan).await;
     appliance.close().await;
-    let done = done?;
-    if context.json {
-        output::json(&done)?;
+    tell_repaired(&done?, context.json)
+}
+
+/// What was found, wherever it was compared.
+pub(crate) fn tell(found: &Reconciliation, json: bool) -> Result<(), Failed> {
+    if json {
+        output::json(&found)?;
     } else {
-        let Reconciled { steps, left } = &done;
+        print(found)?;
+    }
+    whole(found)
+}
+
+/// What was done, wherever it was.
+pub(crate) fn tell_repaired(done: &Reconciled, json: bool) -> Result<(), Failed> {
+    let Reconciled { steps, left } = done;
+    if json {
+        output::json(done)?;
+    } else {
         for (step, outcome) in steps {
             output::line(format_args!("{}: {:?}: {outcome:?}", step.disk, step.repair))?;
         }
         print(left)?;
     }
-    whole(&done.left)
+    whole(left)
 }
 
 async fn open(context: &Context) -> Result<(Appliance, Reconciler)> {
@@ -57,7 +66,8 @@ async fn open(context: &Context) -> Result<(Appliance, Reconciler)> {
     Ok((appliance, reconciler))
 }
 
-fn keep(path: &Path, plan: &ReconcilePlan) -> Result<()> {
+/// Writes a plan, to be read and given to `repair`.
+pub(crate) fn keep(path: &Path, plan: &ReconcilePlan) -> Result<()> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(ErrorKind::Unavailable, "write plan", path.display()).with_source(error)
     };
@@ -65,7 +75,8 @@ fn keep(path: &Path, plan: &ReconcilePlan) -> Result<()> {
     fs::write(path, text).map_err(|error| failed(error.into()))
 }
 
-fn read(path: &Path) -> Result<ReconcilePlan> {
+/// Reads what [`keep`] wrote.
+pub(crate) fn read(path: &Path) -> Result<ReconcilePlan> {
     let text = fs::read(path).map_err(|error| {
         let kind = match error.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,

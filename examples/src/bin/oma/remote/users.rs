@@ -1,0 +1,92 @@
+use oma_api::{ChangeUser, CreateToken, CreateUser, Secret, TokenRow, UserRow};
+use oma_core::record::Email;
+use oma_core::{Clock as _, Error, ErrorKind, OperationId, Result, SystemClock, TokenId};
+
+use super::Remote;
+use super::patience::patiently;
+use crate::args::{AddUserArgs, ChangeUserArgs, TokenArgs, UsersArgs, UsersCommand};
+use crate::command::users::{nobody, password, show, tell_revoked, tell_token};
+
+/// Accounts and their tokens.
+pub(super) async fn run(remote: &Remote, args: &UsersArgs) -> Result<()> {
+    match &args.command {
+        UsersCommand::List => show(&remote.appliance.users().await?, remote.json),
+        UsersCommand::Add(args) => add(remote, args).await,
+        UsersCommand::Change(args) => change(remote, args).await,
+        UsersCommand::Token(args) => token(remote, args).await,
+        UsersCommand::Revoke(args) => revoke(remote, &args.id).await,
+    }
+}
+
+/// By this key a request is known when it is made again.
+fn key() -> OperationId {
+    OperationId::mint()
+}
+
+async fn find(remote: &Remote, email: &Email) -> Result<Option<UserRow>> {
+    Ok(remote.appliance.users().await?.into_iter().find(|user| user.email == email.as_str()))
+}
+
+async fn typed(is_wanted: bool) -> Result<Option<Secret>> {
+    if is_wanted { password().await.map(Some) } else { Ok(None) }
+}
+
+async fn add(remote: &Remote, args: &AddUserArgs) -> Result<()> {
+    if find(remote, &args.email).await?.is_some() {
+        return Err(Error::new(ErrorKind::AlreadyExists, "add user", &args.email)
+            .because("there is one of this address; `oma users change` changes it"));
+    }
+    let user = CreateUser {
+        email: args.email.to_string(),
+        full_name: args.name.clone(),
+        role: args.role,
+        password: typed(args.password_stdin).await?,
+    };
+    let key = key();
+    let added = patiently(async || remote.appliance.add_user(key.as_str(), &user).await).await?;
+    show(&[added], remote.json)
+}
+
+async fn change(remote: &Remote, args: &ChangeUserArgs) -> Result<()> {
+    let user = find(remote, &args.email).await?.ok_or_else(|| nobody(&args.email))?;
+    let password = typed(args.password_stdin).await?;
+    let change = ChangeUser { full_name: None, role: args.role, is_active: args.active, password };
+    let changed = patiently(async || remote.appliance.change_user(user.id, &change).await).await?;
+    show(&[changed], remote.json)
+}
+
+async fn token(remote: &Remote, args: &TokenArgs) -> Result<()> {
+    let user = find(remote, &args.email).await?.ok_or_else(|| nobody(&args.email))?;
+    let token = CreateToken {
+        name: args.name.clone(),
+        role: args.role.unwrap_or(user.role),
+        days: args.days,
+        user_id: Some(user.id),
+        jobs: Vec::new(),
+    };
+    let key = key();
+    match patiently(async || remote.appliance.make_token(key.as_str(), &token).await).await {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(lost(error.resource())),
+        made => tell_token(&made?, remote.json),
+    }
+}
+
+/// It was made, and the answer with its secret did not come.
+fn lost(id: &str) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "make token", id).because(format!(
+        "it was made, and the answer with its secret was lost: `oma users revoke {id}`, and make another one"
+    ))
+}
+
+async fn revoke(remote: &Remote, id: &TokenId) -> Result<()> {
+    let before = remote.appliance.token(id).await?;
+    patiently(async || remote.appliance.revoke_token(id).await).await?;
+    let row = match remote.appliance.token(id).await {
+        // It was the one that is shown here: the appliance tells its bearer no more.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            TokenRow { revoked_at: Some(SystemClock.now().to_string()), ..before }
+        }
+        row => row?,
+    };
+    tell_revoked(&row, remote.json)
+}
