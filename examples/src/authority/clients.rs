@@ -14,9 +14,11 @@ use rcgen::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{AUTHORITY, Authority, CLIENT, CLIENT_KEY, DAY, damaged, seconds, subject, unmade, written};
+use super::{
+    AUTHORITY, Authority, CERTIFICATE_LASTS, CLIENT, CLIENT_KEY, DAY, files, seconds, serial, subject,
+    unmade, written,
+};
 use crate::failure::{io_error, read_error};
-use crate::folder;
 
 /// What is known of clients.
 const CLIENTS: &str = "clients";
@@ -40,18 +42,43 @@ pub struct Certified {
     pub revoked_at: Option<u64>,
 }
 
-impl Authority {
-    /// Certifies a client by this common name, in a directory of its own with all that it needs.
+/// Whom a certificate is to be made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewClient {
+    name: String,
+    serial: [u8; 16],
+}
+
+impl NewClient {
+    /// One with this common name, and a number of its own.
     ///
     /// # Errors
-    /// `Invalid` for a name that is none, and when the authority is not good itself; `AlreadyExists` when a client has the directory, or
-    /// another authority; `PermissionDenied` when others may write it; what the system answers.
-    pub fn certify_client(&self, name: &str, directory: &Path, now: SystemTime) -> Result<Certified> {
+    /// `Invalid` for a name that is none.
+    pub fn named(name: &str) -> Result<Self> {
         ClientName::parse(&format!("cn:{name}"))?;
         if name.chars().count() > LONGEST_NAME {
             return Err(Error::new(ErrorKind::Invalid, "certify", name)
                 .because(format!("the name has more than {LONGEST_NAME} characters")));
         }
+        Ok(Self { name: name.to_owned(), serial: serial()? })
+    }
+
+    /// The number, in hexadecimal digits as OpenSSL prints it.
+    #[must_use]
+    pub fn serial(&self) -> String {
+        self.serial.iter().map(|byte| format!("{byte:02X}")).collect()
+    }
+}
+
+impl Authority {
+    /// Certifies a client, in a directory of its own with all that it needs.
+    ///
+    /// # Errors
+    /// `Invalid` when the authority is not good itself; `AlreadyExists` when a client has the directory, or
+    /// another authority; `PermissionDenied` when others may write it; what the system answers.
+    pub fn certify_client(&self, client: &NewClient, directory: &Path, now: SystemTime) -> Result<Certified> {
+        let name = &client.name;
+        let _alone = self.alone()?;
         let (certificate, key) = (directory.join(CLIENT), directory.join(CLIENT_KEY));
         if certificate.exists() || key.exists() {
             return Err(Error::new(ErrorKind::AlreadyExists, "certify", name).because(format!(
@@ -61,14 +88,14 @@ impl Authority {
         }
         self.check(now)?;
         self.check_directory(name, directory)?;
-        let _alone = self.alone()?;
         let failed = |error| unmade(&certificate, error);
         let pair = KeyPair::generate().map_err(failed)?;
         let (purpose, params) = (ExtendedKeyUsagePurpose::ClientAuth, CertificateParams::default());
-        let params = subject(name, purpose, params, now, self.good.1)?;
+        let mut params = subject(name, purpose, params, now, self.good.1)?;
+        params.serial_number = Some(SerialNumber::from_slice(&client.serial));
         let certified = Certified {
-            serial: params.serial_number.as_ref().map(digits).unwrap_or_default(),
-            name: name.to_owned(),
+            serial: client.serial(),
+            name: name.clone(),
             created_at: seconds(now),
             good_until: seconds(params.not_after.into()),
             revoked_at: None,
@@ -84,76 +111,109 @@ impl Authority {
         Ok(certified)
     }
 
-    /// Whom it has certified, the last ones first.
+    /// Whom it has certified, the last ones first, and the file of one that cannot be read.
     ///
     /// # Errors
-    /// `Corrupt` for a file that is damaged; what the system answers.
-    pub fn clients(&self) -> Result<Vec<Certified>> {
+    /// What the system answers.
+    pub fn clients(&self) -> Result<(Vec<Certified>, Option<PathBuf>)> {
         let folder = self.directory.join(CLIENTS);
         let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
             entries => entries.map_err(|error| read_error("read", folder.display(), error))?,
         };
-        let mut clients = Vec::new();
+        let (mut clients, mut unreadable) = (Vec::<Certified>::new(), None);
         for entry in entries {
             let path = entry.map_err(|error| read_error("read", folder.display(), error))?.path();
             // Drafts of a killed process stay.
-            if path.extension().is_some_and(|end| end == "json") {
-                let text = fs::read(&path).map_err(|error| read_error("read", path.display(), error))?;
-                clients.push(serde_json::from_slice(&text).map_err(|_| damaged(&path))?);
+            if path.extension().is_none_or(|end| end != "json") {
+                continue;
+            }
+            let text = fs::read(&path).map_err(|error| read_error("read", path.display(), error))?;
+            match serde_json::from_slice(&text) {
+                Ok(certified) if self.record(&certified) == path && number(&certified.serial).is_some() => {
+                    clients.push(certified);
+                }
+                _ => unreadable = Some(path),
             }
         }
-        clients.sort_by(|one: &Certified, other| {
-            (&other.created_at, &other.serial).cmp(&(&one.created_at, &one.serial))
-        });
-        Ok(clients)
+        clients.sort_by(|one, other| (other.created_at, &other.serial).cmp(&(one.created_at, &one.serial)));
+        Ok((clients, unreadable))
     }
 
-    /// Shuts a client out: all certificates with this common name, or the one with this number. Servers refuse them once they have read
-    /// `ca-crl.pem`. Idempotent. Answers the certificates.
+    /// The certificates with this common name, or the one with this number, whether it is known or not.
     ///
     /// # Errors
-    /// `NotFound` when there is none; as [`Authority::clients`]; what the system answers.
-    pub fn revoke(&self, client: &str, now: SystemTime) -> Result<Vec<Certified>> {
-        let _alone = self.alone()?;
-        let mut clients = self.clients()?;
-        let mut revoked = Vec::new();
-        for certified in clients.iter_mut().filter(|one| one.name == client || one.serial == client) {
-            if certified.revoked_at.is_none() {
-                certified.revoked_at = Some(seconds(now));
-                self.keep(certified)?;
-            }
-            revoked.push(certified.clone());
+    /// `NotFound` when there is none; as [`Authority::clients`].
+    pub fn of_client(&self, client: &str, now: SystemTime) -> Result<Vec<Certified>> {
+        let serial = client.to_ascii_uppercase();
+        let (mut found, _) = self.clients()?;
+        found.retain(|one| one.name == client || one.serial == serial);
+        if found.is_empty() && number(&serial).is_some() {
+            let good_until = seconds(now + DAY * CERTIFICATE_LASTS);
+            let name = String::new();
+            found.push(Certified { serial, name, created_at: seconds(now), good_until, revoked_at: None });
         }
-        if revoked.is_empty() {
-            return Err(Error::new(ErrorKind::NotFound, "revoke the certificate of", client.escape_debug())
+        if found.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, "find certificates of", client.escape_debug())
                 .because("this authority has made none for such a client; `oma certificate list` lists those that it made"));
         }
-        self.publish_revoked(&clients, now)?;
+        Ok(found)
+    }
+
+    /// Shuts clients out that have these certificates. Servers refuse them once they have read `ca-crl.pem`. Idempotent. Answers the
+    /// certificates as they are now.
+    ///
+    /// # Errors
+    /// As [`Authority::clients`]; what the system answers.
+    pub fn revoke(&self, certificates: &[Certified], now: SystemTime) -> Result<Vec<Certified>> {
+        let _alone = self.alone()?;
+        let (known, _) = self.clients()?;
+        let mut revoked = Vec::new();
+        for one in certificates {
+            let mut one = known.iter().find(|known| known.serial == one.serial).unwrap_or(one).clone();
+            if one.revoked_at.is_none() {
+                one.revoked_at = Some(seconds(now));
+                self.keep(&one)?;
+            }
+            revoked.push(one);
+        }
+        self.publish_revoked(now)?;
         Ok(revoked)
     }
 
-    /// Writes the list of what was revoked. What is out of date need not be on it.
-    fn publish_revoked(&self, clients: &[Certified], now: SystemTime) -> Result<()> {
+    /// What a process that was killed has left is taken away, or done: what is known to be revoked is on the list.
+    pub(super) fn mend(&self, now: SystemTime) -> Result<()> {
+        let failed = |error| io_error("tidy", self.directory.display(), error);
+        if !self.directory.join(CLIENTS).exists() {
+            // Nobody else writes there.
+            return files::tidy(&self.directory).map_err(failed);
+        }
+        let _alone = self.alone()?;
+        files::tidy(&self.directory).map_err(failed)?;
+        match self.clients()?.0.iter().any(|one| one.revoked_at.is_some()) {
+            true => self.publish_revoked(now),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes the list of what was revoked. What is out of date stays on it: a clock may be wrong.
+    fn publish_revoked(&self, now: SystemTime) -> Result<()> {
         let path = self.directory.join(REVOKED);
-        let mut revoked_certs = Vec::new();
-        for one in clients.iter().filter(|one| one.good_until >= seconds(now)) {
-            let Some(revoked_at) = one.revoked_at else { continue };
-            let serial = u128::from_str_radix(&one.serial, 16).map_err(|_| damaged(&self.record(one)))?;
-            revoked_certs.push(RevokedCertParams {
-                serial_number: SerialNumber::from_slice(&serial.to_be_bytes()),
-                revocation_time: (SystemTime::UNIX_EPOCH + Duration::from_secs(revoked_at)).into(),
+        let revoked = |one: &Certified| {
+            Some(RevokedCertParams {
+                serial_number: SerialNumber::from_slice(&number(&one.serial)?.to_be_bytes()),
+                revocation_time: (SystemTime::UNIX_EPOCH + Duration::from_secs(one.revoked_at?)).into(),
                 reason_code: None,
                 invalidity_date: None,
-            });
-        }
+            })
+        };
         let list = CertificateRevocationListParams {
             this_update: now.into(),
             // There is no next one until somebody else is shut out.
             next_update: self.good.1.max(now + DAY).into(),
             crl_number: seconds(now).into(),
             issuing_distribution_point: None,
-            revoked_certs,
+            revoked_certs: self.clients()?.0.iter().filter_map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let signed = list.signed_by(&self.issuer).and_then(|list| list.pem());
@@ -175,12 +235,8 @@ impl Authority {
     /// Keeps other processes from what is known of clients, for as long as this lives.
     fn alone(&self) -> Result<File> {
         let folder = self.directory.join(CLIENTS);
-        let made = match DirBuilder::new().mode(0o700).create(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => made.and_then(|()| folder::sync(&folder)),
-        };
-        let locked =
-            made.and_then(|()| File::open(&folder)).and_then(|folder| folder.lock().map(|()| folder));
+        let made = files::make_folder(&folder).and_then(|()| File::open(&folder));
+        let locked = made.and_then(|folder| folder.lock().map(|()| folder));
         locked.map_err(|error| io_error("lock", folder.display(), error))
     }
 
@@ -214,7 +270,7 @@ impl Authority {
     }
 }
 
-/// As OpenSSL prints it.
-fn digits(serial: &SerialNumber) -> String {
-    serial.as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
+/// A serial number of this authority's: 16 bytes.
+fn number(digits: &str) -> Option<u128> {
+    (digits.len() == 32).then(|| u128::from_str_radix(digits, 16).ok()).flatten()
 }

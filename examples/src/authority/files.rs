@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
 use crate::folder;
@@ -16,9 +16,29 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     name.push(".");
     let mut file = tempfile::Builder::new().prefix(&name).suffix(DRAFT).tempfile_in(folder::of(path))?;
     file.write_all(text.as_bytes())?;
+    give_to_owner(file.as_file(), folder::of(path))?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     folder::sync(path)
+}
+
+/// Makes a folder for its owner only, unless it is there.
+pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    give_to_owner(&File::open(path)?, folder::of(path))?;
+    folder::sync(path)
+}
+
+/// What is made belongs to whose folder it is made in: a daemon must be able to read what root made for it.
+fn give_to_owner(made: &File, folder: &Path) -> io::Result<()> {
+    let (maker, owner) = (made.metadata()?, fs::metadata(folder)?);
+    if maker.uid() == owner.uid() {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(made, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// Takes drafts away that a killed process left. Nobody may be writing there.

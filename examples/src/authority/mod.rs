@@ -35,7 +35,7 @@ use rustls::server::ParsedCertificate;
 use crate::failure::{io_error, read_error};
 use crate::private_file;
 
-pub use clients::Certified;
+pub use clients::{Certified, NewClient};
 pub use fingerprint::Fingerprint;
 
 /// Names as libnbd, nbdkit and QEMU have them.
@@ -83,7 +83,7 @@ impl Authority {
         let failed = |error| io_error("read", directory.display(), error);
         if directory.try_exists().map_err(failed)? {
             let found = Self::load(directory)?;
-            files::tidy(directory).map_err(failed)?;
+            found.mend(now)?;
             return Ok(found);
         }
         let failed = |error| unmade(directory, error);
@@ -280,16 +280,20 @@ fn last(
     days: u32,
     at_most: Option<SystemTime>,
 ) -> Result<()> {
+    params.serial_number = Some(SerialNumber::from_slice(&serial()?));
+    params.not_before = (now - DAY).into();
+    let until = now + DAY * (days - 1);
+    params.not_after = at_most.map_or(until, |at_most| until.min(at_most)).into();
+    Ok(())
+}
+
+fn serial() -> Result<[u8; 16]> {
     let mut serial = [0; 16];
     let drawn = SystemRandom::new().fill(&mut serial);
     drawn.map_err(|_| Error::new(ErrorKind::Internal, "draw", "a serial number"))?;
     // Positive and of full length as DER.
     serial[0] = serial[0] & 0x3f | 0x40;
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params.not_before = (now - DAY).into();
-    let until = now + DAY * (days - 1);
-    params.not_after = at_most.map_or(until, |at_most| until.min(at_most)).into();
-    Ok(())
+    Ok(serial)
 }
 
 /// Whether a certificate is of this key.

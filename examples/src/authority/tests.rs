@@ -20,6 +20,10 @@ fn made(now: SystemTime) -> (tempfile::TempDir, Authority) {
     (folder, authority)
 }
 
+fn certify(authority: &Authority, name: &str, directory: &Path, now: SystemTime) -> Result<Certified> {
+    authority.certify_client(&NewClient::named(name)?, directory, now)
+}
+
 #[test]
 fn l29_it_is_made_once_for_its_owner_only() {
     let now = SystemTime::now();
@@ -112,15 +116,15 @@ fn a_client_gets_all_that_it_needs_once() {
     let now = SystemTime::now();
     let (folder, authority) = made(now);
     let directory = folder.path().join("clients/web01");
-    authority.certify_client("web01", &directory, now).unwrap();
+    certify(&authority, "web01", &directory, now).unwrap();
     assert_eq!(mode(&directory.join(CLIENT_KEY)), 0o600);
     for name in [AUTHORITY, CLIENT, CLIENT_KEY] {
         assert!(directory.join(name).exists(), "{name}");
     }
-    let twice = authority.certify_client("web01", &directory, now).unwrap_err();
+    let twice = certify(&authority, "web01", &directory, now).unwrap_err();
     assert!(twice.kind() == ErrorKind::AlreadyExists && twice.chain().contains("take them away"));
     for wrong in ["", "a\nb", &"x".repeat(65)] {
-        let refused = authority.certify_client(wrong, &folder.path().join("x"), now).unwrap_err();
+        let refused = certify(&authority, wrong, &folder.path().join("x"), now).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Invalid, "{wrong:?}");
     }
 }
@@ -166,7 +170,7 @@ fn an_authority_that_is_not_good_certifies_nobody_and_nothing_for_longer_than_it
     let wanted = names(&["localhost", "127.0.0.1"]);
     let ends = now + DAY * (AUTHORITY_LASTS - 1);
     for (wrong, said) in [(now - DAY * 400, "set the clock"), (ends + DAY, "a new authority is made")] {
-        let client = authority.certify_client("web01", &folder.path().join("client"), wrong);
+        let client = certify(&authority, "web01", &folder.path().join("client"), wrong);
         for error in [authority.certify(&wanted, wrong).unwrap_err(), client.unwrap_err()] {
             assert!(error.kind() == ErrorKind::Invalid && error.chain().contains(said), "{}", error.chain());
         }
@@ -177,7 +181,7 @@ fn an_authority_that_is_not_good_certifies_nobody_and_nothing_for_longer_than_it
         |path: &Path| validity(&CertificateDer::from_pem_slice(&fs::read(path).unwrap()).unwrap()).unwrap().1;
     let late = ends - DAY * 10;
     assert!(authority.certify(&wanted, late).unwrap() && !authority.certify(&wanted, late).unwrap());
-    authority.certify_client("web01", &folder.path().join("client"), late).unwrap();
+    certify(&authority, "web01", &folder.path().join("client"), late).unwrap();
     let last = until(&authority.directory().join(AUTHORITY));
     assert_eq!(until(&authority.server().0), last);
     assert_eq!(until(&folder.path().join("client").join(CLIENT)), last);
@@ -191,16 +195,29 @@ fn a_clients_directory_of_another_authority_or_of_others_is_refused() {
     fs::create_dir(&directory).unwrap();
     for mode in [0o777, 0o775, 0o1777] {
         fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
-        let error = authority.certify_client("web01", &directory, now).unwrap_err();
+        let error = certify(&authority, "web01", &directory, now).unwrap_err();
         assert!(error.kind() == ErrorKind::PermissionDenied && error.chain().contains("go-w"), "{error:?}");
     }
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(directory.join(AUTHORITY), "theirs").unwrap();
-    let error = authority.certify_client("web01", &directory, now).unwrap_err();
+    let error = certify(&authority, "web01", &directory, now).unwrap_err();
     assert!(error.kind() == ErrorKind::AlreadyExists && error.chain().contains("take it away"), "{error:?}");
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
     fs::copy(authority.directory().join(AUTHORITY), directory.join(AUTHORITY)).unwrap();
-    authority.certify_client("web01", &directory, now).unwrap();
+    certify(&authority, "web01", &directory, now).unwrap();
+}
+
+/// Shuts a client out.
+fn revoke(authority: &Authority, client: &str, now: SystemTime) -> Result<BTreeSet<String>> {
+    let revoked = authority.revoke(&authority.of_client(client, now)?, now)?;
+    assert!(revoked.iter().all(|one| one.revoked_at.is_some()));
+    Ok(revoked.into_iter().map(|one| one.serial).collect())
+}
+
+fn known(authority: &Authority) -> Vec<Certified> {
+    let (known, unreadable) = authority.clients().unwrap();
+    assert_eq!(unreadable, None);
+    known
 }
 
 #[test]
@@ -208,45 +225,64 @@ fn a_client_that_is_shut_out_stays_so_and_others_are_not() {
     let now = SystemTime::now();
     let (folder, authority) = made(now);
     let make = |name: &str, directory: &str, now| {
-        authority.certify_client(name, &folder.path().join(directory), now).unwrap()
+        certify(&authority, name, &folder.path().join(directory), now).unwrap()
     };
-    assert_eq!(authority.clients().unwrap(), []);
-    let nobody = authority.revoke("web01", now).unwrap_err();
+    assert_eq!(known(&authority), []);
+    let nobody = revoke(&authority, "web01", now).unwrap_err();
     assert!(
         nobody.kind() == ErrorKind::NotFound && nobody.chain().contains("certificate list"),
         "{nobody:?}"
     );
     let [first, second, other] =
         [make("web01", "a", now), make("web01", "b", now + DAY), make("web02", "c", now)];
-    let listed: Vec<_> = authority.clients().unwrap().into_iter().map(|one| one.serial).collect();
+    let listed: Vec<_> = known(&authority).into_iter().map(|one| one.serial).collect();
     assert_eq!((listed.len(), &listed[0]), (3, &second.serial));
     // One by its number, both by their name, and again.
-    let serials =
-        |revoked: Vec<Certified>| revoked.into_iter().map(|one| one.serial).collect::<BTreeSet<_>>();
-    assert_eq!(serials(authority.revoke(&first.serial, now).unwrap()), [first.serial.clone()].into());
+    let one = BTreeSet::from([first.serial.clone()]);
+    assert_eq!(revoke(&authority, &first.serial.to_lowercase(), now).unwrap(), one);
     let both = BTreeSet::from([first.serial.clone(), second.serial.clone()]);
     for later in [now + DAY, now + DAY * 2] {
-        assert_eq!(serials(authority.revoke("web01", later).unwrap()), both);
+        assert_eq!(revoke(&authority, "web01", later).unwrap(), both);
     }
     let revoked_at = |serial: &str| {
-        let clients = authority.clients().unwrap();
+        let clients = known(&authority);
         clients.into_iter().find(|one| one.serial == serial).unwrap().revoked_at
     };
     assert_eq!(revoked_at(&first.serial), Some(seconds(now)));
     assert_eq!(revoked_at(&second.serial), Some(seconds(now + DAY)));
     assert_eq!(revoked_at(&other.serial), None);
+    // One that is known nowhere is known from then on, and what is out of date stays: a clock may be wrong.
+    let unknown = "40".repeat(16);
+    revoke(&authority, &unknown, now + DAY * CERTIFICATE_LASTS * 2).unwrap();
+    assert!(is_revoked(&authority, &unknown));
     for (one, is_on_it) in [(&first, true), (&second, true), (&other, false)] {
-        assert_eq!(is_revoked(&authority, one), is_on_it, "{one:?}");
+        assert_eq!(is_revoked(&authority, &one.serial), is_on_it, "{one:?}");
     }
     assert_eq!(mode(&authority.directory().join("ca-crl.pem")), 0o600);
     // The same name, certified anew, is let in.
     let again = make("web01", "e", now);
     assert_eq!(revoked_at(&again.serial), None);
-    // What is out of date is left out.
-    authority.revoke("web02", now + DAY * CERTIFICATE_LASTS).unwrap();
-    for (one, is_on_it) in [(&first, false), (&second, true), (&other, false)] {
-        assert_eq!(is_revoked(&authority, one), is_on_it, "{one:?}");
-    }
+}
+
+#[test]
+fn l15_what_was_revoked_is_on_the_list_after_a_crash_and_beside_a_damaged_record() {
+    let now = SystemTime::now();
+    let (folder, authority) = made(now);
+    let thief = certify(&authority, "thief", &folder.path().join("a"), now).unwrap();
+    let other = certify(&authority, "other", &folder.path().join("b"), now).unwrap();
+    revoke(&authority, "thief", now).unwrap();
+    let list = authority.directory().join("ca-crl.pem");
+    // Killed before the list was written, or the list was lost.
+    fs::remove_file(&list).unwrap();
+    fs::write(authority.directory().join("ca-crl.pem.a1b2c3.new"), "half a l").unwrap();
+    let authority = Authority::load_or_make(authority.directory(), now).unwrap();
+    assert!(is_revoked(&authority, &thief.serial) && !is_revoked(&authority, &other.serial));
+    assert!(!authority.directory().join("ca-crl.pem.a1b2c3.new").exists());
+    let damaged = authority.directory().join("clients").join(format!("{}.json", other.serial));
+    fs::write(&damaged, "{").unwrap();
+    assert_eq!(authority.clients().unwrap().1, Some(damaged));
+    revoke(&authority, &other.serial, now).unwrap();
+    assert!(is_revoked(&authority, &thief.serial) && is_revoked(&authority, &other.serial));
 }
 
 #[test]
@@ -258,20 +294,20 @@ fn revocations_at_once_are_all_on_the_list() {
             let (authority, folder) = (&authority, &folder);
             all.spawn(move || {
                 let name = format!("web{number}");
-                authority.certify_client(&name, &folder.path().join(&name), now).unwrap();
-                authority.revoke(&name, now).unwrap();
+                certify(authority, &name, &folder.path().join(&name), now).unwrap();
+                revoke(authority, &name, now).unwrap();
             });
         }
     });
-    for one in authority.clients().unwrap() {
-        assert!(is_revoked(&authority, &one), "{one:?}");
+    for one in known(&authority) {
+        assert!(is_revoked(&authority, &one.serial), "{one:?}");
     }
 }
 
 /// Whether a certificate is on the list.
-fn is_revoked(authority: &Authority, one: &Certified) -> bool {
+fn is_revoked(authority: &Authority, serial: &str) -> bool {
     let list = fs::read(authority.directory().join("ca-crl.pem")).unwrap();
     let list = CertificateRevocationListDer::from_pem_slice(&list).unwrap();
-    let serial = u128::from_str_radix(&one.serial, 16).unwrap().to_be_bytes();
+    let serial = u128::from_str_radix(serial, 16).unwrap().to_be_bytes();
     list.windows(serial.len()).any(|bytes| bytes == serial)
 }

@@ -86,19 +86,30 @@ fn refused(address: SocketAddr, reason: &'static str) -> Error {
     Error::new(ErrorKind::Invalid, "serve NBD on", address).because(reason)
 }
 
-/// Reads the certificates again whenever the list of those that were revoked has changed, for ever.
+/// Reads the certificates again whenever the list of those that were revoked has changed, until that is done, for ever. A list that is
+/// taken away stays in use.
 pub(super) async fn heed_revoked(tls: TlsServer, pause: Duration) {
     let Some(list) = tls.files().revoked.clone() else { return };
-    let (mut looks, mut seen) = (tokio::time::interval(pause), None);
+    let (mut looks, mut heeded, mut told) = (tokio::time::interval(pause), None, String::new());
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        // A list is replaced, never written in place.
-        let about = tokio::fs::metadata(&list).await.ok();
-        let now = about.map(|about| (about.ino(), about.mtime(), about.mtime_nsec(), about.len()));
-        if now != seen {
-            seen = now;
-            reload(Some(tls.clone())).await;
+        let Ok(about) = tokio::fs::metadata(&list).await else { continue };
+        // It is replaced, never written in place.
+        let now = Some((about.ino(), about.mtime(), about.mtime_nsec(), about.len()));
+        if now == heeded {
+            continue;
+        }
+        match tls.reload().await {
+            Ok(()) => {
+                (heeded, told) = (now, String::new());
+                output::note("the certificates of NBD were read again, with those that are revoked");
+            }
+            Err(error) if error.chain() == told => {}
+            Err(error) => {
+                told = error.chain();
+                output::note(format!("{told}; what cannot be used of it stays as it was, and is read again"));
+            }
         }
     }
 }
@@ -108,6 +119,6 @@ pub async fn reload(tls: Option<TlsServer>) {
     let Some(tls) = tls else { return };
     match tls.reload().await {
         Ok(()) => output::note("the certificates of NBD were read again"),
-        Err(error) => output::note(format!("{}; those from before stay in use", error.chain())),
+        Err(error) => output::note(format!("{}; what cannot be used stays as it was", error.chain())),
     }
 }

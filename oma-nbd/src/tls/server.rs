@@ -34,6 +34,8 @@ pub struct TlsServer(Arc<Inner>);
 struct Inner {
     files: TlsFiles,
     current: RwLock<Arc<Acceptor>>,
+    /// One after another: what was read earlier never takes the place of what was read later.
+    reloading: tokio::sync::Mutex<()>,
 }
 
 impl TlsServer {
@@ -43,20 +45,30 @@ impl TlsServer {
     /// `NotFound`, `PermissionDenied` or `Unavailable` for a file that cannot be read; `Invalid` for one that cannot be
     /// used: not PEM, out of date, a key that does not belong to the certificate; `Unsupported` without the feature `tls`.
     pub async fn open(files: TlsFiles) -> Result<Self> {
-        let current = RwLock::new(Arc::new(load(&files).await?));
-        Ok(Self(Arc::new(Inner { files, current })))
+        let named = files.clone();
+        let loaded = read(&files, move || Acceptor::load(&named)).await?;
+        let (current, reloading) = (RwLock::new(Arc::new(loaded)), tokio::sync::Mutex::default());
+        Ok(Self(Arc::new(Inner { files, current, reloading })))
     }
 
     /// Reads the same files again: connections from now on see what is in them. Those that are made already go on as
     /// they are.
     ///
     /// # Errors
-    /// As [`TlsServer::open`]; then what was in use stays in use.
+    /// As [`TlsServer::open`]. Who the server is then stays as it was, if that cannot be used, and so does who may come; the other of the
+    /// two is as the files say.
     pub async fn reload(&self) -> Result<()> {
-        let fresh = load(&self.0.files).await?;
+        let _turn = self.0.reloading.lock().await;
+        let (files, current) = (self.0.files.clone(), self.current());
+        let (fresh, told) = read(&self.0.files, move || current.reload(&files)).await?;
         *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        told.map_err(|failure| failed(&self.0.files, failure))?;
         tracing::info!(certificate = %self.0.files.certificate.display(), "read certificates again");
         Ok(())
+    }
+
+    fn current(&self) -> Arc<Acceptor> {
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The files that are read.
@@ -66,20 +78,27 @@ impl TlsServer {
     }
 
     pub(crate) fn session(&self) -> Result<Session, TlsFailure> {
-        let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        current.session()
+        self.current().session()
     }
 }
 
-async fn load(files: &TlsFiles) -> Result<Acceptor> {
-    let (named, files) = (files.certificate.display().to_string(), files.clone());
-    let loaded = tokio::task::spawn_blocking(move || Acceptor::load(&files)).await;
-    let loaded = loaded
-        .map_err(|error| Error::new(ErrorKind::Internal, "read certificates", &named).with_source(error))?;
-    loaded.map_err(|failure| {
-        let (kind, retry) = failure.kind();
-        Error::new(kind, "read certificates", &named).with_retry(retry).with_source(failure)
-    })
+/// Reads files, which may take long.
+async fn read<T: Send + 'static>(
+    files: &TlsFiles,
+    reading: impl FnOnce() -> Result<T, TlsFailure> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(reading).await {
+        Ok(read) => read.map_err(|failure| failed(files, failure)),
+        Err(lost) => {
+            let named = files.certificate.display();
+            Err(Error::new(ErrorKind::Internal, "read certificates", named).with_source(lost))
+        }
+    }
+}
+
+fn failed(files: &TlsFiles, failure: TlsFailure) -> Error {
+    let (kind, retry) = failure.kind();
+    Error::new(kind, "read certificates", files.certificate.display()).with_retry(retry).with_source(failure)
 }
 
 impl fmt::Debug for TlsServer {

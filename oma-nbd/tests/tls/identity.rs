@@ -144,6 +144,16 @@ async fn revoked() {
     for shown in [pki.client("honest"), pki.client("client"), foreign] {
         enters(shown).await.unwrap();
     }
+    // Nor does a certificate of the server keep the list from being heeded that cannot be used.
+    let certificate = std::fs::read(pki.path("server-cert.pem")).unwrap();
+    std::fs::write(pki.path("server-cert.pem"), "nothing").unwrap();
+    pki.revoke(&[7, 8]);
+    assert_error(&server.reload().await.unwrap_err(), ErrorKind::Invalid, "has no certificate");
+    let error = enters(pki.client("honest")).await.unwrap_err();
+    assert_error(&error, ErrorKind::PermissionDenied, "CertificateRevoked");
+    std::fs::write(pki.path("server-cert.pem"), certificate).unwrap();
+    pki.revoke(&[7]);
+    server.reload().await.unwrap();
     // A list that cannot be read shuts nobody else out, and lets nobody in.
     for (list, text) in [
         ("", "has no list of revoked certificates"),

@@ -26,7 +26,7 @@ use self::drive::Drive;
 use super::config::ReplicateRequest;
 use super::replicate::Replicator;
 use crate::record::{ClaimLimits, ClaimRequest, Lease, ReplicationJob, RetryPolicy, VmContext};
-use crate::state::Wanted;
+use crate::state::{JobKind, Wanted};
 use crate::traits::DiskSource;
 use crate::{JobId, Result};
 
@@ -180,11 +180,13 @@ impl Worker {
         }
     }
 
-    /// `None` for a job that is to go on, and for one that is driven here: a claim would fence that off.
+    /// `None` for a job that is to go on, and for what is driven here, by this or by who changes volumes: a claim would fence that off.
     async fn claim_to_end(&self, job: &JobId) -> Result<Option<Lease>> {
         let Shared { replicator, .. } = &*self.shared;
         let jobs = &replicator.services().jobs;
-        let is_wanted = jobs.get(job).await?.is_some_and(|job| job.wanted == Wanted::Cancel);
+        let is_ended_here =
+            |job: &ReplicationJob| job.kind == JobKind::Replicate && job.wanted == Wanted::Cancel;
+        let is_wanted = jobs.get(job).await?.is_some_and(|job| is_ended_here(&job));
         if !is_wanted || self.shared.driven().contains_key(job) {
             return Ok(None);
         }

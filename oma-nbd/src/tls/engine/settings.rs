@@ -64,9 +64,11 @@ fn check_time(path: &Path, chain: &[CertificateDer<'_>]) -> Result<(), TlsFailur
 #[cfg(feature = "server")]
 mod server {
     use rustls::ServerConfig;
+    use rustls::server::danger::ClientCertVerifier;
     use rustls::server::{
         NoServerSessionStorage, UnbufferedServerConnection, VerifierBuilderError, WebPkiClientVerifier,
     };
+    use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
     use super::super::kernel;
     use super::{Arc, Path, Session, Side, TlsFailure, check_time, explain, pem, provider, unfit};
@@ -74,54 +76,83 @@ mod server {
 
     /// Makes the server's side of sessions.
     #[derive(Debug)]
-    pub(crate) struct Acceptor(Arc<ServerConfig>);
+    pub(crate) struct Acceptor {
+        config: Arc<ServerConfig>,
+        identity: Arc<SingleCertAndKey>,
+        verifier: Arc<dyn ClientCertVerifier>,
+    }
 
     impl Acceptor {
         pub(crate) fn load(files: &TlsFiles) -> Result<Self, TlsFailure> {
-            let TlsFiles { certificate, key, clients, revoked } = files;
-            let chain = pem::certificates(certificate)?;
-            check_time(certificate, &chain)?;
+            Self::make(identity(files)?, verifier(files)?)
+        }
+
+        /// With what can be used of the files as they are now, and what cannot, which is as it was before: who the server is and who may
+        /// come are told apart, so that somebody who was shut out stays out while the server's certificate is out of date.
+        pub(crate) fn reload(&self, files: &TlsFiles) -> Result<(Self, Result<(), TlsFailure>), TlsFailure> {
+            let (identity, verifier) = (identity(files), verifier(files));
+            let told = identity.as_ref().map(drop).and(verifier.as_ref().map(drop)).map_err(Clone::clone);
+            let identity = identity.unwrap_or_else(|_| Arc::clone(&self.identity));
+            let verifier = verifier.unwrap_or_else(|_| Arc::clone(&self.verifier));
+            Ok((Self::make(identity, verifier)?, told))
+        }
+
+        fn make(
+            identity: Arc<SingleCertAndKey>,
+            verifier: Arc<dyn ClientCertVerifier>,
+        ) -> Result<Self, TlsFailure> {
             let builder = ServerConfig::builder_with_provider(provider());
             let builder = builder.with_safe_default_protocol_versions().map_err(|error| explain(&error))?;
-            let verifying = |path| -> Result<_, TlsFailure> {
-                let authorities = Arc::new(pem::authorities(path)?);
-                let builder = WebPkiClientVerifier::builder_with_provider(authorities, provider());
-                let lists = revoked.as_deref().map_or(Ok(Vec::new()), pem::revoked)?;
-                Ok(builder.with_crls(lists).allow_unknown_revocation_status())
-            };
-            let unusable = |path: &Path, error: &VerifierBuilderError| match (error, revoked) {
-                (VerifierBuilderError::InvalidCrl(_), Some(list)) => pem::problem(
-                    list,
-                    "has a list of revoked certificates that cannot be read; make it again",
-                ),
-                _ => {
-                    pem::problem(path, "has no authority that clients could be verified with; make it again")
-                }
-            };
-            let builder = match clients {
-                ClientCertificates::NotAsked => builder.with_no_client_auth(),
-                ClientCertificates::Optional(path) => {
-                    let verifier = verifying(path)?.allow_unauthenticated().build();
-                    builder.with_client_cert_verifier(verifier.map_err(|error| unusable(path, &error))?)
-                }
-                ClientCertificates::Required(path) => {
-                    let verifier = verifying(path)?.build();
-                    builder.with_client_cert_verifier(verifier.map_err(|error| unusable(path, &error))?)
-                }
-            };
-            let made = builder.with_single_cert(chain, pem::key(key)?);
-            let mut config = made.map_err(|error| unfit(&error, certificate, key))?;
+            let builder = builder.with_client_cert_verifier(Arc::clone(&verifier));
+            let mut config = builder.with_cert_resolver(identity.clone());
             config.ignore_client_order = true;
             // A session that is taken up again would not look at the client's certificate again.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
             config.enable_secret_extraction = kernel::is_there();
-            Ok(Self(Arc::new(config)))
+            Ok(Self { config: Arc::new(config), identity, verifier })
         }
 
         pub(crate) fn session(&self) -> Result<Session, TlsFailure> {
-            let side = UnbufferedServerConnection::new(self.0.clone()).map_err(|error| explain(&error))?;
-            Ok(Session::new(Side::Server(side), kernel::is_there()))
+            let side = UnbufferedServerConnection::new(self.config.clone());
+            Ok(Session::new(Side::Server(side.map_err(|error| explain(&error))?), kernel::is_there()))
+        }
+    }
+
+    /// Who the server is.
+    fn identity(files: &TlsFiles) -> Result<Arc<SingleCertAndKey>, TlsFailure> {
+        let TlsFiles { certificate, key, .. } = files;
+        let chain = pem::certificates(certificate)?;
+        check_time(certificate, &chain)?;
+        let certified = CertifiedKey::from_der(chain, pem::key(key)?, &provider());
+        Ok(Arc::new(certified.map_err(|error| unfit(&error, certificate, key))?.into()))
+    }
+
+    /// Who may come.
+    fn verifier(files: &TlsFiles) -> Result<Arc<dyn ClientCertVerifier>, TlsFailure> {
+        let (path, is_optional) = match &files.clients {
+            ClientCertificates::NotAsked => return Ok(WebPkiClientVerifier::no_client_auth()),
+            ClientCertificates::Optional(path) => (path, true),
+            ClientCertificates::Required(path) => (path, false),
+        };
+        let authorities = Arc::new(pem::authorities(path)?);
+        let builder = WebPkiClientVerifier::builder_with_provider(authorities, provider());
+        let lists = files.revoked.as_deref().map_or(Ok(Vec::new()), pem::revoked)?;
+        let builder = builder.with_crls(lists).allow_unknown_revocation_status();
+        let builder = if is_optional { builder.allow_unauthenticated() } else { builder };
+        let verifier = builder.build().map_err(|error| unusable(files, path, &error))?;
+        Ok(verifier)
+    }
+
+    fn unusable(files: &TlsFiles, authorities: &Path, error: &VerifierBuilderError) -> TlsFailure {
+        match (error, &files.revoked) {
+            (VerifierBuilderError::InvalidCrl(_), Some(list)) => {
+                pem::problem(list, "has a list of revoked certificates that cannot be read; make it again")
+            }
+            _ => pem::problem(
+                authorities,
+                "has no authority that clients could be verified with; make it again",
+            ),
         }
     }
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use oma_core::{Error, ErrorKind, Result, Timestamp};
-use oma_examples::authority::{Authority, Certified};
+use oma_examples::authority::{Authority, Certified, NewClient};
 use oma_examples::database::{Database, VARIABLE};
-use oma_store::SqlStore;
+use oma_store::{Schema, SqlStore};
 use serde::Serialize;
 use serde_json::json;
 
@@ -20,35 +20,54 @@ use crate::table::{Align, Table};
 
 pub(super) async fn run(context: &Context, args: &CertificateArgs) -> Result<()> {
     let authority = Authority::load(&context.data.tls())?;
-    if let CertificateCommand::List = args.command {
-        return show(context, authority.clients()?);
-    }
     let database = Database::choose(&context.data, args.database.as_deref(), env::var(VARIABLE))?;
-    // Another one would be made where the daemon uses none in its data directory, and nobody would look at its trail.
-    if database.data.is_some() && !context.data.database().exists() {
-        return Err(Error::new(ErrorKind::NotFound, "find", context.data.database().display()).because(
-            "the audit trail is in the database of the daemon; name that in the environment, OMA_DATABASE, or with --database",
-        ));
+    match &args.command {
+        CertificateCommand::List => {
+            let (clients, unreadable) = authority.clients()?;
+            show(context, clients)?;
+            unreadable.map_or(Ok(()), |path| Err(damaged(&path)))
+        }
+        CertificateCommand::Make(args) => {
+            let client = NewClient::named(&args.name)?;
+            let store = trail(&database).await?;
+            let made = make(context, &store, &authority, (&client, args)).await;
+            store.close().await;
+            made
+        }
+        CertificateCommand::Revoke(args) => {
+            let found = authority.of_client(&args.client, SystemTime::now())?;
+            revoke(context, trail(&database).await, &authority, &found).await
+        }
     }
-    let store = SqlStore::open(&database.config).await?;
-    let done = match &args.command {
-        CertificateCommand::List => Ok(()),
-        CertificateCommand::Make(args) => make(context, &store, &authority, args).await,
-        CertificateCommand::Revoke(args) => revoke(context, &store, &authority, &args.client).await,
+}
+
+/// The database with the audit trail of the daemon, which may be serving it.
+async fn trail(database: &Database) -> Result<SqlStore> {
+    let Schema { found, needed } = SqlStore::schema(&database.config).await?;
+    let reason = match found {
+        Some(found) if found == needed => return SqlStore::open(&database.config).await,
+        // Another one would be made where the daemon uses none in its data directory, and nobody would look at its trail.
+        None => {
+            "it is not there; name the daemon's database in the environment, OMA_DATABASE, or with --database"
+        }
+        // A daemon of another version may be serving it.
+        Some(_) => {
+            "it is of another version of OMA; have `oma` and the daemon of the same one, and start that"
+        }
     };
-    store.close().await;
-    done
+    Err(Error::new(ErrorKind::Conflict, "write the audit trail in", database.url()).because(reason))
 }
 
 async fn make(
     context: &Context,
     store: &SqlStore,
     authority: &Authority,
-    args: &MakeCertificateArgs,
+    (client, args): (&NewClient, &MakeCertificateArgs),
 ) -> Result<()> {
     let directory = args.directory.display().to_string();
-    let entry = entry("certificate.create", "certificate", &args.name, json!({ "directory": directory }));
-    let made = async { certified(authority, &args.name, &args.directory) };
+    let new = json!({ "directory": directory, "serial": client.serial() });
+    let entry = entry("certificate.create", "certificate", &args.name, new);
+    let made = async { authority.certify_client(client, &args.directory, SystemTime::now()) };
     let made = recorded(store, entry, made).await?;
     if context.json {
         return output::json(&json!({ "name": made.name, "directory": directory, "serial": made.serial }));
@@ -59,20 +78,38 @@ async fn make(
     ))
 }
 
-fn certified(authority: &Authority, name: &str, directory: &Path) -> Result<Certified> {
-    authority.certify_client(name, directory, SystemTime::now())
-}
-
-async fn revoke(context: &Context, store: &SqlStore, authority: &Authority, client: &str) -> Result<()> {
-    let entry = entry("certificate.revoke", "certificate", &client.escape_debug(), json!({}));
-    let revoked = async { authority.revoke(client, SystemTime::now()) };
-    let revoked = recorded(store, entry, revoked).await?;
+/// Whoever was robbed is not kept waiting for a database.
+async fn revoke(
+    context: &Context,
+    trail: Result<SqlStore>,
+    authority: &Authority,
+    found: &[Certified],
+) -> Result<()> {
+    let revoked = async { authority.revoke(found, SystemTime::now()) };
+    let (revoked, told) = match trail {
+        Ok(store) => {
+            let serials: Vec<&str> = found.iter().map(|one| one.serial.as_str()).collect();
+            let name = found.first().map_or("", |one| one.name.as_str());
+            let entry = entry("certificate.revoke", "certificate", &name, json!({ "serials": serials }));
+            let revoked = recorded(&store, entry, revoked).await?;
+            store.close().await;
+            (revoked, Ok(()))
+        }
+        Err(error) => (revoked.await?, Err(error)),
+    };
     if !context.json {
         output::note(
             "a daemon that serves NBD by this authority refuses these from now on; connections that are open stay until they end",
         );
     }
-    show(context, revoked)
+    show(context, revoked)?;
+    told.inspect_err(|_| output::note("they are revoked, and the audit trail has no entry of it:"))
+}
+
+fn damaged(path: &Path) -> Error {
+    Error::new(ErrorKind::Corrupt, "read", path.display()).because(
+        "it is damaged; its name is the serial number of a certificate, which `oma certificate revoke` takes as well",
+    )
 }
 
 /// A certificate as it is printed.
