@@ -267,11 +267,28 @@ async fn shut_out(world: &World, revoked: &str, other: &str) {
     let listed = world.oma_here(&["certificate", "list"]).await;
     assert!(listed.out.contains("host-8") && listed.out.contains(done[0]["serial"].as_str().unwrap()));
     let trail = world.oma_here(&["audit", "list", "--json"]).await;
-    for action in
-        ["certificate.create", "certificate.create failed", "certificate.revoke", "certificate.revoke failed"]
-    {
+    for action in ["certificate.create", "certificate.create failed", "certificate.revoke"] {
         assert!(trail.out.contains(&format!("\"{action}\"")), "{action}: {trail:?}");
     }
+    assert_eq!(
+        trail.out.matches(done[0]["serial"].as_str().unwrap()).count(),
+        2,
+        "made and revoked: {trail:?}"
+    );
+    // A database that is away keeps nobody from it, and from making others.
+    let away = ["--database", &format!("sqlite://{}", world.text("nothing.db"))];
+    let untold = world.oma_here(&[&["certificate", "revoke", "host-8"], &away[..]].concat()).await;
+    assert!(untold.code == Some(4) && untold.out.contains("host-8"), "{untold:?}");
+    assert!(
+        untold.err.contains("the audit trail has no entry") && untold.err.contains("OMA_DATABASE"),
+        "{untold:?}"
+    );
+    let directory = world.text("host-9");
+    let refused = world.oma_here(&[&["certificate", "make", "host-9", &directory], &away[..]].concat()).await;
+    assert!(refused.code == Some(4) && !Path::new(&directory).exists(), "{refused:?}");
+    assert!(!Path::new(&world.text("nothing.db")).exists());
+    let refused = async { while tool("nbdinfo", &["--size", other]).await.code == Some(0) {} };
+    tokio::time::timeout(Duration::from_secs(30), refused).await.expect("it is shut out");
 }
 
 async fn taken() {
