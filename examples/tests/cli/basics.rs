@@ -13,6 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_file_becomes_a_volume_with_the_same_bytes", &[], a_file_becomes_a_volume),
         trial("disks_names_what_the_database_knows", &[], disks_names_what_the_database_knows),
         trial("logs_prints_what_is_told_of_a_job", &[], logs_prints_what_is_told_of_a_job),
+        trial("jobs_lists_by_state_and_vm_from_either_end", &[], jobs_lists_by_state_and_vm_from_either_end),
         trial("change_id_prints_what_was_committed", &[], change_id_prints_what_was_committed),
         trial("verify_names_each_extent_that_differs", &[], verify_names_each_extent_that_differs),
         trial("two_disks_share_one_epoch", &[], two_disks_share_one_epoch),
@@ -91,6 +92,30 @@ async fn logs_prints_what_is_told_of_a_job() {
     assert!(world.run(&["logs", job, "--steps"]).await.ok().out.contains("completed"));
     world.run(&["logs", "job-none"]).await.refused(7, &["oma jobs"]);
     assert_eq!(world.run(&["logs", job, "--level", "loud"]).await.code, 2);
+}
+
+async fn jobs_lists_by_state_and_vm_from_either_end() {
+    let world = World::new();
+    world.raw("source.raw", MIB, 1);
+    for _ in 0..3 {
+        world.replicate(&["--source", &world.text("source.raw")]).await.ok();
+    }
+    let listed = async |args: &[&str]| -> Vec<Value> {
+        let rows = world.run(&[&["--json", "jobs"], args].concat()).await.ok().json();
+        rows.as_array().unwrap().iter().map(|job| job["epoch"].clone()).collect()
+    };
+    let epochs = |epochs: &[u64]| epochs.iter().copied().map(Value::from).collect::<Vec<_>>();
+    assert_eq!(listed(&["--status", "completed"]).await, epochs(&[3, 2, 1]));
+    assert_eq!(listed(&["--status", "failed,completed", "--order", "oldest"]).await, epochs(&[1, 2, 3]));
+    assert_eq!(listed(&["--limit", "2", "--vm-path", VM]).await, epochs(&[3, 2]));
+    assert_eq!(listed(&["--limit", "1", "--order", "oldest"]).await, epochs(&[1]));
+    for none in [&["--status", "failed"], &["--vm-path", "/DC/vm/other"]] {
+        assert_eq!(listed(none).await, epochs(&[]), "{none:?}");
+    }
+    assert_eq!(listed(&["--live"]).await, epochs(&[]));
+    for wrong in [["--status", "broken"], ["--order", "random"]] {
+        assert_eq!(world.run(&[&["jobs"], &wrong[..]].concat()).await.code, 2, "{wrong:?}");
+    }
 }
 
 async fn change_id_prints_what_was_committed() {

@@ -9,7 +9,7 @@ use oma_core::conformance::{Trial, sample, trial};
 use oma_core::direct::{DirectEntry, DirectSource};
 use oma_core::engine::{CancellationToken, ReplicateConfig, ReplicateRequest, Replicator, Services, Silent};
 use oma_core::memory::{ManualClock, MemoryStore};
-use oma_core::record::VolumeTag;
+use oma_core::record::{VolumeFilter, VolumeTag};
 use oma_core::traits::{Access, VolumeBackend, VolumeRegistry};
 use oma_core::{DiskKey, Epoch, Timestamp, VmPath, WorkerId};
 use oma_nbd::{Server, ServerConfig};
@@ -45,7 +45,7 @@ async fn replicated(way: Way) {
         let report = replicator.run(&request, &Silent, &CancellationToken::new()).await.unwrap();
         assert!(report.outcome.is_completed(), "{report:?}");
         assert_eq!(report.epoch, Epoch(epoch));
-        let record = store.volumes(None).try_next().await.unwrap().unwrap();
+        let record = store.volumes(VolumeFilter::default()).try_next().await.unwrap().unwrap();
         let instance = store.instance().await.unwrap();
         let tag = VolumeTag { instance, disk: record.disk, generation: record.generation };
         let again = daemon.remote().await;

@@ -96,6 +96,17 @@ async fn asks() {
     );
     let again = world.told_well(&["retry", id]).await;
     assert_ne!(again["job_id"], job["job_id"], "one that has ended is asked for once more");
+    for (args, epochs) in [
+        (&["--status", "completed", "--order", "oldest", "--limit", "1"][..], json!([1])),
+        (&["--vm-path", "/DC/vm/web01", "--order", "oldest"], json!([1, 2])),
+        (&["--limit", "1"], json!([2])),
+        (&["--live", "--status", "failed"], json!([])),
+        (&["--vm-path", "/DC/vm/other"], json!([])),
+    ] {
+        let listed = world.told_well(&[&["jobs"], args].concat()).await;
+        let listed: Vec<_> = listed.as_array().unwrap().iter().map(|job| job["epoch"].clone()).collect();
+        assert_eq!(json!(listed), epochs, "{args:?}");
+    }
     refused(&world.told(&["pause", id]).await, 4, id);
     refused(&world.told(&["cancel", "job-none"]).await, 7, "job-none");
     refused(&world.told(&[&REPLICATE[..], &["--reflink", "never"]].concat()).await, 2, "--reflink");

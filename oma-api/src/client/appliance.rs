@@ -18,6 +18,8 @@ use crate::{
 
 /// So many rows at once.
 pub(super) const ROWS: (&str, &str) = ("limit", "1000");
+/// No page has more.
+const MOST: usize = 1000;
 /// What reads or changes all that an appliance has may take so long.
 const LONG: Duration = Duration::from_hours(1);
 
@@ -186,13 +188,29 @@ impl Appliance {
         wanted: &[(&str, &str)],
         of: impl fmt::Display,
     ) -> Result<Vec<T>> {
+        self.first(usize::MAX, path, wanted, of).await
+    }
+
+    /// So many of a list, from its beginning.
+    pub(super) async fn first<T: DeserializeOwned>(
+        &self,
+        limit: usize,
+        path: &[&str],
+        wanted: &[(&str, &str)],
+        of: impl fmt::Display,
+    ) -> Result<Vec<T>> {
         let (mut all, mut after) = (Vec::new(), None::<String>);
         loop {
-            let mut query = [&[ROWS], wanted].concat();
+            let left = limit - all.len();
+            if left == 0 {
+                return Ok(all);
+            }
+            let rows = left.min(MOST).to_string();
+            let mut query = [&[("limit", rows.as_str())], wanted].concat();
             query.extend(after.as_deref().map(|after| ("after", after)));
             let asked = Asked::<()> { query: &query, ..Asked::default() };
             let found: Page<T> = self.ask(Method::GET, path, asked, &of).await?;
-            all.extend(found.items);
+            all.extend(found.items.into_iter().take(left));
             match found.next {
                 Some(next) => after = Some(next),
                 None => return Ok(all),

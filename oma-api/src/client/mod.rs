@@ -25,7 +25,7 @@ mod volumes;
 
 pub use appliance::Appliance;
 pub use config::{RemoteConfig, Token};
-pub use operate::{Lines, Steer};
+pub use operate::{Jobs, Lines, Steer};
 pub use remote::{ExportOpener, RemoteBackend};
 pub use trust::Stranger;
 pub use volumes::VolumeWanted;

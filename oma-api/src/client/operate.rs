@@ -1,7 +1,8 @@
 //! The appliance, as an operator's program asks it.
 
-use oma_core::state::LogLevel;
-use oma_core::{JobId, Result};
+use oma_core::record::Order;
+use oma_core::state::{JobStatus, LogLevel};
+use oma_core::{JobId, Result, VmPath};
 use reqwest::Method;
 
 use super::appliance::{Appliance, ROWS};
@@ -32,6 +33,21 @@ impl Steer {
     }
 }
 
+/// Which jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Jobs {
+    /// Those that stand in one of these ways; of none: however they stand.
+    pub statuses: Vec<JobStatus>,
+    /// Those that have not ended.
+    pub live: bool,
+    /// Those of the VM that has this path.
+    pub vm_path: Option<VmPath>,
+    /// Which way the list goes.
+    pub order: Order,
+    /// No more than so many, from its beginning.
+    pub limit: Option<usize>,
+}
+
 /// Which lines of a job's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lines {
@@ -44,12 +60,20 @@ pub struct Lines {
 }
 
 impl Appliance {
-    /// All jobs, the newest first.
+    /// Jobs, in the order in which they were recorded. It is asked for page by page: what is recorded meanwhile is told at an end that is
+    /// not read yet, or not at all.
     ///
     /// # Errors
     /// As [`Appliance::begin`].
-    pub async fn jobs(&self) -> Result<Vec<ReplicationRow>> {
-        self.all(&["replications"], &[], "the list of jobs").await
+    pub async fn jobs(&self, wanted: &Jobs) -> Result<Vec<ReplicationRow>> {
+        let labels: Vec<_> = wanted.statuses.iter().map(|status| status.as_str()).collect();
+        let (statuses, path) = (labels.join(","), wanted.vm_path.clone().map(String::from));
+        let mut query = Vec::new();
+        query.extend((!statuses.is_empty()).then_some(("status", statuses.as_str())));
+        query.extend(wanted.live.then_some(("live", "true")));
+        query.extend(path.as_deref().map(|path| ("vm_path", path)));
+        query.extend((wanted.order != Order::default()).then_some(("order", wanted.order.as_str())));
+        self.first(wanted.limit.unwrap_or(usize::MAX), &["replications"], &query, "the list of jobs").await
     }
 
     /// How far a job is.

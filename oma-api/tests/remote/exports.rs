@@ -12,7 +12,7 @@ use oma_api::{ExportRow, Problem};
 use oma_core::conformance::{Trial, sample, trial};
 use oma_core::engine::{CancellationToken, ReplicateConfig, ReplicateRequest, Replicator, Services, Silent};
 use oma_core::memory::{ManualClock, MemoryBackend, MemoryExportServer, MemorySource, MemoryStore};
-use oma_core::record::VolumeTag;
+use oma_core::record::{VolumeFilter, VolumeTag};
 use oma_core::traits::{Access, ExportServer, VolumeBackend, VolumeRegistry};
 use oma_core::{ByteSize, DiskKey, Endpoint, ErrorKind, Timestamp, VmPath, VolumeId, WorkerId};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ impl World {
         let request = ReplicateRequest::new(vm);
         let report = replicator.run(&request, &Silent, &CancellationToken::new()).await.unwrap();
         assert!(report.outcome.is_completed());
-        let record = store.volumes(None).try_next().await.unwrap().unwrap();
+        let record = store.volumes(VolumeFilter::default()).try_next().await.unwrap().unwrap();
         let instance = store.instance().await.unwrap();
         let tag = VolumeTag { instance: instance.clone(), disk: record.disk, generation: record.generation };
         backend.attach(&record.id, &tag).await.unwrap();

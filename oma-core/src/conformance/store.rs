@@ -48,7 +48,8 @@ use crate::memory::ManualClock;
 use crate::record::{
     CbtRecord, ClaimLimits, ClaimRequest, CommittedChange, ContentStamp, DiskAttempt, DiskCommit, DiskRecord,
     EpochCommit, ExportRecord, FailoverRecord, JobFilter, JobSpec, JournalBasis, JournalEntry, Lease,
-    Operation, OperationSpec, ReplicationJob, SourceDisk, SourceIdentity, SourceVm, VmContext, VolumeRecord,
+    Operation, OperationSpec, ReplicationJob, SourceDisk, SourceIdentity, SourceVm, VmContext, VolumeFilter,
+    VolumeRecord,
 };
 use crate::state::{JobEvent, OperationKind, ReplicationType};
 use crate::traits::{
@@ -469,7 +470,7 @@ impl StoreSubject {
             disks,
             histories,
             more,
-            volumes: self.volumes.volumes(None).try_collect().await.unwrap(),
+            volumes: self.volumes.volumes(VolumeFilter::default()).try_collect().await.unwrap(),
             exports: self.exports.exports().try_collect().await.unwrap(),
             jobs: self.listed(JobFilter::default()).await,
         }

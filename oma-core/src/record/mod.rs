@@ -46,4 +46,4 @@ pub use step::{JobEntry, JobStep, StepEnd, Told};
 pub use summary::{Ended, Summary};
 pub use verification::{DiskVerification, SampleSize, VerificationReport, VerificationScope};
 pub use vm::{DiskRecord, SourceDisk, SourceIdentity, SourceVm, VmContext};
-pub use volume::{ContentStamp, VolumeContent, VolumeRecord, VolumeTag};
+pub use volume::{ContentStamp, VolumeContent, VolumeFilter, VolumeRecord, VolumeTag};

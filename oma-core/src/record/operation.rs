@@ -1,3 +1,4 @@
+use super::Order;
 use crate::state::{OperationKind, OperationStatus};
 use crate::traits::Provisioning;
 use crate::{ByteSize, ContextId, DiskRef, JobId, OperationId, SnapshotId, Timestamp, VolumeId, WorkerId};
@@ -69,7 +70,7 @@ impl Operation {
     }
 }
 
-/// Where an operation stands among all of them: lists go from the largest to the smallest.
+/// Where an operation stands among all of them: the newest is the largest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OperationPlace {
     /// When it was recorded.
@@ -93,6 +94,24 @@ pub struct OperationFilter {
     pub due_by: Option<Timestamp>,
     /// Only those that have not ended while no job of their VM is live: nobody carries them out.
     pub left_only: bool,
+    /// Which way the list goes.
+    pub order: Order,
     /// Only those behind this place, which need not be taken by an operation.
     pub after: Option<OperationPlace>,
+}
+
+impl OperationFilter {
+    /// Whether an operation is one of these; whether a job of its VM is live is not looked at.
+    #[must_use]
+    pub fn lets_through(&self, operation: &Operation) -> bool {
+        let Operation { spec, made, status, due_at, .. } = operation;
+        let is_of = |id: &VolumeId| spec.volume.as_ref() == Some(id) || made.as_ref() == Some(id);
+        self.context.as_ref().is_none_or(|context| *context == spec.disk.context)
+            && self.volume.as_ref().is_none_or(is_of)
+            && self.kind.is_none_or(|kind| kind == spec.kind)
+            && self.status.is_none_or(|wanted| wanted == *status)
+            && self.due_by.is_none_or(|by| due_at.is_some_and(|due_at| due_at <= by))
+            && !(self.left_only && status.is_terminal())
+            && self.after.as_ref().is_none_or(|after| self.order.is_behind(&operation.place(), after))
+    }
 }

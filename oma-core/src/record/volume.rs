@@ -3,7 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::state::VolumeStatus;
-use crate::{ByteSize, DiskRef, Epoch, Generation, InstanceId, Timestamp, VolumeId, WorkerId};
+use crate::{ByteSize, ContextId, DiskRef, Epoch, Generation, InstanceId, Timestamp, VolumeId, WorkerId};
 
 /// The backend's own mark of ownership on a volume (L02).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,4 +69,31 @@ pub struct VolumeRecord {
     pub attached_to: Option<WorkerId>,
     /// When the record last changed.
     pub updated_at: Timestamp,
+}
+
+/// Which volumes to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumeFilter {
+    /// Only those of disks of this VM.
+    pub context: Option<ContextId>,
+    /// Only those that stand so.
+    pub status: Option<VolumeStatus>,
+    /// Only those behind this id, which may be one that is not there any more.
+    pub after: Option<VolumeId>,
+}
+
+impl VolumeFilter {
+    /// All that are behind an id.
+    #[must_use]
+    pub fn behind(after: Option<VolumeId>) -> Self {
+        Self { after, ..Self::default() }
+    }
+
+    /// Whether a volume is one of these.
+    #[must_use]
+    pub fn lets_through(&self, volume: &VolumeRecord) -> bool {
+        self.context.as_ref().is_none_or(|context| *context == volume.disk.context)
+            && self.status.is_none_or(|status| status == volume.status)
+            && self.after.as_ref().is_none_or(|after| volume.id > *after)
+    }
 }

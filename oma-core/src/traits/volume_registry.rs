@@ -4,7 +4,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
-use crate::record::{ContentStamp, Lease, Operation, OperationFilter, OperationSpec, VolumeRecord};
+use crate::record::{
+    ContentStamp, Lease, Operation, OperationFilter, OperationSpec, VolumeFilter, VolumeRecord,
+};
 use crate::traits::Volume;
 use crate::{DiskRef, Generation, InstanceId, OperationId, Result, VolumeId, WorkerId};
 
@@ -60,7 +62,8 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     /// The operation with this id.
     async fn operation(&self, id: &OperationId) -> Result<Option<Operation>>;
 
-    /// Operations, newest first.
+    /// Operations in the order in which they were recorded, from the newest or from the oldest one on. One keeps its place whatever becomes
+    /// of it.
     fn operations(&self, filter: OperationFilter) -> BoxStream<'_, Result<Operation>>;
 
     /// The operation of a disk that has not ended, if there is one.
@@ -107,8 +110,8 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     /// The volume that is this device of this machine. The same path of another machine is another device.
     async fn volume_at(&self, machine: &WorkerId, device_path: &str) -> Result<Option<VolumeRecord>>;
 
-    /// The volumes behind this id, all without one, by id. The id may be one that is not there any more.
-    fn volumes(&self, after: Option<&VolumeId>) -> BoxStream<'_, Result<VolumeRecord>>;
+    /// Volumes by id; none that is deleted.
+    fn volumes(&self, filter: VolumeFilter) -> BoxStream<'_, Result<VolumeRecord>>;
 
     /// Marks a volume of the job as in mid-epoch, before its first write (L12). Its stamp is forgotten: it is about to be
     /// written. Recovery points that the job began and that are not ready become `deleting`: they hold something else than

@@ -11,6 +11,35 @@ macro_rules! operation {
     };
 }
 
+/// Behind a place, in the order of a list.
+macro_rules! newest {
+    () => {
+        " o.created_at <= ? AND (o.created_at < ? OR o.id < ?) ORDER BY o.created_at DESC, o.id DESC LIMIT ?"
+    };
+}
+
+macro_rules! oldest {
+    () => {
+        " o.created_at >= ? AND (o.created_at > ? OR o.id > ?) ORDER BY o.created_at, o.id LIMIT ?"
+    };
+}
+
+/// Both orders of a list.
+macro_rules! list {
+    ($order:ident) => {
+        concat!(operation!(), " WHERE", $order!())
+    };
+    ($order:ident, kind) => {
+        concat!(operation!(), " WHERE o.type = ? AND o.status = ? AND", $order!())
+    };
+    ($order:ident, $of:literal) => {
+        concat!(operation!(), " WHERE o.", $of, " = ? AND", $order!())
+    };
+    ($order:ident, $of:literal, kind) => {
+        concat!(operation!(), " WHERE o.", $of, " = ? AND o.type = ? AND o.status = ? AND", $order!())
+    };
+}
+
 statements! {
     BY_ID = concat!(operation!(), " WHERE o.id = ?");
     UNFINISHED = concat!(
@@ -19,8 +48,6 @@ statements! {
     );
     /// Every row.
     SCAN = concat!(operation!(), " WHERE o.id > ? ORDER BY o.id LIMIT ?");
-    /// Those that have not ended: there is at most one for each disk.
-    ALL_UNFINISHED = concat!(operation!(), " WHERE o.unfinished = 1");
     /// Those that have not ended and that no live job can carry out.
     LEFT = concat!(
         operation!(),
@@ -29,17 +56,25 @@ statements! {
     );
     /// Pending ones that are due by then: no other has a time.
     DUE = concat!(operation!(), " WHERE o.unfinished = 1 AND o.due_at <= ?");
-    /// Newest first, behind one.
-    PAGE = concat!(
-        operation!(),
-        " WHERE o.created_at <= ? AND (o.created_at < ? OR o.id < ?) ORDER BY o.created_at DESC, o.id DESC LIMIT ?"
-    );
-    /// All on disks of a VM.
-    OF_CONTEXT = concat!(operation!(), " WHERE o.vm_context_id = ?");
-    /// All that were asked for on a volume.
-    ON_VOLUME = concat!(operation!(), " WHERE v.volume_id = ?");
-    /// All that ended with a volume.
-    MADE_VOLUME = concat!(operation!(), " WHERE m.volume_id = ?");
+    NEWEST = list!(newest);
+    OLDEST = list!(oldest);
+    NEWEST_OF_KIND = list!(newest, kind);
+    OLDEST_OF_KIND = list!(oldest, kind);
+    /// On disks of a VM.
+    NEWEST_OF_VM = list!(newest, "vm_context_id");
+    OLDEST_OF_VM = list!(oldest, "vm_context_id");
+    NEWEST_OF_VM_AND_KIND = list!(newest, "vm_context_id", kind);
+    OLDEST_OF_VM_AND_KIND = list!(oldest, "vm_context_id", kind);
+    /// That were asked for on a volume, by the number of its row.
+    NEWEST_ON = list!(newest, "ossea_volume_id");
+    OLDEST_ON = list!(oldest, "ossea_volume_id");
+    NEWEST_ON_AND_KIND = list!(newest, "ossea_volume_id", kind);
+    OLDEST_ON_AND_KIND = list!(oldest, "ossea_volume_id", kind);
+    /// That ended with a volume, by the number of its row.
+    NEWEST_BY = list!(newest, "made_volume_id");
+    OLDEST_BY = list!(oldest, "made_volume_id");
+    NEWEST_BY_AND_KIND = list!(newest, "made_volume_id", kind);
+    OLDEST_BY_AND_KIND = list!(oldest, "made_volume_id", kind);
     INSERT = "INSERT INTO volume_operations (id, type, status, vm_context_id, disk_id, job_id, worker, capacity_bytes, volume_name, \
               provisioning, snapshot_id, ossea_volume_id, due_at, created_at, updated_at) \
               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT v.id FROM ossea_volumes v WHERE v.volume_id = ?), ?, ?, ?)";

@@ -20,6 +20,14 @@ statements! {
     AT_DEVICE = concat!(volume!(), " WHERE m.vm_id = ? AND m.device_path = ? AND v.status <> 'deleted'");
     PAGE = concat!(volume!(), " WHERE v.volume_id > ? AND v.status <> 'deleted' ORDER BY v.volume_id LIMIT ?");
 
+    PAGE_OF_STATUS = concat!(volume!(), " WHERE v.status = ? AND v.volume_id > ? ORDER BY v.volume_id LIMIT ?");
+    PAGE_OF_VM = concat!(
+        volume!(),
+        " WHERE v.vm_context_id = ? AND v.status = ? AND v.volume_id > ? ORDER BY v.volume_id LIMIT ?"
+    );
+    /// The number of its row, also of a deleted one.
+    ROW = "SELECT id, volume_id, vm_context_id FROM ossea_volumes WHERE volume_id = ?";
+
     /// Every row, also of deleted ones.
     SCAN = concat!(volume!(), " WHERE v.volume_id > ? ORDER BY v.volume_id LIMIT ?");
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use oma_core::record::{
-    ContentStamp, Lease, Operation, OperationFilter, OperationSpec, VolumeContent, VolumeRecord,
+    ContentStamp, Lease, Operation, OperationFilter, OperationSpec, VolumeContent, VolumeFilter, VolumeRecord,
 };
 use oma_core::traits::{Volume, VolumeRegistry};
 use oma_core::{DiskRef, Generation, InstanceId, OperationId, VolumeId, WorkerId};
@@ -16,7 +16,6 @@ use oma_core::{DiskRef, Generation, InstanceId, OperationId, VolumeId, WorkerId}
 use crate::db::{Row, vals};
 use crate::error::{Result, StoreError};
 use crate::migrate::INSTANCE;
-use crate::page::{PAGE, pages};
 use crate::record::{operation as operation_of, volume as volume_of};
 use crate::sql::{meta, operations, volumes};
 use crate::store::SqlStore;
@@ -26,11 +25,6 @@ impl SqlStore {
         let value = |row: &Row| row.fields("oma_meta", "name").parse("value");
         let found = self.db.find(meta::GET, vals![INSTANCE], value).await?;
         found.ok_or_else(|| StoreError::missing("oma_meta row", INSTANCE))
-    }
-
-    async fn volume_page(&self, behind: Option<VolumeId>) -> Result<Vec<VolumeRecord>> {
-        let behind = behind.map_or(String::new(), String::from);
-        self.db.all(volumes::PAGE, vals![behind, PAGE], volume_of).await
     }
 }
 
@@ -124,10 +118,8 @@ impl VolumeRegistry for SqlStore {
             .map_err(|error| error.at("find the volume of device", device_path))
     }
 
-    fn volumes(&self, after: Option<&VolumeId>) -> BoxStream<'_, oma_core::Result<VolumeRecord>> {
-        let page =
-            async move |behind| self.volume_page(behind).await.map_err(|error| error.at("list", "volumes"));
-        pages(after.cloned(), |last: &VolumeRecord| last.id.clone(), page)
+    fn volumes(&self, filter: VolumeFilter) -> BoxStream<'_, oma_core::Result<VolumeRecord>> {
+        self.list_volumes(filter)
     }
 
     async fn mark_inconsistent(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<()> {

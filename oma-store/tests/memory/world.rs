@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use oma_core::record::{
     ClaimLimits, ClaimRequest, ContentStamp, DiskAttempt, DiskCommit, EpochCommit, JobEnd, JobFilter,
     JobSpec, JournalBasis, JournalEntry, Lease, OperationFilter, OperationSpec, ReplicationJob, RetryPolicy,
-    SourceDisk, SourceIdentity, SourceVm,
+    SourceDisk, SourceIdentity, SourceVm, VolumeFilter,
 };
 use oma_core::state::{JobEvent, JobKind, JobStatus, OperationKind, ReplicationType};
 use oma_core::traits::{
@@ -424,7 +424,7 @@ impl<S: Stores> World<S> {
             let jobs: Vec<_> = self.store.list(filter).try_collect().await.unwrap();
             lines.push(format!("{jobs:?}"));
         }
-        let volumes: Vec<_> = self.store.volumes(None).try_collect().await.unwrap();
+        let volumes: Vec<_> = self.store.volumes(VolumeFilter::default()).try_collect().await.unwrap();
         let exports: Vec<_> = self.store.exports().try_collect().await.unwrap();
         let operations: Vec<_> =
             self.store.operations(OperationFilter::default()).try_collect().await.unwrap();

@@ -20,7 +20,7 @@ use oma_core::engine::{
 use oma_core::memory::MemoryBackend;
 use oma_core::record::{
     JobFilter, Operation, OperationFilter, ReplicationJob, SourceDisk, SourceIdentity, SourceVm,
-    VolumeRecord, VolumeTag,
+    VolumeFilter, VolumeRecord, VolumeTag,
 };
 use oma_core::state::{OperationKind, OperationStatus};
 use oma_core::traits::{Inventory, JobStore, Provisioning, Volume, VolumeBackend, VolumeRegistry};
@@ -223,7 +223,7 @@ async fn judge(store: &SqlStore, backend: &MemoryBackend, plans: &[Vec<VolumeReq
     let found: BTreeSet<_> = found.into_iter().map(|operation| operation.spec.id).collect();
     assert_eq!(found, asked);
     let instance = store.instance().await.unwrap();
-    let records: Vec<VolumeRecord> = store.volumes(None).try_collect().await.unwrap();
+    let records: Vec<VolumeRecord> = store.volumes(VolumeFilter::default()).try_collect().await.unwrap();
     let kept = (0..VMS).filter(|number| number % 4 != 3).count();
     assert_eq!(records.len(), kept);
     for record in &records {

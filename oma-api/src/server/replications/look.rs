@@ -6,7 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use futures_util::TryStreamExt as _;
 use oma_core::record::{CbtRecord, JobFilter, ReplicationJob};
-use oma_core::{ContextId, DiskKey, DiskRef, Error, ErrorKind, JobId};
+use oma_core::state::JobStatus;
+use oma_core::{ContextId, DiskKey, DiskRef, Error, ErrorKind, JobId, VmPath};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -16,7 +17,7 @@ use super::ReplicationRoutes;
 use crate::server::asked::Problems;
 use crate::server::audit::Asker;
 use crate::server::extract::{InPath, InQuery};
-use crate::server::paging::{Part, page};
+use crate::server::paging::{Part, Several, Sorted, never_answered, page};
 use crate::server::problem::Answer;
 use crate::{CbtHistoryRow, DiskRow, Page, ProgressRow, ReplicationRow};
 
@@ -39,33 +40,62 @@ struct Which {
     /// Only those that have not ended.
     #[serde(default)]
     live: bool,
+    /// Only those that stand so: a status, or several with commas between them.
+    #[param(value_type = Option<String>, pattern = "^(initializing|provisioning|ready|replicating|finalizing|completed|failed|cancelled)(,(initializing|provisioning|ready|replicating|finalizing|completed|failed|cancelled))*$")]
+    status: Option<Several<JobStatus>>,
     /// Only those of this VM, by the id of its record.
     #[param(value_type = Option<String>)]
     context_id: Option<ContextId>,
+    /// Only those of the VM that has this path; of several, of the one that was recorded last.
+    #[param(value_type = Option<String>)]
+    vm_path: Option<VmPath>,
 }
 
-/// List replications, newest first; an agent's own
-#[utoipa::path(get, path = "/replications", tag = "replications", params(Which, Part),
+/// How those of a VM stand.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Standing {
+    /// Only those that stand so: a status, or several with commas between them.
+    #[param(value_type = Option<String>, pattern = "^(initializing|provisioning|ready|replicating|finalizing|completed|failed|cancelled)(,(initializing|provisioning|ready|replicating|finalizing|completed|failed|cancelled))*$")]
+    status: Option<Several<JobStatus>>,
+}
+
+/// List replications in the order in which they were recorded; an agent's own
+#[utoipa::path(get, path = "/replications", tag = "replications", params(Which, Sorted, Part),
     responses((status = 200, body = Page<ReplicationRow>), Problems))]
 async fn list(
     State(routes): State<ReplicationRoutes>,
     asker: Asker,
     InQuery(which): InQuery<Which>,
+    InQuery(sorted): InQuery<Sorted>,
     InQuery(part): InQuery<Part>,
 ) -> Answer<Json<Page<ReplicationRow>>> {
-    let filter = JobFilter { context: which.context_id, live_only: which.live, ..JobFilter::default() };
+    let Which { live, status, context_id, vm_path } = which;
+    let context = match &vm_path {
+        None => context_id,
+        Some(path) => {
+            let found = routes.replicator.services().inventory.by_path(path).await?.map(|vm| vm.id);
+            let is_same = |id: &ContextId| context_id.as_ref().is_none_or(|asked| asked == id);
+            let Some(id) = found.filter(is_same) else { return Ok(Json(page(Vec::new(), None))) };
+            Some(id)
+        }
+    };
+    let statuses = Several::of(status);
+    let filter = JobFilter { context, live_only: live, statuses, ..JobFilter::default() };
     if let Some(own) = asker.principal.jobs() {
-        return Ok(Json(routes.own(own, &filter, &part).await?));
+        return Ok(Json(routes.own(own, &filter, &sorted, &part).await?));
     }
-    Ok(Json(routes.listed(filter, &part).await?))
+    Ok(Json(routes.listed(filter, &sorted, &part).await?))
 }
 
-/// The replications of a VM, newest first
-#[utoipa::path(get, path = "/vms/{context_id}/jobs", tag = "vms", params(("context_id" = String, Path), Part),
+/// The replications of a VM in the order in which they were recorded
+#[utoipa::path(get, path = "/vms/{context_id}/jobs", tag = "vms", params(("context_id" = String, Path), Standing, Sorted, Part),
     responses((status = 200, body = Page<ReplicationRow>), Problems))]
 async fn of_vm(
     State(routes): State<ReplicationRoutes>,
     InPath(id): InPath<ContextId>,
+    InQuery(Standing { status }): InQuery<Standing>,
+    InQuery(sorted): InQuery<Sorted>,
     InQuery(part): InQuery<Part>,
 ) -> Answer<Json<Page<ReplicationRow>>> {
     if routes.replicator.services().inventory.context(&id).await?.is_none() {
@@ -73,8 +103,8 @@ async fn of_vm(
             .because("there is no record of it; GET /vms lists what there is")
             .into());
     }
-    let filter = JobFilter { context: Some(id), ..JobFilter::default() };
-    Ok(Json(routes.listed(filter, &part).await?))
+    let filter = JobFilter { context: Some(id), statuses: Several::of(status), ..JobFilter::default() };
+    Ok(Json(routes.listed(filter, &sorted, &part).await?))
 }
 
 /// A replication
@@ -140,7 +170,7 @@ async fn cbt_history(
     }
     let after = part.after::<JobId>()?;
     if let Some(id) = &after {
-        services.jobs.get(id).await?.ok_or_else(|| crate::server::paging::never_answered(id))?;
+        services.jobs.get(id).await?.ok_or_else(|| never_answered(id))?;
     }
     let mut passed = after.is_none();
     let behind = services.change_ids.history(&disk).try_filter(move |record: &CbtRecord| {
@@ -158,26 +188,30 @@ impl ReplicationRoutes {
         &self,
         own: &BTreeSet<JobId>,
         filter: &JobFilter,
+        sorted: &Sorted,
         part: &Part,
     ) -> Answer<Page<ReplicationRow>> {
         let services = self.replicator.services();
         let mut jobs = Vec::new();
         for id in own {
             let job = services.jobs.get(id).await?;
-            let wanted = |job: &ReplicationJob| {
-                filter.context.as_ref().is_none_or(|context| job.context == *context)
-                    && !(filter.live_only && job.status.is_terminal())
-            };
-            jobs.extend(job.filter(wanted));
+            jobs.extend(job);
         }
-        jobs.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
-        if let Some(after) = part.after::<JobId>()? {
-            let last = jobs.iter().position(|job| job.id == after);
-            let last = last.ok_or_else(|| crate::server::paging::never_answered(&after))?;
-            jobs.drain(..=last);
-        }
+        let place = |job: &ReplicationJob| (job.created_at, job.id.clone());
+        let behind = match part.after_in::<JobId>(sorted)? {
+            None => None,
+            Some(after) => {
+                let last = jobs.iter().find(|job| job.id == after);
+                Some(place(last.ok_or_else(|| never_answered(&after))?))
+            }
+        };
+        let is_behind = |job: &ReplicationJob| {
+            behind.as_ref().is_none_or(|last| sorted.order.is_behind(&place(job), last))
+        };
+        jobs.retain(|job| filter.lets_through(job) && is_behind(job));
+        jobs.sort_by(|one, other| sorted.order.compare(&place(one), &place(other)));
         let all = futures_util::stream::iter(jobs.into_iter().map(Ok));
-        let (jobs, next) = part.of(Box::pin(all), |job| job.id.to_string()).await?;
+        let (jobs, next) = part.of(Box::pin(all), |job| sorted.next(&job.id)).await?;
         let mut rows = Vec::new();
         for job in &jobs {
             rows.push(self.row(job).await?);
@@ -185,14 +219,14 @@ impl ReplicationRoutes {
         Ok(page(rows, next))
     }
 
-    async fn listed(&self, filter: JobFilter, part: &Part) -> Answer<Page<ReplicationRow>> {
+    async fn listed(&self, filter: JobFilter, sorted: &Sorted, part: &Part) -> Answer<Page<ReplicationRow>> {
         let services = self.replicator.services();
-        let after = part.after::<JobId>()?;
+        let after = part.after_in::<JobId>(sorted)?;
         if let Some(id) = &after {
-            services.jobs.get(id).await?.ok_or_else(|| crate::server::paging::never_answered(id))?;
+            services.jobs.get(id).await?.ok_or_else(|| never_answered(id))?;
         }
-        let all = services.jobs.list(JobFilter { after, ..filter });
-        let (jobs, next) = part.of(all, |job| job.id.to_string()).await?;
+        let all = services.jobs.list(JobFilter { after, order: sorted.order, ..filter });
+        let (jobs, next) = part.of(all, |job| sorted.next(&job.id)).await?;
         let ids: BTreeSet<&ContextId> = jobs.iter().map(|job| &job.context).collect();
         let mut vms = HashMap::new();
         for id in ids {

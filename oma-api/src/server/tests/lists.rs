@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use oma_core::record::{
     ContentStamp, DiskRecord, Lease, Operation, OperationFilter, OperationSpec, SourceIdentity, SourceVm,
-    VmContext, VolumeRecord,
+    VmContext, VolumeFilter, VolumeRecord,
 };
 use oma_core::traits::{Inventory, Volume, VolumeRegistry};
 use oma_core::{ContextId, DiskRef, Generation, InstanceId, OperationId, VmPath, VolumeId};
@@ -72,7 +72,7 @@ counted! { VolumeRegistry {
     forget(lease: &Lease, id: &VolumeId) -> ();
 } {
     operations(filter: OperationFilter) -> Operation;
-    volumes(after: Option<&VolumeId>) -> VolumeRecord;
+    volumes(filter: VolumeFilter) -> VolumeRecord;
 } }
 
 impl Counted {
@@ -100,7 +100,15 @@ async fn a_page_reads_its_own_rows_wherever_it_is_in_its_list() {
         world.volume(&format!("web{at}")).await;
     }
     counted.rows();
-    for list in ["/vms?", "/volumes?", "/operations?", "/operations?type=create&status=completed&"] {
+    for list in [
+        "/vms?",
+        "/volumes?",
+        "/volumes?status=created&",
+        "/operations?",
+        "/operations?order=oldest&",
+        "/operations?type=create&status=completed&",
+        "/operations?type=create&status=completed&order=oldest&",
+    ] {
         let (mut all, mut after, mut pages) = (BTreeSet::new(), String::new(), 0);
         loop {
             let page = world.get(&format!("{list}limit=6{after}")).await;
@@ -115,6 +123,34 @@ async fn a_page_reads_its_own_rows_wherever_it_is_in_its_list() {
         }
         assert_eq!((all.len(), pages), (40, 7), "{list}");
     }
+}
+
+#[tokio::test]
+async fn volumes_and_operations_are_listed_by_vm_and_by_state() {
+    let world = World::new();
+    let (id, other) = (world.volume("web01").await, world.volume("web02").await);
+    world.done(Method::POST, &format!("/volumes/{id}/attach"), None).await;
+    let vm = world.get(&format!("/volumes/{id}")).await["context_id"].as_str().unwrap().to_owned();
+    let ids = async |list: &str, field: &str| -> Vec<Value> {
+        let page = world.get(list).await;
+        page["items"].as_array().unwrap().iter().map(|row| row[field].clone()).collect()
+    };
+    assert_eq!(ids("/volumes?status=attached", "volume_id").await, [json!(id)]);
+    assert_eq!(ids("/volumes?status=created", "volume_id").await, [json!(other)]);
+    assert_eq!(ids(&format!("/volumes?context_id={vm}"), "volume_id").await, [json!(id)]);
+    for none in
+        [format!("/volumes?context_id={vm}&status=created"), "/volumes?context_id=ctx-none".to_owned()]
+    {
+        assert!(ids(&none, "volume_id").await.is_empty(), "{none}");
+    }
+    let of_volume = format!("/operations?volume_id={id}");
+    assert_eq!(ids(&of_volume, "kind").await, ["attach", "create"]);
+    assert_eq!(ids(&format!("{of_volume}&order=oldest&context_id={vm}"), "kind").await, ["create", "attach"]);
+    assert_eq!(ids(&format!("{of_volume}&type=attach&status=completed"), "kind").await, ["attach"]);
+    assert!(ids(&format!("{of_volume}&context_id=ctx-none"), "kind").await.is_empty());
+    let (status, problem) = world.ask(Method::GET, "/volumes?status=lost", None).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("attached"), "{problem}");
 }
 
 #[tokio::test]
@@ -136,7 +172,13 @@ async fn the_volume_of_a_device_is_found_without_reading_a_list() {
 async fn a_page_behind_what_no_page_ended_with_is_refused_or_empty() {
     let world = World::new();
     world.volume("web01").await;
-    for list in ["/operations?after=op-none", "/volumes?after=a%2Fb", "/vms?after="] {
+    for list in [
+        "/operations?after=op-none",
+        "/operations?order=oldest&after=op-none",
+        "/operations?order=oldest&after=oldest/op-none",
+        "/volumes?after=a%2Fb",
+        "/vms?after=",
+    ] {
         let (status, problem) = world.ask(Method::GET, list, None).await;
         assert_eq!((status, &problem["title"]), (StatusCode::BAD_REQUEST, &json!("invalid")), "{list}");
         assert!(problem["detail"].as_str().unwrap().contains("leave it out"), "{problem}");

@@ -1,5 +1,6 @@
 //! Replications over the routes, with a worker beside them.
 
+mod lists;
 mod logs;
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use futures_util::TryStreamExt;
 use oma_core::Result;
-use oma_core::record::{Operation, OperationFilter};
+use oma_core::record::{Operation, OperationFilter, VolumeFilter};
 use oma_core::state::OperationStatus;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -69,7 +69,7 @@ impl Figure for Standing {
         page.measure("oma_database_answer_seconds", "How long its answer to a small question took", seconds)?;
         answer?;
         let mut volumes: BTreeMap<&'static str, u64> = BTreeMap::new();
-        let mut all = routes.service.services().volumes.volumes(None);
+        let mut all = routes.service.services().volumes.volumes(VolumeFilter::default());
         while let Some(volume) = all.try_next().await? {
             *volumes.entry(volume.status.as_str()).or_default() += 1;
         }

@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use oma_core::record::VolumeRecord;
-use oma_core::{Error, ErrorKind, VolumeId};
+use oma_core::record::{VolumeFilter, VolumeRecord};
+use oma_core::state::VolumeStatus;
+use oma_core::{ContextId, Error, ErrorKind, VolumeId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -25,14 +26,28 @@ pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {
         .routes(routes!(of_device_in_path))
 }
 
-/// List volumes
-#[utoipa::path(get, path = "/volumes", tag = "volumes", params(Part),
+/// Which volumes.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Which {
+    /// Only those that stand so.
+    #[param(value_type = Option<String>, pattern = "^(creating|created|attached|detached|condemned|deleting)$")]
+    status: Option<VolumeStatus>,
+    /// Only those of this VM, by the id of its record.
+    #[param(value_type = Option<String>)]
+    context_id: Option<ContextId>,
+}
+
+/// List volumes by their ids; none that is deleted
+#[utoipa::path(get, path = "/volumes", tag = "volumes", params(Which, Part),
     responses((status = 200, body = Page<VolumeRow>), Problems))]
 async fn list(
     State(routes): State<VolumeRoutes>,
+    InQuery(which): InQuery<Which>,
     InQuery(part): InQuery<Part>,
 ) -> Answer<Json<Page<VolumeRow>>> {
-    let all = routes.service.services().volumes.volumes(part.after()?.as_ref());
+    let filter = VolumeFilter { context: which.context_id, status: which.status, after: part.after()? };
+    let all = routes.service.services().volumes.volumes(filter);
     let (volumes, next) = part.of(all, |volume| volume.id.to_string()).await?;
     let vms = routes.vms(volumes.iter().map(|volume| &volume.disk.context)).await?;
     let row = |volume: &VolumeRecord| VolumeRow::new(vms.get(&volume.disk.context), volume);

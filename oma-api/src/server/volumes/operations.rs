@@ -14,7 +14,7 @@ use super::VolumeRoutes;
 use crate::server::access::{Principal, Role};
 use crate::server::asked::{Accepted, Problems, Wait};
 use crate::server::extract::{Body, InPath, InQuery, OptionalBody};
-use crate::server::paging::{Part, never_answered, page};
+use crate::server::paging::{Part, Sorted, never_answered, page};
 use crate::server::problem::Answer;
 use crate::{CallOff, OperationRow, Page};
 
@@ -45,17 +45,18 @@ struct Wanted {
     context_id: Option<ContextId>,
 }
 
-/// List operations, newest first
-#[utoipa::path(get, path = "/operations", tag = "operations", params(Wanted, Part),
+/// List operations in the order in which they were recorded
+#[utoipa::path(get, path = "/operations", tag = "operations", params(Wanted, Sorted, Part),
     responses((status = 200, body = Page<OperationRow>), Problems))]
 async fn list(
     State(routes): State<VolumeRoutes>,
     InQuery(wanted): InQuery<Wanted>,
+    InQuery(sorted): InQuery<Sorted>,
     InQuery(part): InQuery<Part>,
 ) -> Answer<Json<Page<OperationRow>>> {
     let Wanted { kind, status, volume_id, context_id } = wanted;
     let volumes = &routes.service.services().volumes;
-    let after = match part.after()? {
+    let after = match part.after_in::<OperationId>(&sorted)? {
         None => None,
         Some(id) => {
             let last = volumes.operation(&id).await?.ok_or_else(|| never_answered(&id))?;
@@ -67,11 +68,12 @@ async fn list(
         volume: volume_id,
         kind,
         status,
+        order: sorted.order,
         after,
         ..OperationFilter::default()
     };
     let all = volumes.operations(filter);
-    let (operations, next) = part.of(all, |operation| operation.spec.id.to_string()).await?;
+    let (operations, next) = part.of(all, |operation| sorted.next(&operation.spec.id)).await?;
     let vms = routes.vms(operations.iter().map(|operation| &operation.spec.disk.context)).await?;
     let row = |operation: &Operation| OperationRow::new(vms.get(&operation.spec.disk.context), operation);
     let rows = operations.iter().map(row).collect();

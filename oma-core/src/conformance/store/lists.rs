@@ -1,14 +1,16 @@
 use super::super::runner::table;
 use super::*;
 use crate::Timestamp;
-use crate::record::{JobEnd, OperationFilter};
-use crate::state::OperationStatus;
+use crate::record::{JobEnd, OperationFilter, OperationPlace, Order, VolumeFilter};
+use crate::state::{OperationStatus, VolumeStatus};
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
     table![
         vms_are_listed_from_any_id_on,
         volumes_are_listed_from_any_id_on,
+        volumes_are_listed_by_vm_and_by_state_from_any_id_on,
         operations_are_listed_from_any_place_on_by_each_filter,
+        operations_are_listed_by_every_filter_together_in_both_orders,
         a_volume_is_found_by_its_device_of_its_machine_alone,
         jobs_left_to_a_worker_operate_and_are_its_own_or_nobodys,
         operations_left_are_those_of_vms_without_a_live_job,
@@ -41,7 +43,8 @@ async fn volumes_are_listed_from_any_id_on(store: StoreSubject) {
     let gone = VolumeId::parse("vol-b").unwrap();
     store.volumes.forget(&lease, &gone).await.unwrap();
     let listed = async |after: Option<&VolumeId>| -> Vec<VolumeId> {
-        store.volumes.volumes(after).map_ok(|volume| volume.id).try_collect().await.unwrap()
+        let behind = VolumeFilter::behind(after.cloned());
+        store.volumes.volumes(behind).map_ok(|volume| volume.id).try_collect().await.unwrap()
     };
     let all = listed(None).await;
     assert_eq!(all.iter().map(VolumeId::as_str).collect::<Vec<_>>(), ["vol-B", "vol-a", "vol-c"]);
@@ -49,6 +52,108 @@ async fn volumes_are_listed_from_any_id_on(store: StoreSubject) {
         assert_eq!(listed(Some(id)).await, all[at + 1..]);
     }
     assert_eq!(listed(Some(&gone)).await, all[2..], "removed since");
+}
+
+async fn volumes_are_listed_by_vm_and_by_state_from_any_id_on(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let other = store.job_of_another_vm().await;
+    let other_vm = store.job(&other.job).await.context;
+    for (at, key) in KEYS.into_iter().enumerate() {
+        store.provision(&lease, &store.disk(&vm, key), &format!("vol-a{at}")).await;
+        let disk = DiskRef { context: other_vm.clone(), key: self::key(key) };
+        store.provision(&other, &disk, &format!("vol-b{at}")).await;
+    }
+    let detached = store.disk(&vm, KEYS[0]);
+    let id = VolumeId::parse("vol-a0").unwrap();
+    let detach = store.operation(&lease, &detached, OperationKind::Detach, Some(&id));
+    store.carry_out(&lease, &detach, &store.backend_volume("vol-a0", None)).await.unwrap();
+    store.volumes.forget(&other, &VolumeId::parse("vol-b1").unwrap()).await.unwrap();
+    let all: Vec<_> = store.volumes.volumes(VolumeFilter::default()).try_collect().await.unwrap();
+    assert_eq!(all.len(), 3);
+    let states: Vec<_> = VolumeStatus::ALL.iter().copied().map(Some).chain([None]).collect();
+    let unknown = ContextId::parse("ctx-none").unwrap();
+    let mut filters = Vec::new();
+    for status in states {
+        for context in [None, Some(&vm.id), Some(&other_vm), Some(&unknown)] {
+            filters.push(VolumeFilter { context: context.cloned(), status, after: None });
+        }
+    }
+    let places: Vec<_> = [None].into_iter().chain(all.iter().map(|volume| Some(volume.id.clone()))).collect();
+    for VolumeFilter { context, status, .. } in filters {
+        for after in places.clone() {
+            let filter = VolumeFilter { context: context.clone(), status, after: after.clone() };
+            let mut expected = all.clone();
+            expected.retain(|volume| {
+                context.as_ref().is_none_or(|vm| volume.disk.context == *vm)
+                    && status.is_none_or(|status| volume.status == status)
+                    && after.as_ref().is_none_or(|after| volume.id > *after)
+            });
+            let listed: Vec<_> = store.volumes.volumes(filter.clone()).try_collect().await.unwrap();
+            assert_eq!(listed, expected, "{filter:?}");
+        }
+    }
+}
+
+/// Every VM with every volume, kind and state, from every place on.
+async fn operations_are_listed_by_every_filter_together_in_both_orders(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let other = store.job_of_another_vm().await;
+    let other_vm = store.job(&other.job).await.context;
+    let made = store.provision(&lease, &store.disk(&vm, KEYS[0]), "vol-a").await;
+    store.provision(&other, &DiskRef { context: other_vm.clone(), key: key(KEYS[0]) }, "vol-b").await;
+    store.clock.advance(Duration::from_secs(1));
+    let refused = store.operation(&lease, &made.disk, OperationKind::Resize, Some(&made.id));
+    store.volumes.begin(&lease, &refused).await.unwrap();
+    store.volumes.fail(&lease, &refused.id, "no room").await.unwrap();
+    let detach = store.operation(&lease, &made.disk, OperationKind::Detach, Some(&made.id));
+    store.volumes.begin(&lease, &detach).await.unwrap();
+    let listed = async |filter: &OperationFilter| -> Vec<Operation> {
+        store.volumes.operations(filter.clone()).try_collect().await.unwrap()
+    };
+    let all = listed(&OperationFilter::default()).await;
+    assert_eq!(all.len(), 6);
+    let (none, gone) = (ContextId::parse("ctx-none").unwrap(), VolumeId::parse("vol-none").unwrap());
+    let vms = [None, Some(vm.id.clone()), Some(other_vm), Some(none)];
+    let volumes = [None, Some(made.id.clone()), Some(gone)];
+    let kinds = [None, Some(OperationKind::Attach), Some(OperationKind::Resize), Some(OperationKind::Delete)];
+    let states = [None, Some(OperationStatus::Completed), Some(OperationStatus::Executing)];
+    let mut filters = Vec::new();
+    for (context, volume) in vms.iter().flat_map(|vm| volumes.iter().map(move |volume| (vm, volume))) {
+        for (kind, status) in kinds.iter().flat_map(|kind| states.iter().map(move |status| (*kind, *status)))
+        {
+            for order in [Order::Newest, Order::Oldest] {
+                let (context, volume) = (context.clone(), volume.clone());
+                let filter =
+                    OperationFilter { context, volume, kind, status, order, ..OperationFilter::default() };
+                filters.push(filter);
+            }
+        }
+    }
+    let places: Vec<Option<OperationPlace>> =
+        [None].into_iter().chain([1, 4].map(|at: usize| Some(all[at].place()))).collect();
+    for filter in filters {
+        for after in places.clone() {
+            let order = filter.order;
+            let filter = OperationFilter { after: after.clone(), ..filter.clone() };
+            let mut expected = all.clone();
+            expected.retain(|item| {
+                let Operation { spec, made, status, .. } = item;
+                let is_of = |id: &VolumeId| spec.volume.as_ref() == Some(id) || made.as_ref() == Some(id);
+                filter.context.as_ref().is_none_or(|vm| spec.disk.context == *vm)
+                    && filter.volume.as_ref().is_none_or(is_of)
+                    && filter.kind.is_none_or(|kind| spec.kind == kind)
+                    && filter.status.is_none_or(|wanted| *status == wanted)
+                    && after.as_ref().is_none_or(|after| match order {
+                        Order::Newest => item.place() < *after,
+                        Order::Oldest => item.place() > *after,
+                    })
+            });
+            if order == Order::Oldest {
+                expected.reverse();
+            }
+            assert_eq!(listed(&filter).await, expected, "{filter:?}");
+        }
+    }
 }
 
 async fn operations_are_listed_from_any_place_on_by_each_filter(store: StoreSubject) {

@@ -1,6 +1,6 @@
 use super::super::runner::table;
 use super::*;
-use crate::record::{OperationFilter, VolumeContent};
+use crate::record::{OperationFilter, VolumeContent, VolumeFilter};
 use crate::state::{OperationStatus, VolumeStatus};
 use crate::traits::Provisioning;
 
@@ -160,7 +160,10 @@ async fn completing_again_answers_the_same(store: StoreSubject) {
     let made = store.carry_out(&lease, &spec, &answer).await.unwrap();
     let again = store.volumes.complete(&lease, &spec.id, &answer, true).await.unwrap();
     assert_eq!((again.id, again.generation), (made.id, made.generation));
-    assert_eq!(store.volumes.volumes(None).try_collect::<Vec<_>>().await.unwrap().len(), 1);
+    assert_eq!(
+        store.volumes.volumes(VolumeFilter::default()).try_collect::<Vec<_>>().await.unwrap().len(),
+        1
+    );
 }
 
 async fn a_failed_operation_stays_failed_and_says_why(store: StoreSubject) {

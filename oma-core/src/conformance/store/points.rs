@@ -1,7 +1,7 @@
 use super::super::runner::table;
 use super::*;
 use crate::record::{
-    JobEnd, Needless, PointVolume, RecoveryPoint, RecoveryPointSpec, VolumeContent, VolumeTag,
+    JobEnd, Needless, PointVolume, RecoveryPoint, RecoveryPointSpec, VolumeContent, VolumeFilter, VolumeTag,
 };
 use crate::state::PointStatus;
 use crate::traits::SnapshotSpec;
@@ -368,10 +368,12 @@ async fn a_revert_is_recorded_for_all_volumes_at_once(store: StoreSubject) {
         store.volumes.advance_generation(&lease, volume).await.unwrap();
         stamps.push((volume.clone(), Some(ContentStamp(format!("of {volume}")))));
     }
-    let before: Vec<VolumeRecord> = store.volumes.volumes(None).try_collect().await.unwrap();
+    let before: Vec<VolumeRecord> =
+        store.volumes.volumes(VolumeFilter::default()).try_collect().await.unwrap();
     for _ in 0..2 {
         store.points.reverted_to(&lease, &point.id, &stamps).await.unwrap();
-        let after: Vec<VolumeRecord> = store.volumes.volumes(None).try_collect().await.unwrap();
+        let after: Vec<VolumeRecord> =
+            store.volumes.volumes(VolumeFilter::default()).try_collect().await.unwrap();
         for (after, before) in after.iter().zip(&before) {
             assert_eq!(
                 (after.content, after.generation),

@@ -1,6 +1,6 @@
 use super::super::runner::table;
 use super::*;
-use crate::record::VolumeContent;
+use crate::record::{VolumeContent, VolumeFilter};
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
     table![
@@ -40,7 +40,7 @@ async fn volumes_are_listed_by_id(store: StoreSubject) {
     let (vm, lease) = store.claimed().await;
     let second = store.provision(&lease, &store.disk(&vm, KEYS[0]), "vol-b").await;
     let first = store.provision(&lease, &store.disk(&vm, KEYS[1]), "vol-a").await;
-    let all: Vec<_> = store.volumes.volumes(None).try_collect().await.unwrap();
+    let all: Vec<_> = store.volumes.volumes(VolumeFilter::default()).try_collect().await.unwrap();
     assert_eq!(all, [first, second]);
 }
 

@@ -8,7 +8,7 @@ use super::Reconciler;
 use super::class::FindingClass as C;
 use super::judge::{Judged, Viewer};
 use super::report::{Finding, LocalDevice, Reconciliation, Repair, Seen, SeenRecord};
-use crate::record::{Operation, OperationFilter, RecoveryPoint, ReplicationJob, VolumeRecord};
+use crate::record::{Operation, OperationFilter, RecoveryPoint, ReplicationJob, VolumeFilter, VolumeRecord};
 use crate::state::{ContextEvent, JobKind, OperationKind, OperationStatus, VolumeStatus};
 use crate::traits::{Snapshot, Snapshots, Volume};
 use crate::{ContextId, DiskRef, InstanceId, Result, SnapshotId, VolumeId};
@@ -123,7 +123,8 @@ impl<'a> Look<'a> {
     }
 
     async fn records(&mut self) -> Result<()> {
-        let records: Vec<VolumeRecord> = self.of.services().volumes.volumes(None).try_collect().await?;
+        let records: Vec<VolumeRecord> =
+            self.of.services().volumes.volumes(VolumeFilter::default()).try_collect().await?;
         self.recorded = records.len();
         for record in &records {
             self.known.insert(record.id.clone(), record.disk.clone());

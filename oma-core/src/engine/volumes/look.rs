@@ -5,7 +5,7 @@ use std::future;
 use futures_util::TryStreamExt as _;
 
 use super::service::VolumeServices;
-use crate::record::{OperationSpec, VolumeRecord, VolumeTag};
+use crate::record::{OperationSpec, VolumeFilter, VolumeRecord, VolumeTag};
 use crate::state::OperationKind;
 use crate::traits::{SnapshotSpec, Volume};
 use crate::{Error, ErrorKind, InstanceId, Result, SnapshotId, VolumeId};
@@ -54,7 +54,9 @@ impl Look<'_> {
         let of = match self.spec.kind {
             OperationKind::Create => {
                 let of_disk = |volume: &VolumeRecord| future::ready(volume.disk == self.spec.disk);
-                let ids = volumes.volumes(None).try_filter(of_disk).map_ok(|volume| volume.id);
+                let of_vm =
+                    VolumeFilter { context: Some(self.spec.disk.context.clone()), ..VolumeFilter::default() };
+                let ids = volumes.volumes(of_vm).try_filter(of_disk).map_ok(|volume| volume.id);
                 Of::Disk(ids.try_collect().await?)
             }
             _ => Of::Volume(self.record().await?),

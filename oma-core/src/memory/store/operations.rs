@@ -1,6 +1,5 @@
 //! Intents and how they end.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::error::Refusal;
@@ -118,23 +117,13 @@ impl State {
     }
 
     pub(super) fn operations_of(&self, filter: &OperationFilter) -> Vec<Operation> {
-        let wanted = |intent: &&Intent| {
-            let Operation { spec, status, .. } = &intent.record;
-            let made = intent.answer.as_ref().map(|answer| &answer.id);
-            filter.context.as_ref().is_none_or(|context| *context == spec.disk.context)
-                && filter
-                    .volume
-                    .as_ref()
-                    .is_none_or(|id| spec.volume.as_ref() == Some(id) || made == Some(id))
-                && filter.kind.is_none_or(|kind| kind == spec.kind)
-                && filter.status.is_none_or(|wanted| wanted == *status)
-                && filter.due_by.is_none_or(|by| intent.record.due_at.is_some_and(|due_at| due_at <= by))
-                && !(filter.left_only && (status.is_terminal() || self.has_live_job(&spec.disk.context)))
-                && filter.after.as_ref().is_none_or(|after| intent.record.place() < *after)
+        let wanted = |operation: &&Operation| {
+            filter.lets_through(operation)
+                && !(filter.left_only && self.has_live_job(&operation.spec.disk.context))
         };
-        let found = self.operations.values().filter(wanted);
-        let mut found: Vec<_> = found.map(|intent| intent.record.clone()).collect();
-        found.sort_by_cached_key(|operation| Reverse(operation.place()));
+        let all = self.operations.values().map(|intent| &intent.record);
+        let mut found: Vec<_> = all.filter(wanted).cloned().collect();
+        found.sort_by(|one, other| filter.order.compare(&one.place(), &other.place()));
         found
     }
 

@@ -6,7 +6,7 @@ use futures_util::stream::BoxStream;
 use super::error::Refusal;
 use super::{MemoryStore, State, behind, listed};
 use crate::record::{
-    ContentStamp, Lease, Operation, OperationFilter, OperationSpec, VolumeContent, VolumeRecord,
+    ContentStamp, Lease, Operation, OperationFilter, OperationSpec, VolumeContent, VolumeFilter, VolumeRecord,
 };
 use crate::state::{OperationStatus, VolumeEvent, VolumeStatus};
 use crate::traits::{Volume, VolumeRegistry};
@@ -85,8 +85,10 @@ impl VolumeRegistry for MemoryStore {
         Ok(self.state().volume_at(machine, device_path).cloned())
     }
 
-    fn volumes(&self, after: Option<&VolumeId>) -> BoxStream<'_, Result<VolumeRecord>> {
-        listed(behind(&self.state().volumes, after).cloned().collect())
+    fn volumes(&self, filter: VolumeFilter) -> BoxStream<'_, Result<VolumeRecord>> {
+        let state = self.state();
+        let behind = behind(&state.volumes, filter.after.as_ref());
+        listed(behind.filter(|volume| filter.lets_through(volume)).cloned().collect())
     }
 
     async fn mark_inconsistent(&self, lease: &Lease, id: &VolumeId) -> Result<()> {

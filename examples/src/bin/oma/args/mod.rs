@@ -5,6 +5,7 @@ mod certificates;
 mod cleanup;
 mod db;
 mod disks;
+mod jobs;
 mod logs;
 mod points;
 mod remote;
@@ -28,6 +29,7 @@ pub(crate) use self::db::{DbArgs, DbCommand};
 pub(crate) use self::disks::MachineArgs;
 pub(crate) use self::disks::ReflinkArg;
 use self::disks::{DiskArgs, ProvisioningArg, REFLINK, SOURCE, list};
+pub(crate) use self::jobs::JobsArgs;
 pub(crate) use self::logs::LogsArgs;
 use self::points::KeepArgs;
 pub(crate) use self::points::{ListArgs, PointArgs, PointsArgs, PointsCommand};
@@ -71,7 +73,7 @@ pub(crate) enum Command {
     /// Print the public key that verification reports of this data directory are signed with
     Key,
     /// List replication jobs, newest first
-    Jobs,
+    Jobs(JobsArgs),
     /// Print the log of a job, or its steps
     Logs(LogsArgs),
     /// List disks, their volumes and how far they are

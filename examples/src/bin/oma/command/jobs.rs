@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt as _, TryStreamExt};
 use oma_api::JobRow;
 use oma_core::Result;
 use oma_core::record::JobFilter;
@@ -9,20 +9,33 @@ use oma_core::traits::{Inventory, JobStore};
 
 use super::Context;
 use crate::appliance;
+use crate::args::JobsArgs;
 use crate::table::{Align, Table};
 use oma_examples::output;
+use oma_store::SqlStore;
 
 /// Lists jobs, also while another process replicates.
-pub(super) async fn run(context: &Context) -> Result<()> {
+pub(super) async fn run(context: &Context, args: &JobsArgs) -> Result<()> {
     let store = appliance::open_records(&context.data).await?;
-    let vms: HashMap<_, _> = store.contexts(None).map_ok(|vm| (vm.id.clone(), vm)).try_collect().await?;
-    let rows: Vec<JobRow> = store
-        .list(JobFilter::default())
-        .map_ok(|job| JobRow::new(vms.get(&job.context), &job))
-        .try_collect()
-        .await?;
+    let rows = rows(&store, args).await;
     store.close().await;
-    print(rows, context.json)
+    print(rows?, context.json)
+}
+
+async fn rows(store: &SqlStore, args: &JobsArgs) -> Result<Vec<JobRow>> {
+    let mut filter = JobFilter {
+        live_only: args.live,
+        statuses: args.status.iter().copied().collect(),
+        order: args.order,
+        ..JobFilter::default()
+    };
+    if let Some(path) = &args.vm_path {
+        let Some(vm) = store.by_path(path).await? else { return Ok(Vec::new()) };
+        filter.context = Some(vm.id);
+    }
+    let vms: HashMap<_, _> = store.contexts(None).map_ok(|vm| (vm.id.clone(), vm)).try_collect().await?;
+    let jobs = store.list(filter).take(args.limit.unwrap_or(usize::MAX));
+    jobs.map_ok(|job| JobRow::new(vms.get(&job.context), &job)).try_collect().await
 }
 
 /// Wherever they are from.

@@ -58,7 +58,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Verify(args) => verify::run(&context, &args).await,
         Command::Report(args) => Ok(report::run(&context, &args).await?),
         Command::Key => Ok(key::run(&context)?),
-        Command::Jobs => Ok(jobs::run(&context).await?),
+        Command::Jobs(args) => Ok(jobs::run(&context, &args).await?),
         Command::Logs(args) => Ok(logs::run(&context, &args).await?),
         Command::Disks => Ok(disks::run(&context).await?),
         Command::ChangeId(args) => Ok(change_id::run(&context, &args).await?),

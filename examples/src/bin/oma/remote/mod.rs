@@ -58,7 +58,7 @@ impl Remote {
     /// Carries a command out.
     pub(crate) async fn run(&self, command: &Command) -> Result<(), Failed> {
         match command {
-            Command::Jobs => Ok(jobs::run(self).await?),
+            Command::Jobs(args) => Ok(jobs::run(self, args).await?),
             Command::Replicate(args) => replicate::run(self, args).await,
             Command::Cancel(args) => Ok(steer::cancel(self, args).await?),
             Command::Pause(args) => Ok(steer::run(self, &args.job, Steer::Pause).await?),
@@ -83,7 +83,7 @@ impl Remote {
 /// Whether an appliance carries a command out where one serves the data directory; the others only look, or have no route.
 pub(crate) fn is_for_appliance(command: &Command) -> bool {
     match command {
-        Command::Jobs
+        Command::Jobs(_)
         | Command::Replicate(_)
         | Command::Cancel(_)
         | Command::Pause(_)

@@ -37,3 +37,35 @@ async fn l30_of_two_agents_with_one_key_at_once_only_one_has_the_job() {
         assert_eq!(appliance.ask(loser, Method::GET, &path, None).await.0, StatusCode::NOT_FOUND);
     }
 }
+
+#[tokio::test]
+async fn an_agents_own_jobs_are_listed_by_state_from_either_end_page_by_page() {
+    let appliance = Appliance::new().await;
+    for name in ["web", "db", "mail"] {
+        appliance.create("agent-a", push(name, "b@1")).await;
+    }
+    appliance.create("agent-b", push("other", "b@1")).await;
+    let listed = async |query: &str| {
+        let (mut told, mut after) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/replications?limit=2&{query}{after}");
+            let (status, page) = appliance.ask("agent-a", Method::GET, &path, None).await;
+            assert_eq!(status, StatusCode::OK, "{page}");
+            let rows = page["items"].as_array().unwrap();
+            told.extend(rows.iter().map(|job| job["vm_path"].as_str().unwrap().to_owned()));
+            let Some(next) = page["next"].as_str() else { return told };
+            after = format!("&after={next}");
+        }
+    };
+    // Of one moment they may be in any order.
+    let mut newest = listed("order=newest").await;
+    assert_eq!(listed("status=initializing,replicating,provisioning,ready").await, newest);
+    newest.reverse();
+    assert_eq!(listed("order=oldest").await, newest);
+    newest.sort();
+    assert_eq!(newest, ["/DC/vm/db", "/DC/vm/mail", "/DC/vm/web"]);
+    assert_eq!(listed("order=oldest&vm_path=/DC/vm/db").await, ["/DC/vm/db"]);
+    for none in ["order=oldest&status=failed,cancelled", "vm_path=/DC/vm/other"] {
+        assert!(listed(none).await.is_empty(), "{none}");
+    }
+}

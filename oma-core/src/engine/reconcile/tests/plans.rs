@@ -85,7 +85,7 @@ fn refused(broken: Harm, was: Was, meanwhile: impl FnOnce(&World, &VolumeRecord)
 }
 
 fn records(world: &World) -> Vec<VolumeRecord> {
-    paused().block_on(world.store.volumes(None).try_collect()).unwrap()
+    paused().block_on(world.store.volumes(crate::record::VolumeFilter::default()).try_collect()).unwrap()
 }
 
 #[test]

@@ -199,7 +199,15 @@ async fn a_backend_without_room_fails_the_job_and_leaves_no_volume() {
     let report = small.run().await;
     assert_eq!(failure(&report).kind(), ErrorKind::NoSpace);
     assert!(report.disks[0].volume.is_none());
-    assert!(small.store.volumes(None).try_collect::<Vec<_>>().await.unwrap().is_empty());
+    assert!(
+        small
+            .store
+            .volumes(crate::record::VolumeFilter::default())
+            .try_collect::<Vec<_>>()
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 /// An export server that cannot withdraw one disk's export.

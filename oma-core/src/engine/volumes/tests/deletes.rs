@@ -8,7 +8,7 @@ use crate::engine::{
     CancellationToken, KeepPoints, Recovered, ReplicateConfig, ReplicateRequest, Replicator, Services, Silent,
 };
 use crate::memory::{MemoryExportServer, MemorySource};
-use crate::record::FailoverRecord;
+use crate::record::{FailoverRecord, VolumeFilter};
 use crate::state::{FailoverKind, FailoverStatus, VolumeStatus};
 use crate::traits::VolumeRegistry;
 use crate::{DiskKey, Endpoint, ErrorKind, FailoverJobId, VmPath, WorkerId};
@@ -29,7 +29,9 @@ impl Replicated {
         let context = world.live("daemon", FOR_EVER, &[], async |_| {
             Self::replicate(&world, &source).await.unwrap();
             let all: Vec<_> =
-                futures_util::TryStreamExt::try_collect(world.store.volumes(None)).await.unwrap();
+                futures_util::TryStreamExt::try_collect(world.store.volumes(VolumeFilter::default()))
+                    .await
+                    .unwrap();
             all[0].disk.clone()
         });
         let this = Self { world, source, disk: context.unwrap() };

@@ -3,7 +3,9 @@
 use futures_util::TryStreamExt as _;
 
 use super::world::{World, paused};
-use crate::record::{JobFilter, OperationFilter, OperationSpec, ReplicationJob, VolumeRecord, VolumeTag};
+use crate::record::{
+    JobFilter, OperationFilter, OperationSpec, ReplicationJob, VolumeFilter, VolumeRecord, VolumeTag,
+};
 use crate::state::OperationStatus;
 use crate::traits::{JobStore, Volume, VolumeBackend as _, VolumeRegistry as _};
 
@@ -53,7 +55,8 @@ impl World {
         use crate::state::OperationKind as K;
         self.assert_idle();
         paused().block_on(async {
-            let records: Vec<VolumeRecord> = self.store.volumes(None).try_collect().await.unwrap();
+            let records: Vec<VolumeRecord> =
+                self.store.volumes(VolumeFilter::default()).try_collect().await.unwrap();
             let instance = self.store.instance().await.unwrap();
             for record in &records {
                 let explained = |kinds: &[K]| {

@@ -18,8 +18,8 @@ use crate::memory::{ManualClock, MemoryBackend, MemoryStore};
 use crate::record::{
     ClaimRequest, Cleanup, CleanupEnd, CleanupFilter, CleanupNews, CleanupSpec, ContentStamp, ExportRecord,
     FailoverRecord, JobEnd, JobFilter, JobProgress, JobSpec, Lease, Operation, OperationFilter,
-    OperationSpec, Orphans, ReplicationJob, RetryPolicy, SourceDisk, SourceIdentity, SourceVm, VolumeRecord,
-    VolumeTag,
+    OperationSpec, Orphans, ReplicationJob, RetryPolicy, SourceDisk, SourceIdentity, SourceVm, VolumeFilter,
+    VolumeRecord, VolumeTag,
 };
 use crate::state::{ExportEvent, JobEvent, JobStatus, Wanted};
 use crate::traits::{
@@ -196,7 +196,7 @@ watched! { VolumeRegistry {
     forget(lease: &Lease, id: &VolumeId) -> Result<()>;
 } {
     operations(filter: OperationFilter) -> Operation;
-    volumes(after: Option<&VolumeId>) -> VolumeRecord;
+    volumes(filter: VolumeFilter) -> VolumeRecord;
 } }
 
 watched! { ExportRegistry {

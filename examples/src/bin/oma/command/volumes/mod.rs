@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use oma_api::{OperationRow, VolumeRow};
 use oma_core::engine::{VolumeChange, VolumeRequest, VolumeService, VolumesConfig};
-use oma_core::record::{Operation, OperationFilter, VmContext, VolumeRecord};
+use oma_core::record::{Operation, OperationFilter, VmContext, VolumeFilter, VolumeRecord};
 use oma_core::traits::{Inventory, VolumeRegistry};
 use oma_core::{ContextId, OperationId, Result, VolumeId};
 
@@ -56,7 +56,7 @@ async fn list(context: &Context, args: &ListArgs) -> Result<()> {
     if let Some(path) = &args.vm_path {
         store.by_path(path).await?.ok_or_else(|| no_vm(path))?;
     }
-    let volumes: Vec<VolumeRecord> = store.volumes(None).try_collect().await?;
+    let volumes: Vec<VolumeRecord> = store.volumes(VolumeFilter::default()).try_collect().await?;
     let rows = volumes.iter().map(|volume| VolumeRow::new(vms.get(&volume.disk.context), volume));
     let rows: Vec<_> = rows.filter(|row| args.vm_path.is_none() || row.vm_path == args.vm_path).collect();
     store.close().await;
