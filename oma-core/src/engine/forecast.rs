@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
+use super::services::Services;
 use crate::record::{JobFilter, ReplicationJob};
 use crate::state::{JobStatus, ReplicationType};
 use crate::traits::{ChangeIdRepo, Inventory, JobStore};
@@ -57,9 +58,29 @@ pub async fn forecast<S>(store: &S, vm: &ContextId, now: Timestamp) -> Result<Op
 where
     S: JobStore + Inventory + ChangeIdRepo,
 {
+    told_from(store, store, store, vm, now).await
+}
+
+impl Services {
+    /// The same as [`forecast`], from these records.
+    ///
+    /// # Errors
+    /// What the stores answer.
+    pub async fn forecast(&self, vm: &ContextId, now: Timestamp) -> Result<Option<Forecast>> {
+        told_from(&*self.jobs, &*self.inventory, &*self.change_ids, vm, now).await
+    }
+}
+
+async fn told_from(
+    jobs: &dyn JobStore,
+    inventory: &dyn Inventory,
+    change_ids: &dyn ChangeIdRepo,
+    vm: &ContextId,
+    now: Timestamp,
+) -> Result<Option<Forecast>> {
     let mut copied: BTreeMap<JobId, Copied> = BTreeMap::new();
-    for record in store.disks(vm).await? {
-        let mut history = store.history(&record.disk).take(LOOK_BACK);
+    for record in inventory.disks(vm).await? {
+        let mut history = change_ids.history(&record.disk).take(LOOK_BACK);
         while let Some(epoch) = history.try_next().await? {
             let copied = copied.entry(epoch.job).or_default();
             copied.bytes += epoch.bytes_transferred;
@@ -67,10 +88,10 @@ where
         }
     }
     let filter = JobFilter { context: Some(vm.clone()), ..JobFilter::default() };
-    let mut jobs = store.list(filter);
+    let mut listed = jobs.list(filter);
     let mut runs = Vec::new();
     while runs.len() < LOOK_BACK
-        && let Some(job) = jobs.try_next().await?
+        && let Some(job) = listed.try_next().await?
     {
         runs.extend(copied.get(&job.id).and_then(|copied| Run::of(&job, copied)));
     }

@@ -72,7 +72,7 @@ pub use copy::{CopyReport, CopyRequest, Original, Resume, copy};
 pub use explain::{Stage, StageTimes};
 pub use forecast::{Forecast, Spread, forecast};
 pub use limits::{HourlyRate, Limit, LimitConfig, Limits, LimitsConfig};
-pub use points::{KeepPoints, delete_point, revert};
+pub use points::{KeepPoints, PointService, delete_point, destination, revert, went_back};
 pub use progress::{DiskProgress, Event, Progress, Silent};
 pub use push::{PushDisk, PushDiskState, PushFailure, PushReport, PushSource, PushState, PushVm, Pushes};
 pub use reconcile::{

@@ -9,6 +9,7 @@ mod hung;
 mod interrupted;
 mod known;
 mod limited;
+mod point_service;
 mod points;
 mod pushed;
 mod repair;
