@@ -5,16 +5,22 @@ use serde::{Deserialize, Serialize};
 
 /// A recovery point.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct PointRow {
     /// The point.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
     pub point_id: RecoveryPointId,
-    /// Its VM; `None` when the VM's record is gone.
+    /// Its VM; `null` when the VM's record is gone.
+    #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
     pub vm_path: Option<VmPath>,
     /// The job that made it.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
     pub job_id: JobId,
     /// The epoch that it is of.
+    #[cfg_attr(feature = "server", schema(value_type = u64))]
     pub epoch: Epoch,
-    /// How it stands; volumes can go back to one that is `ready`.
+    /// How it stands: `creating`, `taken`, `ready` or `deleting`; volumes can go back to one that is `ready`.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
     pub status: PointStatus,
     /// Why it is deleted.
     pub reason: Option<String>,
@@ -26,14 +32,19 @@ pub struct PointRow {
 
 /// One disk of a recovery point.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct PointDisk {
     /// The disk.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
     pub disk_key: DiskKey,
     /// Its volume.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
     pub volume_id: VolumeId,
     /// The snapshot of that volume.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
     pub snapshot_id: SnapshotId,
     /// What the source called the point in time.
+    #[cfg_attr(feature = "server", schema(value_type = String))]
     pub change_id: ChangeId,
 }
 

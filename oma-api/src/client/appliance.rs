@@ -224,6 +224,18 @@ impl Appliance {
         answer.map(drop).map_err(|failure| failed(failure, of))
     }
 
+    /// Asks for what may be answered with nothing.
+    pub(super) async fn ask_maybe<T: DeserializeOwned, B: Serialize>(
+        &self,
+        method: Method,
+        path: &[&str],
+        asked: Asked<'_, B>,
+        of: &impl fmt::Display,
+    ) -> Result<Option<T>> {
+        let answer = self.http.promptly(async { self.http.ask(method, path, asked).await?.maybe().await });
+        answer.await.map_err(|failure| failed(failure, of))
+    }
+
     /// Says what is answered with nothing.
     async fn say<B: Serialize>(&self, path: &[&str], body: &B, of: &impl fmt::Display) -> Result<()> {
         let asked = Asked { body: Some(body), ..Asked::default() };

@@ -241,6 +241,14 @@ impl Answered {
     pub(super) async fn body<T: DeserializeOwned>(self) -> Result<T, Failure> {
         read_within(self.0, LARGEST_LIST).await
     }
+
+    /// Its body, if it has one.
+    pub(super) async fn maybe<T: DeserializeOwned>(self) -> Result<Option<T>, Failure> {
+        match self.0.status() {
+            StatusCode::NO_CONTENT => Ok(None),
+            _ => self.body().await.map(Some),
+        }
+    }
 }
 
 /// Waits for what is due at once.

@@ -9,19 +9,21 @@ mod push;
 mod standing;
 mod steer;
 mod submit;
+mod told;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use oma_core::engine::{CancellationToken, Replicator, Work, WorkOpener, Worker};
+use oma_core::engine::{CancellationToken, PointService, Replicator, Work, WorkOpener, Worker};
 use oma_core::record::{ReplicationJob, VmContext};
 use oma_core::traits::{Accounts, DiskSource, JobLog, LogStore, Overview};
 use oma_core::{Error, ErrorKind, JobId, Result, Retry, VmPath};
 use utoipa_axum::router::OpenApiRouter;
 
 pub use self::agents::AgentJobs;
+pub(in crate::server) use self::submit::{JobKey, NewJob};
 use super::Api;
 use super::access::Principal;
 use super::problem::Answer;
@@ -100,6 +102,8 @@ pub struct ReplicationRoutes {
     pub replicator: Replicator,
     /// Drives them in this process, if it does.
     pub worker: Option<Worker>,
+    /// Carries reverts out in this process, if it does.
+    pub points: Option<PointService>,
     /// What is told of jobs.
     pub job_log: Arc<dyn JobLog>,
     /// The lines of it.
@@ -131,7 +135,11 @@ impl Api {
             .merge(push::group())
             .merge(steer::of_agents())
             .merge(submit::of_agents());
-        let group = OpenApiRouter::new().merge(look::group()).merge(steer::group()).merge(submit::group());
+        let group = OpenApiRouter::new()
+            .merge(look::group())
+            .merge(steer::group())
+            .merge(submit::group())
+            .merge(told::group());
         self.with_agents(agents.with_state(routes.clone())).with(group.with_state(routes))
     }
 }
@@ -156,6 +164,9 @@ impl ReplicationRoutes {
     fn nudge(&self) {
         if let Some(worker) = &self.worker {
             worker.nudge();
+        }
+        if let Some(points) = &self.points {
+            points.nudge();
         }
     }
 }

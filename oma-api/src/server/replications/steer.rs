@@ -35,7 +35,12 @@ pub(super) fn of_agents() -> OpenApiRouter<ReplicationRoutes> {
 impl ReplicationRoutes {
     async fn want(&self, id: &JobId, wanted: Wanted) -> Answer<(StatusCode, Json<ReplicationRow>)> {
         let known = self.job(id).await?;
-        if known.kind != JobKind::Replicate {
+        let may_be = match known.kind {
+            JobKind::Replicate => true,
+            JobKind::Revert => wanted == Wanted::Cancel,
+            JobKind::Operate => false,
+        };
+        if !may_be {
             return Err(Error::new(ErrorKind::Conflict, "steer replication", id)
                 .because(format!("this job is there to {}; it ends by itself", known.kind))
                 .into());
@@ -51,7 +56,7 @@ impl ReplicationRoutes {
 }
 
 /// End a replication without its epoch. Whoever drives it stops, and ends it; no change id moves, what is copied stays, and the next
-/// replication goes on from there
+/// replication goes on from there. The volumes of a revert that is ended hold nothing that is believed
 #[utoipa::path(post, path = "/replications/{job_id}/cancel", tag = "replications", params(("job_id" = String, Path)),
     responses((status = 202, body = ReplicationRow), Problems))]
 async fn cancel(
@@ -95,6 +100,11 @@ async fn retry(
     NewJob(new): NewJob,
 ) -> Answer<Response> {
     let job = routes.job(&id).await?;
+    if job.kind == JobKind::Revert {
+        return Err(Error::new(ErrorKind::Conflict, "retry replication", &id)
+            .because("it goes back to a recovery point; POST /points/{point_id}/revert does so again")
+            .into());
+    }
     let request = recorded(&job)?;
     if job.status.is_terminal() {
         if new == id {

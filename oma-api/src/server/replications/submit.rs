@@ -37,13 +37,13 @@ pub(super) fn of_agents() -> OpenApiRouter<ReplicationRoutes> {
 
 /// The id that a job is recorded with.
 #[derive(Debug)]
-pub(super) struct NewJob(pub(super) JobId);
+pub(in crate::server) struct NewJob(pub(in crate::server) JobId);
 
 /// The header of it, for the document.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "read by `NewJob`; here for the document")]
-pub(super) struct JobKey {
+pub(in crate::server) struct JobKey {
     /// 1 to 64 characters: the same request again with the same key answers the same job, `job-KEY`, and nothing is begun a second time.
     /// Without it an id is minted.
     #[param(rename = "Idempotency-Key", pattern = "^[A-Za-z0-9._-]{1,64}$")]

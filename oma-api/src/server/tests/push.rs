@@ -78,6 +78,7 @@ impl Appliance {
         let routes = ReplicationRoutes {
             replicator,
             worker: Some(worker.clone()),
+            points: None,
             job_log: store.clone(),
             logs: store.clone(),
             overview: store.clone(),

@@ -2,15 +2,19 @@
 
 mod lists;
 mod logs;
+mod points;
 
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use oma_core::engine::{ReplicateConfig, Replicator, RetryConfig, Services, Worker, WorkerConfig};
+use oma_core::audit::AuditFilter;
+use oma_core::engine::{
+    PointService, ReplicateConfig, Replicator, RetryConfig, Services, Worker, WorkerConfig,
+};
 use oma_core::memory::{MemoryExportServer, MemorySource};
 use oma_core::record::RetryPolicy;
 use oma_core::traits::{BlockDevice as _, DiskSource, Durability};
-use oma_core::{ByteSize, DiskKey, Endpoint, ExportName, Extent, VmPath};
+use oma_core::{ByteSize, DiskKey, Endpoint, ExportName, Extent, JobId, RecoveryPointId, VmPath};
 
 use super::*;
 use crate::SourceRequest;
@@ -45,6 +49,8 @@ struct Appliance {
     world: World,
     source: Arc<MemorySource>,
     worker: Worker,
+    /// What is changed leaves its entries there.
+    trail: Arc<MemoryStore>,
     stop: CancellationToken,
 }
 
@@ -60,7 +66,9 @@ impl Appliance {
         );
         let retry = RetryConfig { attempts: 1, ..RetryConfig::default() };
         let config = ReplicateConfig { retry, ..ReplicateConfig::default() };
-        let replicator = Replicator::new(services, WorkerId::parse("test").unwrap(), config);
+        let name = WorkerId::parse("test").unwrap();
+        let points = PointService::new(services.clone(), name.clone(), config);
+        let replicator = Replicator::new(services, name, config);
         let sources: Arc<dyn SourceOpener> = Arc::new(OneSource(source.clone()));
         let hour = Duration::from_secs(3600);
         let attempts = RetryPolicy { attempts: 2, first: hour, longest: hour };
@@ -71,6 +79,7 @@ impl Appliance {
         let routes = ReplicationRoutes {
             replicator,
             worker: Some(worker.clone()),
+            points: Some(points.clone()),
             job_log: store.clone(),
             logs: store.clone(),
             overview: store.clone(),
@@ -81,9 +90,10 @@ impl Appliance {
             stop: stop.clone(),
         };
         let World { service, .. } = World::of("test", store.clone(), backend);
-        let api = Api::new("test").replications(routes);
+        let points = PointRoutes { service: points, stop: stop.clone() };
+        let api = Api::new("test").replications(routes).points(points).audited(store.clone());
         let world = World { routes: api.router(Door::Tokens(Arc::new(Labels))), service };
-        Self { world, source, worker, stop }
+        Self { world, source, worker, trail: store, stop }
     }
 
     /// With somebody who drives jobs.
