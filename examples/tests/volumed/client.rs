@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod lost;
+mod points;
 mod users;
 mod volumes;
 
@@ -23,6 +24,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("l26_the_command_line_has_the_appliance_clean_up_as_it_would_itself", &[], cleanup::asks),
         trial("l26_a_cleanup_is_followed_through_the_death_of_its_appliance", &[], cleanup::follows),
         trial("l26_a_cleanup_of_an_appliance_that_is_gone_is_planned_anew", &[], cleanup::elsewhere),
+        trial("volumes_go_back_to_a_recovery_point_by_the_appliance", &[], points::goes_back),
+        trial("l15_a_revert_of_an_appliance_that_is_killed_ends_with_the_next_one", &[], points::survives),
+        trial("reports_and_forecasts_are_told_by_the_appliance_as_without_it", &[], points::tells),
         trial("l30_a_cleanup_is_planned_by_operators_and_executed_by_admins", &[], cleanup::roles),
         trial("volumes_are_told_and_changed_by_the_appliance_as_by_the_command_line", &[], volumes::asks),
         trial("what_cannot_be_done_with_a_volume_of_an_appliance_is_refused", &[], volumes::refuses),

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use oma_api::server::{
     AccountRoutes, AccountTokens, AgentJobs, AnyOf, Api, CleanupRoutes, ExportAddress, Figures, LoginConfig,
-    Passwords, Readiness, RecordedRequests, ReplicationRoutes, SourceOpener, TlsIdentity, TokenFile,
-    VolumeRoutes, first_admin as make_first_admin,
+    Passwords, PointRoutes, Readiness, RecordedRequests, ReplicationRoutes, SourceOpener, TlsIdentity,
+    TokenFile, VolumeRoutes, first_admin as make_first_admin,
 };
 use oma_core::engine::{
-    CancellationToken, CleanupService, CleanupServices, Limits, ReconcileServices, Reconciler, Replicator,
-    Services, Upkeep, VolumeService, VolumeServices, VolumesConfig, Worker,
+    CancellationToken, CleanupService, CleanupServices, Limits, PointService, ReconcileServices, Reconciler,
+    Replicator, Services, Upkeep, VolumeService, VolumeServices, VolumesConfig, Worker,
 };
 use oma_core::memory::{MemoryBackend, MemoryExportServer, MemoryStore};
 use oma_core::traits::{Accounts, Cleanups, JobLog, LogStore, Overview};
@@ -44,6 +44,7 @@ struct Daemon {
     volumes: Api,
     service: VolumeService,
     cleanups: CleanupService,
+    points: PointService,
     worker: Worker,
     upkeep: Upkeep,
     ground: Ground,
@@ -114,6 +115,7 @@ struct Routes {
     volumes: Api,
     service: VolumeService,
     cleanups: CleanupService,
+    points: PointService,
     worker: Worker,
 }
 
@@ -141,6 +143,8 @@ impl Wired {
         let sources =
             Sources::new(settings.sources.directories.clone(), settings.data_dir.clone(), worker.clone());
         let sources: Arc<dyn SourceOpener> = Arc::new(sources);
+        let points = PointService::new(services.clone(), worker.clone(), settings.engine());
+        let reverting = PointRoutes { service: points.clone(), stop: stop.clone() };
         let replicator = Replicator::new(services, worker, settings.engine());
         let replicator = match limits {
             Some(limits) => replicator.with_limits(limits),
@@ -152,6 +156,7 @@ impl Wired {
         let replications = ReplicationRoutes {
             replicator,
             worker: driver,
+            points: Some(points.clone()),
             job_log,
             logs,
             overview,
@@ -163,7 +168,8 @@ impl Wired {
         };
         let volumes = Api::new("OMA volumes").volumes(volumes);
         let api = volumes.clone().titled("OMA appliance").replications(replications).cleanups(cleaning);
-        Ok(Routes { api, volumes, service, cleanups, worker })
+        let api = api.points(reverting);
+        Ok(Routes { api, volumes, service, cleanups, points, worker })
     }
 }
 
@@ -200,7 +206,7 @@ impl Daemon {
             accounts: store.clone(),
             stop: stop.clone(),
         };
-        let Routes { api, volumes, service, cleanups, worker } = wired.routes(settings, limits)?;
+        let Routes { api, volumes, service, cleanups, points, worker } = wired.routes(settings, limits)?;
         ground.readiness = ground.readiness.clone().needing("worker", {
             let worker = worker.clone();
             move || std::future::ready(runs(&worker))
@@ -210,7 +216,7 @@ impl Daemon {
         let api = ground.routes(api).await?.accounts(accounts);
         let volumes = ground.routes(volumes).await?.audited(store.clone());
         let upkeep = Upkeep::new(&store, settings.upkeep());
-        Ok(Self { api, volumes, service, cleanups, worker, upkeep, ground })
+        Ok(Self { api, volumes, service, cleanups, points, worker, upkeep, ground })
     }
 
     async fn serve(
@@ -221,10 +227,12 @@ impl Daemon {
         given: Option<Given>,
         stop: &CancellationToken,
     ) -> Result<()> {
-        let Self { api, volumes, service, cleanups, worker, upkeep, mut ground } = self;
+        let Self { api, volumes, service, cleanups, points, worker, upkeep, mut ground } = self;
         let begin = async {
             cleanups.recover().await?;
             cleanups.upkeep(UPKEEP);
+            points.recover().await?;
+            points.upkeep(UPKEEP);
             Ok(())
         };
         let beside = async {
@@ -234,7 +242,7 @@ impl Daemon {
             Ok(doors) => ground.serve(&api, doors, &service, begin, beside, stop).await,
             Err(error) => Err(error),
         };
-        cleanups.shutdown().await;
+        tokio::join!(cleanups.shutdown(), points.shutdown());
         ground.close(&service).await;
         served
     }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use oma_api::{ForecastReport, Spread};
-use oma_core::engine::{self, Forecast};
+use oma_api::ForecastReport;
+use oma_core::engine;
 use oma_core::traits::Inventory;
 use oma_core::{ByteSize, Clock, Error, ErrorKind, Result, SystemClock, VmPath};
 
@@ -19,20 +19,25 @@ pub(super) async fn run(context: &Context, args: &ForecastArgs) -> Result<()> {
         None => None,
     };
     store.close().await;
-    let forecast = forecast.ok_or_else(|| {
-        let reason = match known {
-            Some(_) => {
-                "it has less than two incremental epochs that took one run each; replicate it twice more, some time apart"
-            }
-            None => "there is no such VM; `oma disks` lists those that there are",
-        };
-        Error::new(ErrorKind::NotFound, "forecast", &args.vm_path).because(reason)
-    })?;
-    let report = report(&args.vm_path, &forecast);
-    if context.json {
-        output::json(&report)?;
+    let forecast = forecast.ok_or_else(|| missing(&args.vm_path, known.is_some()))?;
+    tell(&ForecastReport::new(&args.vm_path, &forecast), args, context.json)
+}
+
+/// Why there is no forecast.
+pub(crate) fn missing(vm: &VmPath, known: bool) -> Error {
+    let reason = match known {
+        true => ForecastReport::TOO_EARLY,
+        false => "there is no such VM; `oma disks` lists those that there are",
+    };
+    Error::new(ErrorKind::NotFound, "forecast", vm).because(reason)
+}
+
+/// Prints a forecast, whoever told it, and writes its metrics where that is asked for.
+pub(crate) fn tell(report: &ForecastReport, args: &ForecastArgs, json: bool) -> Result<()> {
+    if json {
+        output::json(report)?;
     } else {
-        print(&report)?;
+        print(report)?;
     }
     args.metrics.as_deref().map_or(Ok(()), |path| metrics_file::write(path, &report.metrics()))
 }
@@ -62,19 +67,4 @@ fn print(report: &ForecastReport) -> Result<()> {
         cutover_seconds.p50,
         cutover_seconds.p90,
     ))
-}
-
-fn report(vm: &VmPath, forecast: &Forecast) -> ForecastReport {
-    ForecastReport {
-        vm_path: vm.clone(),
-        epochs: u64::try_from(forecast.epochs).unwrap_or(u64::MAX),
-        change_bytes_per_second: spread(forecast.change_rate, |rate| rate),
-        next_bytes: spread(forecast.next_bytes, |bytes| bytes),
-        next_seconds: spread(forecast.next_duration, |time| time.as_secs_f64()),
-        cutover_seconds: spread(forecast.cutover, |time| time.as_secs_f64()),
-    }
-}
-
-fn spread<T: Copy, U>(of: engine::Spread<T>, change: impl Fn(T) -> U) -> Spread<U> {
-    Spread { p10: change(of.low), p50: change(of.middle), p90: change(of.high) }
 }

@@ -35,10 +35,16 @@ async fn list(context: &Context, args: &ListArgs) -> Result<()> {
         rows.extend(points.iter().map(|point| PointRow::new(Some(vm), point)));
     }
     store.close().await;
-    if context.json { output::json(&rows) } else { output::line(table(rows)) }
+    tell_list(rows, context.json)
 }
 
-fn unknown_vm(path: &VmPath) -> Error {
+/// Prints recovery points, whoever listed them.
+pub(crate) fn tell_list(rows: Vec<PointRow>, json: bool) -> Result<()> {
+    if json { output::json(&rows) } else { output::line(table(rows)) }
+}
+
+/// A VM that nobody knows.
+pub(crate) fn unknown_vm(path: &VmPath) -> Error {
     Error::new(ErrorKind::NotFound, "list recovery points", path)
         .because("there is no such VM; `oma disks` lists what there is")
 }
@@ -48,8 +54,13 @@ async fn delete(context: &Context, args: &PointArgs) -> Result<()> {
     let deleted = engine::delete_point(&appliance.services, &args.point, "deleted by an operator").await;
     appliance.close().await;
     deleted?;
-    if context.json {
-        return output::json(&row);
+    tell_deleted(&row, context.json)
+}
+
+/// Prints that a point is gone, as it was.
+pub(crate) fn tell_deleted(row: &PointRow, json: bool) -> Result<()> {
+    if json {
+        return output::json(row);
     }
     output::line(format_args!("{} of epoch {} is deleted", row.point_id, row.epoch))
 }
@@ -64,8 +75,13 @@ async fn revert(context: &Context, args: &PointArgs) -> Result<()> {
     let reverted = engine::revert(services, &appliance.worker, &config, &args.point, signals.stop()).await;
     appliance.close().await;
     reverted?;
-    if context.json {
-        return output::json(&row);
+    tell_reverted(&row, context.json)
+}
+
+/// Prints that the volumes went back to a point.
+pub(crate) fn tell_reverted(row: &PointRow, json: bool) -> Result<()> {
+    if json {
+        return output::json(row);
     }
     output::line(format_args!(
         "the volumes hold epoch {} again; the next replicate compares them and copies what differs",
@@ -82,11 +98,14 @@ async fn open(context: &Context, id: &RecoveryPointId) -> Result<(Appliance, Poi
         None => None,
     };
     store.close().await;
-    let found = found.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "find recovery point", id)
-            .because("there is no such point; `oma points list` lists what there is")
-    })?;
+    let found = found.ok_or_else(|| unknown_point(id))?;
     Ok((Appliance::open(&context.data, Source::nothing()?).await?, PointRow::new(vm.as_ref(), &found)))
+}
+
+/// A point that nobody knows.
+pub(crate) fn unknown_point(id: &RecoveryPointId) -> Error {
+    Error::new(ErrorKind::NotFound, "find recovery point", id)
+        .because("there is no such point; `oma points list` lists what there is")
 }
 
 fn table(rows: Vec<PointRow>) -> Table {

@@ -12,11 +12,15 @@ pub(super) async fn run(context: &Context, args: &ReportArgs) -> Result<()> {
     let found = store.report_of(&args.job).await?;
     let known = store.get(&args.job).await?.is_some();
     store.close().await;
-    let sealed = found.ok_or_else(|| missing(&args.job, known))?;
+    tell(&found.ok_or_else(|| missing(&args.job, known))?, args, context.json)
+}
+
+/// Prints a report, whoever had it, and saves it where that is asked for.
+pub(crate) fn tell(sealed: &SealedReport, args: &ReportArgs, json: bool) -> Result<()> {
     if let Some(path) = &args.save {
-        verification::save(&sealed, path)?;
+        verification::save(sealed, path)?;
     }
-    if context.json { output::json(&sealed) } else { print(&sealed) }
+    if json { output::json(sealed) } else { print(sealed) }
 }
 
 fn print(sealed: &SealedReport) -> Result<()> {
@@ -28,7 +32,8 @@ fn print(sealed: &SealedReport) -> Result<()> {
     }
 }
 
-fn missing(job: &JobId, known: bool) -> Error {
+/// A report that is not there.
+pub(crate) fn missing(job: &JobId, known: bool) -> Error {
     let reason = match known {
         true => "the job has no verification report: it was run with --verify none, or did not come as far",
         false => "there is no such job; `oma jobs` lists what there is",

@@ -6,8 +6,10 @@ mod disks;
 mod jobs;
 mod logs;
 mod patience;
+mod points;
 mod replicate;
 mod steer;
+mod told;
 mod users;
 mod volumes;
 
@@ -71,6 +73,10 @@ impl Remote {
             Command::Volumes(args) => volumes::run(self, args).await,
             Command::Users(args) => Ok(users::run(self, args).await?),
             Command::Audit(args) => audit::run(self, args).await,
+            Command::Points(args) => Ok(points::run(self, args).await?),
+            Command::Report(args) => Ok(told::report(self, args).await?),
+            Command::Forecast(args) => Ok(told::forecast(self, args).await?),
+            Command::Verify(_) => Err(told::verify().into()),
             _ => Err(Error::new(ErrorKind::Unsupported, "ask the appliance for", "this command")
                 .because(
                     "it works on a data directory itself; run it on the appliance's machine, without --api",
@@ -93,7 +99,10 @@ pub(crate) fn is_for_appliance(command: &Command) -> bool {
         | Command::Cleanup(_)
         | Command::Disks
         | Command::ChangeId(_)
-        | Command::Volumes(_) => true,
+        | Command::Volumes(_)
+        | Command::Points(_)
+        | Command::Report(_)
+        | Command::Forecast(_) => true,
         // The data directory may be of another database than the one that is named.
         Command::Users(_) | Command::Audit(_) => env::var_os(VARIABLE).is_none_or(|url| url.is_empty()),
         _ => false,
