@@ -43,7 +43,7 @@ async fn appliance(role: &'static str) {
     // Something to find.
     let source = json!({ "disks": [{ "key": "disk-2000", "source": image }] });
     for vm in ["web01", "web02"] {
-        let body = json!({ "vm_path": format!("/DC/vm/{vm}"), "source": source });
+        let body = json!({ "vm_path": format!("/DC/vm/{vm}"), "source": source, "verify": "full", "keep_points": 2 });
         let (status, job) = daemon.ask(Method::POST, "/replications", Some(body)).await;
         assert_eq!(status, 201, "{job}");
     }

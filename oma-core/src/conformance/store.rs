@@ -284,7 +284,8 @@ impl StoreSubject {
 
     fn revert_spec(&self, vm: &VmContext) -> JobSpec {
         let JobSpec { id, context, disks, .. } = self.spec(vm);
-        JobSpec::revert(id, context, disks)
+        // It names its point, and is nobody's to find for all that.
+        JobSpec { request: Some("a point".to_owned()), ..JobSpec::revert(id, context, disks) }
     }
 
     fn operate_spec(&self, vm: &VmContext) -> JobSpec {
