@@ -3,8 +3,9 @@
 
 use async_trait::async_trait;
 use oma_core::audit::{
-    AuditEntry, AuditFilter, AuditHead, AuditRecord, ChainState, ChainWalk, KEPT, Verified,
+    AuditEntry, AuditFilter, AuditFrom, AuditHead, AuditRecord, ChainState, ChainWalk, KEPT, Verified,
 };
+use oma_core::record::Order;
 use oma_core::traits::AuditLog;
 use oma_core::{AuditId, Timestamp};
 
@@ -30,15 +31,25 @@ impl SqlStore {
     async fn entry_page(
         &self,
         filter: &AuditFilter,
-        before: Option<AuditId>,
+        from: AuditFrom,
         limit: u32,
     ) -> Result<Vec<AuditRecord>> {
-        let before = before.map_or(i64::MAX, |id| i64::try_from(id.0).unwrap_or(i64::MAX));
+        let place = |id: AuditId| i64::try_from(id.0).unwrap_or(i64::MAX);
         let limit = limit.min(LARGEST);
-        let (sql, values) = match filter {
-            AuditFilter::All => (audit::BEFORE, vals![before, limit]),
-            AuditFilter::Actor(name) => (audit::OF_ACTOR, vals![name, before, limit]),
-            AuditFilter::Resource { kind, id } => (audit::OF_RESOURCE, vals![kind, id, before, limit]),
+        let (newest, oldest) = match filter {
+            AuditFilter::All => (audit::BEFORE, audit::AFTER),
+            AuditFilter::Actor(_) => (audit::OF_ACTOR, audit::OF_ACTOR_AFTER),
+            AuditFilter::Resource { .. } => (audit::OF_RESOURCE, audit::OF_RESOURCE_AFTER),
+        };
+        let (sql, none) = match from.order {
+            Order::Newest => (newest, i64::MAX),
+            Order::Oldest => (oldest, 0),
+        };
+        let behind = from.behind.map_or(none, place);
+        let values = match filter {
+            AuditFilter::All => vals![behind, limit],
+            AuditFilter::Actor(name) => vals![name, behind, limit],
+            AuditFilter::Resource { kind, id } => vals![kind, id, behind, limit],
         };
         self.db.all(sql, values, entry).await
     }
@@ -200,10 +211,10 @@ impl AuditLog for SqlStore {
     async fn audit_entries(
         &self,
         filter: &AuditFilter,
-        before: Option<AuditId>,
+        from: AuditFrom,
         limit: u32,
     ) -> oma_core::Result<Vec<AuditRecord>> {
-        let found = self.entry_page(filter, before, limit).await;
+        let found = self.entry_page(filter, from, limit).await;
         found.map_err(|error| error.at("read", "the audit trail"))
     }
 

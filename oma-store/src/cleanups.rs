@@ -3,7 +3,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use oma_core::record::{
     Cleanup, CleanupEnd, CleanupFilter, CleanupNews, CleanupPlan, CleanupSpec, CleanupStep, FailoverRecord,
-    Orphans,
+    Order, Orphans,
 };
 use oma_core::state::{CleanupEvent, CleanupStatus, CleanupStepStatus, JobKind};
 use oma_core::traits::Cleanups;
@@ -108,17 +108,26 @@ impl SqlStore {
         let mut tx = self.db.snapshot().await?;
         let behind = match (last, &filter.after) {
             (Some(seq), _) => seq,
-            (None, None) => i64::MAX,
+            (None, None) => match filter.order {
+                Order::Newest => i64::MAX,
+                Order::Oldest => i64::MIN,
+            },
             (None, Some(id)) => {
                 let found = tx.find(cleanups::BY_ID, vals![id], Found::read).await?;
                 found.ok_or_else(|| StoreError::missing("cleanup", id))?.seq
             }
         };
-        let (sql, values): (Sql, Result<Vec<Val>>) = match (&filter.job, filter.status) {
-            (Some(job), _) => (cleanups::PAGE_OF_JOB, vals![job, behind, PAGE]),
-            (None, Some(status)) => (cleanups::PAGE_OF_STATUS, vals![status, behind, PAGE]),
-            (None, None) => (cleanups::PAGE, vals![behind, PAGE]),
+        let (newest, oldest, values): (Sql, Sql, Result<Vec<Val>>) = match (&filter.job, filter.status) {
+            (Some(job), Some(status)) => {
+                (cleanups::NEWEST_OF_BOTH, cleanups::OLDEST_OF_BOTH, vals![job, status, behind, PAGE])
+            }
+            (Some(job), None) => (cleanups::NEWEST_OF_JOB, cleanups::OLDEST_OF_JOB, vals![job, behind, PAGE]),
+            (None, Some(status)) => {
+                (cleanups::NEWEST_OF_STATUS, cleanups::OLDEST_OF_STATUS, vals![status, behind, PAGE])
+            }
+            (None, None) => (cleanups::NEWEST, cleanups::OLDEST, vals![behind, PAGE]),
         };
+        let sql = if filter.order == Order::Newest { newest } else { oldest };
         let mut page = Vec::new();
         for found in tx.all(sql, values, Found::read).await? {
             page.push((found.seq, found.with_steps(&mut tx).await?));
@@ -296,7 +305,6 @@ impl Cleanups for SqlStore {
     }
 
     fn cleanups(&self, filter: CleanupFilter) -> BoxStream<'_, oma_core::Result<Cleanup>> {
-        let status = filter.status;
         let page = move |behind| {
             let filter = filter.clone();
             async move {
@@ -304,11 +312,7 @@ impl Cleanups for SqlStore {
                 page.map_err(|error| error.at("list", "cleanups"))
             }
         };
-        let all = pages(None, |(seq, _): &(i64, Cleanup)| *seq, page).map_ok(|(_, cleanup)| cleanup);
-        all.try_filter(move |cleanup| {
-            std::future::ready(status.is_none_or(|status| cleanup.status == status))
-        })
-        .boxed()
+        pages(None, |(seq, _): &(i64, Cleanup)| *seq, page).map_ok(|(_, cleanup)| cleanup).boxed()
     }
 
     async fn begin_cleanup(&self, id: &CleanupId) -> oma_core::Result<Cleanup> {

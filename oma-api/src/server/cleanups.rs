@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use super::access::{Principal, Role};
 use super::asked::{Problems, Wait, repeat_key};
 use super::extract::{Body, InPath, InQuery};
-use super::paging::{Part, never_answered, page};
+use super::paging::{Part, Sorted, never_answered, page};
 use super::problem::{Answer, Refused};
 use super::to_its_end::to_its_end;
 use super::{Api, PREFIX};
@@ -95,21 +95,22 @@ async fn plan(
     Ok(answered(StatusCode::CREATED, &planned))
 }
 
-/// List cleanups, newest first
-#[utoipa::path(get, path = "/cleanups", tag = "cleanups", params(Which, Part),
+/// List cleanups in the order in which they were recorded
+#[utoipa::path(get, path = "/cleanups", tag = "cleanups", params(Which, Sorted, Part),
     responses((status = 200, body = Page<CleanupRow>), Problems))]
 async fn list(
     State(routes): State<CleanupRoutes>,
     InQuery(which): InQuery<Which>,
+    InQuery(sorted): InQuery<Sorted>,
     InQuery(part): InQuery<Part>,
 ) -> Answer<Json<Page<CleanupRow>>> {
-    let after = part.after::<CleanupId>()?;
+    let after = part.after_in::<CleanupId>(&sorted)?;
     if let Some(id) = &after {
         routes.service.records().cleanup(id).await?.ok_or_else(|| never_answered(id))?;
     }
-    let filter = CleanupFilter { job: which.job_id, status: which.status, after };
+    let filter = CleanupFilter { job: which.job_id, status: which.status, order: sorted.order, after };
     let all = routes.service.records().cleanups(filter);
-    let (found, next) = part.of(all, |cleanup| cleanup.spec.id.to_string()).await?;
+    let (found, next) = part.of(all, |cleanup| sorted.next(&cleanup.spec.id)).await?;
     Ok(Json(page(found.iter().map(CleanupRow::from).collect(), next)))
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::record::Order;
 use crate::{AuditId, Timestamp, UserId};
 
 pub use chain::{AuditBreak, ChainState, ChainWalk, Tampering, Verified};
@@ -157,6 +158,23 @@ impl AuditRecord {
         let new = &details["new"];
         let hash = new["hash"].as_str().and_then(|hash| hash.parse().ok());
         Some((AuditId(new["through"].as_u64()?), hash))
+    }
+}
+
+/// From where on a trail is read, and which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditFrom {
+    /// Which way.
+    pub order: Order,
+    /// Only entries behind this one in that order, which need not be there any more.
+    pub behind: Option<AuditId>,
+}
+
+impl AuditFrom {
+    /// The newest before an entry, or of all.
+    #[must_use]
+    pub const fn before(behind: Option<AuditId>) -> Self {
+        Self { order: Order::Newest, behind }
     }
 }
 

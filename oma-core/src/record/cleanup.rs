@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Orphans, VolumeRecord, VolumeTag};
+use super::{Order, Orphans, VolumeRecord, VolumeTag};
 use crate::state::{CleanupStatus, CleanupStepStatus, FailoverKind, FailoverStatus, JobStatus};
 use crate::traits::{SnapshotSpec, Volume};
 use crate::{
@@ -367,6 +367,8 @@ pub struct CleanupFilter {
     pub job: Option<JobId>,
     /// Only those that stand so.
     pub status: Option<CleanupStatus>,
+    /// Which way the list goes.
+    pub order: Order,
     /// Only those behind this one in the list, which must be recorded still.
     pub after: Option<CleanupId>,
 }

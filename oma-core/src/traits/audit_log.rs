@@ -2,8 +2,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::audit::{AuditEntry, AuditFilter, AuditHead, AuditRecord, Verified};
-use crate::{AuditId, Result, Timestamp};
+use crate::audit::{AuditEntry, AuditFilter, AuditFrom, AuditHead, AuditRecord, Verified};
+use crate::{Result, Timestamp};
 
 /// The audit trail: who changed what (L30). Entries are added, never changed; each is chained to the one before by its hash.
 ///
@@ -16,11 +16,11 @@ pub trait AuditLog: fmt::Debug + Send + Sync + 'static {
     /// programs, each gets its own place. No entry is earlier than the one before it, whatever the clock says.
     async fn audit(&self, entry: &AuditEntry) -> Result<AuditRecord>;
 
-    /// The entries that the filter lets through, newest first, those before an id or the newest; at most `limit` and 1000.
+    /// The entries that the filter lets through, from one on in either order; at most `limit` and 1000.
     async fn audit_entries(
         &self,
         filter: &AuditFilter,
-        before: Option<AuditId>,
+        from: AuditFrom,
         limit: u32,
     ) -> Result<Vec<AuditRecord>>;
 

@@ -20,7 +20,7 @@ pub trait Cleanups: fmt::Debug + Send + Sync + 'static {
     /// The cleanup with this id, if there is one.
     async fn cleanup(&self, id: &CleanupId) -> Result<Option<Cleanup>>;
 
-    /// Cleanups, newest first.
+    /// Cleanups in the order in which they were recorded, from the newest or from the oldest one on.
     ///
     /// # Errors
     /// `NotFound` when the one to begin behind is not recorded.

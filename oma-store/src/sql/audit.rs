@@ -30,6 +30,8 @@ statements! {
     OF_ACTOR = concat!(entry!(), " WHERE actor = ? AND id < ? ORDER BY id DESC LIMIT ?");
     OF_RESOURCE = concat!(entry!(), " WHERE resource_type = ? AND resource_id = ? AND id < ? ORDER BY id DESC LIMIT ?");
     AFTER = concat!(entry!(), " WHERE id > ? ORDER BY id LIMIT ?");
+    OF_ACTOR_AFTER = concat!(entry!(), " WHERE actor = ? AND id > ? ORDER BY id LIMIT ?");
+    OF_RESOURCE_AFTER = concat!(entry!(), " WHERE resource_type = ? AND resource_id = ? AND id > ? ORDER BY id LIMIT ?");
     /// The last one before a time.
     LAST_BEFORE = concat!(entry!(), " WHERE ts < ? ORDER BY ts DESC, id DESC LIMIT 1");
     NTH_OLDEST = "SELECT id FROM audit_logs WHERE id <= ? ORDER BY id LIMIT 1 OFFSET ?";

@@ -14,11 +14,29 @@ macro_rules! failover {
     };
 }
 
+/// Behind a place, in the order of a list.
+macro_rules! newest {
+    () => {
+        " seq < ? ORDER BY seq DESC LIMIT ?"
+    };
+}
+
+macro_rules! oldest {
+    () => {
+        " seq > ? ORDER BY seq LIMIT ?"
+    };
+}
+
 statements! {
     BY_ID = concat!(cleanup!(), " WHERE id = ?");
-    PAGE = concat!(cleanup!(), " WHERE seq < ? ORDER BY seq DESC LIMIT ?");
-    PAGE_OF_JOB = concat!(cleanup!(), " WHERE job_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?");
-    PAGE_OF_STATUS = concat!(cleanup!(), " WHERE status = ? AND seq < ? ORDER BY seq DESC LIMIT ?");
+    NEWEST = concat!(cleanup!(), " WHERE", newest!());
+    OLDEST = concat!(cleanup!(), " WHERE", oldest!());
+    NEWEST_OF_JOB = concat!(cleanup!(), " WHERE job_id = ? AND", newest!());
+    OLDEST_OF_JOB = concat!(cleanup!(), " WHERE job_id = ? AND", oldest!());
+    NEWEST_OF_STATUS = concat!(cleanup!(), " WHERE status = ? AND", newest!());
+    OLDEST_OF_STATUS = concat!(cleanup!(), " WHERE status = ? AND", oldest!());
+    NEWEST_OF_BOTH = concat!(cleanup!(), " WHERE job_id = ? AND status = ? AND", newest!());
+    OLDEST_OF_BOTH = concat!(cleanup!(), " WHERE job_id = ? AND status = ? AND", oldest!());
     /// Every row.
     SCAN = concat!(cleanup!(), " WHERE seq > ? ORDER BY seq LIMIT ?");
     INSERT = "INSERT INTO cleanups (id, job_id, vm_context_id, worker, plan, status, created_at, updated_at) \

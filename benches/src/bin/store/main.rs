@@ -1,10 +1,11 @@
-//! Measures the store on SQLite, MariaDB and PostgreSQL: against the bare driver, as a queue, as a log, and as it grows.
+//! Measures the store on SQLite, MariaDB and PostgreSQL: against the bare driver, as a queue, as a log, in lists, and as it grows.
 
 mod bare;
 mod claims;
 mod engine;
 mod fill;
 mod growth;
+mod lists;
 mod logs;
 mod rate;
 mod transactions;
@@ -32,7 +33,7 @@ struct Cli {
     #[arg(long, value_delimiter = ',', default_value = "sqlite,mariadb,postgres")]
     engine: Vec<Engine>,
     /// What to measure
-    #[arg(long, value_delimiter = ',', default_value = "transactions,claims,logs,growth")]
+    #[arg(long, value_delimiter = ',', default_value = "transactions,claims,logs,lists,growth")]
     part: Vec<Part>,
     /// How often each rate is measured, all of them by turns; medians are reported
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
@@ -66,6 +67,8 @@ enum Part {
     Claims,
     /// Log lines
     Logs,
+    /// Pages of jobs by their state
+    Lists,
     /// Lookups and dashboards on tables that grow
     Growth,
 }
@@ -102,6 +105,7 @@ async fn run(cli: &Cli) -> Result<()> {
                 Part::Transactions => transactions::measure(&host, effort).await?,
                 Part::Claims => claims::measure(&host, effort).await?,
                 Part::Logs => logs::measure(&host, effort).await?,
+                Part::Lists => lists::measure(&host, effort).await?,
                 Part::Growth => {
                     let growth = growth::measure(&host, &cli.scale, cli.keys).await?;
                     let found = growth.tables(*engine);

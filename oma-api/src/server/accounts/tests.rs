@@ -99,7 +99,8 @@ impl World {
     /// All entries of the trail, oldest first.
     async fn trail(&self) -> Vec<AuditRecord> {
         let filter = oma_core::audit::AuditFilter::All;
-        let mut entries = self.store.audit_entries(&filter, None, 1000).await.unwrap();
+        let mut entries =
+            self.store.audit_entries(&filter, oma_core::audit::AuditFrom::default(), 1000).await.unwrap();
         entries.reverse();
         entries
     }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use oma_core::audit::{AuditFilter, AuditHead, AuditHeadError};
+use oma_core::audit::{AuditFilter, AuditFrom, AuditHead, AuditHeadError};
 use oma_core::state::Role;
 use oma_core::{AuditId, Error, ErrorKind};
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use super::{AccountRoutes, Part};
 use crate::server::asked::Problems;
 use crate::server::audit::Asker;
 use crate::server::extract::InQuery;
+use crate::server::paging::{Sorted, never_answered};
 use crate::server::problem::Answer;
 use crate::{AuditRow, AuditVerification, Page};
 
@@ -46,22 +47,30 @@ impl Wanted {
     }
 }
 
-/// The audit trail, newest first. Needs an admin
-#[utoipa::path(get, path = "/audit", tag = "audit", params(Wanted, Part),
+/// The audit trail, entry by entry. Needs an admin
+#[utoipa::path(get, path = "/audit", tag = "audit", params(Wanted, Sorted, Part),
     responses((status = 200, body = Page<AuditRow>), Problems))]
 async fn list(
     State(routes): State<AccountRoutes>,
     asker: Asker,
     InQuery(wanted): InQuery<Wanted>,
+    InQuery(sorted): InQuery<Sorted>,
     InQuery(part): InQuery<Part>,
 ) -> Answer<Json<Page<AuditRow>>> {
     asker.principal.needs(Role::Admin, "read", &"the audit trail")?;
     let filter = wanted.filter()?;
-    let before = part.after(|text| text.parse().ok().map(AuditId))?;
+    let behind = match &part.after {
+        None => None,
+        Some(next) => {
+            let number = sorted.place(next)?.parse().map_err(|_| never_answered(next))?;
+            Some(AuditId(number))
+        }
+    };
+    let from = AuditFrom { order: sorted.order, behind };
     let limit = part.limit();
-    let found = routes.audit.audit_entries(&filter, before, u32::from(limit)).await?;
+    let found = routes.audit.audit_entries(&filter, from, u32::from(limit)).await?;
     let is_full = found.len() == usize::from(limit);
-    let next = found.last().filter(|_| is_full).map(|last| last.id.to_string());
+    let next = found.last().filter(|_| is_full).map(|last| sorted.next(&last.id));
     Ok(Json(Page { items: found.iter().map(AuditRow::from).collect(), next }))
 }
 

@@ -205,7 +205,8 @@ async fn what_keeps_a_session_is_no_change_and_leaves_no_entry() {
     let door = Door::Open(Principal::new("test", Role::Admin));
     let ended = world.api.router(door).oneshot(request).await.unwrap();
     assert_eq!(ended.status(), StatusCode::NO_CONTENT);
-    let entries = trail.audit_entries(&AuditFilter::All, None, 10).await.unwrap();
+    let entries =
+        trail.audit_entries(&AuditFilter::All, oma_core::audit::AuditFrom::default(), 10).await.unwrap();
     let actions: Vec<_> = entries.iter().map(|entry| &entry.action[..]).collect();
     assert_eq!(actions, ["DELETE /backend/sessions/{id}"]);
     drop(response);

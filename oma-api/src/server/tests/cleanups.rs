@@ -203,6 +203,13 @@ async fn cleanups_are_listed_by_pages() {
     assert_eq!(page["items"], json!([plans[2], plans[1]]));
     let rest = site.world.get(&format!("/cleanups?after={}", page["next"].as_str().unwrap())).await;
     assert_eq!((&rest["items"], &rest["next"]), (&json!([plans[0]]), &Value::Null));
+    let page = site.world.get("/cleanups?limit=2&order=oldest").await;
+    assert_eq!(page["items"], json!([plans[0], plans[1]]));
+    let next = page["next"].as_str().unwrap();
+    let rest = site.world.get(&format!("/cleanups?order=oldest&after={next}")).await;
+    assert_eq!((&rest["items"], &rest["next"]), (&json!([plans[2]]), &Value::Null));
+    let (status, _) = site.world.ask(Method::GET, &format!("/cleanups?after={next}"), None).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "of the other order");
     let of_job = site.world.get("/cleanups?job_id=job-2&status=planned").await;
     assert_eq!(of_job["items"], json!([plans[1]]));
     assert_eq!(site.world.get("/cleanups?status=executing").await["items"], json!([]));
@@ -227,7 +234,14 @@ async fn l30_a_viewer_reads_plans_an_operator_makes_them_an_admin_executes_them_
     assert_eq!(status, StatusCode::OK);
     site.execute(&format!("{path}/execute?wait=1m")).await;
     let all = oma_core::audit::AuditFilter::default();
-    let trail = oma_core::traits::AuditLog::audit_entries(&*site.store, &all, None, 10).await.unwrap();
+    let trail = oma_core::traits::AuditLog::audit_entries(
+        &*site.store,
+        &all,
+        oma_core::audit::AuditFrom::default(),
+        10,
+    )
+    .await
+    .unwrap();
     let told: Vec<_> =
         trail.iter().rev().map(|record| (record.actor.as_deref().unwrap(), record.action.as_str())).collect();
     let execute = "POST /cleanups/{cleanup_id}/execute";

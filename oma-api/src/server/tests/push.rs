@@ -464,7 +464,11 @@ async fn an_agent_gives_up_or_cancels_and_every_word_is_in_the_trail() {
     target.write_at(0, vec![1; 512].into(), Durability::Cached).await.unwrap_err();
     assert_eq!(appliance.report("agent-a", &id, "b@2").await.0, StatusCode::CONFLICT);
 
-    let trail = appliance.store.audit_entries(&AuditFilter::default(), None, 1000).await.unwrap();
+    let trail = appliance
+        .store
+        .audit_entries(&AuditFilter::default(), oma_core::audit::AuditFrom::default(), 1000)
+        .await
+        .unwrap();
     let actions: Vec<String> = trail.iter().map(|record| record.action.clone()).collect();
     for action in
         ["POST /replications", "POST /replications/{job_id}/failed", "POST /replications/{job_id}/cancel"]

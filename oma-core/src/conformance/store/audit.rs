@@ -4,7 +4,10 @@ use futures_util::future::join_all;
 
 use super::super::runner::table;
 use super::*;
-use crate::audit::{AuditBreak, AuditEntry, AuditFilter, AuditHash, AuditHead, AuditRecord, KEPT, Tampering};
+use crate::audit::{
+    AuditBreak, AuditEntry, AuditFilter, AuditFrom, AuditHash, AuditHead, AuditRecord, KEPT, Tampering,
+};
+use crate::record::Order;
 use crate::state::Role;
 use crate::{AuditId, Timestamp};
 
@@ -15,6 +18,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         entries_recorded_at_once_each_get_a_place,
         entries_are_paged_newest_first,
         entries_are_found_by_who_and_by_what,
+        entries_are_read_from_any_one_on_in_both_orders,
         an_untouched_trail_is_whole,
         a_trail_that_does_not_go_through_a_known_head_was_rewritten,
         a_removed_user_leaves_its_entries,
@@ -47,7 +51,7 @@ impl StoreSubject {
     }
 
     async fn found(&self, filter: AuditFilter) -> Vec<AuditRecord> {
-        self.audit.audit_entries(&filter, None, 1000).await.unwrap()
+        self.audit.audit_entries(&filter, AuditFrom::default(), 1000).await.unwrap()
     }
 
     async fn assert_whole(&self, entries: u64) -> Option<AuditHead> {
@@ -114,14 +118,14 @@ async fn entries_are_paged_newest_first(store: StoreSubject) {
     recorded.reverse();
     let (mut read, mut before) = (Vec::new(), None);
     loop {
-        let page = store.audit.audit_entries(&AuditFilter::All, before, 3).await.unwrap();
+        let page = store.audit.audit_entries(&AuditFilter::All, AuditFrom::before(before), 3).await.unwrap();
         let Some(last) = page.last() else { break };
         before = Some(last.id);
         assert!(page.len() <= 3);
         read.extend(page);
     }
     assert_eq!(read, recorded);
-    assert!(store.audit.audit_entries(&AuditFilter::All, None, 0).await.unwrap().is_empty());
+    assert!(store.audit.audit_entries(&AuditFilter::All, AuditFrom::default(), 0).await.unwrap().is_empty());
 }
 
 async fn entries_are_found_by_who_and_by_what(store: StoreSubject) {
@@ -131,12 +135,36 @@ async fn entries_are_found_by_who_and_by_what(store: StoreSubject) {
     let expected: Vec<_> =
         recorded.iter().filter(|row| row.actor.as_deref() == Some("user-1@example.com")).collect();
     assert_eq!(store.found(by.clone()).await.iter().collect::<Vec<_>>(), expected);
-    let second = store.audit.audit_entries(&by, Some(expected[0].id), 1).await.unwrap();
+    let second = store.audit.audit_entries(&by, AuditFrom::before(Some(expected[0].id)), 1).await.unwrap();
     assert_eq!(second.iter().collect::<Vec<_>>(), [expected[1]]);
     let about = AuditFilter::Resource { kind: "volume".to_owned(), id: "vol-2".to_owned() };
     let expected: Vec<_> = recorded.iter().filter(|row| row.resource_id == "vol-2").collect();
     assert_eq!(store.found(about).await.iter().collect::<Vec<_>>(), expected);
     assert!(store.found(AuditFilter::Actor("nobody".to_owned())).await.is_empty());
+}
+
+async fn entries_are_read_from_any_one_on_in_both_orders(store: StoreSubject) {
+    let recorded = store.audited(0..9).await;
+    let ends = recorded.iter().map(|row| Some(row.id)).chain([None, Some(AuditId(u64::MAX))]);
+    let places: Vec<_> = ends.collect();
+    for filter in [
+        AuditFilter::All,
+        AuditFilter::Actor("user-1@example.com".to_owned()),
+        AuditFilter::Resource { kind: "volume".to_owned(), id: "vol-2".to_owned() },
+    ] {
+        for order in [Order::Newest, Order::Oldest] {
+            let mut whole = store.found(filter.clone()).await;
+            whole.sort_by(|one, other| order.compare(&one.id, &other.id));
+            assert!(!whole.is_empty());
+            for behind in places.clone() {
+                let mut expected = whole.clone();
+                expected.retain(|row| behind.is_none_or(|last| order.is_behind(&row.id, &last)));
+                expected.truncate(2);
+                let read = store.audit.audit_entries(&filter, AuditFrom { order, behind }, 2).await.unwrap();
+                assert_eq!(read, expected, "{filter:?} {order} behind {behind:?}");
+            }
+        }
+    }
 }
 
 async fn an_untouched_trail_is_whole(store: StoreSubject) {

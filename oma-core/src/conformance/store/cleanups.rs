@@ -2,7 +2,7 @@ use super::super::runner::table;
 use super::*;
 use crate::record::{
     Cleanup, CleanupAction, CleanupEnd, CleanupFilter, CleanupItem, CleanupItemKind, CleanupNews,
-    CleanupPlan, CleanupSpec, CleanupVolume, JobEnd, KeepVolumes, Orphans, Presence, VolumeTag,
+    CleanupPlan, CleanupSpec, CleanupVolume, JobEnd, KeepVolumes, Order, Orphans, Presence, VolumeTag,
 };
 use crate::state::{CleanupStatus, CleanupStepStatus, ExportEvent, JobStatus};
 use crate::traits::SnapshotSpec;
@@ -19,6 +19,7 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         a_plan_that_was_never_begun_can_be_refused,
         another_cleanup_of_the_job_takes_its_place,
         cleanups_are_listed_newest_first,
+        cleanups_are_listed_by_job_and_state_in_both_orders,
         old_cleanups_are_pruned_and_one_that_is_executing_stays,
         an_unknown_cleanup_is_not_found,
         a_cleanup_outlives_its_job,
@@ -239,10 +240,47 @@ async fn cleanups_are_listed_newest_first(store: StoreSubject) {
     assert_eq!(store.cleanup_ids(of_job.clone()).await, [&ids[2], &ids[0]].map(Clone::clone));
     let executing = CleanupFilter { status: Some(CleanupStatus::Executing), ..all.clone() };
     assert_eq!(store.cleanup_ids(executing.clone()).await, [ids[0].clone()]);
-    let both = CleanupFilter { job: of_job.job, status: Some(CleanupStatus::Planned), after: None };
+    let both = CleanupFilter { job: of_job.job, status: Some(CleanupStatus::Planned), ..all.clone() };
     assert_eq!(store.cleanup_ids(both).await, [ids[2].clone()]);
     let behind_none = CleanupFilter { after: Some(CleanupId::mint()), ..all };
     assert_kind(store.cleanups.cleanups(behind_none).try_collect::<Vec<_>>().await, ErrorKind::NotFound);
+}
+
+async fn cleanups_are_listed_by_job_and_state_in_both_orders(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let other = store.job_of_another_vm().await;
+    let mut recorded = Vec::new();
+    for job in [&lease.job, &other.job, &lease.job, &lease.job, &other.job] {
+        recorded.push(store.cleanups.insert_cleanup(&short(&vm, job)).await.unwrap());
+    }
+    for at in [0, 4] {
+        recorded[at] = store.cleanups.begin_cleanup(&recorded[at].spec.id).await.unwrap();
+    }
+    let places: Vec<Option<usize>> = [None].into_iter().chain((0..5).map(Some)).collect();
+    let states =
+        [None, Some(CleanupStatus::Planned), Some(CleanupStatus::Executing), Some(CleanupStatus::Refused)];
+    for (job, status) in
+        [None, Some(&lease.job), Some(&other.job)].map(|job| states.map(|status| (job, status))).concat()
+    {
+        for (order, after) in [Order::Newest, Order::Oldest]
+            .map(|order| places.clone().into_iter().map(move |at| (order, at)))
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+        {
+            let behind = after.map(|at| recorded[at].spec.id.clone());
+            let filter = CleanupFilter { job: job.cloned(), status, order, after: behind };
+            let mut expected: Vec<_> = recorded.iter().enumerate().collect();
+            expected.retain(|(at, cleanup)| {
+                job.is_none_or(|job| cleanup.spec.plan.job == *job)
+                    && status.is_none_or(|status| cleanup.status == status)
+                    && after.is_none_or(|after| order.is_behind(at, &after))
+            });
+            expected.sort_by(|(one, _), (other, _)| order.compare(one, other));
+            let expected: Vec<_> = expected.into_iter().map(|(_, cleanup)| cleanup.spec.id.clone()).collect();
+            assert_eq!(store.cleanup_ids(filter.clone()).await, expected, "{filter:?}");
+        }
+    }
 }
 
 async fn old_cleanups_are_pruned_and_one_that_is_executing_stays(store: StoreSubject) {

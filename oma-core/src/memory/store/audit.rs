@@ -4,7 +4,9 @@ use async_trait::async_trait;
 
 use super::error::Refusal;
 use super::{MemoryStore, State};
-use crate::audit::{AuditEntry, AuditFilter, AuditHead, AuditRecord, ChainState, ChainWalk, KEPT, Verified};
+use crate::audit::{
+    AuditEntry, AuditFilter, AuditFrom, AuditHead, AuditRecord, ChainState, ChainWalk, KEPT, Verified,
+};
 use crate::traits::AuditLog;
 use crate::{AuditId, Result, Timestamp};
 
@@ -58,7 +60,7 @@ impl AuditLog for MemoryStore {
     async fn audit_entries(
         &self,
         filter: &AuditFilter,
-        before: Option<AuditId>,
+        from: AuditFrom,
         limit: u32,
     ) -> Result<Vec<AuditRecord>> {
         let state = self.state();
@@ -68,8 +70,11 @@ impl AuditLog for MemoryStore {
             AuditFilter::Resource { kind, id } => (&row.resource_type, &row.resource_id) == (kind, id),
         };
         let limit = usize::try_from(limit.min(LARGEST)).unwrap_or(usize::MAX);
-        let older = state.trail.rows.values().rev().filter(|row| before.is_none_or(|before| row.id < before));
-        Ok(older.filter(wanted).take(limit).cloned().collect())
+        let is_behind =
+            |row: &&AuditRecord| from.behind.is_none_or(|last| from.order.is_behind(&row.id, &last));
+        let mut found: Vec<_> = state.trail.rows.values().filter(is_behind).filter(wanted).collect();
+        found.sort_by(|one, other| from.order.compare(&one.id, &other.id));
+        Ok(found.into_iter().take(limit).cloned().collect())
     }
 
     async fn verify_audit(&self, known: Option<&AuditHead>) -> Result<Verified> {

@@ -30,21 +30,24 @@ impl Cleanups for MemoryStore {
 
     fn cleanups(&self, filter: CleanupFilter) -> BoxStream<'_, Result<Cleanup>> {
         let state = self.state();
-        let end = match &filter.after {
-            None => state.cleanups.len(),
+        let last = match &filter.after {
+            None => None,
             Some(id) => match state.cleanups.iter().position(|cleanup| cleanup.spec.id == *id) {
-                Some(at) => at,
+                Some(at) => Some(at),
                 None => {
                     let error = Refusal::unknown("cleanup", id).into_error("list cleanups behind", id);
                     return stream::iter([Err(error)]).boxed();
                 }
             },
         };
-        let wanted = |cleanup: &&Cleanup| {
-            filter.job.as_ref().is_none_or(|job| cleanup.spec.plan.job == *job)
+        let wanted = |(at, cleanup): &(usize, &Cleanup)| {
+            last.is_none_or(|last| filter.order.is_behind(at, &last))
+                && filter.job.as_ref().is_none_or(|job| cleanup.spec.plan.job == *job)
                 && filter.status.is_none_or(|status| cleanup.status == status)
         };
-        listed(state.cleanups[..end].iter().rev().filter(wanted).cloned().collect())
+        let mut found: Vec<_> = state.cleanups.iter().enumerate().filter(wanted).collect();
+        found.sort_by(|(one, _), (other, _)| filter.order.compare(one, other));
+        listed(found.into_iter().map(|(_, cleanup)| cleanup.clone()).collect())
     }
 
     async fn begin_cleanup(&self, id: &CleanupId) -> Result<Cleanup> {

@@ -3,7 +3,7 @@
 use std::env;
 
 use oma_api::{AuditRow, AuditVerification};
-use oma_core::audit::{AuditFilter, AuditHead, AuditRecord};
+use oma_core::audit::{AuditFilter, AuditFrom, AuditHead, AuditRecord};
 use oma_core::traits::AuditLog;
 use oma_core::{AuditId, Error, ErrorKind, Result};
 use oma_store::SqlStore;
@@ -51,7 +51,8 @@ pub(crate) fn tell(verified: &AuditVerification, json: bool) -> Result<(), Faile
 
 async fn list(context: &Context, store: &SqlStore, args: &ListTrailArgs) -> Result<()> {
     let filter = args.actor.clone().map_or(AuditFilter::All, AuditFilter::Actor);
-    let entries = store.audit_entries(&filter, args.before.map(AuditId), args.limit).await?;
+    let entries =
+        store.audit_entries(&filter, AuditFrom::before(args.before.map(AuditId)), args.limit).await?;
     let row = |entry: &AuditRecord| (AuditRow::from(entry), entry.details.clone());
     print(entries.iter().map(row).collect(), context.json)
 }

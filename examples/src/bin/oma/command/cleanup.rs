@@ -90,7 +90,7 @@ fn request(args: &CleanupArgs) -> CleanupRequest {
 async fn begun(service: &CleanupService, args: &CleanupArgs) -> Result<Option<CleanupId>> {
     let wanted = request(args);
     let (job, status) = (Some(args.job.clone()), Some(CleanupStatus::Executing));
-    let mut begun = service.records().cleanups(CleanupFilter { job, status, after: None });
+    let mut begun = service.records().cleanups(CleanupFilter { job, status, ..CleanupFilter::default() });
     let found = begun.try_next().await?;
     let same = found.filter(|found| {
         let plan = &found.spec.plan;

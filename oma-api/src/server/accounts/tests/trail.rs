@@ -1,6 +1,6 @@
 use async_trait::async_trait;
+use oma_core::Timestamp;
 use oma_core::audit::{AuditEntry, AuditHead, Verified};
-use oma_core::{AuditId, Timestamp};
 
 use super::*;
 use crate::server::{ListenConfig, serve_tcp};
@@ -110,6 +110,14 @@ async fn an_entry_tells_who_what_and_from_where_and_no_secret() {
     let about = "/audit?resource_type=user&resource_id=ada@example.com";
     let (_, found) = world.ask("admin", Method::GET, about, None).await;
     assert_eq!(found["items"].as_array().unwrap().len(), 3);
+    let (_, first) = world.ask("admin", Method::GET, "/audit?order=oldest&limit=5", None).await;
+    let next = first["next"].as_str().unwrap();
+    let (_, rest) =
+        world.ask("admin", Method::GET, &format!("/audit?order=oldest&limit=5&after={next}"), None).await;
+    let both = [&first, &rest].map(|page| page["items"].as_array().unwrap().clone()).concat();
+    assert!(both.iter().eq(rows.iter().rev()), "{both:?}");
+    let (status, _) = world.ask("admin", Method::GET, &format!("/audit?after={next}"), None).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "of the other order");
     let (_, verified) = world.ask("admin", Method::GET, "/audit/verification", None).await;
     assert_eq!((&verified["entries"], &verified["broken"]), (&json!(8), &Value::Null));
     let after = async |known: &str| {
@@ -162,7 +170,7 @@ impl AuditLog for Stuck {
     async fn audit_entries(
         &self,
         _: &oma_core::audit::AuditFilter,
-        _: Option<AuditId>,
+        _: oma_core::audit::AuditFrom,
         _: u32,
     ) -> Result<Vec<AuditRecord>> {
         Ok(Vec::new())

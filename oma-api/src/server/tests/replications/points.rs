@@ -130,7 +130,11 @@ async fn a_point_is_deleted_with_its_snapshots_and_the_trail_tells_who_did() {
     assert!(matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_FOUND), "{gone}");
     assert_eq!(appliance.send(Method::DELETE, &waited, "operator", None).await.0, StatusCode::NOT_FOUND);
     assert_eq!(ids(&appliance.world.get("/points").await), points[..1]);
-    let trail = appliance.trail.audit_entries(&AuditFilter::default(), None, 100).await.unwrap();
+    let trail = appliance
+        .trail
+        .audit_entries(&AuditFilter::default(), oma_core::audit::AuditFrom::default(), 100)
+        .await
+        .unwrap();
     let deleted = trail.iter().find(|record| record.action == "DELETE /points/{point_id}").unwrap();
     assert_eq!((deleted.actor.as_deref(), &deleted.resource_id), (Some("the operator"), &points[1]));
 }
