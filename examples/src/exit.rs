@@ -18,6 +18,8 @@ Exit codes:
   130  interrupted: run the same command again, it continues
 
 Environment:
+  OMA_API       the appliance to be asked, as with --api, which goes before it; passed over where
+                --data-dir, --embedded or --database is typed
   OMA_DATA_DIR  the data directory
   OMA_DATABASE  the database of `oma db`, `oma users` and `oma audit`, a URL that may hold a password
   OMA_LOG       what to log on standard error, e.g. info or oma_nbd=debug; nothing by default";

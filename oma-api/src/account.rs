@@ -170,6 +170,14 @@ pub struct ChangeUser {
     pub password: Option<Secret>,
 }
 
+/// The id of a token that is made for a user by an `Idempotency-Key`: the same one for the same key, known before it is made.
+#[cfg(any(feature = "client", feature = "server"))]
+#[must_use]
+pub fn token_id(user: UserId, key: &str) -> TokenId {
+    let hash = blake3::hash(format!("{user} {key}").as_bytes()).to_hex();
+    TokenId::parse(format!("tok-{}", &hash[..32])).expect("36 characters make an id")
+}
+
 /// A token or session, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]

@@ -37,6 +37,8 @@ mod vm;
 mod volume;
 mod volume_request;
 
+#[cfg(any(feature = "client", feature = "server"))]
+pub use account::token_id;
 pub use account::{
     AuditRow, AuditVerification, ChangePassword, ChangeUser, CreateToken, CreateUser, LogIn, MeRow,
     NewTokenRow, Secret, TokenRow, UserRow,
@@ -71,7 +73,7 @@ pub use verify::{DiskComparison, KeyRow, ReportCheck, VerifyReport, VerifyStatus
 pub use vm::VmRow;
 pub use volume::{DeviceRow, OperationRow, SnapshotRow, VolumeRow};
 pub use volume_request::{
-    AttachVolume, CallOff, CreateVolume, RecordDisk, RecordVm, ResizeVolume, RevertVolume,
+    AttachVolume, CallOff, CreateVolume, RecordDisk, RecordVm, ResizeVolume, RevertVolume, WhenAttached,
 };
 
 #[cfg(test)]

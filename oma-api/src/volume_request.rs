@@ -91,6 +91,29 @@ pub struct ResizeVolume {
     pub size: ByteSize,
 }
 
+/// What is done with the deletion of a volume that is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum WhenAttached {
+    /// The volume is detached first.
+    #[default]
+    Detach,
+    /// It is refused, and the volume stays attached.
+    Refuse,
+}
+
+impl WhenAttached {
+    /// As the query of the route says it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Detach => "detach",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 /// What a volume is to hold again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]

@@ -87,6 +87,10 @@ async fn condemned() {
     assert!(image.exists(), "it is not due");
     world.run(&["volumes", "pardon", &id]).await.ok();
     world.run(&["volumes", "pardon", &id]).await.refused(4, &["not condemned"]);
+    world
+        .run(&["volumes", "delete", &id, "--id", operation])
+        .await
+        .refused(4, &["called off by an operator"]);
     let report = world.replicate(&["--source", source.as_str()]).await.ok().json();
     assert_eq!(report["epoch"], 2);
     world.run(&["volumes", "detach", &id]).await.ok();

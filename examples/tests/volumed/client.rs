@@ -1,6 +1,7 @@
 //! `oma` as a client of the appliance that serves its data directory, or that it is told of.
 
 mod cleanup;
+mod doubt;
 mod lost;
 mod points;
 mod users;
@@ -38,6 +39,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("l30_users_and_the_trail_of_an_appliance_are_for_admins", &[], users::roles),
         trial("a_database_that_is_named_is_worked_on_itself", &[], users::on_the_database),
         trial("what_is_asked_again_after_its_answer_was_lost_is_done_once", &[], lost::asked_again),
+        trial("whoever_is_shut_out_before_an_answer_is_told_what_to_do", &[], doubt::shut_out),
+        trial("whoever_stops_waiting_for_an_operation_is_told_its_key", &[], doubt::stopped),
+        trial("what_is_typed_goes_before_the_environment", &[], typed),
     ]
 }
 
@@ -167,6 +171,51 @@ async fn elsewhere() {
     refused(&asked(&line).await, 1, "operator");
     refused(&asked(&["key"]).await, 2, "without --api");
     assert!(daemon.all("/replications").await.is_empty());
+    daemon.stop().await;
+}
+
+/// `OMA_API` names nobody.
+async fn typed() {
+    let world = World::of_appliance();
+    let url = format!("sqlite://{}/another.db", world.text("images"));
+    let add = ["users", "add", "ada@example.com", "--role", "admin", "--database", &url];
+    assert!(world.told(&add).await.status.success());
+    let daemon = world.serves().await;
+    let (socket, data) = (daemon.addresses[0].clone(), world.text("data"));
+    let run = async |args: &[&str]| {
+        let mut command = world.oma(args);
+        command.env("OMA_API", format!("unix:{}", world.text("nobody.sock"))).env("OMA_DATA_DIR", &data);
+        command.output().await.unwrap()
+    };
+    for asks in [&["jobs"][..], &["volumes", "list"], &["users", "list"], &["key"]] {
+        let done = run(asks).await;
+        assert!(!done.status.success(), "{asks:?}: {done:?}");
+    }
+    refused(&run(&["jobs"]).await, 5, "cannot be reached");
+    for (args, told) in [
+        (&["jobs", "--data-dir", &data][..], "status"),
+        (&["users", "list", "--data-dir", &data], "admin@localhost"),
+        (&["jobs", "--embedded"], "status"),
+        (&["audit", "list", "--embedded"], "user.create"),
+        (&["users", "list", "--database", &url], "ada@example.com"),
+        (&["audit", "list", "--database", &url], "user.create"),
+        (&["db", "status", "--database", &url], ""),
+        (&["jobs", "--api", &socket], "status"),
+        (&["users", "list", "--api", &socket, "--data-dir", "/nowhere"], "admin@localhost"),
+    ] {
+        let done = run(args).await;
+        let shown = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success() && shown.contains(told), "{args:?}: {done:?}");
+    }
+    for both in [
+        &["jobs", "--embedded"][..],
+        &["volumes", "detach", "vol-1", "--embedded"],
+        &["users", "list", "--database", &url],
+        &["audit", "verify", "--database", &url],
+    ] {
+        let both = [both, &["--api", &socket]].concat();
+        refused(&run(&both).await, 2, "give one of them");
+    }
     daemon.stop().await;
 }
 

@@ -158,6 +158,18 @@ impl Appliance {
         self.ask_within(self.http.answer_limit(), method, path, asked, of).await
     }
 
+    /// Asks what the appliance is to wait for, no longer than so.
+    pub(super) async fn ask_waiting<T: DeserializeOwned, B: Serialize>(
+        &self,
+        within: Duration,
+        method: Method,
+        path: &[&str],
+        asked: Asked<'_, B>,
+        of: &impl fmt::Display,
+    ) -> Result<T> {
+        self.ask_within(self.http.answer_limit() + within, method, path, asked, of).await
+    }
+
     /// Asks what takes the appliance long.
     pub(super) async fn ask_long<T: DeserializeOwned, B: Serialize>(
         &self,
@@ -220,8 +232,9 @@ impl Appliance {
 
     /// Has something removed that is named by its path, which is answered with nothing.
     pub(super) async fn remove(&self, path: &[&str], of: &impl fmt::Display) -> Result<()> {
-        let answer = self.http.promptly(self.http.ask(Method::DELETE, path, Asked::<()>::default())).await;
-        answer.map(drop).map_err(|failure| failed(failure, of))
+        let asked = Asked::<()>::default();
+        let answer = async { self.http.ask(Method::DELETE, path, asked).await?.nothing().await };
+        self.http.promptly(answer).await.map_err(|failure| failed(failure, of))
     }
 
     /// Asks for what may be answered with nothing.
@@ -239,8 +252,8 @@ impl Appliance {
     /// Says what is answered with nothing.
     async fn say<B: Serialize>(&self, path: &[&str], body: &B, of: &impl fmt::Display) -> Result<()> {
         let asked = Asked { body: Some(body), ..Asked::default() };
-        let answer = self.http.promptly(self.http.ask(Method::POST, path, asked)).await;
-        answer.map(drop).map_err(|failure| failed(failure, of))
+        let answer = async { self.http.ask(Method::POST, path, asked).await?.nothing().await };
+        self.http.promptly(answer).await.map_err(|failure| failed(failure, of))
     }
 }
 

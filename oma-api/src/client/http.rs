@@ -249,6 +249,14 @@ impl Answered {
             _ => self.body().await.map(Some),
         }
     }
+
+    /// It says that all is done, and no more: whatever else comes is not of a route that does so.
+    pub(super) async fn nothing(self) -> Result<(), Failure> {
+        match self.0.status() {
+            StatusCode::NO_CONTENT => Ok(()),
+            _ => Err(not_ours(self.0).await),
+        }
+    }
 }
 
 /// Waits for what is due at once.

@@ -8,7 +8,10 @@ use reqwest::Method;
 
 use super::appliance::Appliance;
 use super::http::Asked;
-use crate::{CallOff, Compared, OperationRow, ResizeVolume, VolumeRow};
+use crate::{CallOff, Compared, OperationRow, ResizeVolume, VolumeRow, WhenAttached};
+
+/// No route waits for longer.
+const LONGEST: Duration = Duration::from_mins(5);
 
 /// What is to become of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +22,8 @@ pub enum VolumeWanted {
     Detached,
     /// It is at least so large.
     Resized(ByteSize),
-    /// It is gone, detached before when it must be; condemned when it ever held an epoch.
-    Deleted,
+    /// It is gone; condemned when it ever held an epoch. One that is attached is detached before, or the deletion is a `Conflict`.
+    Deleted(WhenAttached),
 }
 
 impl Appliance {
@@ -54,10 +57,11 @@ impl Appliance {
     /// # Errors
     /// `NotFound`; as [`Appliance::begin`].
     pub async fn operation(&self, id: &OperationId, within: Duration) -> Result<OperationRow> {
+        let within = within.min(LONGEST);
         let wait = wait(within);
         let query = [("wait", wait.as_str())];
         let asked = Asked::<()> { query: &query, ..Asked::default() };
-        self.ask(Method::GET, &["operations", id.as_str()], asked, id).await
+        self.ask_waiting(within, Method::GET, &["operations", id.as_str()], asked, id).await
     }
 
     /// Asks for a change of a volume, and answers it as [`Appliance::operation`] does. The same key and change answer the same operation; it
@@ -73,21 +77,25 @@ impl Appliance {
         wanted: VolumeWanted,
         within: Duration,
     ) -> Result<OperationRow> {
+        let within = within.min(LONGEST);
         let wait = wait(within);
-        let query = [("wait", wait.as_str())];
+        let mut query = vec![("wait", wait.as_str())];
         let size = match wanted {
             VolumeWanted::Resized(size) => Some(ResizeVolume { size }),
-            VolumeWanted::Attached | VolumeWanted::Detached | VolumeWanted::Deleted => None,
+            VolumeWanted::Attached | VolumeWanted::Detached | VolumeWanted::Deleted(_) => None,
         };
         let (method, route) = match wanted {
             VolumeWanted::Attached => (Method::POST, Some("attach")),
             VolumeWanted::Detached => (Method::POST, Some("detach")),
             VolumeWanted::Resized(_) => (Method::POST, Some("resize")),
-            VolumeWanted::Deleted => (Method::DELETE, None),
+            VolumeWanted::Deleted(_) => (Method::DELETE, None),
         };
+        if let VolumeWanted::Deleted(attached) = wanted {
+            query.push(("attached", attached.as_str()));
+        }
         let path: Vec<&str> = ["volumes", id.as_str()].into_iter().chain(route).collect();
         let asked = Asked { query: &query, key: Some(key.as_str()), body: size.as_ref() };
-        self.ask(method, &path, asked, id).await
+        self.ask_waiting(within, method, &path, asked, id).await
     }
 
     /// Calls off the deletion of a condemned volume. Called off already, it is answered as it is.
@@ -130,5 +138,5 @@ impl Appliance {
 
 /// As routes are told how long to wait.
 fn wait(within: Duration) -> String {
-    format!("{}ms", within.as_millis().min(300_000))
+    format!("{}ms", within.as_millis())
 }

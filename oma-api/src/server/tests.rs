@@ -275,6 +275,34 @@ async fn a_volume_with_a_snapshot_is_not_even_detached_to_be_deleted() {
 }
 
 #[tokio::test]
+async fn a_deletion_that_is_to_detach_nothing_is_refused_while_the_volume_is_attached() {
+    let world = World::new();
+    let id = world.volume("web01").await;
+    world.done(Method::POST, &format!("/volumes/{id}/attach"), None).await;
+    let delete = async |attached: &str| {
+        let path = format!("/volumes/{id}?attached={attached}&wait=30s");
+        let (status, _, told) =
+            world.send(asked(Method::DELETE, &path, "operator", Some("delete-1"), None)).await;
+        (status, told)
+    };
+    let (status, problem) = delete("refuse").await;
+    assert_eq!((status, &problem["title"]), (StatusCode::CONFLICT, &json!("conflict")), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("attached"), "{problem}");
+    assert_eq!(world.get(&format!("/volumes/{id}")).await["status"], json!("attached"));
+    let (status, problem) = delete("perhaps").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
+    let kinds = async || world.get("/operations").await["items"].as_array().unwrap().len();
+    assert_eq!(kinds().await, 2, "nothing was recorded");
+
+    world.done(Method::POST, &format!("/volumes/{id}/detach"), None).await;
+    let (status, deleted) = delete("refuse").await;
+    assert_eq!((status, &deleted["status"]), (StatusCode::OK, &json!("completed")), "{deleted}");
+    for attached in ["refuse", "detach"] {
+        assert_eq!(delete(attached).await, (status, deleted.clone()), "the key is known");
+    }
+}
+
+#[tokio::test]
 async fn a_page_of_the_web_asks_nothing_through_an_open_door() {
     let principal = Principal::new("local", Role::Admin);
     let routes = Api::new("test").router(Door::Open(principal));

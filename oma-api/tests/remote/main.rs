@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod appliance;
 mod cut;
 mod cutter;
 mod daemon;
@@ -26,6 +27,7 @@ use crate::daemon::{Daemon, Way};
 fn main() -> ExitCode {
     let mut trials = backends();
     trials.extend(access::trials());
+    trials.extend(appliance::trials());
     trials.extend(cut::trials());
     trials.extend(document::trials());
     trials.extend(exports::trials());

@@ -17,7 +17,6 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use oma_api::Failure;
 use oma_core::{Error, ErrorKind, Result};
 use tracing_subscriber::EnvFilter;
@@ -28,7 +27,7 @@ use crate::args::Cli;
 use oma_examples::failure::{Failed, io_error};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };

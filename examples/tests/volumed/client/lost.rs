@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::{REPLICATE, refused, sample};
@@ -18,7 +18,7 @@ use crate::push::write_private;
 use crate::world::{Daemon, World};
 
 /// Passes on what is said, but for the answer to the first change.
-struct Thief {
+pub(super) struct Thief {
     address: String,
     /// To whom; it may move.
     appliance: Arc<Mutex<String>>,
@@ -26,6 +26,10 @@ struct Thief {
     asked: Arc<AtomicU32>,
     /// The first of them is passed on.
     taken: Arc<Notify>,
+    /// It is answered.
+    pub(super) answered: Arc<Notify>,
+    /// Whoever asked is told that the answer is lost.
+    told: Arc<Semaphore>,
     task: JoinHandle<()>,
 }
 
@@ -37,28 +41,46 @@ impl Drop for Thief {
 
 impl Thief {
     async fn before(appliance: &Daemon) -> Self {
+        let thief = Self::that_waits(appliance).await;
+        thief.tells();
+        thief
+    }
+
+    /// One that keeps whoever asked waiting.
+    pub(super) async fn that_waits(appliance: &Daemon) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let appliance = Arc::new(Mutex::new(place(appliance)));
         let (asked, taken) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
-        let (to, count, told) = (appliance.clone(), asked.clone(), taken.clone());
+        let (answered, told) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
+        let to = appliance.clone();
+        let way = Way {
+            asked: asked.clone(),
+            taken: taken.clone(),
+            answered: answered.clone(),
+            told: told.clone(),
+        };
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let to = to.lock().unwrap().clone();
                 // Nobody is there while an appliance is begun anew.
                 if let Ok(server) = TcpStream::connect(&to).await {
-                    tokio::spawn(pass_on(client, server, count.clone(), told.clone()));
+                    tokio::spawn(pass_on(client, server, way.clone()));
                 }
             }
         });
-        Self { address, appliance, asked, taken, task }
+        Self { address, appliance, asked, taken, answered, told, task }
+    }
+
+    pub(super) fn tells(&self) {
+        self.told.add_permits(1);
     }
 
     fn count(&self) -> u32 {
         self.asked.load(Ordering::SeqCst)
     }
 
-    fn command(&self, world: &World, args: &[&str]) -> Command {
+    pub(super) fn command(&self, world: &World, args: &[&str]) -> Command {
         let mut command = world.oma(args);
         command.args(["--api", &self.address, "--token-file", &world.text("token"), "--json"]);
         command.args(["--data-dir", "/nowhere"]).stdin(fs::File::open(world.path("typed")).unwrap());
@@ -71,7 +93,16 @@ fn place(daemon: &Daemon) -> String {
     daemon.addresses[1].strip_prefix("http://").unwrap().to_owned()
 }
 
-async fn pass_on(mut client: TcpStream, mut server: TcpStream, asked: Arc<AtomicU32>, taken: Arc<Notify>) {
+/// What all connections of a thief know.
+#[derive(Clone)]
+struct Way {
+    asked: Arc<AtomicU32>,
+    taken: Arc<Notify>,
+    answered: Arc<Notify>,
+    told: Arc<Semaphore>,
+}
+
+async fn pass_on(mut client: TcpStream, mut server: TcpStream, way: Way) {
     let (mut from_client, mut from_server) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut steals = false;
     loop {
@@ -80,18 +111,22 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, asked: Arc<Atomic
                 let Ok(length @ 1..) = read else { return };
                 let said = &from_client[..length];
                 if [&b"POST "[..], b"PATCH ", b"DELETE "].iter().any(|method| said.starts_with(method)) {
-                    steals = asked.fetch_add(1, Ordering::SeqCst) == 0;
+                    steals = way.asked.fetch_add(1, Ordering::SeqCst) == 0;
                 }
                 if server.write_all(said).await.is_err() {
                     return;
                 }
                 if steals {
-                    taken.notify_one();
+                    way.taken.notify_one();
                 }
             }
             read = server.read(&mut from_server) => {
                 let Ok(length @ 1..) = read else { return };
-                if steals || client.write_all(&from_server[..length]).await.is_err() {
+                if steals {
+                    way.answered.notify_one();
+                    return drop(way.told.acquire().await);
+                }
+                if client.write_all(&from_server[..length]).await.is_err() {
                     return;
                 }
             }
@@ -100,7 +135,7 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, asked: Arc<Atomic
 }
 
 /// A VM that was replicated, and who may ask for anything.
-async fn world() -> World {
+pub(super) async fn world() -> World {
     let world = World::of_appliance();
     fs::write(world.path("images/web01.raw"), sample(1)).unwrap();
     world.told_well(&REPLICATE).await;
@@ -109,7 +144,7 @@ async fn world() -> World {
     world
 }
 
-fn well(done: &Output) -> Value {
+pub(super) fn well(done: &Output) -> Value {
     assert!(done.status.success(), "{done:?}");
     serde_json::from_slice(&done.stdout).unwrap()
 }

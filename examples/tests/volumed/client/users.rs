@@ -165,7 +165,7 @@ pub(super) async fn on_the_database() {
     for look in [&["users", "list"][..], &["audit", "list"]] {
         assert!(is_there(&world.told(&[look, &["--database", &url]].concat()).await), "{look:?}");
         let both = [look, &["--database", &url, "--api", &socket]].concat();
-        assert!(is_there(&world.told(&both).await), "{look:?}");
+        refused(&world.told(&both).await, 2, "'--database'");
         let place = ["--data-dir", &world.text("data")].map(str::to_owned);
         let named = world.oma(look).args(&place).env("OMA_DATABASE", &url).output().await.unwrap();
         assert!(is_there(&named), "{look:?}");

@@ -64,6 +64,7 @@ pub(super) async fn asks() {
     assert_eq!(daemon.get("/operations/op-mine").await, first);
 
     refused(&world.told(&["volumes", "delete", id]).await, 4, "attached");
+    assert_eq!(operations(&world, id).await.len(), 4, "nothing is detached to be deleted");
     world.told_well(&["volumes", "resize", id, "5MiB"]).await;
     assert_eq!(daemon.get(&format!("/volumes/{id}")).await["capacity_bytes"], json!(5 * MIB));
     world.told_well(&["volumes", "detach", id]).await;
@@ -74,6 +75,9 @@ pub(super) async fn asks() {
     let pardoned = text(&world.told(&["volumes", "pardon", id]).await);
     assert_eq!(pardoned, format!("{id} is not deleted; replicate to it as before\n"));
     refused(&world.told(&["volumes", "pardon", id]).await, 4, "not condemned");
+    let again = ["volumes", "delete", id, "--id", "op-delete"];
+    refused(&world.told(&again).await, 4, "called off by an operator");
+    refused(&world.told(&["volumes", "attach", "vol-none", "--id", "op-none"]).await, 7, "no such volume");
     let again = world.told_well(&REPLICATE).await;
     assert_eq!((&again["status"], &again["epoch"]), (&json!("completed"), &json!(2)), "{again}");
     daemon.stop().await;

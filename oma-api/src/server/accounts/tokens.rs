@@ -22,7 +22,7 @@ use crate::server::audit::Asker;
 use crate::server::extract::{Body, InPath, InQuery};
 use crate::server::problem::Answer;
 use crate::server::tokens::NewToken;
-use crate::{CreateToken, NewTokenRow, Page, Secret, TokenRow};
+use crate::{CreateToken, NewTokenRow, Page, Secret, TokenRow, token_id};
 
 /// A token that was asked for by name has as many characters as a database key.
 const LONGEST: usize = 191;
@@ -82,7 +82,7 @@ async fn create(
     let secret = NewToken::mint();
     let days = u64::from(asked.days);
     let spec = TokenSpec {
-        id: id_of(user, key)?,
+        id: id_of(user, key.as_deref()),
         kind: TokenKind::Api,
         name: asked.name,
         role: asked.role,
@@ -140,11 +140,8 @@ impl AccountRoutes {
 }
 
 /// The id of a new token: of the same user by the same key always the same one.
-fn id_of(user: UserId, key: Option<String>) -> Answer<TokenId> {
-    let Some(key) = key else { return Ok(TokenId::mint()) };
-    let id =
-        TokenId::parse(format!("tok-{}", &blake3::hash(format!("{user} {key}").as_bytes()).to_hex()[..32]));
-    Ok(id.map_err(|error| Error::new(ErrorKind::Internal, "name", "a token").with_source(error))?)
+fn id_of(user: UserId, key: Option<&str>) -> TokenId {
+    key.map_or_else(TokenId::mint, |key| token_id(user, key))
 }
 
 /// What a request is told that was made before with the same key.

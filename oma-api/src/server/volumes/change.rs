@@ -8,15 +8,17 @@ use oma_core::engine::{VolumeChange, VolumeRequest};
 use oma_core::record::Operation;
 use oma_core::state::{OperationKind, OperationStatus, VolumeStatus};
 use oma_core::{DiskRef, Error, ErrorKind, OperationId, Retry, VolumeId};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::VolumeRoutes;
 use crate::server::asked::{Accepted, Asked, Key, Problems, Wait};
-use crate::server::extract::{Body, InPath, OptionalBody};
+use crate::server::extract::{Body, InPath, InQuery, OptionalBody};
 use crate::server::problem::Answer;
 use crate::server::to_its_end::to_its_end;
-use crate::{AttachVolume, CallOff, CreateVolume, OperationRow, ResizeVolume};
+use crate::{AttachVolume, CallOff, CreateVolume, OperationRow, ResizeVolume, WhenAttached};
 
 /// How long a delete waits for the volume to be detached before it says that this goes on.
 const DETACH: Duration = Duration::from_secs(30);
@@ -169,18 +171,31 @@ async fn resize(
     routes.change_volume(asked, &id, VolumeChange::Resize { capacity: wanted.size }).await
 }
 
-/// Delete a volume. It is detached first, for which the answer waits up to 30 s. One that ever held an epoch is condemned: its
-/// operation is `pending` until it is due, and can be called off meanwhile
+/// How a volume is deleted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Deletion {
+    /// What is done when the volume is attached: it is detached first (`detach`), or the deletion is refused (`refuse`). A key that
+    /// is known answers its operation either way.
+    #[serde(default)]
+    #[param(inline)]
+    attached: WhenAttached,
+}
+
+/// Delete a volume. One that is attached is detached first, for which the answer waits up to 30 s, unless `attached` says otherwise. One
+/// that ever held an epoch is condemned: its operation is `pending` until it is due, and can be called off meanwhile
 #[utoipa::path(delete, path = "/volumes/{volume_id}", tag = "volumes",
-    params(("volume_id" = String, Path), Wait, Key),
+    params(("volume_id" = String, Path), Deletion, Wait, Key),
     responses((status = 200, body = OperationRow), (status = 202, body = OperationRow), Problems))]
 async fn delete(
     State(routes): State<VolumeRoutes>,
     InPath(id): InPath<VolumeId>,
+    InQuery(Deletion { attached }): InQuery<Deletion>,
     asked: Asked,
 ) -> Answer<Accepted> {
     to_its_end("delete", "volume", async move {
-        if routes.service.services().volumes.operation(&asked.id).await?.is_none() {
+        let detaches = attached == WhenAttached::Detach;
+        if detaches && routes.service.services().volumes.operation(&asked.id).await?.is_none() {
             routes.detach_first(&id).await?;
         }
         routes.change_volume(asked, &id, VolumeChange::Delete).await

@@ -13,7 +13,8 @@ const DATABASE: &str = "Work on this database itself, in place of the one that O
 const USERS_HELP: &str = "\
 Where an appliance serves the data directory, and with --api, it is asked, by an admin. With
 --embedded or a database that is named (--database, or OMA_DATABASE without --api) they work on
-the database itself: for the first admin of all, and for an admin who is locked out. Examples:
+the database itself: for the first admin of all, and for an admin who is locked out; --api is
+refused beside either, and OMA_API passed over. Examples:
     oma users add ada@example.com --role admin --password-stdin < password
     oma users token ada@example.com --days 30 > token
     oma users revoke tok-0193a2b4-…
@@ -23,8 +24,9 @@ Roles, passwords, tokens and the audit trail: docs/accounts.md";
 const AUDIT_HELP: &str = "\
 Where an appliance serves the data directory, and with --api, it is asked, by an admin. With
 --embedded or a database that is named (--database, or OMA_DATABASE without --api) the database
-itself is read: who can write to it at will can write a whole new trail, so keep the last entry
-elsewhere and give it as --known the next time. See docs/accounts.md";
+itself is read; --api is refused beside either, and OMA_API passed over. Who can write to the
+database at will can write a whole new trail, so keep the last entry elsewhere and give it as
+--known the next time. See docs/accounts.md";
 
 #[derive(Debug, Args)]
 #[command(after_help = USERS_HELP)]

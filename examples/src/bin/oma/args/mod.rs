@@ -8,6 +8,7 @@ mod disks;
 mod jobs;
 mod logs;
 mod points;
+mod precedence;
 mod remote;
 mod serve;
 mod volumes;

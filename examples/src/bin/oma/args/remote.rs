@@ -9,7 +9,7 @@ use oma_core::JobId;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RemoteArgs {
     /// The appliance: https://HOST:PORT, or unix:SOCKET on its own machine. Without it the one that serves the data directory, if one
-    /// does
+    /// does. OMA_API is passed over where --data-dir, --embedded or a --database is typed
     #[arg(long, global = true, value_name = "URL", env = "OMA_API")]
     pub(crate) api: Option<String>,
     /// A file that its owner alone may read, with a token; none is needed on the appliance's socket
@@ -19,8 +19,8 @@ pub(crate) struct RemoteArgs {
     /// for it, or of those that this machine trusts
     #[arg(long, global = true, value_name = "FILE", env = "OMA_CA")]
     pub(crate) ca: Option<PathBuf>,
-    /// Work on the data directory itself, whoever serves it
-    #[arg(long, global = true, conflicts_with = "api")]
+    /// Work on the data directory itself, whoever serves it, and whatever OMA_API says; not with --api
+    #[arg(long, global = true)]
     pub(crate) embedded: bool,
 }
 

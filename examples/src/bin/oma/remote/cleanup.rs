@@ -6,15 +6,12 @@ use oma_core::state::{CleanupStatus, CleanupStepStatus};
 use oma_core::{CleanupId, Error, ErrorKind, Result, Retry};
 
 use super::Remote;
+use super::patience::{Away, PACE};
 use crate::args::CleanupArgs;
 use crate::command::{another_job, no_plan, tell_cleanup};
 
 /// How long one request waits.
 const WAIT: Duration = Duration::from_secs(10);
-/// How long is waited before it is asked again.
-const PACE: Duration = Duration::from_millis(500);
-/// An appliance that is away for so long is not waited for.
-const PATIENCE: u32 = 120;
 
 /// Has the cleanup of a job planned, and executed when that is asked for.
 pub(super) async fn run(remote: &Remote, args: &CleanupArgs) -> Result<()> {
@@ -75,12 +72,12 @@ async fn planned(remote: &Remote, args: &CleanupArgs, id: &CleanupId) -> Result<
 
 /// Until nobody carries it out any more. An appliance that is begun anew meanwhile goes on with it.
 async fn executed(remote: &Remote, id: &CleanupId) -> Result<CleanupRow> {
-    let mut away = 0;
+    let mut away = Away::default();
     loop {
         match remote.appliance.execute_cleanup(id, WAIT).await {
-            Ok(row) if row.status == CleanupStatus::Executing && !has_failed(&row) => away = 0,
+            Ok(row) if row.status == CleanupStatus::Executing && !has_failed(&row) => away.is_back(),
             Err(error) if error.kind() == ErrorKind::Conflict => return refused(remote, id, error).await,
-            Err(error) if error.retry() == Retry::Later && away < PATIENCE => away += 1,
+            Err(error) if error.retry() == Retry::Later && away.is_borne() => {}
             ended => return ended,
         }
         tokio::time::sleep(PACE).await;

@@ -1,5 +1,6 @@
 //! Commands that a running appliance carries out.
 
+mod advised;
 mod audit;
 mod cleanup;
 mod disks;

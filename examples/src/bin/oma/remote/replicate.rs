@@ -1,6 +1,5 @@
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use oma_api::{DiskProgressRow, NamedDisk, ProgressRow, ReplicationRequest, ReplicationRow, SourceRequest};
 use oma_core::engine::{DiskProgress, Event, Progress};
@@ -8,6 +7,7 @@ use oma_core::state::{JobStatus, ReplicationType, Wanted};
 use oma_core::{Clock as _, DiskKey, Error, ErrorKind, JobId, Result, Retry, SystemClock};
 
 use super::Remote;
+use super::patience::{Away, PACE};
 use crate::args::{ReflinkArg, ReplicateArgs};
 use oma_examples::failure::{Failed, io_error};
 use oma_examples::output;
@@ -15,10 +15,6 @@ use oma_examples::progress;
 use oma_examples::signals::Signals;
 
 const STOPPING: &str = "stopped following; the job goes on, and `oma cancel` ends it";
-/// How often it is looked at.
-const PACE: Duration = Duration::from_millis(500);
-/// An appliance that is away for so long is not waited for.
-const PATIENCE: u32 = 120;
 
 /// Asks for a replication, and follows it until it has ended.
 pub(super) async fn run(remote: &Remote, args: &ReplicateArgs) -> Result<(), Failed> {
@@ -110,7 +106,7 @@ fn absolute(path: &Path) -> Result<std::path::PathBuf> {
 /// Until it has ended. An appliance that is begun anew meanwhile goes on with it.
 async fn follow(remote: &Remote, job: &ReplicationRow) -> Result<ReplicationRow> {
     let shown = progress::for_stderr();
-    let (mut planned, mut step, mut away) = (BTreeSet::new(), None, 0);
+    let (mut planned, mut step, mut away) = (BTreeSet::new(), None, Away::default());
     loop {
         let looked = async {
             let progress = remote.appliance.progress(&job.job_id).await?;
@@ -118,7 +114,7 @@ async fn follow(remote: &Remote, job: &ReplicationRow) -> Result<ReplicationRow>
         };
         match looked.await {
             Ok((progress, now)) => {
-                away = 0;
+                away.is_back();
                 show(&*shown, &progress, now.replication_type, &mut planned, &mut step);
                 if now.status.is_terminal() {
                     shown.event(Event::StepEnded("copy"));
@@ -129,7 +125,7 @@ async fn follow(remote: &Remote, job: &ReplicationRow) -> Result<ReplicationRow>
                     return Err(Error::new(ErrorKind::Conflict, "follow", &now.job_id).because(reason));
                 }
             }
-            Err(error) if error.retry() == Retry::Later && away < PATIENCE => away += 1,
+            Err(error) if error.retry() == Retry::Later && away.is_borne() => {}
             Err(error) => return Err(error),
         }
         tokio::time::sleep(PACE).await;

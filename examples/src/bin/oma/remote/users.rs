@@ -1,8 +1,9 @@
-use oma_api::{ChangeUser, CreateToken, CreateUser, Secret, TokenRow, UserRow};
+use oma_api::{ChangeUser, CreateToken, CreateUser, Secret, TokenRow, UserRow, token_id};
 use oma_core::record::Email;
 use oma_core::{Clock as _, Error, ErrorKind, OperationId, Result, SystemClock, TokenId};
 
 use super::Remote;
+use super::advised::advised;
 use super::patience::patiently;
 use crate::args::{AddUserArgs, ChangeUserArgs, TokenArgs, UsersArgs, UsersCommand};
 use crate::command::users::{nobody, password, show, tell_revoked, tell_token};
@@ -51,7 +52,12 @@ async fn change(remote: &Remote, args: &ChangeUserArgs) -> Result<()> {
     let user = find(remote, &args.email).await?.ok_or_else(|| nobody(&args.email))?;
     let password = typed(args.password_stdin).await?;
     let change = ChangeUser { full_name: None, role: args.role, is_active: args.active, password };
-    let changed = patiently(async || remote.appliance.change_user(user.id, &change).await).await?;
+    let mut asked = 0;
+    let ask = async || {
+        asked += 1;
+        remote.appliance.change_user(user.id, &change).await
+    };
+    let changed = patiently(ask).await.map_err(|error| unknown(error, asked))?;
     show(&[changed], remote.json)
 }
 
@@ -65,10 +71,30 @@ async fn token(remote: &Remote, args: &TokenArgs) -> Result<()> {
         jobs: Vec::new(),
     };
     let key = key();
-    match patiently(async || remote.appliance.make_token(key.as_str(), &token).await).await {
+    let mut asked = 0;
+    let ask = async || {
+        asked += 1;
+        remote.appliance.make_token(key.as_str(), &token).await
+    };
+    match patiently(ask).await {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(lost(error.resource())),
+        Err(error) if asked > 1 || error.kind() == ErrorKind::Unavailable => {
+            let id = token_id(user.id, key.as_str());
+            Err(advised(
+                &error,
+                format_args!("it may have been made: `oma users revoke {id}` revokes it then"),
+            ))
+        }
         made => tell_token(&made?, remote.json),
     }
+}
+
+/// Why it is not known whether a change was made that was asked for so often.
+fn unknown(error: Error, asked: u32) -> Error {
+    if asked == 1 || error.kind() != ErrorKind::PermissionDenied {
+        return error;
+    }
+    advised(&error, "it was done, or your right ended before it was; see `oma audit list`")
 }
 
 /// It was made, and the answer with its secret did not come.
@@ -80,7 +106,12 @@ fn lost(id: &str) -> Error {
 
 async fn revoke(remote: &Remote, id: &TokenId) -> Result<()> {
     let before = remote.appliance.token(id).await?;
-    patiently(async || remote.appliance.revoke_token(id).await).await?;
+    let mut asked = 0;
+    let ask = async || {
+        asked += 1;
+        remote.appliance.revoke_token(id).await
+    };
+    patiently(ask).await.map_err(|error| unknown(error, asked))?;
     let row = match remote.appliance.token(id).await {
         // It was the one that is shown here: the appliance tells its bearer no more.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {

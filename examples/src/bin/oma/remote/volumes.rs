@@ -2,11 +2,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use oma_api::client::VolumeWanted;
-use oma_api::{CallOff, OperationRow, VolumeRow};
-use oma_core::state::{OperationStatus, VolumeStatus};
+use oma_api::{CallOff, OperationRow, VolumeRow, WhenAttached};
+use oma_core::state::OperationStatus;
 use oma_core::{Error, ErrorKind, OperationId, Result, VolumeId};
 
 use super::Remote;
+use super::advised::advised;
 use super::patience::{PACE, patiently};
 use crate::args::{AbandonArgs, ChangeArgs, DeleteArgs, ListArgs, VolumesArgs, VolumesCommand};
 use crate::command::volumes::{
@@ -17,7 +18,8 @@ use oma_examples::failure::Failed;
 use oma_examples::output;
 use oma_examples::signals::Signals;
 
-const STOPPING: &str = "stopped waiting; the operation goes on, and `oma volumes operations` lists it";
+const STOPPING: &str =
+    "stopped waiting; if it was asked for, it goes on, and `oma volumes operations` lists it";
 /// How long one request waits.
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -62,14 +64,26 @@ async fn known(remote: &Remote, id: &VolumeId) -> Result<VolumeRow> {
 
 /// Asks for a change and waits until it is known what became of it.
 async fn change(remote: &Remote, args: &ChangeArgs, wanted: VolumeWanted) -> Result<()> {
-    known(remote, &args.volume).await?;
+    // An appliance that was not there to begin with is not waited for.
+    match known(remote, &args.volume).await {
+        // What was asked for by a key is told when its volume is gone, too.
+        Err(error) if error.kind() == ErrorKind::NotFound && args.id.is_some() => {}
+        found => drop(found?),
+    }
     let key = args.id.clone().unwrap_or_else(OperationId::mint);
     let signals = Signals::listen(STOPPING)?;
     let row = tokio::select! {
         row = ended(remote, &key, &args.volume, wanted) => row?,
-        () = signals.stop().cancelled() => return Err(Error::new(ErrorKind::Cancelled, "wait for", &key)),
+        () = signals.stop().cancelled() => {
+            return Err(Error::new(ErrorKind::Cancelled, "wait for", &key).because(again(&key)));
+        }
     };
     tell_change(&row, Deleter::Appliance, remote.json)
+}
+
+/// What to do when it is not known what became of an operation.
+fn again(key: &OperationId) -> String {
+    format!("`--id {key}` asks for the same again")
 }
 
 async fn ended(
@@ -78,7 +92,7 @@ async fn ended(
     volume: &VolumeId,
     wanted: VolumeWanted,
 ) -> Result<OperationRow> {
-    let mut row = patiently(async || remote.appliance.change_volume(key, volume, wanted, WAIT).await).await?;
+    let mut row = asked_for(remote, key, volume, wanted).await?;
     let mut doubt = None;
     while row.status == OperationStatus::Executing {
         if row.error != doubt {
@@ -89,24 +103,40 @@ async fn ended(
             ));
         }
         tokio::time::sleep(PACE).await;
-        row = patiently(async || remote.appliance.operation(key, WAIT).await).await?;
+        row = patiently(async || remote.appliance.operation(key, WAIT).await)
+            .await
+            .map_err(|error| advised(&error, again(key)))?;
     }
     Ok(row)
 }
 
-/// As on a data directory, what is attached is not deleted; the route detaches it first.
+async fn asked_for(
+    remote: &Remote,
+    key: &OperationId,
+    volume: &VolumeId,
+    wanted: VolumeWanted,
+) -> Result<OperationRow> {
+    let mut asked = 0;
+    let ask = async || {
+        asked += 1;
+        remote.appliance.change_volume(key, volume, wanted, WAIT).await
+    };
+    match patiently(ask).await {
+        // Refused at once: nothing was begun.
+        Err(error) if asked == 1 && error.kind() == ErrorKind::NotFound => Err(no_volume(volume)),
+        Err(error) if asked == 1 && error.kind() != ErrorKind::Unavailable => Err(error),
+        answered => answered.map_err(|error| advised(&error, again(key))),
+    }
+}
+
+/// As on a data directory, what is attached is not deleted.
 async fn delete(remote: &Remote, args: &DeleteArgs) -> Result<()> {
     if args.grace.is_some() {
         return Err(Error::new(ErrorKind::Invalid, "read", "--grace").because(
             "it is for a run on a data directory; the appliance has a setting for it, `volumes.grace` (docs/omad.md)",
         ));
     }
-    let ChangeArgs { volume, .. } = &args.change;
-    if known(remote, volume).await?.status == VolumeStatus::Attached {
-        return Err(Error::new(ErrorKind::Conflict, "delete volume", volume)
-            .because(format!("it is attached; `oma volumes detach {volume}` first")));
-    }
-    change(remote, &args.change, VolumeWanted::Deleted).await
+    change(remote, &args.change, VolumeWanted::Deleted(WhenAttached::Refuse)).await
 }
 
 async fn pardon(remote: &Remote, volume: &VolumeId) -> Result<()> {

@@ -52,11 +52,11 @@ impl Deleter {
     }
 }
 
-/// What was done; what the backend refused is an error.
+/// What was done; what the backend refused, and what was called off, is an error.
 pub(crate) fn tell_change(row: &OperationRow, deleter: Deleter, json: bool) -> Result<()> {
     let volume = row.volume_id.as_ref().map(ToString::to_string).unwrap_or_default();
     match row.status {
-        OperationStatus::Failed => {
+        OperationStatus::Failed | OperationStatus::Cancelled => {
             let why = row.error.clone().unwrap_or_default();
             return Err(Error::new(ErrorKind::Conflict, format!("{} volume", row.kind), volume).because(why));
         }
