@@ -74,7 +74,9 @@ async fn listed_detached_and_attached() {
 async fn condemned() {
     let (world, id) = replicated().await;
     let image = world.path(&format!("data/volumes/{id}.raw"));
-    world.run(&["volumes", "delete", &id]).await.refused(4, &["attached"]);
+    world.run(&["volumes", "delete", &id]).await.refused(4, &["is attached; detach it first"]);
+    let jobs = world.run(&["--json", "jobs"]).await.ok().json();
+    assert_eq!(jobs.as_array().unwrap().len(), 1, "nothing was begun: {jobs}");
     world.run(&["volumes", "detach", &id]).await.ok();
     let pending = world.run(&["--json", "volumes", "delete", &id]).await.ok().json();
     assert_eq!((&pending["kind"], &pending["status"]), (&Value::from("delete"), &Value::from("pending")));

@@ -287,7 +287,7 @@ async fn a_deletion_that_is_to_detach_nothing_is_refused_while_the_volume_is_att
     };
     let (status, problem) = delete("refuse").await;
     assert_eq!((status, &problem["title"]), (StatusCode::CONFLICT, &json!("conflict")), "{problem}");
-    assert!(problem["detail"].as_str().unwrap().contains("attached"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("detach it first"), "{problem}");
     assert_eq!(world.get(&format!("/volumes/{id}")).await["status"], json!("attached"));
     let (status, problem) = delete("perhaps").await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");

@@ -63,7 +63,7 @@ pub(super) async fn asks() {
     assert_eq!(operations(&world, id).await.len(), 4);
     assert_eq!(daemon.get("/operations/op-mine").await, first);
 
-    refused(&world.told(&["volumes", "delete", id]).await, 4, "attached");
+    refused(&world.told(&["volumes", "delete", id]).await, 4, "is attached; detach it first");
     assert_eq!(operations(&world, id).await.len(), 4, "nothing is detached to be deleted");
     world.told_well(&["volumes", "resize", id, "5MiB"]).await;
     assert_eq!(daemon.get(&format!("/volumes/{id}")).await["capacity_bytes"], json!(5 * MIB));

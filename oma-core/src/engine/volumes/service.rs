@@ -300,6 +300,9 @@ impl VolumeService {
         if request.change == VolumeChange::Detach && volume.status != VolumeStatus::Attached {
             return refuse(format!("volume {} is {}, not attached", volume.id, volume.status));
         }
+        if request.change == VolumeChange::Delete && volume.status == VolumeStatus::Attached {
+            return refuse(format!("volume {} is attached; detach it first", volume.id));
+        }
         Ok(Some(volume))
     }
 
