@@ -67,6 +67,12 @@ impl DataDir {
         self.path.join("oma.db")
     }
 
+    /// Where the daemon has volumes and records.
+    #[must_use]
+    pub fn placement(&self) -> PathBuf {
+        self.path.join("daemon.json")
+    }
+
     /// The token of the first admin, until somebody has taken it.
     #[must_use]
     pub fn first_token(&self) -> PathBuf {

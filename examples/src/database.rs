@@ -6,6 +6,7 @@ use oma_core::{Error, ErrorKind, Result};
 use oma_store::{SqlStore, StoreConfig};
 
 use crate::data_dir::{DataDir, Lock};
+use crate::placement;
 
 /// Where a URL may stand that holds a password.
 pub const VARIABLE: &str = "OMA_DATABASE";
@@ -23,7 +24,7 @@ impl Database {
     /// The argument, else the variable, else the data directory's.
     ///
     /// # Errors
-    /// `Invalid` for an argument that holds a password.
+    /// `Invalid` for an argument that holds a password; `Conflict` where the daemon of the data directory has its records elsewhere.
     pub fn choose(
         data: &DataDir,
         argument: Option<&str>,
@@ -42,7 +43,10 @@ impl Database {
             (Some(url), _) => url.to_owned(),
             (None, Ok(url)) if !url.is_empty() => url,
             (None, Err(env::VarError::NotUnicode(_))) => return refused(VARIABLE, "it is not valid UTF-8"),
-            (None, _) => return Self::of(data),
+            (None, _) => {
+                placement::check_records(data)?;
+                return Self::of(data);
+            }
         };
         Ok(Self { config: StoreConfig { url, ..StoreConfig::default() }, data: None })
     }

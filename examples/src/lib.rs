@@ -13,6 +13,7 @@ pub mod limits_file;
 mod nbd_address;
 mod nbd_opener;
 pub mod output;
+pub mod placement;
 pub mod private_file;
 pub mod progress;
 mod sample_disk;

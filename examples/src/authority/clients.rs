@@ -111,29 +111,29 @@ impl Authority {
         Ok(certified)
     }
 
-    /// Whom it has certified, the last ones first, and the file of one that cannot be read.
+    /// Whom it has certified, the last ones first, and the files of those that cannot be read.
     ///
     /// # Errors
     /// What the system answers.
-    pub fn clients(&self) -> Result<(Vec<Certified>, Option<PathBuf>)> {
+    pub fn clients(&self) -> Result<(Vec<Certified>, Vec<PathBuf>)> {
         let folder = self.directory.join(CLIENTS);
         let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
             entries => entries.map_err(|error| read_error("read", folder.display(), error))?,
         };
-        let (mut clients, mut unreadable) = (Vec::<Certified>::new(), None);
+        let (mut clients, mut unreadable) = (Vec::<Certified>::new(), Vec::new());
         for entry in entries {
             let path = entry.map_err(|error| read_error("read", folder.display(), error))?.path();
             // Drafts of a killed process stay.
             if path.extension().is_none_or(|end| end != "json") {
                 continue;
             }
-            let text = fs::read(&path).map_err(|error| read_error("read", path.display(), error))?;
-            match serde_json::from_slice(&text) {
-                Ok(certified) if self.record(&certified) == path && number(&certified.serial).is_some() => {
+            let certified = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            match certified {
+                Some(certified) if self.record(&certified) == path && number(&certified.serial).is_some() => {
                     clients.push(certified);
                 }
-                _ => unreadable = Some(path),
+                _ => unreadable.push(path),
             }
         }
         clients.sort_by(|one, other| (other.created_at, &other.serial).cmp(&(one.created_at, &one.serial)));
@@ -190,30 +190,34 @@ impl Authority {
         }
         let _alone = self.alone()?;
         files::tidy(&self.directory).map_err(failed)?;
-        match self.clients()?.0.iter().any(|one| one.revoked_at.is_some()) {
-            true => self.publish_revoked(now),
-            false => Ok(()),
+        let (clients, unreadable) = self.clients()?;
+        match unreadable.is_empty() && clients.iter().all(|one| one.revoked_at.is_none()) {
+            true => Ok(()),
+            false => self.publish_revoked(now),
         }
     }
 
-    /// Writes the list of what was revoked. What is out of date stays on it: a clock may be wrong.
+    /// Writes the list of what was revoked. What is out of date stays on it, as a clock may be wrong; and of whose record cannot be read
+    /// nobody knows that it was not.
     fn publish_revoked(&self, now: SystemTime) -> Result<()> {
         let path = self.directory.join(REVOKED);
-        let revoked = |one: &Certified| {
-            Some(RevokedCertParams {
-                serial_number: SerialNumber::from_slice(&number(&one.serial)?.to_be_bytes()),
-                revocation_time: (SystemTime::UNIX_EPOCH + Duration::from_secs(one.revoked_at?)).into(),
-                reason_code: None,
-                invalidity_date: None,
-            })
-        };
+        let (clients, unreadable) = self.clients()?;
+        let known = clients.iter().filter_map(|one| Some((number(&one.serial)?, one.revoked_at?)));
+        let named = |path: &PathBuf| number(path.file_stem()?.to_str()?);
+        let doubted = unreadable.iter().filter_map(named).map(|number| (number, seconds(now)));
+        let revoked = known.chain(doubted).map(|(number, at)| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&number.to_be_bytes()),
+            revocation_time: (SystemTime::UNIX_EPOCH + Duration::from_secs(at)).into(),
+            reason_code: None,
+            invalidity_date: None,
+        });
         let list = CertificateRevocationListParams {
             this_update: now.into(),
             // There is no next one until somebody else is shut out.
             next_update: self.good.1.max(now + DAY).into(),
             crl_number: seconds(now).into(),
             issuing_distribution_point: None,
-            revoked_certs: self.clients()?.0.iter().filter_map(revoked).collect(),
+            revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let signed = list.signed_by(&self.issuer).and_then(|list| list.pem());

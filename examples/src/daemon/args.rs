@@ -157,6 +157,17 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// As it is named on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Loop => "loop",
+            Self::Cloudstack => "cloudstack",
+            Self::Remote => "remote",
+        }
+    }
+
     /// Whether other machines could not reach what lies there.
     #[must_use]
     pub const fn is_of_this_machine(self) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::data_dir::{DataDir, Lock};
 use crate::database::{Database, VARIABLE};
 use crate::output;
+use crate::placement::Placement;
 use oma_api::server::{Api, Figures, Readiness};
 use oma_core::engine::{CancellationToken, VolumeService};
 use oma_core::traits::{VolumeBackend, VolumeRegistry as _};
@@ -62,6 +63,8 @@ impl Ground {
         let store = Arc::new(SqlStore::open(&database.config).await?);
         let worker = worker_name(data, &database, &store).await?;
         let (backend, machine) = backend::open(place, data).await?;
+        let elsewhere = database.data.is_none().then(|| database.url());
+        Placement { volumes: place.backend.name().to_owned(), records: elsewhere }.keep(data)?;
         let port = NbdPort::open(nbd, nbd_tls).await?;
         let content = Content::new(data.socket("nbd"), port);
         let figures = Figures::new();

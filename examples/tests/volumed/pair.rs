@@ -164,6 +164,11 @@ async fn shared(engine: ServerEngine, death: Death) {
     let first = match death {
         Death::Killed => {
             first.kill().await;
+            // Nobody takes the files of its data directory for its volumes, nor the database there for its records.
+            for (args, told) in [(&["volumes", "recover"][..], "`remote`"), (&["disks"], "the records in")] {
+                let refused = pair.first.oma_here(args).await;
+                assert!(refused.code == Some(4) && refused.err.contains(told), "{refused:?}");
+            }
             None
         }
         Death::Stopped => {

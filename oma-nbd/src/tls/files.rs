@@ -19,7 +19,7 @@ pub struct TlsFiles {
     /// Whether clients must say who they are.
     pub clients: ClientCertificates,
     /// Lists of certificates that authorities have revoked (RFC 5280, section 5), as PEM, one of each authority: of two the first one
-    /// counts. While the file is not there, nothing is revoked. An authority without a list has revoked none; a list that is out of date
+    /// counts. While the file is not there, what was read of it counts, at first nothing. An authority without a list has revoked none; a list that is out of date
     /// counts.
     pub revoked: Option<PathBuf>,
 }

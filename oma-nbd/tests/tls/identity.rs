@@ -154,6 +154,10 @@ async fn revoked() {
     std::fs::write(pki.path("server-cert.pem"), certificate).unwrap();
     pki.revoke(&[7]);
     server.reload().await.unwrap();
+    // One that is taken away stays in use.
+    std::fs::remove_file(pki.path("ca-crl.pem")).unwrap();
+    server.reload().await.unwrap();
+    assert!(enters(pki.client("thief")).await.is_err());
     // A list that cannot be read shuts nobody else out, and lets nobody in.
     for (list, text) in [
         ("", "has no list of revoked certificates"),

@@ -12,6 +12,7 @@ use oma_store::{SqlStore, StoreConfig};
 use oma_volume::file::{FileBackend, FileConfig};
 
 use oma_examples::data_dir::{DataDir, Lock};
+use oma_examples::placement;
 use oma_examples::signing_key;
 use oma_examples::source::Source;
 
@@ -29,6 +30,7 @@ impl Appliance {
     /// Opens a data directory for writing; makes it when it is not there.
     pub(crate) async fn open(data: &DataDir, source: Source) -> Result<Self> {
         let lock = data.lock()?;
+        placement::check_volumes(data)?;
         let store = SqlStore::open(&config(data)?).await?;
         let appliance = Self::wire(data, source.for_jobs(), store, Some(lock)).await?;
         Ok(appliance.signing(Some(signing_key::load_or_make(&data.signing_key())?)))
@@ -36,6 +38,7 @@ impl Appliance {
 
     /// Opens a data directory to look at records and volumes, also while another process works in it.
     pub(crate) async fn open_to_read(data: &DataDir, source: Source) -> Result<Self> {
+        placement::check_volumes(data)?;
         let store = open_records(data).await?;
         let appliance = Self::wire(data, source.for_looks(), store, None).await?;
         Ok(appliance.signing(signing_key::load(&data.signing_key())?))
@@ -87,6 +90,7 @@ pub(crate) async fn open_records(data: &DataDir) -> Result<SqlStore> {
 }
 
 fn config(data: &DataDir) -> Result<StoreConfig> {
+    placement::check_records(data)?;
     Ok(StoreConfig { url: data.database_url()?, ..StoreConfig::default() })
 }
 

@@ -40,18 +40,18 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// The lists of revoked certificates in a file, at least one; none while there is no such file.
+/// The lists of revoked certificates in a file, at least one; `None` while there is no such file.
 #[cfg(feature = "server")]
-pub(super) fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsFailure> {
+pub(super) fn revoked(path: &Path) -> Result<Option<Vec<CertificateRevocationListDer<'static>>>, TlsFailure> {
     let bytes = match read(path) {
         Err(TlsFailure::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         read => read?,
     };
     let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
     match found {
-        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(found) if !found.is_empty() => Ok(Some(found)),
         Ok(_) => {
             Err(problem(path, "has no list of revoked certificates; it must have -----BEGIN X509 CRL-----"))
         }

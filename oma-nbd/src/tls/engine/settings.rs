@@ -64,6 +64,7 @@ fn check_time(path: &Path, chain: &[CertificateDer<'_>]) -> Result<(), TlsFailur
 #[cfg(feature = "server")]
 mod server {
     use rustls::ServerConfig;
+    use rustls::pki_types::CertificateRevocationListDer;
     use rustls::server::danger::ClientCertVerifier;
     use rustls::server::{
         NoServerSessionStorage, UnbufferedServerConnection, VerifierBuilderError, WebPkiClientVerifier,
@@ -79,38 +80,42 @@ mod server {
     pub(crate) struct Acceptor {
         config: Arc<ServerConfig>,
         identity: Arc<SingleCertAndKey>,
+        admission: Admission,
+    }
+
+    /// Who may come.
+    #[derive(Clone, Debug)]
+    struct Admission {
         verifier: Arc<dyn ClientCertVerifier>,
+        revoked: Vec<CertificateRevocationListDer<'static>>,
     }
 
     impl Acceptor {
         pub(crate) fn load(files: &TlsFiles) -> Result<Self, TlsFailure> {
-            Self::make(identity(files)?, verifier(files)?)
+            Self::make(identity(files)?, admission(files, &[])?)
         }
 
         /// With what can be used of the files as they are now, and what cannot, which is as it was before: who the server is and who may
         /// come are told apart, so that somebody who was shut out stays out while the server's certificate is out of date.
         pub(crate) fn reload(&self, files: &TlsFiles) -> Result<(Self, Result<(), TlsFailure>), TlsFailure> {
-            let (identity, verifier) = (identity(files), verifier(files));
-            let told = identity.as_ref().map(drop).and(verifier.as_ref().map(drop)).map_err(Clone::clone);
+            let (identity, admission) = (identity(files), admission(files, &self.admission.revoked));
+            let told = identity.as_ref().map(drop).and(admission.as_ref().map(drop)).map_err(Clone::clone);
             let identity = identity.unwrap_or_else(|_| Arc::clone(&self.identity));
-            let verifier = verifier.unwrap_or_else(|_| Arc::clone(&self.verifier));
-            Ok((Self::make(identity, verifier)?, told))
+            let admission = admission.unwrap_or_else(|_| self.admission.clone());
+            Ok((Self::make(identity, admission)?, told))
         }
 
-        fn make(
-            identity: Arc<SingleCertAndKey>,
-            verifier: Arc<dyn ClientCertVerifier>,
-        ) -> Result<Self, TlsFailure> {
+        fn make(identity: Arc<SingleCertAndKey>, admission: Admission) -> Result<Self, TlsFailure> {
             let builder = ServerConfig::builder_with_provider(provider());
             let builder = builder.with_safe_default_protocol_versions().map_err(|error| explain(&error))?;
-            let builder = builder.with_client_cert_verifier(Arc::clone(&verifier));
+            let builder = builder.with_client_cert_verifier(Arc::clone(&admission.verifier));
             let mut config = builder.with_cert_resolver(identity.clone());
             config.ignore_client_order = true;
             // A session that is taken up again would not look at the client's certificate again.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
             config.enable_secret_extraction = kernel::is_there();
-            Ok(Self { config: Arc::new(config), identity, verifier })
+            Ok(Self { config: Arc::new(config), identity, admission })
         }
 
         pub(crate) fn session(&self) -> Result<Session, TlsFailure> {
@@ -128,20 +133,27 @@ mod server {
         Ok(Arc::new(certified.map_err(|error| unfit(&error, certificate, key))?.into()))
     }
 
-    /// Who may come.
-    fn verifier(files: &TlsFiles) -> Result<Arc<dyn ClientCertVerifier>, TlsFailure> {
+    /// Who may come; `known` is what was revoked before, and is so while a list is away.
+    fn admission(
+        files: &TlsFiles,
+        known: &[CertificateRevocationListDer<'static>],
+    ) -> Result<Admission, TlsFailure> {
         let (path, is_optional) = match &files.clients {
-            ClientCertificates::NotAsked => return Ok(WebPkiClientVerifier::no_client_auth()),
+            ClientCertificates::NotAsked => {
+                let verifier = WebPkiClientVerifier::no_client_auth();
+                return Ok(Admission { verifier, revoked: Vec::new() });
+            }
             ClientCertificates::Optional(path) => (path, true),
             ClientCertificates::Required(path) => (path, false),
         };
         let authorities = Arc::new(pem::authorities(path)?);
         let builder = WebPkiClientVerifier::builder_with_provider(authorities, provider());
-        let lists = files.revoked.as_deref().map_or(Ok(Vec::new()), pem::revoked)?;
-        let builder = builder.with_crls(lists).allow_unknown_revocation_status();
+        let read = files.revoked.as_deref().map_or(Ok(None), pem::revoked)?;
+        let revoked = read.unwrap_or_else(|| known.to_vec());
+        let builder = builder.with_crls(revoked.clone()).allow_unknown_revocation_status();
         let builder = if is_optional { builder.allow_unauthenticated() } else { builder };
         let verifier = builder.build().map_err(|error| unusable(files, path, &error))?;
-        Ok(verifier)
+        Ok(Admission { verifier, revoked })
     }
 
     fn unusable(files: &TlsFiles, authorities: &Path, error: &VerifierBuilderError) -> TlsFailure {

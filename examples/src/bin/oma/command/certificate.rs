@@ -1,10 +1,11 @@
 //! `oma certificate`: clients of NBD, certified by the authority of the data directory, also while a daemon serves that. Every change is an
-//! entry of the audit trail, recorded before it.
+//! entry of the audit trail: of a certificate that is made before it, of those that are revoked behind it.
 
 use std::env;
 use std::path::Path;
 use std::time::SystemTime;
 
+use oma_core::traits::AuditLog as _;
 use oma_core::{Error, ErrorKind, Result, Timestamp};
 use oma_examples::authority::{Authority, Certified, NewClient};
 use oma_examples::database::{Database, VARIABLE};
@@ -20,29 +21,31 @@ use crate::table::{Align, Table};
 
 pub(super) async fn run(context: &Context, args: &CertificateArgs) -> Result<()> {
     let authority = Authority::load(&context.data.tls())?;
-    let database = Database::choose(&context.data, args.database.as_deref(), env::var(VARIABLE))?;
+    let database = || Database::choose(&context.data, args.database.as_deref(), env::var(VARIABLE));
     match &args.command {
         CertificateCommand::List => {
             let (clients, unreadable) = authority.clients()?;
             show(context, clients)?;
-            unreadable.map_or(Ok(()), |path| Err(damaged(&path)))
+            unreadable.first().map_or(Ok(()), |path| Err(damaged(path)))
         }
         CertificateCommand::Make(args) => {
             let client = NewClient::named(&args.name)?;
-            let store = trail(&database).await?;
+            let store = trail(database()).await?;
             let made = make(context, &store, &authority, (&client, args)).await;
             store.close().await;
             made
         }
         CertificateCommand::Revoke(args) => {
             let found = authority.of_client(&args.client, SystemTime::now())?;
-            revoke(context, trail(&database).await, &authority, &found).await
+            let revoked = authority.revoke(&found, SystemTime::now())?;
+            revoked_all(context, database(), revoked).await
         }
     }
 }
 
 /// The database with the audit trail of the daemon, which may be serving it.
-async fn trail(database: &Database) -> Result<SqlStore> {
+async fn trail(database: Result<Database>) -> Result<SqlStore> {
+    let database = database?;
     let Schema { found, needed } = SqlStore::schema(&database.config).await?;
     let reason = match found {
         Some(found) if found == needed => return SqlStore::open(&database.config).await,
@@ -78,38 +81,31 @@ async fn make(
     ))
 }
 
-/// Whoever was robbed is not kept waiting for a database.
-async fn revoke(
-    context: &Context,
-    trail: Result<SqlStore>,
-    authority: &Authority,
-    found: &[Certified],
-) -> Result<()> {
-    let revoked = async { authority.revoke(found, SystemTime::now()) };
-    let (revoked, told) = match trail {
-        Ok(store) => {
-            let serials: Vec<&str> = found.iter().map(|one| one.serial.as_str()).collect();
-            let name = found.first().map_or("", |one| one.name.as_str());
-            let entry = entry("certificate.revoke", "certificate", &name, json!({ "serials": serials }));
-            let revoked = recorded(&store, entry, revoked).await?;
-            store.close().await;
-            (revoked, Ok(()))
-        }
-        Err(error) => (revoked.await?, Err(error)),
-    };
+/// Tells what was revoked; the entry comes behind it: whoever was robbed is not kept waiting for a database.
+async fn revoked_all(context: &Context, database: Result<Database>, revoked: Vec<Certified>) -> Result<()> {
     if !context.json {
         output::note(
             "a daemon that serves NBD by this authority refuses these from now on; connections that are open stay until they end",
         );
     }
+    let serials: Vec<&str> = revoked.iter().map(|one| one.serial.as_str()).collect();
+    let name = revoked.first().map_or("", |one| one.name.as_str());
+    let entry = entry("certificate.revoke", "certificate", &name, json!({ "serials": serials }));
     show(context, revoked)?;
-    told.inspect_err(|_| output::note("they are revoked, and the audit trail has no entry of it:"))
+    let told = async {
+        let store = trail(database).await?;
+        let told = store.audit(&entry).await;
+        store.close().await;
+        told
+    };
+    told.await
+        .map(drop)
+        .inspect_err(|_| output::note("they are revoked, and the audit trail has no entry of it:"))
 }
 
 fn damaged(path: &Path) -> Error {
-    Error::new(ErrorKind::Corrupt, "read", path.display()).because(
-        "it is damaged; its name is the serial number of a certificate, which `oma certificate revoke` takes as well",
-    )
+    Error::new(ErrorKind::Corrupt, "read", path.display())
+        .because("it is damaged, so the certificate with the number that is its name counts as revoked")
 }
 
 /// A certificate as it is printed.

@@ -15,12 +15,13 @@ mod users;
 mod volumes;
 
 use std::env;
+use std::io;
 
 use oma_api::client::{Appliance, RemoteConfig, Steer, Token};
 use oma_core::{Error, ErrorKind, Result};
 use oma_examples::data_dir::DataDir;
 use oma_examples::database::VARIABLE;
-use oma_examples::failure::Failed;
+use oma_examples::failure::{Failed, io_error};
 use oma_examples::{private_file, trust};
 use tokio::net::UnixStream;
 
@@ -46,8 +47,10 @@ impl Remote {
             None if args.embedded => return Ok(None),
             None => {
                 let socket = data.socket("omad");
-                if UnixStream::connect(&socket).await.is_err() {
-                    return Ok(None);
+                match UnixStream::connect(&socket).await {
+                    Ok(_) => {}
+                    Err(error) if is_nobody(&error) => return Ok(None),
+                    Err(error) => return Err(io_error("connect to", socket.display(), error)),
                 }
                 RemoteConfig::new(format!("unix:{}", socket.display()))
             }
@@ -85,6 +88,13 @@ impl Remote {
                 .into()),
         }
     }
+}
+
+/// Whether nobody is behind a socket: it is not there, cannot be, or was left by a process that is gone. Any other error tells nothing of
+/// that.
+fn is_nobody(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, InvalidInput, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | InvalidInput | ConnectionRefused)
 }
 
 /// Whether an appliance carries a command out where one serves the data directory; the others only look, or have no route.
