@@ -8,8 +8,9 @@ use super::keeper::LeaseKeeper;
 use super::recorder::tell;
 use super::retry::retry;
 use super::services::Services;
-use crate::record::{JobEnd, Lease, ReplicationJob};
+use crate::record::{ExportRecord, JobEnd, Lease, ReplicationJob};
 use crate::state::{ExportEvent, ExportStatus, JobKind, LogLevel};
+use crate::traits::Export;
 use crate::{Error, ErrorKind, ExportName, JobId, Result, WorkerId};
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
@@ -85,21 +86,53 @@ pub(super) async fn let_go(services: &Services, lease: &Lease, kind: JobKind) ->
 }
 
 /// Drains an export, takes it from the server and then from the records (L23, L24). May run twice.
+///
+/// Records that cannot be written do not keep what this lease serves from its end: a volume that nobody writes any more would stay open
+/// until the process ends.
 pub(super) async fn take_back(
     services: &Services,
     lease: &Lease,
     name: &ExportName,
     drain: Duration,
 ) -> Result<()> {
-    let mut recorded = services.exports.export(name).await?;
-    if recorded.as_ref().is_some_and(|e| matches!(e.status, ExportStatus::Starting | ExportStatus::Running)) {
-        recorded = Some(services.exports.advance(lease, name, ExportEvent::Drain).await?);
-    }
+    let recorded = match drained(services, lease, name).await {
+        Err(error) if error.kind() != ErrorKind::Fenced && serves(services, lease, name).await => {
+            return withdraw(services, name, drain).await.and(Err(error));
+        }
+        recorded => recorded?,
+    };
     // `Busy` as long as the device holds a request: what is recorded must not say "stopped" before it is.
-    let (patience, never) = (RetryConfig::default(), CancellationToken::new());
-    retry(&patience, &never, || services.server.withdraw(name, drain)).await?;
+    withdraw(services, name, drain).await?;
     if recorded.is_some_and(|export| export.status == ExportStatus::Draining) {
         services.exports.advance(lease, name, ExportEvent::Stopped).await?;
     }
     services.exports.remove(name).await
+}
+
+/// The record of an export, which says that it drains if anybody may use it.
+async fn drained(services: &Services, lease: &Lease, name: &ExportName) -> Result<Option<ExportRecord>> {
+    let recorded = services.exports.export(name).await?;
+    match &recorded {
+        Some(export) if matches!(export.status, ExportStatus::Starting | ExportStatus::Running) => {
+            services.exports.advance(lease, name, ExportEvent::Drain).await.map(Some)
+        }
+        _ => Ok(recorded),
+    }
+}
+
+/// Whether an export is served under this lease, and not under that of whoever took the job over (L16).
+async fn serves(services: &Services, lease: &Lease, name: &ExportName) -> bool {
+    let ours = |export: &Export| export.name == *name && export.fence == lease.fence;
+    let mut served = services.server.list();
+    while let Some(export) = served.next().await {
+        if export.is_ok_and(|export| ours(&export)) {
+            return true;
+        }
+    }
+    false
+}
+
+async fn withdraw(services: &Services, name: &ExportName, drain: Duration) -> Result<()> {
+    let (patience, never) = (RetryConfig::default(), CancellationToken::new());
+    retry(&patience, &never, || services.server.withdraw(name, drain)).await.map(drop)
 }

@@ -1,8 +1,15 @@
 //! Runs that are killed, stopped, fenced off or refused, and the runs after them.
 
+use std::sync::atomic::AtomicBool;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+
 use super::*;
-use crate::ExportName;
-use crate::traits::{Drained, Export, ExportSpec, ExportStatistics};
+use crate::record::ExportRecord;
+use crate::state::ExportEvent;
+use crate::traits::{Drained, Export, ExportRegistry, ExportSpec, ExportStatistics};
+use crate::{ExportName, VolumeId};
 
 /// Runs until the `nth` event and dies there, without any clean-up. Whether there were so many events.
 pub(super) async fn crash(world: &Arc<World>, nth: usize) -> bool {
@@ -230,7 +237,7 @@ impl ExportServer for Stubborn {
         self.inner.withdraw(name, deadline).await
     }
 
-    fn list(&self) -> futures_util::stream::BoxStream<'_, Result<Export>> {
+    fn list(&self) -> BoxStream<'_, Result<Export>> {
         self.inner.list()
     }
 
@@ -257,4 +264,74 @@ async fn l23_an_export_that_cannot_be_withdrawn_does_not_keep_the_others() {
         "{:?}",
         report.warnings
     );
+}
+
+/// Exports whose records cannot be changed while there is no room for them.
+#[derive(Debug)]
+struct NoRoom(Arc<MemoryStore>, AtomicBool);
+
+impl NoRoom {
+    fn check(&self, name: &ExportName) -> Result<()> {
+        match self.1.load(Ordering::SeqCst) {
+            true => Err(Error::new(ErrorKind::NoSpace, "record export", name)),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl ExportRegistry for NoRoom {
+    async fn begin(
+        &self,
+        lease: &Lease,
+        name: &ExportName,
+        disk: &DiskKey,
+        volume: &VolumeId,
+    ) -> Result<ExportRecord> {
+        self.check(name)?;
+        ExportRegistry::begin(&*self.0, lease, name, disk, volume).await
+    }
+
+    async fn advance(&self, lease: &Lease, name: &ExportName, event: ExportEvent) -> Result<ExportRecord> {
+        self.check(name)?;
+        ExportRegistry::advance(&*self.0, lease, name, event).await
+    }
+
+    async fn export(&self, name: &ExportName) -> Result<Option<ExportRecord>> {
+        self.0.export(name).await
+    }
+
+    fn exports(&self) -> BoxStream<'_, Result<ExportRecord>> {
+        self.0.exports()
+    }
+
+    async fn remove(&self, name: &ExportName) -> Result<()> {
+        self.check(name)?;
+        ExportRegistry::remove(&*self.0, name).await
+    }
+}
+
+/// A database on a full disk must not keep the volume open: the next attempt of the same process would wait for itself.
+#[tokio::test]
+async fn l23_what_cannot_be_recorded_is_served_no_longer_all_the_same() {
+    let world = World::new(&["disk-2000"]).await;
+    let (mut services, _) = world.services();
+    let (server, records) =
+        (Arc::new(MemoryExportServer::new()), Arc::new(NoRoom(world.store.clone(), AtomicBool::new(false))));
+    (services.server, services.exports) = (server.clone(), records.clone());
+    let replicator = Replicator::new(services, worker("appliance"), world.config);
+    let full = Acting::at("begins copy", 1, || {
+        records.1.store(true, Ordering::SeqCst);
+        world.source.faults(&key("disk-2000")).fail_reads_in(Extent::new(0, 1).unwrap());
+    });
+    let stop = CancellationToken::new();
+    let report = replicator.run(&world.request(), &full, &stop).await.unwrap();
+    assert!(!report.outcome.is_completed(), "{report:?}");
+    assert_eq!(server.list().count().await, 0, "nothing is served");
+    records.1.store(false, Ordering::SeqCst);
+    world.source.faults(&key("disk-2000")).clear();
+    let report = replicator.run(&world.request(), &Silent, &stop).await.unwrap();
+    assert!(report.outcome.is_completed(), "{report:?}");
+    world.assert_replicated(1).await;
+    assert_eq!(world.store.exports().count().await, 0);
 }
