@@ -58,7 +58,7 @@ pub fn io_error(operation: &'static str, resource: impl Display, error: io::Erro
         io::ErrorKind::ReadOnlyFilesystem => {
             (ErrorKind::PermissionDenied, "its file system is read-only; name another path")
         }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             (ErrorKind::NoSpace, "make room, or name another path")
         }
         io::ErrorKind::AddrInUse => {

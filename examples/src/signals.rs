@@ -11,6 +11,9 @@ use crate::exit;
 use crate::failure::io_error;
 use crate::output;
 
+/// SIGXFSZ, on x86 and ARM.
+const FILE_TOO_LARGE: i32 = 25;
+
 /// Listens for signals until it is dropped.
 #[derive(Debug)]
 pub struct Signals {
@@ -35,6 +38,8 @@ impl Signals {
         let listen = |kind| signal(kind).map_err(|error| io_error("listen for", "signals", error));
         let (mut interrupt, mut terminate) =
             (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        // Who has a handler is told of a file that may not grow (`ulimit -f`) by an error, in place of being killed.
+        drop(listen(SignalKind::from_raw(FILE_TOO_LARGE))?);
         let mut hang_up = hang_ups.then(|| listen(SignalKind::hangup())).transpose()?;
         let stop = CancellationToken::new();
         let token = stop.clone();

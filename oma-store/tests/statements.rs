@@ -76,13 +76,23 @@ const FILL: &str = "\
     INSERT INTO nbd_exports (job_id, vm_disk_id, device_mapping_uuid, export_name) \
     SELECT job_id, id, CONCAT('volume-', id), CONCAT('export-', id) FROM vm_disks; \
     SET SESSION foreign_key_checks = 1; \
-    ANALYZE TABLE vm_replication_contexts, replication_jobs, vm_disks, nbd_exports";
+    INSERT INTO ossea_volumes (volume_id, volume_name, vm_context_id, disk_id, capacity_bytes, generation, content, status) \
+    SELECT CONCAT('volume-', id), 'volume', vm_context_id, disk_id, 1, 1, 'blank', 'attached' FROM vm_disks; \
+    INSERT INTO volume_operations (id, type, status, vm_context_id, disk_id, job_id, ossea_volume_id, completed_at) \
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10) \
+    SELECT CONCAT('op-', n.i, '-', v.id), 'attach', 'completed', v.vm_context_id, v.disk_id, 'job', v.id, \
+    CURRENT_TIMESTAMP(3) FROM ossea_volumes v, n; \
+    INSERT INTO cleanups (id, job_id, vm_context_id, worker, plan, status) \
+    SELECT CONCAT('cleanup-', vm_context_id), id, vm_context_id, 'worker', '{}', 'planned' FROM replication_jobs WHERE live = 1; \
+    ANALYZE TABLE vm_replication_contexts, replication_jobs, vm_disks, nbd_exports, ossea_volumes, volume_operations, \
+    cleanups";
 
 /// With plans for small tables out of the way: MariaDB is told that a lookup by a key is cheap.
 async fn mariadb_explains(database: Database) {
     let mut connection = MySqlConnection::connect(&database.url()).await.unwrap();
     connection.execute("SET SESSION max_seeks_for_key = 1").await.unwrap();
     sqlx::raw_sql(FILL).execute(&mut connection).await.unwrap();
+    let mut wrong = Vec::new();
     for (name, text) in walked(ServerEngine::MariaDb) {
         let mut query = sqlx::query(AssertSqlSafe(format!("EXPLAIN {text}")));
         for before in text.split('?').take(text.matches('?').count()) {
@@ -96,9 +106,12 @@ async fn mariadb_explains(database: Database) {
             let select: String = row.get("select_type");
             let walks = walk.as_deref() == Some("ALL") && select != "INSERT";
             let sorts = extra.as_deref().is_some_and(|extra| extra.contains("filesort"));
-            assert!(!walks && !sorts, "{name}: {table:?} {walk:?} {key:?} {extra:?}");
+            if walks || sorts {
+                wrong.push(format!("{name}: {table:?} {walk:?} {key:?} {extra:?}"));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// With plans for empty tables out of the way: PostgreSQL walks and sorts only where it cannot do otherwise.

@@ -27,16 +27,39 @@ macro_rules! oldest {
     };
 }
 
+/// Through the index of a filter: another one's rows MariaDB would sort.
+macro_rules! by {
+    ($index:literal) => {
+        concat!(cleanup!(), " FORCE INDEX (", $index, ")")
+    };
+}
+
+/// One list in one order, by the index of its filter.
+macro_rules! list {
+    ($order:ident, $filter:literal) => {
+        concat!(cleanup!(), $filter, $order!())
+    };
+    ($order:ident, $filter:literal, $index:literal) => {
+        concat!(by!($index), $filter, $order!())
+    };
+}
+
 statements! {
     BY_ID = concat!(cleanup!(), " WHERE id = ?");
     NEWEST = concat!(cleanup!(), " WHERE", newest!());
     OLDEST = concat!(cleanup!(), " WHERE", oldest!());
-    NEWEST_OF_JOB = concat!(cleanup!(), " WHERE job_id = ? AND", newest!());
-    OLDEST_OF_JOB = concat!(cleanup!(), " WHERE job_id = ? AND", oldest!());
-    NEWEST_OF_STATUS = concat!(cleanup!(), " WHERE status = ? AND", newest!());
-    OLDEST_OF_STATUS = concat!(cleanup!(), " WHERE status = ? AND", oldest!());
-    NEWEST_OF_BOTH = concat!(cleanup!(), " WHERE job_id = ? AND status = ? AND", newest!());
-    OLDEST_OF_BOTH = concat!(cleanup!(), " WHERE job_id = ? AND status = ? AND", oldest!());
+    NEWEST_OF_JOB = list!(newest, " WHERE job_id = ? AND"),
+        mysql: list!(newest, " WHERE job_id = ? AND", "ix_cleanups_job");
+    OLDEST_OF_JOB = list!(oldest, " WHERE job_id = ? AND"),
+        mysql: list!(oldest, " WHERE job_id = ? AND", "ix_cleanups_job");
+    NEWEST_OF_STATUS = list!(newest, " WHERE status = ? AND"),
+        mysql: list!(newest, " WHERE status = ? AND", "ix_cleanups_status");
+    OLDEST_OF_STATUS = list!(oldest, " WHERE status = ? AND"),
+        mysql: list!(oldest, " WHERE status = ? AND", "ix_cleanups_status");
+    NEWEST_OF_BOTH = list!(newest, " WHERE job_id = ? AND status = ? AND"),
+        mysql: list!(newest, " WHERE job_id = ? AND status = ? AND", "ix_cleanups_job_status");
+    OLDEST_OF_BOTH = list!(oldest, " WHERE job_id = ? AND status = ? AND"),
+        mysql: list!(oldest, " WHERE job_id = ? AND status = ? AND", "ix_cleanups_job_status");
     /// Every row.
     SCAN = concat!(cleanup!(), " WHERE seq > ? ORDER BY seq LIMIT ?");
     INSERT = "INSERT INTO cleanups (id, job_id, vm_context_id, worker, plan, status, created_at, updated_at) \

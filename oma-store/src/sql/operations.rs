@@ -4,10 +4,14 @@ use super::statements;
 
 macro_rules! operation {
     () => {
-        "SELECT o.id, o.type, o.status, o.vm_context_id, o.disk_id, o.job_id, o.worker, o.capacity_bytes, o.volume_name, \
+        operation!("")
+    };
+    // Through an index, where an engine has to be told.
+    ($index:literal) => {
+        concat!("SELECT o.id, o.type, o.status, o.vm_context_id, o.disk_id, o.job_id, o.worker, o.capacity_bytes, o.volume_name, \
          o.provisioning, o.snapshot_id, v.volume_id, m.volume_id AS made_volume, o.error, o.due_at, o.created_at, \
-         o.updated_at FROM volume_operations o LEFT JOIN ossea_volumes v ON v.id = o.ossea_volume_id \
-         LEFT JOIN ossea_volumes m ON m.id = o.made_volume_id"
+         o.updated_at FROM volume_operations o", $index, " LEFT JOIN ossea_volumes v ON v.id = o.ossea_volume_id \
+         LEFT JOIN ossea_volumes m ON m.id = o.made_volume_id")
     };
 }
 
@@ -24,7 +28,7 @@ macro_rules! oldest {
     };
 }
 
-/// Both orders of a list.
+/// Both orders of a list. Of the indexes that begin with its column MariaDB may take one that has another order, and sort.
 macro_rules! list {
     ($order:ident) => {
         concat!(operation!(), " WHERE", $order!())
@@ -34,6 +38,9 @@ macro_rules! list {
     };
     ($order:ident, $of:literal) => {
         concat!(operation!(), " WHERE o.", $of, " = ? AND", $order!())
+    };
+    ($order:ident, $of:literal, by $index:literal) => {
+        concat!(operation!($index), " WHERE o.", $of, " = ? AND", $order!())
     };
     ($order:ident, $of:literal, kind) => {
         concat!(operation!(), " WHERE o.", $of, " = ? AND o.type = ? AND o.status = ? AND", $order!())
@@ -61,18 +68,24 @@ statements! {
     NEWEST_OF_KIND = list!(newest, kind);
     OLDEST_OF_KIND = list!(oldest, kind);
     /// On disks of a VM.
-    NEWEST_OF_VM = list!(newest, "vm_context_id");
-    OLDEST_OF_VM = list!(oldest, "vm_context_id");
+    NEWEST_OF_VM = list!(newest, "vm_context_id"),
+        mysql: list!(newest, "vm_context_id", by " FORCE INDEX (ix_operations_context)");
+    OLDEST_OF_VM = list!(oldest, "vm_context_id"),
+        mysql: list!(oldest, "vm_context_id", by " FORCE INDEX (ix_operations_context)");
     NEWEST_OF_VM_AND_KIND = list!(newest, "vm_context_id", kind);
     OLDEST_OF_VM_AND_KIND = list!(oldest, "vm_context_id", kind);
     /// That were asked for on a volume, by the number of its row.
-    NEWEST_ON = list!(newest, "ossea_volume_id");
-    OLDEST_ON = list!(oldest, "ossea_volume_id");
+    NEWEST_ON = list!(newest, "ossea_volume_id"),
+        mysql: list!(newest, "ossea_volume_id", by " FORCE INDEX (ix_operations_on)");
+    OLDEST_ON = list!(oldest, "ossea_volume_id"),
+        mysql: list!(oldest, "ossea_volume_id", by " FORCE INDEX (ix_operations_on)");
     NEWEST_ON_AND_KIND = list!(newest, "ossea_volume_id", kind);
     OLDEST_ON_AND_KIND = list!(oldest, "ossea_volume_id", kind);
     /// That ended with a volume, by the number of its row.
-    NEWEST_BY = list!(newest, "made_volume_id");
-    OLDEST_BY = list!(oldest, "made_volume_id");
+    NEWEST_BY = list!(newest, "made_volume_id"),
+        mysql: list!(newest, "made_volume_id", by " FORCE INDEX (ix_operations_by)");
+    OLDEST_BY = list!(oldest, "made_volume_id"),
+        mysql: list!(oldest, "made_volume_id", by " FORCE INDEX (ix_operations_by)");
     NEWEST_BY_AND_KIND = list!(newest, "made_volume_id", kind);
     OLDEST_BY_AND_KIND = list!(oldest, "made_volume_id", kind);
     INSERT = "INSERT INTO volume_operations (id, type, status, vm_context_id, disk_id, job_id, worker, capacity_bytes, volume_name, \

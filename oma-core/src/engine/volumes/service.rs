@@ -303,6 +303,14 @@ impl VolumeService {
         if request.change == VolumeChange::Delete && volume.status == VolumeStatus::Attached {
             return refuse(format!("volume {} is attached; detach it first", volume.id));
         }
+        if let VolumeChange::Resize { capacity } = request.change
+            && capacity < volume.capacity
+        {
+            return Err(Error::new(ErrorKind::Invalid, "resize volume", &volume.id).because(format!(
+                "it has {}, and volumes only grow; name as much or more",
+                volume.capacity
+            )));
+        }
         Ok(Some(volume))
     }
 

@@ -127,7 +127,7 @@ pub(crate) struct DemoArgs {
 
 const DISTRUST: &str =
     "Read what the source says is zero or a hole, too; for a source whose word cannot be trusted";
-const MEMORY: &str = "Data on its way takes at most so much memory";
+const MEMORY_HELP: &str = "Data on its way takes at most so much memory";
 const LIMITS: &str =
     "Limits of hosts, datastores and the link, for copies and comparisons, as JSON: see docs/limits.md";
 
@@ -176,11 +176,11 @@ pub(crate) struct ReplicateArgs {
     #[arg(long, value_enum, default_value = "thin", value_name = "WHEN")]
     pub(crate) provisioning: ProvisioningArg,
     /// At most so much of each disk is copied twice after a crash; 1MiB at least
-    #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = journal_step)]
+    #[arg(long, default_value_t = JOURNAL_STEP, value_name = "SIZE", value_parser = journal_step)]
     pub(crate) journal_step: ByteSize,
     #[arg(long, help = DISTRUST)]
     pub(crate) distrust_zeroes: bool,
-    #[arg(long, default_value = "128MiB", value_name = "SIZE", help = MEMORY)]
+    #[arg(long, default_value_t = MEMORY, value_name = "SIZE", help = MEMORY_HELP)]
     pub(crate) memory: ByteSize,
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN", help = REFLINK)]
     pub(crate) reflink: ReflinkArg,
@@ -196,6 +196,11 @@ pub(crate) struct ReplicateArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) metrics: Option<PathBuf>,
 }
+
+/// How much memory a run on a data directory takes where nothing is said.
+pub(crate) const MEMORY: ByteSize = ByteSize::mib(128);
+/// How much is copied twice after a crash where nothing is said.
+pub(crate) const JOURNAL_STEP: ByteSize = ByteSize::mib(256);
 
 /// Below it, a disk is flushed and written down more than copied.
 const LEAST_STEP: ByteSize = ByteSize::mib(1);
@@ -272,14 +277,14 @@ pub(crate) struct CopyArgs {
     #[arg(long, value_name = "ID", requires = "journal")]
     pub(crate) change_id: Option<ChangeId>,
     /// At most so much is copied twice after a crash; 1MiB at least
-    #[arg(long, default_value = "256MiB", value_name = "SIZE", requires = "journal", value_parser = journal_step)]
+    #[arg(long, default_value_t = JOURNAL_STEP, value_name = "SIZE", requires = "journal", value_parser = journal_step)]
     pub(crate) journal_step: ByteSize,
     /// At most so much a second
     #[arg(long, value_name = "SIZE")]
     pub(crate) bandwidth: Option<ByteSize>,
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN", help = REFLINK)]
     pub(crate) reflink: ReflinkArg,
-    #[arg(long, default_value = "128MiB", value_name = "SIZE", help = MEMORY)]
+    #[arg(long, default_value_t = MEMORY, value_name = "SIZE", help = MEMORY_HELP)]
     pub(crate) memory: ByteSize,
     #[arg(long, help = DISTRUST)]
     pub(crate) distrust_zeroes: bool,
@@ -337,7 +342,7 @@ pub(crate) struct VerifyArgs {
     pub(crate) level: VerifyWanted,
     #[arg(long, conflicts_with = "report", help = DISTRUST)]
     pub(crate) distrust_zeroes: bool,
-    #[arg(long, default_value = "128MiB", value_name = "SIZE", conflicts_with = "report", help = MEMORY)]
+    #[arg(long, default_value_t = MEMORY, value_name = "SIZE", conflicts_with = "report", help = MEMORY_HELP)]
     pub(crate) memory: ByteSize,
     #[arg(long, value_name = "FILE", conflicts_with = "report", help = LIMITS)]
     pub(crate) limits: Option<PathBuf>,

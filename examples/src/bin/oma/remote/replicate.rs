@@ -8,7 +8,7 @@ use oma_core::{Clock as _, DiskKey, Error, ErrorKind, JobId, Result, Retry, Syst
 
 use super::Remote;
 use super::patience::{Away, PACE};
-use crate::args::{ReflinkArg, ReplicateArgs};
+use crate::args::{JOURNAL_STEP, MEMORY, ReflinkArg, ReplicateArgs};
 use oma_examples::failure::{Failed, io_error};
 use oma_examples::output;
 use oma_examples::progress;
@@ -54,6 +54,8 @@ fn request(remote: &Remote, args: &ReplicateArgs) -> Result<ReplicationRequest> 
         ("--metrics", args.metrics.is_some()),
         ("--distrust-zeroes", args.distrust_zeroes),
         ("--reflink", args.reflink != ReflinkArg::Auto),
+        ("--memory", args.memory != MEMORY),
+        ("--journal-step", args.journal_step != JOURNAL_STEP),
     ];
     if let Some((name, _)) = settings.iter().find(|(_, is_given)| *is_given) {
         return Err(Error::new(ErrorKind::Invalid, "read", name).because(

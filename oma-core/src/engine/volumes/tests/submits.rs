@@ -65,6 +65,20 @@ fn l03_what_was_meant_for_a_volume_is_not_done_to_the_next_one_of_its_disk() {
 }
 
 #[test]
+fn l05_a_volume_is_not_made_smaller() {
+    with_volume(async |service, world, disk| {
+        let before = world.store.volume_of(disk).await.unwrap().unwrap();
+        let resize = |capacity| request(disk, VolumeChange::Resize { capacity });
+        let refused = service.submit(resize(ByteSize::kib(1))).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid);
+        assert!(refused.chain().contains("only grow"), "{}", refused.chain());
+        assert_eq!(world.store.volume_of(disk).await.unwrap().unwrap(), before);
+        assert_eq!(done(service, &resize(before.capacity)).await.status, OperationStatus::Completed);
+    })
+    .assert_whole();
+}
+
+#[test]
 fn one_request_sent_by_many_at_once_is_done_once() {
     let world = World::new();
     let disk = world.disk("web");
