@@ -36,7 +36,7 @@ pub use disk_source::{
 };
 pub use export_server::{Connect, ExportSubject, export_server_cases};
 pub use requirement::Requirement;
-pub use runner::{Case, Guard, Trial, cases, cases_needing, run, trial, without};
+pub use runner::{Case, Guard, Trial, cases, cases_needing, run, trial, trial_within, without};
 pub use sample::sample;
 pub use store::{AddAutomationJob, AddFailover, StoreSubject, store_cases};
 pub use volume_backend::{

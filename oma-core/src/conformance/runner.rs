@@ -88,9 +88,18 @@ where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
+    trial_within(LIMIT, name, needs, body)
+}
+
+/// As [`trial`], for one that may take longer than others.
+pub fn trial_within<F, Fut>(limit: Duration, name: &str, needs: &[Requirement], body: F) -> Trial
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
     let missing: Vec<_> = needs.iter().copied().filter(|need| !need.is_met()).collect();
     let Some(first) = missing.first().copied() else {
-        return Trial::test(name, move || block_on(body()));
+        return Trial::test(name, move || block_on(limit, body()));
     };
     let reason = format!("{first} is missing on this machine");
     if missing.iter().any(|need| need.is_required()) {
@@ -107,9 +116,9 @@ pub fn run(trials: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-fn block_on(body: impl Future<Output = ()>) -> Result<(), Failed> {
+fn block_on(limit: Duration, body: impl Future<Output = ()>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(async { tokio::time::timeout(LIMIT, body).await });
+    let outcome = runtime.block_on(async { tokio::time::timeout(limit, body).await });
     runtime.shutdown_timeout(Duration::from_secs(1));
-    outcome.map_err(|_| Failed::from(format!("still running after {} s", LIMIT.as_secs())))
+    outcome.map_err(|_| Failed::from(format!("still running after {} s", limit.as_secs())))
 }
