@@ -200,6 +200,8 @@ async fn typed() {
         (&["users", "list", "--database", &url], "ada@example.com"),
         (&["audit", "list", "--database", &url], "user.create"),
         (&["db", "status", "--database", &url], ""),
+        (&["completions", "bash"], "complete"),
+        (&["db", "status"], ""),
         (&["jobs", "--api", &socket], "status"),
         (&["users", "list", "--api", &socket, "--data-dir", "/nowhere"], "admin@localhost"),
     ] {

@@ -176,11 +176,11 @@ pub(crate) struct ReplicateArgs {
     #[arg(long, value_enum, default_value = "thin", value_name = "WHEN")]
     pub(crate) provisioning: ProvisioningArg,
     /// At most so much of each disk is copied twice after a crash; 1MiB at least
-    #[arg(long, default_value_t = JOURNAL_STEP, value_name = "SIZE", value_parser = journal_step)]
+    #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = journal_step)]
     pub(crate) journal_step: ByteSize,
     #[arg(long, help = DISTRUST)]
     pub(crate) distrust_zeroes: bool,
-    #[arg(long, default_value_t = MEMORY, value_name = "SIZE", help = MEMORY_HELP)]
+    #[arg(long, default_value = "128MiB", value_name = "SIZE", help = MEMORY_HELP)]
     pub(crate) memory: ByteSize,
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN", help = REFLINK)]
     pub(crate) reflink: ReflinkArg,
@@ -277,14 +277,14 @@ pub(crate) struct CopyArgs {
     #[arg(long, value_name = "ID", requires = "journal")]
     pub(crate) change_id: Option<ChangeId>,
     /// At most so much is copied twice after a crash; 1MiB at least
-    #[arg(long, default_value_t = JOURNAL_STEP, value_name = "SIZE", requires = "journal", value_parser = journal_step)]
+    #[arg(long, default_value = "256MiB", value_name = "SIZE", requires = "journal", value_parser = journal_step)]
     pub(crate) journal_step: ByteSize,
     /// At most so much a second
     #[arg(long, value_name = "SIZE")]
     pub(crate) bandwidth: Option<ByteSize>,
     #[arg(long, value_enum, default_value = "auto", value_name = "WHEN", help = REFLINK)]
     pub(crate) reflink: ReflinkArg,
-    #[arg(long, default_value_t = MEMORY, value_name = "SIZE", help = MEMORY_HELP)]
+    #[arg(long, default_value = "128MiB", value_name = "SIZE", help = MEMORY_HELP)]
     pub(crate) memory: ByteSize,
     #[arg(long, help = DISTRUST)]
     pub(crate) distrust_zeroes: bool,
@@ -342,7 +342,7 @@ pub(crate) struct VerifyArgs {
     pub(crate) level: VerifyWanted,
     #[arg(long, conflicts_with = "report", help = DISTRUST)]
     pub(crate) distrust_zeroes: bool,
-    #[arg(long, default_value_t = MEMORY, value_name = "SIZE", conflicts_with = "report", help = MEMORY_HELP)]
+    #[arg(long, default_value = "128MiB", value_name = "SIZE", conflicts_with = "report", help = MEMORY_HELP)]
     pub(crate) memory: ByteSize,
     #[arg(long, value_name = "FILE", conflicts_with = "report", help = LIMITS)]
     pub(crate) limits: Option<PathBuf>,
@@ -459,5 +459,14 @@ mod tests {
         assert!(parse(&["--qmp", "a.qmp", "--source", "a.raw"]).is_err());
         assert!(parse(&["--qmp", "a.qmp", "--change-id", "b0"]).is_err());
         assert!(parse(&["--source", "a.raw", "--guest-agent", "a.qga"]).is_err());
+    }
+
+    #[test]
+    fn what_is_not_said_of_a_run_is_what_an_appliance_takes_for_not_said() {
+        let line = ["oma", "replicate", "--vm-path", "/DC/vm/web01", "--source", "web01.raw"];
+        let Command::Replicate(args) = Cli::read(line).unwrap().command else {
+            panic!("it is another command")
+        };
+        assert_eq!((args.memory, args.journal_step), (MEMORY, JOURNAL_STEP));
     }
 }

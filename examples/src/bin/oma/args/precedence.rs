@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  typed --api        with --embedded or --database: refused; else that appliance
-//!  typed --embedded, --database, --data-dir: OMA_API is passed over
+//!  typed --embedded, --database, --data-dir, and commands that ask no appliance: OMA_API is passed over
 //!  OMA_API            else that appliance
 //!  the data directory else, and whoever serves it
 //! ```
@@ -38,6 +38,14 @@ impl Cli {
             | Command::Certificate(CertificateArgs { database: Some(_), .. }) => Some("--database"),
             _ => None,
         };
+        let asks_nobody = matches!(
+            self.command,
+            Command::Completions(_)
+                | Command::Copy(_)
+                | Command::Serve(_)
+                | Command::Demo(_)
+                | Command::Db(_)
+        );
         match alone {
             Some(flag) if is_typed("api") => {
                 let why = format!(
@@ -45,8 +53,8 @@ impl Cli {
                 );
                 return Err(Self::command().error(ErrorKind::ArgumentConflict, why));
             }
-            None if is_typed("api") || !is_typed("data_dir") || matches!(self.command, Command::Trust(_)) => {
-            }
+            None if is_typed("api") || matches!(self.command, Command::Trust(_)) => {}
+            None if !is_typed("data_dir") && !asks_nobody => {}
             _ => self.remote.api = None,
         }
         Ok(self)

@@ -133,5 +133,5 @@ pub(crate) const fn is_local(command: &Command) -> bool {
 /// What only an appliance does.
 pub(crate) fn needed(operation: &'static str, resource: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Unavailable, operation, resource)
-        .because("no appliance serves the data directory; begin `omad` there, or name one with --api")
+        .because("only an appliance does it, and none is asked: begin `omad` on the data directory, or name one with --api, without --embedded")
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use oma_api::{DiskProgressRow, NamedDisk, ProgressRow, ReplicationRequest, ReplicationRow, SourceRequest};
 use oma_core::engine::{DiskProgress, Event, Progress};
 use oma_core::state::{JobStatus, ReplicationType, Wanted};
-use oma_core::{Clock as _, DiskKey, Error, ErrorKind, JobId, Result, Retry, SystemClock};
+use oma_core::{ByteSize, Clock as _, DiskKey, Error, ErrorKind, JobId, Result, Retry, SystemClock};
 
 use super::Remote;
 use super::patience::{Away, PACE};
@@ -109,6 +109,7 @@ fn absolute(path: &Path) -> Result<std::path::PathBuf> {
 async fn follow(remote: &Remote, job: &ReplicationRow) -> Result<ReplicationRow> {
     let shown = progress::for_stderr();
     let (mut planned, mut step, mut away) = (BTreeSet::new(), None, Away::default());
+    let mut waits_for = job.error.clone();
     loop {
         let looked = async {
             let progress = remote.appliance.progress(&job.job_id).await?;
@@ -121,6 +122,12 @@ async fn follow(remote: &Remote, job: &ReplicationRow) -> Result<ReplicationRow>
                 if now.status.is_terminal() {
                     shown.event(Event::StepEnded("copy"));
                     return Ok(now);
+                }
+                if now.error != waits_for {
+                    now.error
+                        .iter()
+                        .for_each(|error| output::note(format_args!("another attempt follows: {error}")));
+                    waits_for = now.error.clone();
                 }
                 if now.wanted == Wanted::Pause && now.worker.is_none() {
                     let reason = format!("it rests; `oma resume {}` has it go on", now.job_id);
@@ -149,7 +156,9 @@ fn show(
     for disk in &row.disks {
         let (key, progress) = (&disk.disk_key, counted(disk));
         if planned.insert(key.clone()) {
-            shown.event(Event::Planned { disk: key, mode, note: None, progress });
+            // What of it was there before this attempt is not told.
+            let begun = DiskProgress { done: ByteSize::ZERO, durable: ByteSize::ZERO, ..progress };
+            shown.event(Event::Planned { disk: key, mode, note: None, progress: begun });
         }
         shown.event(Event::Copied { disk: key, progress });
     }
