@@ -44,7 +44,8 @@ impl Placement {
 
     fn load(path: &Path) -> Result<Option<Self>> {
         match fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Whoever opens a data directory that is none tells so.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(read_error("read", path.display(), error)),
             Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
                 Error::new(ErrorKind::Corrupt, "read", path.display()).because(format!(
