@@ -1,6 +1,9 @@
-//! Ages on the command line.
+//! Ages on the command line and in settings.
 
 use std::time::Duration;
+
+/// Each unit and its seconds, those first that ages are told in.
+const UNITS: [(char, u64); 5] = [('d', 86_400), ('h', 3600), ('m', 60), ('s', 1), ('w', 604_800)];
 
 /// Reads `90s`, `5m`, `12h`, `7d` or `2w`.
 ///
@@ -9,17 +12,19 @@ use std::time::Duration;
 pub fn age(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no age; write a number with s, m, h, d or w behind it, e.g. 7d");
     let unit = text.chars().last().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 604_800,
-        _ => return Err(wrong()),
-    };
+    let (_, seconds) = UNITS.iter().find(|(letter, _)| *letter == unit).ok_or_else(wrong)?;
     let count: u64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
-    let all = count.checked_mul(seconds).filter(|all| *all > 0 && text.matches(unit).count() == 1);
+    let all = count.checked_mul(*seconds).filter(|all| *all > 0 && text.matches(unit).count() == 1);
     all.map(Duration::from_secs).ok_or_else(wrong)
+}
+
+/// An age of whole seconds as it is read: a number of the longest unit, up to days, that leaves no rest.
+#[must_use]
+pub fn exact(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let fits = UNITS.iter().find(|(_, unit)| seconds.is_multiple_of(*unit));
+    let (unit, length) = fits.unwrap_or(&('s', 1));
+    format!("{}{unit}", seconds / length)
 }
 
 #[cfg(test)]
@@ -31,6 +36,9 @@ mod tests {
         for (text, seconds) in [("90s", 90), ("5m", 300), ("12h", 43_200), ("7d", 604_800), ("2w", 1_209_600)]
         {
             assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["90s", "5m", "12h", "7d", "90d", "25h", "3601s"] {
+            assert_eq!(exact(age(text).unwrap()), text);
         }
         for wrong in [
             "",

@@ -32,6 +32,12 @@ impl DataDir {
         Ok(Self { path })
     }
 
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the volumes of the file backend lie.
     #[must_use]
     pub fn volumes(&self) -> PathBuf {

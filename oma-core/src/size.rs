@@ -73,6 +73,23 @@ impl ByteSize {
         self.0
     }
 
+    /// As it is read, without a loss: a whole number of the largest unit that leaves no rest.
+    ///
+    /// ```
+    /// use oma_core::ByteSize;
+    ///
+    /// assert_eq!(ByteSize::mib(128).exact(), "128MiB");
+    /// assert_eq!(ByteSize::new(1025).exact(), "1025");
+    /// ```
+    #[must_use]
+    pub fn exact(self) -> String {
+        let is_whole = |(_, shift): &&(&str, u32)| self.0 >= 1 << shift && self.0.trailing_zeros() >= *shift;
+        match UNITS.iter().find(is_whole) {
+            None => self.0.to_string(),
+            Some((unit, shift)) => format!("{}{unit}", self.0 >> shift),
+        }
+    }
+
     /// Whole GiB, rounded up: the `size_gb` columns of the seeds.
     #[must_use]
     pub const fn gib_ceiling(self) -> u64 {
@@ -144,6 +161,13 @@ mod tests {
         for bad in ["", "x", "1.5GiB", "-1", "1 XB", "99999999999TiB", "ä"] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
         }
+        for bytes in [0, 1, 1023, 1024, 1536, 3 << 20, (1 << 30) + 1, 5 << 40, u64::MAX] {
+            assert_eq!(ByteSize::new(bytes).exact().parse(), Ok(ByteSize::new(bytes)), "{bytes}");
+        }
+        assert_eq!(
+            (ByteSize::new(1536).exact(), ByteSize::mib(2048).exact()),
+            ("1536".into(), "2GiB".into())
+        );
         assert_eq!(ByteSize::new(1536).to_string(), "1.5 KiB");
         assert_eq!(ByteSize::new(u64::MAX).to_string(), "16777215.9 TiB");
         assert_eq!(ByteSize::new((1 << 30) + 1).gib_ceiling(), 2);

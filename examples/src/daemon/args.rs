@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use oma_api::server::ListenConfig;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Listen;
 
 /// An address, and who is let in there.
-#[derive(Clone, Debug, Args, Deserialize)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DoorArgs {
     /// The address to serve on beside the socket in the data directory; without one only that
@@ -75,7 +75,7 @@ impl Default for DoorArgs {
 }
 
 /// A port for what volumes hold.
-#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NbdArgs {
     /// The address to serve what volumes hold on, over NBD with TLS, to clients that show a certificate, or `none`; without one only a
@@ -142,7 +142,7 @@ pub struct BackendArgs {
 }
 
 /// A sort of place where volumes live.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     /// Raw files in the data directory

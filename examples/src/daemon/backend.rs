@@ -8,7 +8,7 @@ use crate::NbdOpener;
 use crate::data_dir::DataDir;
 use crate::failure::read_error;
 use crate::private_file;
-use oma_api::client::{RemoteBackend, Token};
+use oma_api::client::{RemoteBackend, RemoteConfig, Token};
 use oma_core::traits::VolumeBackend;
 use oma_core::{Error, ErrorKind, Result};
 use oma_volume::cloudstack::{CloudStackBackend, CloudStackConfig, Keys};
@@ -38,6 +38,18 @@ pub async fn open(args: &BackendArgs, data: &DataDir) -> Result<Opened> {
     })
 }
 
+/// Whether the files are good that say where volumes live, and with which keys. Nobody is asked.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check(args: &BackendArgs) -> Result<()> {
+    match args.backend {
+        Backend::File | Backend::Loop => Ok(()),
+        Backend::Cloudstack => cloudstack(args).map(drop),
+        Backend::Remote => remote_config(args).map(drop),
+    }
+}
+
 /// The zone and its keys.
 pub fn cloudstack(args: &BackendArgs) -> Result<CloudStackBackend> {
     CloudStackBackend::new(cloudstack_config(args)?, cloudstack_keys(args)?)
@@ -50,13 +62,17 @@ fn cloudstack_config(args: &BackendArgs) -> Result<CloudStackConfig> {
 
 /// The daemon on whose machine the volumes are.
 async fn remote(args: &BackendArgs) -> Result<RemoteBackend> {
-    let path = named(args.remote.as_deref(), "--remote")?;
-    let config = described(path, "it does not say where a volume daemon is", "docs/remote-volumes.md")?;
-    let token = args.remote_token.as_deref().map(private_file::read).transpose()?;
-    let token = token.as_deref().map(Token::new).transpose()?;
+    let (config, token) = remote_config(args)?;
     let opener =
         args.remote_certificates.as_ref().map_or_else(NbdOpener::default, NbdOpener::with_certificates);
     RemoteBackend::connect(&config, token, Arc::new(opener)).await
+}
+
+fn remote_config(args: &BackendArgs) -> Result<(RemoteConfig, Option<Token>)> {
+    let path = named(args.remote.as_deref(), "--remote")?;
+    let config = described(path, "it does not say where a volume daemon is", "docs/remote-volumes.md")?;
+    let token = args.remote_token.as_deref().map(private_file::read).transpose()?;
+    Ok((config, token.as_deref().map(Token::new).transpose()?))
 }
 
 /// A file in JSON.

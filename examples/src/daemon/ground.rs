@@ -69,7 +69,7 @@ impl Ground {
         let content = Content::new(data.socket("nbd"), port);
         let figures = Figures::new();
         let backend = figures.metered(backend);
-        let readiness = readiness(store.clone(), backend.clone(), &content)?;
+        let readiness = readiness(store.clone(), backend.clone(), &content, data.path().to_owned())?;
         Ok(Self { store, worker, backend, machine, content, figures, readiness, _lock: lock })
     }
 

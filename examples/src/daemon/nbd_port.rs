@@ -69,16 +69,24 @@ fn host(args: &NbdArgs, address: SocketAddr) -> Result<String> {
     }
 }
 
-/// The certificates, where the port is asked for.
+/// The certificates, where the port is asked for: those that are named, or the own ones.
 pub(super) async fn identity(args: &NbdArgs, own: Option<&Own>) -> Result<Option<TlsServer>> {
-    let files = match (args.address(), &args.nbd_tls_certificates) {
-        (Some(_), Some(directory)) => Some(TlsFiles::mutual_in_directory(directory)),
-        (Some(_), None) => own.map(Own::files),
-        (None, _) => None,
-    };
-    match files {
-        Some(files) => TlsServer::open(files).await.map(Some),
-        None => Ok(None),
+    match own {
+        Some(own) if args.needs_own() => TlsServer::open(own.files()).await.map(Some),
+        _ => named_identity(args).await,
+    }
+}
+
+/// The certificates that are named, where the port is asked for.
+///
+/// # Errors
+/// What the files answer.
+pub async fn named_identity(args: &NbdArgs) -> Result<Option<TlsServer>> {
+    match (args.address(), &args.nbd_tls_certificates) {
+        (Some(_), Some(directory)) => {
+            TlsServer::open(TlsFiles::mutual_in_directory(directory)).await.map(Some)
+        }
+        _ => Ok(None),
     }
 }
 

@@ -38,20 +38,33 @@ async fn user() {
     let secret = made.out.trim_end();
     assert!(secret.starts_with("oma_") && secret.len() > 60, "{made:?}");
     let id = made.err.split_whitespace().find(|word| word.starts_with("tok-")).unwrap().trim_end_matches(',');
+    world.run(&["users", "add", "eve@example.com", "--role", "viewer"]).await.ok();
+    let listed = world.run(&["users", "tokens"]).await.ok().out;
+    assert!(
+        listed.contains(id) && listed.contains("ada@example.com") && !listed.contains(secret),
+        "{listed}"
+    );
+    assert!(!world.run(&["users", "tokens", "eve@example.com"]).await.ok().out.contains(id));
+    world.run(&["users", "tokens", "bob@example.com"]).await.refused(7, &["oma users list"]);
     assert!(world.run(&["users", "revoke", id]).await.ok().out.contains("is revoked since"));
+    let tokens = world.run(&["--json", "users", "tokens", "ada@example.com"]).await.ok().json();
+    assert!(tokens[0]["id"] == id && tokens[0]["revoked_at"].is_string(), "{tokens}");
     world
         .run(&["users", "change", "ada@example.com", "--role", "viewer"])
         .await
         .refused(4, &["no active admin"]);
     let trail = world.run(&["--json", "audit", "list"]).await.ok();
     let actions: Vec<_> = trail.json().as_array().unwrap().iter().map(|row| row["action"].clone()).collect();
-    assert_eq!(actions, ["user.change failed", "user.change", "token.revoke", "token.create", "user.create"]);
+    assert_eq!(
+        actions,
+        ["user.change failed", "user.change", "token.revoke", "user.create", "token.create", "user.create"]
+    );
     let verified = world.run(&["audit", "verify"]).await.ok();
-    assert!(verified.out.starts_with("5 entries are as they were recorded\nlast  5:"), "{}", verified.out);
+    assert!(verified.out.starts_with("6 entries are as they were recorded\nlast  6:"), "{}", verified.out);
     let known = verified.out.split_whitespace().last().unwrap();
     world.run(&["audit", "verify", "--known", known]).await.ok();
-    let other = format!("5:{}", "0".repeat(64));
-    world.run(&["audit", "verify", "--known", &other]).await.refused(8, &["entry 5 was altered"]);
+    let other = format!("6:{}", "0".repeat(64));
+    world.run(&["audit", "verify", "--known", &other]).await.refused(8, &["entry 6 was altered"]);
     let files = ["data/oma.db", "data/oma.db-wal"].map(|name| fs::read(world.path(name)).unwrap_or_default());
     for hidden in [secret, "correct horse"] {
         let is_there = |bytes: &Vec<u8>| bytes.windows(hidden.len()).any(|part| part == hidden.as_bytes());

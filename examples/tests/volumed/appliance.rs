@@ -299,6 +299,25 @@ async fn settings() {
     fs::write(&file, "[work]\njobs = 2\n[sources]\ndirectories = [\"/srv\"]\n").unwrap();
     let ran = world.run(&["check-config", "--config", &file]).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.contains("jobs = 2\n") && ran.out.contains("grace = \"7d\"\n"), "{ran:?}");
+    // It is a file of settings itself.
+    fs::write(&file, &ran.out).unwrap();
+    assert_eq!(world.run(&["check-config", "--config", &file]).await.out, ran.out);
+    let (keys, zone) = (world.text("keys"), world.text("zone.json"));
+    fs::write(&zone, "{}").unwrap();
+    let text = format!(
+        "[volumes]\nbackend = \"cloudstack\"\ncloudstack = \"{zone}\"\ncloudstack_keys = \"{keys}\"\n"
+    );
+    for (text, named) in [
+        (text.as_str(), "zone.json"),
+        ("[api]\ntls_certificate = \"/nowhere/c\"\ntls_key = \"/nowhere/k\"\n", "/nowhere/c"),
+        ("[nbd]\ntls_certificates = \"/nowhere\"\n", "/nowhere/"),
+        ("[work]\nlimits = \"/nowhere/l\"\n", "/nowhere/l"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let ran = world.run(&["check-config", "--config", &file]).await;
+        assert!(ran.code != Some(0) && ran.err.contains(named), "{ran:?}");
+    }
     assert!(!world.path("data").exists());
     let open = world.run(&["--no-auth", "--listen", "0.0.0.0:0"]).await;
     assert!(open.err.contains("--no-auth is for an address of this machine"), "{open:?}");
@@ -323,7 +342,10 @@ async fn standing() {
     // Anybody may ask, and learns no more than that.
     let url = daemon.url().replace("/api/v1", "/ready");
     let ready: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
-    assert_eq!(ready, json!({ "status": "ready", "parts": ["database", "backend", "exports", "worker"] }));
+    assert_eq!(
+        ready,
+        json!({ "status": "ready", "parts": ["database", "backend", "exports", "disk space", "worker"] })
+    );
     for line in [
         "oma_jobs_ended_last_day{status=\"completed\"} 1",
         "oma_jobs_waiting 0",

@@ -45,6 +45,16 @@ impl Appliance {
         self.ask(Method::POST, &["tokens"], asked, &token.name).await
     }
 
+    /// The tokens and sessions of a user, or of all, without their secrets; also those that ended of late.
+    ///
+    /// # Errors
+    /// As [`Appliance::begin`].
+    pub async fn tokens(&self, of: Option<UserId>) -> Result<Vec<TokenRow>> {
+        let of = of.map(|user| user.to_string());
+        let wanted: Vec<_> = of.iter().map(|user| ("user_id", user.as_str())).collect();
+        self.all(&["tokens"], &wanted, "the list of tokens").await
+    }
+
     /// A token or session, without its secret.
     ///
     /// # Errors

@@ -103,7 +103,9 @@ impl Door {
             Self::Tokens(authenticator) => authenticator,
         };
         let Some(header) = headers.get(header::AUTHORIZATION) else {
-            return Err(Refused::unauthenticated("send a token: `Authorization: Bearer TOKEN`"));
+            return Err(Refused::unauthenticated(
+                "send a token: `Authorization: Bearer TOKEN`; `oma` and `agent` read it from `--token-file`",
+            ));
         };
         let token = header.to_str().ok().and_then(|text| {
             let (scheme, token) = text.split_once(' ')?;

@@ -64,7 +64,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Make, list and remove tokens; a running daemon knows at once
     Token(TokenArgs),
-    /// Read all settings, tell what is wrong with them, and begin nothing
+    /// Read all settings and the files that they name, tell what is wrong or print them all, and begin nothing
     CheckConfig,
     /// Print the OpenAPI document of the routes
     Openapi,

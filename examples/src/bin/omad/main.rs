@@ -1,6 +1,7 @@
 //! The appliance: parse, open, wire, run, shut down.
 
 mod args;
+mod check_config;
 mod daemon;
 mod settings;
 mod sources;
@@ -10,10 +11,10 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use oma_core::Result;
-use oma_examples::daemon::{Given, doors, log, token};
+use oma_examples::daemon::{Given, log, token};
 use oma_examples::data_dir::DataDir;
 use oma_examples::failure::io_error;
-use oma_examples::{exit, limits_file, output};
+use oma_examples::{exit, output};
 
 use crate::args::{Cli, Command};
 use crate::settings::Settings;
@@ -33,11 +34,6 @@ fn run(cli: &Cli) -> Result<()> {
     let mut settings = Settings::read(cli)?;
     settings.api.listen = given.as_ref().map(|given| given.address).or(settings.api.listen);
     let _logging = log::begin(settings.log, "omad")?;
-    if let Some(Command::CheckConfig) = cli.command {
-        settings.work.limits.as_deref().map(limits_file::read).transpose()?;
-        doors::identity(&settings.api)?;
-        return output::line(format_args!("good: {settings:#?}"));
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -45,8 +41,9 @@ fn run(cli: &Cli) -> Result<()> {
     let result = runtime.block_on(async {
         match &cli.command {
             Some(Command::Token(args)) => token::run("omad", &DataDir::new(&settings.data_dir)?, args).await,
+            Some(Command::CheckConfig) => check_config::run(&settings).await,
             Some(Command::Openapi) => daemon::print_document().await,
-            _ => daemon::run(cli, &settings, given).await,
+            None => daemon::run(cli, &settings, given).await,
         }
     });
     // A call that hangs on a dead disk must not keep the process.

@@ -58,6 +58,11 @@ pub(super) async fn asks() {
         world.oma(args).args(place).output().await.unwrap()
     };
     assert!(text(&as_ada(&["users", "list"]).await).contains("ada@example.com"));
+    let tokens = as_ada(&["users", "tokens", "ada@example.com", "--json"]).await;
+    let tokens: Value = serde_json::from_str(&text(&tokens)).unwrap();
+    assert!(tokens.as_array().unwrap().len() == 1 && tokens[0]["id"] == json!(id), "{tokens}");
+    let all = text(&world.told(&["users", "tokens"]).await);
+    assert!(all.contains(id) && all.contains("admin@localhost") && !all.contains(&secret), "{all}");
     // Its own token: nobody tells it anything afterwards.
     let revoked = as_ada(&["users", "revoke", id, "--json"]).await;
     let row: Value = serde_json::from_str(&text(&revoked)).unwrap();

@@ -322,8 +322,9 @@ impl<'a> LeasedVolumes<'a> {
 }
 
 fn condemned(spec: &OperationSpec) -> Error {
+    let volume = spec.volume.as_ref().map(|volume| format!(" {volume}")).unwrap_or_default();
     let reason = format!(
-        "its volume is condemned by operation {}; call that off, or wait until it is deleted",
+        "its volume{volume} is condemned by operation {}; pardon it (`oma volumes pardon`), or wait until it is deleted",
         spec.id
     );
     Error::new(ErrorKind::Conflict, "use the volume of", &spec.disk).because(reason)

@@ -17,6 +17,7 @@ the database itself: for the first admin of all, and for an admin who is locked 
 refused beside either, and OMA_API passed over. Examples:
     oma users add ada@example.com --role admin --password-stdin < password
     oma users token ada@example.com --days 30 > token
+    oma users tokens ada@example.com
     oma users revoke tok-0193a2b4-…
 
 Roles, passwords, tokens and the audit trail: docs/accounts.md";
@@ -47,6 +48,8 @@ pub(crate) enum UsersCommand {
     Change(ChangeUserArgs),
     /// Make a token for a user and print it: the only time that it can be read
     Token(TokenArgs),
+    /// List tokens and sessions, without their secrets; also those that ended of late
+    Tokens(TokensArgs),
     /// Revoke a token, or end a session, at once
     Revoke(RevokeArgs),
 }
@@ -98,8 +101,15 @@ pub(crate) struct TokenArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct TokensArgs {
+    /// Only those of this user
+    #[arg(value_name = "EMAIL")]
+    pub(crate) email: Option<Email>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RevokeArgs {
-    /// The token's id, as `oma users list` and the audit trail tell it
+    /// The token's id, as `oma users tokens` and the audit trail tell it
     #[arg(value_name = "TOKEN_ID")]
     pub(crate) id: TokenId,
 }

@@ -22,7 +22,8 @@ use oma_core::seal::PublicKey;
 use oma_core::{ByteSize, ChangeId, DiskKey, JobId, VmPath};
 
 pub(crate) use self::accounts::{
-    AddUserArgs, AuditArgs, AuditCommand, ChangeUserArgs, ListTrailArgs, TokenArgs, UsersArgs, UsersCommand,
+    AddUserArgs, AuditArgs, AuditCommand, ChangeUserArgs, ListTrailArgs, TokenArgs, TokensArgs, UsersArgs,
+    UsersCommand,
 };
 pub(crate) use self::certificates::{CertificateArgs, CertificateCommand, MakeCertificateArgs, TrustArgs};
 pub(crate) use self::cleanup::CleanupArgs;

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use oma_api::server::{NewToken, Passwords};
 use oma_api::{NewTokenRow, Secret, TokenRow, UserRow};
 use oma_core::audit::AuditEntry;
-use oma_core::record::{Email, PasswordHash, TokenHash, TokenSpec, User, UserChange, UserSpec};
+use oma_core::record::{AccessToken, Email, PasswordHash, TokenHash, TokenSpec, User, UserChange, UserSpec};
 use oma_core::state::TokenKind;
 use oma_core::traits::{Accounts, AuditLog};
 use oma_core::{Error, ErrorKind, Result, TokenId};
@@ -25,15 +25,15 @@ use oma_examples::output;
 
 pub(super) async fn run(context: &Context, args: &UsersArgs) -> Result<()> {
     let database = Database::choose(&context.data, args.database.as_deref(), env::var(VARIABLE))?;
-    if let UsersCommand::List = args.command {
+    if let UsersCommand::List | UsersCommand::Tokens(_) = args.command {
         let store = SqlStore::open_read_only(&database.config).await?;
-        let done = list(context, &store).await;
+        let done = look(context, &store, &args.command).await;
         store.close().await;
         return done;
     }
     let (store, lock) = database.open().await?;
     let done = match &args.command {
-        UsersCommand::List => Ok(()),
+        UsersCommand::List | UsersCommand::Tokens(_) => look(context, &store, &args.command).await,
         UsersCommand::Add(args) => add(context, &store, args).await,
         UsersCommand::Change(args) => change(context, &store, args).await,
         UsersCommand::Token(args) => token(context, &store, args).await,
@@ -44,9 +44,14 @@ pub(super) async fn run(context: &Context, args: &UsersArgs) -> Result<()> {
     done
 }
 
-async fn list(context: &Context, store: &SqlStore) -> Result<()> {
+/// What changes nothing.
+async fn look(context: &Context, store: &SqlStore, command: &UsersCommand) -> Result<()> {
     let users: Vec<User> = store.users(None).try_collect().await?;
-    show(&users.iter().map(UserRow::from).collect::<Vec<_>>(), context.json)
+    let users: Vec<_> = users.iter().map(UserRow::from).collect();
+    let UsersCommand::Tokens(args) = command else { return show(&users, context.json) };
+    let of = args.email.as_ref().map(|email| find(&users, email)).transpose()?.map(|user| user.id);
+    let tokens: Vec<AccessToken> = store.tokens(of, None).try_collect().await?;
+    show_tokens(&tokens.iter().map(TokenRow::from).collect::<Vec<_>>(), &users, context.json)
 }
 
 /// Prints users, wherever they are from.
@@ -73,6 +78,29 @@ pub(crate) fn show(rows: &[UserRow], json: bool) -> Result<()> {
             row.role.to_string(),
             active.to_owned(),
             login,
+        ]);
+    }
+    output::line(table)
+}
+
+/// Prints tokens and sessions of these users, wherever they are from.
+pub(crate) fn show_tokens(rows: &[TokenRow], users: &[UserRow], json: bool) -> Result<()> {
+    if json {
+        return output::json(&rows);
+    }
+    let columns = ["id", "user", "kind", "name", "role", "good until", "last used", "revoked"];
+    let mut table = Table::new(&columns.map(|name| (name, Align::Left)));
+    for row in rows {
+        let user = users.iter().find(|user| user.id == row.user_id);
+        table.row([
+            row.id.to_string(),
+            user.map(|user| user.email.clone()).unwrap_or_default(),
+            row.kind.to_string(),
+            row.name.clone(),
+            row.role.to_string(),
+            row.expires_at.clone(),
+            row.last_used_at.clone().unwrap_or_default(),
+            row.revoked_at.clone().unwrap_or_default(),
         ]);
     }
     output::line(table)
@@ -155,8 +183,13 @@ async fn known(store: &SqlStore, email: &Email) -> Result<User> {
     found.map(|known| known.user).ok_or_else(|| nobody(email))
 }
 
+/// The user of an address, among all of them.
+pub(crate) fn find<'a>(users: &'a [UserRow], email: &Email) -> Result<&'a UserRow> {
+    users.iter().find(|user| user.email == email.as_str()).ok_or_else(|| nobody(email))
+}
+
 /// There is no such user.
-pub(crate) fn nobody(email: &Email) -> Error {
+fn nobody(email: &Email) -> Error {
     Error::new(ErrorKind::NotFound, "find user", email)
         .because("there is none; `oma users list` lists who there is")
 }

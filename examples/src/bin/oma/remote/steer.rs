@@ -23,7 +23,9 @@ pub(super) async fn run(remote: &Remote, job: &JobId, steer: Steer) -> Result<()
     let id = &row.job_id;
     match steer {
         Steer::Cancel => output::line(format_args!("{id} is being cancelled; what it has copied stays")),
-        Steer::Pause => output::line(format_args!("{id} rests until `oma resume {id}`")),
+        Steer::Pause => output::line(format_args!(
+            "{id} is being paused; what it has copied stays, and `oma resume {id}` goes on"
+        )),
         Steer::Resume => output::line(format_args!("{id} goes on")),
         Steer::Retry if row.job_id == *job => output::line(format_args!("{id} is attempted now")),
         Steer::Retry => output::line(format_args!("{id} is asked for the same")),

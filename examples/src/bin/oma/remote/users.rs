@@ -1,12 +1,11 @@
-use oma_api::{ChangeUser, CreateToken, CreateUser, Secret, TokenRow, UserRow, token_id};
-use oma_core::record::Email;
+use oma_api::{ChangeUser, CreateToken, CreateUser, Secret, TokenRow, token_id};
 use oma_core::{Clock as _, Error, ErrorKind, OperationId, Result, SystemClock, TokenId};
 
 use super::Remote;
 use super::advised::advised;
 use super::patience::patiently;
-use crate::args::{AddUserArgs, ChangeUserArgs, TokenArgs, UsersArgs, UsersCommand};
-use crate::command::users::{nobody, password, show, tell_revoked, tell_token};
+use crate::args::{AddUserArgs, ChangeUserArgs, TokenArgs, TokensArgs, UsersArgs, UsersCommand};
+use crate::command::users::{find, password, show, show_tokens, tell_revoked, tell_token};
 
 /// Accounts and their tokens.
 pub(super) async fn run(remote: &Remote, args: &UsersArgs) -> Result<()> {
@@ -15,6 +14,7 @@ pub(super) async fn run(remote: &Remote, args: &UsersArgs) -> Result<()> {
         UsersCommand::Add(args) => add(remote, args).await,
         UsersCommand::Change(args) => change(remote, args).await,
         UsersCommand::Token(args) => token(remote, args).await,
+        UsersCommand::Tokens(args) => tokens(remote, args).await,
         UsersCommand::Revoke(args) => revoke(remote, &args.id).await,
     }
 }
@@ -24,16 +24,12 @@ fn key() -> OperationId {
     OperationId::mint()
 }
 
-async fn find(remote: &Remote, email: &Email) -> Result<Option<UserRow>> {
-    Ok(remote.appliance.users().await?.into_iter().find(|user| user.email == email.as_str()))
-}
-
 async fn typed(is_wanted: bool) -> Result<Option<Secret>> {
     if is_wanted { password().await.map(Some) } else { Ok(None) }
 }
 
 async fn add(remote: &Remote, args: &AddUserArgs) -> Result<()> {
-    if find(remote, &args.email).await?.is_some() {
+    if find(&remote.appliance.users().await?, &args.email).is_ok() {
         return Err(Error::new(ErrorKind::AlreadyExists, "add user", &args.email)
             .because("there is one of this address; `oma users change` changes it"));
     }
@@ -49,7 +45,8 @@ async fn add(remote: &Remote, args: &AddUserArgs) -> Result<()> {
 }
 
 async fn change(remote: &Remote, args: &ChangeUserArgs) -> Result<()> {
-    let user = find(remote, &args.email).await?.ok_or_else(|| nobody(&args.email))?;
+    let users = remote.appliance.users().await?;
+    let user = find(&users, &args.email)?;
     let password = typed(args.password_stdin).await?;
     let change = ChangeUser { full_name: None, role: args.role, is_active: args.active, password };
     let mut asked = 0;
@@ -61,8 +58,15 @@ async fn change(remote: &Remote, args: &ChangeUserArgs) -> Result<()> {
     show(&[changed], remote.json)
 }
 
+async fn tokens(remote: &Remote, args: &TokensArgs) -> Result<()> {
+    let users = remote.appliance.users().await?;
+    let of = args.email.as_ref().map(|email| find(&users, email)).transpose()?.map(|user| user.id);
+    show_tokens(&remote.appliance.tokens(of).await?, &users, remote.json)
+}
+
 async fn token(remote: &Remote, args: &TokenArgs) -> Result<()> {
-    let user = find(remote, &args.email).await?.ok_or_else(|| nobody(&args.email))?;
+    let users = remote.appliance.users().await?;
+    let user = find(&users, &args.email)?;
     let token = CreateToken {
         name: args.name.clone(),
         role: args.role.unwrap_or(user.role),
