@@ -135,8 +135,7 @@ impl Api {
     pub fn counted_by(mut self, figures: Figures) -> Self {
         figures.take_over(&self.figures);
         self.figures = figures;
-        let (metrics, document) = figures::group(self.figures.clone()).split_for_parts();
-        self.document = self.document.nest(PREFIX, document);
+        let metrics = self.described(figures::group(self.figures.clone()));
         // Where collectors look unasked.
         self.inner = self.inner.merge(metrics.clone()).nest(PREFIX, metrics);
         self
@@ -155,11 +154,7 @@ impl Api {
         self.auditor = Some(routes.auditor());
         let groups =
             [accounts::open(routes.clone()), accounts::personal(routes.clone()), accounts::group(routes)];
-        let [open, personal, kept] = groups.map(|group| {
-            let (routes, document) = group.split_for_parts();
-            self.document = std::mem::take(&mut self.document).nest(PREFIX, document);
-            routes
-        });
+        let [open, personal, kept] = groups.map(|group| self.described(group));
         self.open = self.open.nest(PREFIX, open);
         self.personal = self.personal.nest(PREFIX, personal);
         self.kept = self.kept.nest(PREFIX, kept);
@@ -169,31 +164,36 @@ impl Api {
     /// With volumes, operations and VMs, and with the daemon's health and figures.
     #[must_use]
     pub fn volumes(mut self, routes: VolumeRoutes) -> Self {
-        let (open, document) = volumes::open(routes.clone()).split_for_parts();
-        self.add_open(open, document);
+        self.add_open(volumes::open(routes.clone()));
         self.figures.look_up(volumes::Standing(routes.clone()));
         self.with(volumes::group(routes))
     }
 
     /// What load balancers look at unasked, with the prefix and without.
-    fn add_open(&mut self, open: Router, document: OpenApi) {
-        self.document = std::mem::take(&mut self.document).nest(PREFIX, document);
+    fn add_open(&mut self, group: OpenApiRouter) {
+        let open = self.described(group);
         self.open = std::mem::take(&mut self.open).merge(open.clone()).nest(PREFIX, open);
     }
 
     fn with(mut self, group: OpenApiRouter) -> Self {
-        let (routes, document) = group.split_for_parts();
-        self.document = self.document.nest(PREFIX, document);
+        let routes = self.described(group);
         self.inner = self.inner.nest(PREFIX, routes);
         self
     }
 
     /// The same for routes that agents use too.
     fn with_agents(mut self, group: OpenApiRouter) -> Self {
-        let (routes, document) = group.split_for_parts();
-        self.document = self.document.nest(PREFIX, document);
+        let routes = self.described(group);
         self.agents = self.agents.nest(PREFIX, routes);
         self
+    }
+
+    /// The routes of a group, which is in the document from now on. Two groups may have methods of one path: `OpenApi::nest` alone would
+    /// forget those of the first.
+    fn described(&mut self, group: OpenApiRouter) -> Router {
+        let (routes, document) = group.split_for_parts();
+        self.document.merge(OpenApi::default().nest(PREFIX, document));
+        routes
     }
 
     /// What is served, as an OpenAPI document.

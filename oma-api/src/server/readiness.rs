@@ -90,8 +90,7 @@ impl Api {
     #[must_use]
     pub fn readiness(mut self, readiness: Readiness) -> Self {
         let group = OpenApiRouter::new().routes(routes!(ready)).with_state(readiness);
-        let (open, document) = group.split_for_parts();
-        self.add_open(open, document);
+        self.add_open(group);
         self
     }
 }

@@ -16,6 +16,7 @@ use super::*;
 
 mod cleanups;
 mod conditional;
+mod document;
 mod lists;
 mod push;
 mod replications;

@@ -427,3 +427,16 @@ async fn an_ended_replication_is_removed_and_a_live_one_is_not() {
     let known = appliance.world.get("/replications/changeid?vm_path=/DC/vm/web").await;
     assert!(!known["change_id"].is_null(), "{known} after {ended}");
 }
+
+#[tokio::test]
+async fn the_document_has_what_agents_and_operators_share() {
+    let document = Appliance::new().world.get("/openapi.json").await;
+    let job = &document["paths"][format!("{PREFIX}/replications/{{job_id}}")];
+    assert!(job["delete"].is_object(), "{job}");
+    assert!(job["get"]["responses"]["304"].is_object(), "{job}");
+    assert!(job["get"]["responses"]["200"]["headers"]["ETag"].is_object(), "{job}");
+    for (path, method) in [("", "delete"), ("/cancel", "post"), ("/pause", "post"), ("/retry", "post")] {
+        let change = &document["paths"][format!("{PREFIX}/replications/{{job_id}}{path}")][method];
+        assert!(change["parameters"].to_string().contains("If-Match"), "{path}: {change}");
+    }
+}
