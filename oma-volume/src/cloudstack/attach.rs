@@ -20,11 +20,11 @@ impl Cloud {
     pub(super) async fn attach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
         let (mut tries, mut thought) = (Tries::new(self.jobs.pauses()), Thought::Away);
         let mut is_over = false;
+        self.prove_machine().await?;
         self.settle_detach(id).await?;
         loop {
             let placed = self.prove(id, tag, thought).await?;
             let volume = &placed.volume;
-            self.prove_machine().await?;
             if self.is_at_peer(volume) {
                 self.take_from_peer(volume, &mut tries, &mut is_over).await?;
                 thought = Thought::Away;
@@ -58,21 +58,21 @@ impl Cloud {
     /// By whole GiB, and never less than it has.
     pub(super) async fn resize(&self, id: &VolumeId, tag: &VolumeTag, capacity: ByteSize) -> Result<Volume> {
         let mut tries = Tries::new(self.jobs.pauses());
+        self.prove_machine().await?;
         loop {
             let placed = self.prove(id, tag, Thought::Here).await?;
             let volume = &placed.volume;
             if !self.config.new_space_reads_as_zero {
                 return Err(CloudError::NoGrowth);
             }
-            self.prove_machine().await?;
+            self.is_here_or_nowhere(volume)?;
             let nobody_else = self.closed(&placed).await?;
             if volume.capacity() >= capacity {
                 drop(nobody_else);
                 return self.shown(&placed).await;
             }
             tries.begin()?;
-            let request =
-                Request::new("resizeVolume").with("id", &volume.id).with("size", &capacity.gib_ceiling());
+            let request = Request::on_proof("resizeVolume", &volume.id).with("size", &capacity.gib_ceiling());
             tries.ended(self.jobs.run(request, JobName::Fresh).await).await?;
         }
     }
@@ -80,12 +80,12 @@ impl Cloud {
     /// Detaches it first, where it is attached.
     pub(super) async fn delete(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
         let (mut tries, mut is_over) = (Tries::new(self.jobs.pauses()), false);
+        self.prove_machine().await?;
         loop {
             let volume = match self.prove(id, tag, Thought::Away).await {
                 Err(CloudError::Unknown) => return Ok(()),
                 placed => placed?.volume,
             };
-            self.prove_machine().await?;
             if self.is_at_peer(&volume) {
                 self.take_from_peer(&volume, &mut tries, &mut is_over).await?;
                 continue;
@@ -108,7 +108,7 @@ impl Cloud {
 
     /// `deleteVolume` has no job: its answer says whether it was done.
     pub(super) async fn delete_row(&self, volume: &str) -> Result<()> {
-        let request = Request::new("deleteVolume").with("id", volume);
+        let request = Request::on_proof("deleteVolume", volume);
         let answer = self.client.call(&request).await?;
         match answer.get("success").map(|success| success.to_string()).as_deref() {
             Some("false" | "\"false\"") => Err(CloudError::NotDone { command: "deleteVolume" }),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use oma_core::Clock;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::config::CloudStackConfig;
 use super::envelope::{self, Answer};
@@ -21,6 +21,8 @@ use super::transport::{NoReply, Transport};
 /// Longest pause before a request that was refused for now is sent again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const MOST_IN_FLIGHT: usize = 1024;
+/// Longest time that a request waits for its turn which is good only as long as a proof is.
+const PROOF_LASTS: Duration = Duration::from_secs(5);
 
 type Result<T, E = CloudError> = std::result::Result<T, E>;
 
@@ -61,8 +63,9 @@ impl Client {
         }
     }
 
-    /// What the server answers. A request that it has no time for (429, 503) is sent again until the patience ends. One whose
-    /// answer was lost may have been done, so it is sent again only if it asks, and once: connections break while they rest.
+    /// What the server answers. A request that it has no time for (429, 503) is sent again until the patience ends, unless it is good
+    /// only as long as a proof is. One whose answer was lost may have been done, so it is sent again only if it asks, and once:
+    /// connections break while they rest.
     pub(super) async fn call(&self, request: &Request) -> Result<Value> {
         let ends = Instant::now() + self.patience;
         let mut may_be_lost = request.only_asks();
@@ -83,6 +86,9 @@ impl Client {
             };
             tracing::debug!(command = request.command(), ?pause, error = %failed.error, "asked to wait");
             self.hold_until(resumes);
+            if request.is_on_proof() {
+                return Err(failed.error);
+            }
         }
     }
 
@@ -92,11 +98,10 @@ impl Client {
     }
 
     async fn once(&self, request: &Request) -> Result<Value, Failed> {
-        self.wait().await;
-        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let plain = |error| Failed { error, retry_after: None };
+        let _turn = self.turn(request).await.map_err(plain)?;
         let form = signed_form(&self.keys, self.clock.now(), request);
         let command = request.command();
-        let plain = |error| Failed { error, retry_after: None };
         let reply = self.transport.post(form).await.map_err(|error| {
             plain(match error {
                 NoReply::NotSent(problem) => CloudError::NotSent { command, problem },
@@ -109,6 +114,17 @@ impl Client {
             Answer::Foreign { status, problem } => CloudError::Foreign { command, status, problem },
         };
         Err(Failed { error, retry_after: reply.retry_after })
+    }
+
+    async fn turn(&self, request: &Request) -> Result<SemaphorePermit<'_>> {
+        let turn = async {
+            self.wait().await;
+            self.permits.acquire().await.expect("the semaphore is never closed")
+        };
+        if !request.is_on_proof() {
+            return Ok(turn.await);
+        }
+        timeout(PROOF_LASTS, turn).await.map_err(|_| CloudError::PutOff { command: request.command() })
     }
 
     fn hold_until(&self, resumes: Instant) {
@@ -192,6 +208,30 @@ mod tests {
         let (first, second) = tokio::join!(client.call(&first), second);
         first.unwrap();
         assert!(second.unwrap() >= Duration::from_secs(20));
+    }
+
+    /// A proof is old by the time that the cloud has time again.
+    #[tokio::test(start_paused = true)]
+    async fn l02_a_change_on_a_proof_is_neither_put_off_nor_sent_again() {
+        let detach = Request::on_proof("detachVolume", "v");
+        for code in [429, 503] {
+            let script = Script::new()
+                .busy("detachVolume", code, Some(20))
+                .answers("detachVolume", json!({"jobid": "j"}))
+                .answers("listZones", json!({}));
+            let client = client(&script);
+            let refused = client.call(&detach).await.unwrap_err();
+            assert!(refused.is_refused_with(&[code.into()]), "{refused}");
+            let put_off = client.call(&detach).await.unwrap_err();
+            assert!(matches!(put_off, CloudError::PutOff { .. }), "{put_off}");
+            assert!(!put_off.is_uncertain());
+            let error = put_off.about("detach", "v");
+            assert_eq!((error.kind(), error.retry()), (ErrorKind::Busy, oma_core::Retry::Later));
+            assert_eq!(script.count("detachVolume"), 1, "{code}");
+            // What proves it anew waits, and then it has its turn.
+            client.call(&list_zones()).await.unwrap();
+            client.call(&detach).await.unwrap();
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,8 @@
 //! ask for the same job: of requests that were lost on the way and arrive late the cloud refuses all but one. A job that is under way
 //! is shown with its volume, whoever asked for it, and waited for before anything else is done ([`Cloud::prove`]).
 //!
-//! What neither covers is a request that has not arrived. It is good for [`VALID_CHANGE`]: as long as this process knows of one,
+//! Each request follows a proof of where the volume is, and is sent once for it: sent again without one, it would take the volume from
+//! the machine that it was given to meanwhile. What neither covers is a request that has not arrived. It is good for [`VALID_CHANGE`]: as long as this process knows of one,
 //! nothing is said to be detached, attached or opened. Of one that a process sent which was killed, no other one knows.
 
 use std::collections::HashMap;
@@ -106,12 +107,12 @@ impl Cloud {
     /// Until the cloud says so and the disk has left this machine: only then may it be attached elsewhere. A guest that was slow
     /// makes the cloud fail the job and believe that the volume is attached; asked again, it finds the disk gone.
     pub(super) async fn detach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
+        self.prove_machine().await?;
         let (mut tries, mut thought) = (Tries::new(self.jobs.pauses()), Thought::Here);
         let mut is_over = false;
         loop {
             let placed = self.prove(id, tag, thought).await?;
             let volume = &placed.volume;
-            self.prove_machine().await?;
             if !self.is_here_or_nowhere(volume)? {
                 if self.settle_detach(id).await? {
                     continue;
@@ -189,15 +190,22 @@ impl Cloud {
 
     async fn detach_once(&self, volume: &CloudVolume, job: Uuid) -> Result<()> {
         let key = key(volume);
-        self.detaches.all().sent.insert(key.clone(), Sent { job, until: None });
-        let request = Request::new(COMMAND).with("id", &volume.id);
-        let outcome = self.jobs.run(request, JobName::Kept(job)).await.map(drop);
-        let has_ended = outcome.as_ref().err().is_none_or(CloudError::has_ended);
+        let before = self.detaches.all().sent.insert(key.clone(), Sent { job, until: None });
+        let outcome =
+            self.jobs.run(Request::on_proof(COMMAND, &volume.id), JobName::Kept(job)).await.map(drop);
+        let until = Some(Instant::now() + VALID_CHANGE);
+        let left = match &outcome {
+            _ if is_taken(&outcome) => None,
+            // An earlier one of the same job may still be on its way.
+            Err(CloudError::Refused { .. } | CloudError::PutOff { .. }) => {
+                before.filter(|sent| sent.job == job)
+            }
+            _ => Some(Sent { job, until }),
+        };
         let mut all = self.detaches.all();
-        if has_ended {
-            all.sent.remove(&key);
-        } else if let Some(sent) = all.sent.get_mut(&key) {
-            sent.until = Some(Instant::now() + VALID_CHANGE);
+        match left {
+            Some(sent) => drop(all.sent.insert(key, sent)),
+            None => drop(all.sent.remove(&key)),
         }
         drop(all);
         outcome
@@ -217,7 +225,7 @@ impl Cloud {
     }
 }
 
-/// Whether the id of a job was used up. A request that was refused made no job.
+/// Whether the id of a job was used up: no request comes in with it any more. One that was refused made no job.
 fn is_taken(outcome: &Result<()>) -> bool {
     match outcome {
         Ok(()) => true,
@@ -272,8 +280,8 @@ mod tests {
             let (tag, (_folder, here)) = (tag(), machine());
             let system = json!({"count": 1, "volume": [{"id": SYSTEM, "state": "Ready"}]});
             let script = Script::new()
-                .answers("listVolumes", row(&tag, Some("vm")))
                 .answers("listVolumes", system)
+                .answers("listVolumes", row(&tag, Some("vm")))
                 .answers("listVolumes", row(&tag, Some("vm")))
                 .answers("listVolumes", row(&tag, Some("vm")))
                 .answers("listVolumes", row(&tag, Some("vm")))
@@ -301,6 +309,24 @@ mod tests {
         }
     }
 
+    /// Of two requests of one job the first is lost and the second refused: the first can still come.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_refused_says_nothing_of_one_that_was_lost_before() {
+        let tag = tag();
+        let volume: CloudVolume = serde_json::from_value(row(&tag, Some("vm"))["volume"][0].clone()).unwrap();
+        let script = Script::new()
+            .loses("detachVolume")
+            .busy("detachVolume", 429, None)
+            .refuses("detachVolume", 431, Some(4350), "not attached")
+            .unknown_id("queryAsyncJobResult");
+        let (cloud, job) = (Cloud::new(client(&script), config()), job_of(&volume, 0));
+        for _ in 0..3 {
+            cloud.detach_once(&volume, job).await.unwrap_err();
+        }
+        assert_eq!(script.count("detachVolume"), 3);
+        assert!(cloud.settle_detach(&ID.parse().unwrap()).await.unwrap(), "it is waited for");
+    }
+
     #[test]
     fn each_attachment_has_ids_of_its_own_for_its_detach() {
         let row = |since: &str| -> CloudVolume {
@@ -318,8 +344,8 @@ mod tests {
         let (tag, (_folder, here)) = (tag(), machine());
         let system = json!({"count": 1, "volume": [{"id": SYSTEM, "state": "Ready"}]});
         let script = Script::new()
-            .answers("listVolumes", row(&tag, Some("vm")))
             .answers("listVolumes", system)
+            .answers("listVolumes", row(&tag, Some("vm")))
             .answers("listVolumes", row(&tag, Some("vm")))
             .refuses("detachVolume", 431, Some(4350), "already exists")
             .answers("queryAsyncJobResult", json!({"jobstatus": 2, "jobresultcode": 530, "jobresult": "no"}));
@@ -340,8 +366,8 @@ mod tests {
         let (tag, (_folder, here)) = (tag(), machine());
         let system = json!({"count": 1, "volume": [{"id": SYSTEM, "state": "Ready"}]});
         let script = Script::new()
-            .answers("listVolumes", row(&tag, Some("vm")))
             .answers("listVolumes", system)
+            .answers("listVolumes", row(&tag, Some("vm")))
             .answers("listVolumes", row(&tag, Some("vm")))
             .refuses("detachVolume", 530, None, "no agent")
             .unknown_id("queryAsyncJobResult");

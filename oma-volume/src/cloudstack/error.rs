@@ -50,6 +50,10 @@ pub(super) enum CloudError {
     JobLate { command: &'static str, waited: Duration },
     #[error("{command} did not arrive: the cloud knows nothing of its job")]
     NeverAccepted { command: &'static str },
+    #[error(
+        "{command} had to wait for its turn, and what was proven before it is too old by now; run it again"
+    )]
+    PutOff { command: &'static str },
     #[error("the list of {command} changed each time that it was read")]
     Restless { command: &'static str },
     #[error("there is no such volume in the cloud")]
@@ -183,6 +187,11 @@ impl CloudError {
         self.refusal().is_some() || self.is_told_by_the_thing()
     }
 
+    /// Whether nothing is known to have come of the command: once the thing was looked at, it may be sent again.
+    pub(super) fn is_unheard_of(&self) -> bool {
+        matches!(self, Self::NeverAccepted { .. } | Self::PutOff { .. })
+    }
+
     /// The class of a refusal, of the request or of its job.
     pub(super) fn refusal(&self) -> Option<&Refusal> {
         match self {
@@ -239,7 +248,7 @@ impl CloudError {
             Self::NoAppliance | Self::Unlisted(_) | Self::AskedTooOften(_) => {
                 (ErrorKind::Unavailable, Retry::Later)
             }
-            Self::Moving(_) | Self::AtWork { .. } => (ErrorKind::Busy, Retry::Later),
+            Self::Moving(_) | Self::AtWork { .. } | Self::PutOff { .. } => (ErrorKind::Busy, Retry::Later),
             Self::Device(error) => (error.kind(), error.retry()),
             Self::NoSnapshots | Self::NoGrowth => (ErrorKind::Unsupported, Retry::Never),
         }

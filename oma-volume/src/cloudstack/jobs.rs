@@ -25,7 +25,7 @@ use super::pauses::Pauses;
 use super::refusal::{Refusal, one_line};
 use super::request::Request;
 
-/// How often a command that was never accepted is sent.
+/// How often a command that was never accepted is sent. Once, where that takes a new proof: by then the volume may be somebody else's.
 const SENDS: usize = 3;
 /// How often the cloud is asked for a job whose acceptance was not heard of. The request may still be on its way.
 const LOOKS: usize = 3;
@@ -87,6 +87,7 @@ impl Jobs {
             JobName::Kept(id) => (id, SENDS),
             JobName::Derived(id) => (id, 1),
         };
+        let sends = if request.is_on_proof() { 1 } else { sends };
         let request = request.with("customjobid", &id);
         let mut last = CloudError::NeverAccepted { command };
         for _ in 0..sends {
@@ -292,6 +293,16 @@ mod tests {
         let error = jobs(&lost).run(attach(), name).await.unwrap_err();
         assert!(matches!(error, CloudError::NeverAccepted { .. }), "{error}");
         assert_eq!(lost.count("attachVolume"), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l02_a_change_on_a_proof_is_sent_once_for_that_proof() {
+        for name in [JobName::Fresh, JobName::Kept(Uuid::from_u128(7))] {
+            let script = Script::new().loses("detachVolume").unknown_id(QUERY);
+            let error = jobs(&script).run(Request::on_proof("detachVolume", "v"), name).await.unwrap_err();
+            assert!(matches!(error, CloudError::NeverAccepted { .. }), "{error}");
+            assert_eq!(script.count("detachVolume"), 1, "{name:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -174,7 +174,10 @@ mod tests {
         let (many, _) = cloud(&[&[HERE, (TWIN, None)]]);
         let listed: Vec<CloudVolume> =
             api::all(&many.client, &many.list_all("listVolumes"), "volume").await.unwrap();
-        let script = Script::new().answers("listVolumes", rows(&[FIRST])).unknown_id("listVolumes");
+        let script = Script::new()
+            .answers("listVolumes", rows(&[FIRST]))
+            .unknown_id("listVolumes")
+            .answers("listVirtualMachines", json!({"count": 1, "virtualmachine": [{"name": "oma1"}]}));
         let many = Cloud::new(client(&script), config());
         let placed = many.all_placed(listed).await.unwrap();
         let left: Vec<_> = placed.iter().map(|placed| &placed.volume.id[..]).collect();

@@ -5,11 +5,18 @@ use super::signature::Parameters;
 pub(super) struct Request {
     command: &'static str,
     parameters: Parameters,
+    on_proof: bool,
 }
 
 impl Request {
     pub(super) fn new(command: &'static str) -> Self {
-        Self { command, parameters: Vec::new() }
+        Self { command, parameters: Vec::new(), on_proof: false }
+    }
+
+    /// A change of a volume, whoever has it: good only as long as what was just proven of that volume holds. It is neither put off nor
+    /// sent again by itself.
+    pub(super) fn on_proof(command: &'static str, volume: &str) -> Self {
+        Self { on_proof: true, ..Self::new(command).with("id", volume) }
     }
 
     /// A list of all that the account may see.
@@ -33,6 +40,11 @@ impl Request {
 
     pub(super) fn command(&self) -> &'static str {
         self.command
+    }
+
+    /// Whether it has to be proven anew before it is sent again.
+    pub(super) fn is_on_proof(&self) -> bool {
+        self.on_proof
     }
 
     /// Whether it only asks: sent again, it changes nothing. The rule is the server's own.

@@ -1,7 +1,8 @@
 //! What the cloud shows to these keys, and what it only does not show (L21).
 //!
 //! ```text
-//!  listVolumes id ─▶ refused as unknown ──────────────────────────────▶ there never was one
+//!  listVolumes id ─▶ refused as unknown ─▶ is the appliance shown? ─ no ▶ another cloud, or other keys: an error
+//!                 │                                               └ yes ─▶ there never was one
 //!                 ├▶ a row ───────────────────────────────────────────▶ that one
 //!                 └▶ an empty list ─▶ in a project? another account's? ─▶ hidden: an error
 //!                                     is the appliance shown? ─ no ───▶ hidden: an error
@@ -23,7 +24,7 @@ pub(super) enum Seen {
     Volume(Box<CloudVolume>),
     /// There was a volume once.
     Removed,
-    /// No volume ever had it.
+    /// No volume of the cloud that was asked ever had it.
     Never,
 }
 
@@ -32,6 +33,8 @@ impl Cloud {
     pub(super) async fn look(&self, id: &str) -> Result<Option<CloudVolume>> {
         match self.look_also_gone(id).await? {
             Seen::Volume(volume) if volume.state != State::Gone => Ok(Some(*volume)),
+            // Any other cloud says the same of it: what is asked has to be the one that has the appliance.
+            Seen::Never if !self.shows_appliance().await? => Err(CloudError::NoAppliance),
             Seen::Volume(_) | Seen::Removed | Seen::Never => Ok(None),
         }
     }

@@ -50,7 +50,7 @@ impl Tries {
             self.last = None;
             return Ok(());
         };
-        let is_sure = !error.is_told_by_the_thing() && !matches!(error, CloudError::NeverAccepted { .. });
+        let is_sure = !error.is_told_by_the_thing() && !error.is_unheard_of();
         match (is_sure, error.refusal().map(|refusal| refusal.judgement().1)) {
             (true, None) => return Err(error),
             (true, Some(Retry::Never | Retry::Exhausted)) => self.left = 0,

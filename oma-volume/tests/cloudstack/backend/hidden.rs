@@ -2,7 +2,7 @@
 
 use oma_core::conformance::{self, Trial};
 use oma_core::traits::{Access, VolumeBackend};
-use oma_core::{ByteSize, Error, ErrorKind, Result, VolumeId};
+use oma_core::{ByteSize, Error, ErrorKind, Result, Retry, VolumeId};
 use oma_volume::cloudstack::{Account, CloudStackBackend};
 use uuid::Uuid;
 
@@ -13,6 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         conformance::trial("cloudstack::l21_what_another_account_has_is_not_gone", &[], another_account),
         conformance::trial("cloudstack::l21_what_a_project_has_is_not_gone", &[], project),
         conformance::trial("cloudstack::l21_keys_that_see_nothing_know_nothing", &[], blind),
+        conformance::trial("cloudstack::l21_another_cloud_knows_nothing_and_deletes_nothing", &[], elsewhere),
         conformance::trial("cloudstack::l05_a_clone_of_the_appliance_takes_nothing_away", &[], cloned),
     ]
 }
@@ -67,6 +68,29 @@ async fn blind() {
     let error = blind.get(&volume.id).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
     assert_eq!(bench.backend.get(&volume.id).await.unwrap(), None);
+}
+
+/// The endpoint leads to another cloud, in which no id of ours ever was.
+async fn elsewhere() {
+    for account in ACCOUNTS {
+        let (bench, other) = (Bench::new(account).await, Bench::new(account).await);
+        let spec = bench.spec();
+        let volume = bench.backend.create(&spec).await.unwrap();
+        let misled = connect(&other.fake, account, |config| {
+            config.appliance_vm_id = bench.fake.appliance.to_string();
+            config.device_root.clone_from(&bench.fake.devices);
+        });
+        let error = misled.delete(&volume.id, &spec.tag).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.chain());
+        assert!(error.chain().contains("appliance_vm_id"), "{}", error.chain());
+        let error = misled.get(&volume.id).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.retry()),
+            (ErrorKind::Unavailable, Retry::Later),
+            "{}",
+            error.chain()
+        );
+    }
 }
 
 /// The same configuration on another machine, while the first one writes.
