@@ -178,6 +178,8 @@ async fn killed() {
 async fn lossy(account: Account) {
     let bench = Bench::new(account).await;
     let (foreign, theirs) = bench.created().await;
+    // What is asked once for all volumes is asked in the first life.
+    live_lossy(&bench).await;
     bench.fake.take_calls();
     live_lossy(&bench).await;
     let least = bench.fake.take_calls() * VOLUMES;
