@@ -138,15 +138,15 @@ pub struct DiskProgressRow {
     /// Bytes that did not change, as the source says.
     #[cfg_attr(feature = "server", schema(value_type = u64))]
     pub unchanged_bytes: ByteSize,
-    /// Durable bytes per second over the last half minute.
+    /// Durable bytes per second over the last half minute; `null` while nobody drives the job.
     #[cfg_attr(feature = "server", schema(value_type = Option<u64>))]
     pub bytes_per_second: Option<ByteSize>,
     /// Durable bytes per second since the copy of the disk began.
     #[cfg_attr(feature = "server", schema(value_type = Option<u64>))]
     pub mean_bytes_per_second: Option<ByteSize>,
-    /// How long the rest takes at the rate of the last half minute.
+    /// How long the rest takes at the rate of the last half minute; `null` where nothing moves.
     pub remaining_seconds: Option<u64>,
-    /// Where most time was spent: `wait`, `read`, `scan`, `write`, `flush`, `journal` or `hash`.
+    /// Where most time was spent: `wait` (limits, memory), `read` (source, network; of a push the agent), `scan`, `write`, `flush`, `journal` (target) or `hash`.
     pub bottleneck: Option<String>,
 }
 
@@ -154,7 +154,12 @@ impl ProgressRow {
     /// The row of a job.
     #[must_use]
     pub fn new(job: &ReplicationJob, told: Option<&JobProgress>) -> Self {
-        let disks: Vec<_> = told.iter().flat_map(|told| &told.disks).map(DiskProgressRow::from).collect();
+        let mut disks: Vec<_> = told.iter().flat_map(|told| &told.disks).map(DiskProgressRow::from).collect();
+        // Nobody moves it: what was so of late is so no more.
+        for disk in disks.iter_mut().filter(|_| job.owner.is_none()) {
+            disk.bytes_per_second = None;
+            disk.remaining_seconds = disk.remaining_seconds.filter(|rest| *rest == 0);
+        }
         let sum = |count: fn(&DiskProgressRow) -> ByteSize| {
             ByteSize::new(disks.iter().map(|disk| count(disk).bytes()).sum())
         };

@@ -8,6 +8,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::RwLock;
 use tokio::time::Instant;
 
+use super::meter::Meter;
+use crate::engine::explain::StageTimes;
 use crate::traits::{BlockDevice, BlockStatus, DeviceInfo, Durability, InPlace, LeafHasher, Zeroing};
 use crate::{ByteSize, Error, ErrorKind, Extent, ExtentSet, Result};
 
@@ -33,6 +35,7 @@ pub(in crate::engine) struct PushedDevice {
     /// A flush or a durable write failed: what was to be durable may be lost, however later ones end.
     in_doubt: AtomicBool,
     calls: AtomicU64,
+    meter: Meter,
 }
 
 /// What is written no more.
@@ -96,7 +99,13 @@ impl PushedDevice {
             late: AtomicBool::new(false),
             in_doubt: AtomicBool::new(false),
             calls: AtomicU64::new(0),
+            meter: Meter::default(),
         }
+    }
+
+    /// Where time went since the first call.
+    pub(in crate::engine) fn times(&self) -> StageTimes {
+        self.meter.times()
     }
 
     /// Lets nobody write any more, waits for writes under way, and makes durable all that was written.
@@ -206,10 +215,12 @@ impl PushedDevice {
             self.allow(&gate, what, extent)?;
             self.seen().touched.insert(extent);
         }
+        let writing = self.meter.write();
         let changed = match durability {
             Durability::Cached => change.await,
             Durability::Durable => self.durably(change).await,
         };
+        drop(writing);
         if let Some(extent) = extent {
             // One that failed may have been done in part.
             let mut seen = self.seen();
@@ -287,7 +298,9 @@ impl BlockDevice for PushedDevice {
         // What is written while it is flushed is not known to be durable.
         let pending = std::mem::take(&mut self.seen().pending);
         let dropped = Doubt(&self.in_doubt);
+        let flushing = self.meter.flush();
         let flushed = self.inner.flush().await;
+        drop(flushing);
         std::mem::forget(dropped);
         let mut seen = self.seen();
         match flushed {

@@ -11,6 +11,7 @@
 //! for what is durable (L08).
 
 mod device;
+mod meter;
 mod source;
 
 use std::collections::BTreeMap;

@@ -35,6 +35,8 @@ struct Disk {
     first: ByteSize,
     /// Durable bytes at moments of late, oldest first.
     samples: VecDeque<(Instant, ByteSize)>,
+    /// The rate as it was said last.
+    rate: Option<ByteSize>,
 }
 
 impl Teller {
@@ -47,10 +49,11 @@ impl Teller {
         self.told().is_news = true;
     }
 
-    /// How far the run is, unless that was said already.
+    /// How far the run is, unless that was said already. That nothing moves any more is news too, until the rate is said to be none.
     pub(super) fn news(&self) -> Option<JobProgress> {
         let mut told = self.told();
-        if !std::mem::take(&mut told.is_news) {
+        let is_news = std::mem::take(&mut told.is_news);
+        if !is_news && !told.disks.values().any(Disk::is_said_to_move) {
             return None;
         }
         let now = Instant::now();
@@ -91,7 +94,11 @@ impl Disk {
         };
         let (begun, first) = (Instant::now(), progress.durable);
         let samples = VecDeque::from([(begun, first)]);
-        Self { progress, unchanged: ByteSize::new(unchanged), begun, first, samples }
+        Self { progress, unchanged: ByteSize::new(unchanged), begun, first, samples, rate: None }
+    }
+
+    fn is_said_to_move(&self) -> bool {
+        self.rate.is_some_and(|rate| rate > ByteSize::ZERO)
     }
 
     fn advance(&mut self, key: &DiskKey, now: Instant) -> DiskAdvance {
@@ -101,6 +108,7 @@ impl Disk {
             self.samples.pop_front();
         }
         let of_late = self.samples.front().and_then(|(at, then)| rate(*then, durable, now - *at));
+        self.rate = of_late;
         let left = total.bytes().saturating_sub(durable.bytes());
         let remaining = of_late.filter(|rate| rate.bytes() > 0).map(|rate| left.div_ceil(rate.bytes()));
         DiskAdvance {
@@ -190,6 +198,27 @@ mod tests {
         tokio::time::advance(WINDOW).await;
         teller.event(Event::Recorded { disk: &key, progress: at(400) });
         assert_eq!(teller.news().unwrap().disks[0].remaining, Some(Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l25_a_source_that_hangs_has_no_rate_after_a_while() {
+        let (teller, key) = (Teller::new(), key());
+        let mode = ReplicationType::Incremental;
+        teller.event(Event::Planned { disk: &key, mode, note: None, progress: at(100) });
+        tokio::time::advance(Duration::from_secs(10)).await;
+        teller.event(Event::Copied { disk: &key, progress: at(200) });
+        assert_eq!(teller.news().unwrap().disks[0].rate, Some(ByteSize::mib(10)));
+        let mut last = None;
+        for _ in 0..WINDOW.as_secs() * 2 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            last = teller.news().or(last);
+        }
+        let last = last.expect("that nothing moves is told").disks.remove(0);
+        assert_eq!(
+            (last.rate, last.remaining, last.durable),
+            (Some(ByteSize::ZERO), None, ByteSize::mib(200))
+        );
+        assert_eq!(teller.news(), None);
     }
 
     #[test]

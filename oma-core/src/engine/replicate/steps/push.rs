@@ -151,6 +151,7 @@ fn count(disk: &mut RunDisk) {
     }
     progress.written = pushed.written;
     disk.counters.pieces = pushed.writes;
+    disk.counters.stages = device.times();
     disk.counters.flush_in_doubt = device.is_in_doubt();
 }
 
@@ -372,10 +373,11 @@ async fn patiently(
 fn tell(disk: &mut RunDisk, progress: &dyn crate::engine::progress::Progress, kept: bool) {
     let before = disk.counters.progress;
     count(disk);
+    let moved = before != disk.counters.progress;
     let (disk, now) = (&disk.point.key, disk.counters.told());
     if kept {
         progress.event(Event::Recorded { disk, progress: now });
-    } else if before != now {
+    } else if moved {
         progress.event(Event::Copied { disk, progress: now });
     }
 }
