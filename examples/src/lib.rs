@@ -20,6 +20,7 @@ mod sample_disk;
 pub mod signals;
 pub mod signing_key;
 pub mod source;
+pub mod trail;
 pub mod trust;
 
 pub use nbd_address::{NbdAddress, NbdAddresses};

@@ -6,13 +6,14 @@ use oma_core::conformance::{Trial, trial};
 use oma_store::servers::{Server, ServerEngine};
 use serde_json::Value;
 
-use crate::world::{Ran, World, finish};
+use crate::world::{MIB, Ran, World, finish};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mariadb = [ServerEngine::MariaDb.required()];
     vec![
         trial("l29_a_user_has_a_password_and_tokens_and_none_of_them_is_kept", &[], user),
         trial("what_cannot_be_of_users_is_refused", &[], refused),
+        trial("what_is_changed_without_a_daemon_is_in_the_trail_too", &[], changed),
         trial("audit_verify_names_the_entry_that_was_altered", &mariadb, altered),
     ]
 }
@@ -86,6 +87,38 @@ async fn refused() {
     world.run(&["users", "token", "nobody@b.c"]).await.refused(7, &["oma users list"]);
     world.run(&["users", "revoke", "tok-1"]).await.refused(7, &["tok-1"]);
     world.run(&["audit", "verify", "--known", "4"]).await.refused(2, &[]);
+}
+
+async fn changed() {
+    let world = World::new();
+    world.raw("disk.raw", MIB, 1);
+    let source = world.text("disk.raw");
+    let report = world.replicate(&["--source", source.as_str()]).await.ok().json();
+    let volumes = world.run(&["--json", "volumes", "list"]).await.ok().json();
+    let (job, volume) = (report["job_id"].as_str().unwrap(), volumes[0]["volume_id"].as_str().unwrap());
+    world.run(&["volumes", "delete", volume]).await.refused(4, &["detach it first"]);
+    world.run(&["volumes", "detach", volume]).await.ok();
+    world.run(&["volumes", "delete", volume]).await.ok();
+    world.run(&["volumes", "pardon", volume]).await.ok();
+    world.run(&["cancel", job]).await.refused(4, &[job]);
+    world.run(&["cleanup", job]).await.ok();
+    let trail = world.run(&["--json", "audit", "list"]).await.ok().json();
+    let told: Vec<_> = trail.as_array().unwrap().iter().rev().collect();
+    let actions: Vec<_> = told.iter().map(|row| row["action"].as_str().unwrap()).collect();
+    let expected = [
+        "replication.run",
+        "volume.delete",
+        "volume.delete failed",
+        "volume.detach",
+        "volume.delete",
+        "volume.pardon",
+        "replication.cancel",
+        "replication.cancel failed",
+        "cleanup.plan",
+    ];
+    assert_eq!(actions, expected, "{trail}");
+    assert_eq!((&told[1]["resource_id"], &told[6]["resource_id"]), (&Value::from(volume), &Value::from(job)));
+    world.run(&["audit", "verify"]).await.ok();
 }
 
 async fn altered() {

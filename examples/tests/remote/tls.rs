@@ -64,7 +64,7 @@ impl World {
         let file = |name: &str| server.join(name).display().to_string();
         let (certificate, key, directory) = (file("server-cert.pem"), file("server-key.pem"), file(""));
         let tokens = TokenFile::new(DataDir::new(folder.path()).unwrap().tokens());
-        let token = tokens.add("replicator", Role::Operator).await.unwrap().reveal().to_owned();
+        let token = tokens.add("replicator", Role::Operator, None).await.unwrap().reveal().to_owned();
         let mut args = vec!["--listen", "127.0.0.1:0", "--tls-certificate", &certificate, "--tls-key", &key];
         args.extend(["--nbd-listen", "127.0.0.1:0", "--nbd-tls-certificates", &directory]);
         let program = Program::start(&folder, &args, 3).await;

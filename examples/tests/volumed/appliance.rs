@@ -9,16 +9,13 @@ use serde_json::{Value, json};
 
 use crate::world::{Daemon, LIMIT, MIB, World};
 
-/// Replications that a killed appliance has to bring to their end.
-const REPLICATIONS: usize = 20;
 const VMS: usize = 5;
-const DISKS: usize = 2;
+pub(crate) const DISKS: usize = 2;
 const SIZE: u64 = 8 * MIB;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("the_appliance_brings_a_vm_from_epoch_to_epoch", &[], epochs),
-        trial("l15_a_killed_appliance_ends_what_it_was_asked_for", &[], killed),
         trial("l26_a_killed_appliance_goes_on_with_its_cleanups", &[], cleaned_up),
         trial("l29_the_appliance_reads_no_file_outside_its_directories", &[], outside),
         trial("the_appliance_says_whether_it_is_ready_and_how_it_stands", &[], standing),
@@ -32,7 +29,7 @@ impl World {
         self.start(&["--source-dir", &self.text("images")]).await
     }
 
-    fn image(&self, vm: usize, disk: usize) -> String {
+    pub(crate) fn image(&self, vm: usize, disk: usize) -> String {
         self.text(&format!("images/vm-{vm}-{disk}.raw"))
     }
 
@@ -55,7 +52,7 @@ impl World {
     }
 
     /// Each volume of the job holds exactly what its source does.
-    async fn assert_replicated(&self, daemon: &Daemon, job: &str, vm: usize) {
+    pub(crate) async fn assert_replicated(&self, daemon: &Daemon, job: &str, vm: usize) {
         let disks = daemon.get(&format!("/replications/{job}/disks")).await;
         assert_eq!(disks.as_array().unwrap().len(), DISKS, "{disks}");
         for (disk, row) in disks.as_array().unwrap().iter().enumerate() {
@@ -120,66 +117,6 @@ async fn epochs() {
     let jobs = daemon.all("/replications").await;
     assert_eq!(jobs.len(), 3, "{jobs:?}");
     daemon.stop().await;
-}
-
-/// `kill -9` again and again, at moments that fall anywhere in what is done; each request is repeated with its key until it is
-/// answered.
-async fn killed() {
-    let world = World::of_appliance();
-    let mut daemon = world.appliance().await;
-    let mut kills: u64 = 0;
-    for round in 0..REPLICATIONS / VMS {
-        for vm in 0..VMS {
-            world.write(vm, u8::try_from(round * VMS + vm + 1).unwrap());
-        }
-        let mut waiting: Vec<usize> = (0..VMS).collect();
-        while let Some(vm) = waiting.first().copied() {
-            let key = format!("round-{round}-{vm}");
-            let patience = Duration::from_millis(40 + 97 * kills % 700);
-            let through = async {
-                let body = world.request(vm);
-                let (status, job) =
-                    daemon.try_ask(Method::POST, "/replications", Some(&key), Some(&body)).await?;
-                assert_eq!(status, 201, "{job}");
-                ended(&daemon, job["job_id"].as_str()?).await
-            };
-            let through = match kills < 30 {
-                true => tokio::time::timeout(patience, through).await.ok().flatten(),
-                false => through.await,
-            };
-            match through {
-                Some(row) => {
-                    assert_eq!(row["status"], json!("completed"), "{row}");
-                    world.assert_replicated(&daemon, row["job_id"].as_str().unwrap(), vm).await;
-                    waiting.remove(0);
-                }
-                None => {
-                    kills += 1;
-                    daemon.kill().await;
-                    daemon = world.appliance().await;
-                }
-            }
-        }
-    }
-    assert!(kills >= 10, "{kills} kills");
-    let jobs = daemon.all("/replications").await;
-    assert_eq!(jobs.len(), REPLICATIONS);
-    assert!(jobs.iter().all(|job| job["status"] == json!("completed")), "{jobs:?}");
-    let operations = daemon.all("/operations").await;
-    let (done, others): (Vec<_>, Vec<_>) =
-        operations.into_iter().partition(|operation| operation["status"] == json!("completed"));
-    assert_eq!(done.len(), VMS * DISKS * 2, "each volume is created and attached once: {done:?}");
-    // One that a kill met before its backend did anything is asked for again under another id.
-    let is_interrupted = |operation: &Value| {
-        operation["error"].as_str().is_some_and(|error| error.contains("asked for again"))
-    };
-    assert!(others.iter().all(is_interrupted), "{others:?}");
-    assert_eq!(daemon.all("/volumes").await.len(), VMS * DISKS);
-    daemon.stop().await;
-    let files = fs::read_dir(world.path("data/volumes")).unwrap();
-    let images =
-        files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "raw"));
-    assert_eq!(images.count(), VMS * DISKS);
 }
 
 /// A cancelled job of each VM, whose volumes hold a part of an epoch.

@@ -44,6 +44,9 @@ async fn tokens() {
     assert_eq!(ask(Some(&operator), Some(vm)).await, 200);
     let listed = world.run(&["token", "list"]).await;
     assert_eq!(listed.out, "graphs viewer\nweb operator\n");
+    let days = world.run(&["token", "add", "week", "--role", "viewer", "--days", "7"]).await;
+    assert_eq!(ask(Some(days.out.trim()), None).await, 200);
+    assert!(world.run(&["token", "list"]).await.out.contains("week viewer until 2"));
     let twice = world.run(&["token", "add", "web", "--role", "viewer"]).await;
     assert_eq!(twice.code, Some(4), "{twice:?}");
     assert_eq!(world.run(&["token", "remove", "web"]).await.code, Some(0));
@@ -53,6 +56,10 @@ async fn tokens() {
     assert_eq!(health.status(), 200);
     let said = daemon.stop().await;
     assert!(said.err.contains("principal=\"web\""), "{said:?}");
+    let trail = world.oma_here(&["--json", "audit", "list"]).await.out;
+    for action in ["token.create", "token.create failed", "token.revoke"] {
+        assert!(trail.contains(&format!("\"{action}\"")), "{trail}");
+    }
     for secret in [&viewer, &operator, &"oma_guessed".to_owned()] {
         assert!(!said.err.contains(secret.as_str()) && !said.out.contains(secret.as_str()), "{said:?}");
     }

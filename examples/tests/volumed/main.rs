@@ -6,6 +6,7 @@ mod client;
 mod crash;
 mod document;
 mod doors;
+mod killed;
 mod life;
 mod own;
 mod pair;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     trials.extend(appliance::trials());
     trials.extend(client::trials());
     trials.extend(document::trials());
+    trials.extend(killed::trials());
     trials.extend(own::trials());
     trials.extend(pair::trials());
     trials.extend(ports::trials());

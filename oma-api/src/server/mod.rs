@@ -62,7 +62,7 @@ pub use points::PointRoutes;
 pub use publish::{ExportAddress, Publisher};
 pub use readiness::Readiness;
 pub use replications::{AgentJobs, RecordedRequests, ReplicationRoutes, SourceOpener};
-pub use tokens::{NewToken, TokenFile};
+pub use tokens::{KnownToken, NewToken, TokenFile};
 pub use volumes::VolumeRoutes;
 
 use audit::Auditor;

@@ -36,7 +36,7 @@ fn is_denied(error: &Error) {
 
 async fn denied() {
     let (_folder, file, daemon) = behind_tokens().await;
-    let known = Token::new(file.add("replicator", Role::Operator).await.unwrap().reveal()).unwrap();
+    let known = Token::new(file.add("replicator", Role::Operator, None).await.unwrap().reveal()).unwrap();
     is_denied(&daemon.connect(&daemon.address, None).await.unwrap_err());
     let wrong = Token::new("oma_s3cret").unwrap();
     let error = daemon.connect(&daemon.address, Some(wrong)).await.unwrap_err();
@@ -53,7 +53,7 @@ async fn denied() {
 
 async fn a_viewer() {
     let (_folder, file, daemon) = behind_tokens().await;
-    let viewer = Token::new(file.add("graphs", Role::Viewer).await.unwrap().reveal()).unwrap();
+    let viewer = Token::new(file.add("graphs", Role::Viewer, None).await.unwrap().reveal()).unwrap();
     let remote = daemon.connect(&daemon.address, Some(viewer)).await.unwrap();
     let (tag, id) = (tag(), "vol-1".parse().unwrap());
     assert_eq!(remote.get(&id).await.unwrap(), None);

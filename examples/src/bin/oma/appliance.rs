@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use oma_core::audit::AuditEntry;
 use oma_core::engine::{ReplicateConfig, Replicator, Services, VolumeService, VolumeServices, VolumesConfig};
 use oma_core::seal::SigningKey;
 use oma_core::traits::{Cleanups, VolumeRegistry};
@@ -15,6 +16,7 @@ use oma_examples::data_dir::{DataDir, Lock};
 use oma_examples::placement;
 use oma_examples::signing_key;
 use oma_examples::source::Source;
+use oma_examples::trail;
 
 /// The services of one process on one data directory.
 #[derive(Debug)]
@@ -68,6 +70,15 @@ impl Appliance {
     /// What was planned to be cleaned up here, and what became of it.
     pub(crate) fn cleanups(&self) -> Arc<dyn Cleanups> {
         self.store.clone()
+    }
+
+    /// Makes a change behind its entry in the audit trail.
+    pub(crate) async fn recorded<T>(
+        &self,
+        entry: AuditEntry,
+        change: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        trail::recorded(&*self.store, entry, change).await
     }
 
     /// With this key, verification reports are signed.

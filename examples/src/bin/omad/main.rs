@@ -40,7 +40,9 @@ fn run(cli: &Cli) -> Result<()> {
         .map_err(|error| io_error("start", "the runtime", error))?;
     let result = runtime.block_on(async {
         match &cli.command {
-            Some(Command::Token(args)) => token::run("omad", &DataDir::new(&settings.data_dir)?, args).await,
+            Some(Command::Token(args)) => {
+                token::run("omad", &DataDir::new(&settings.data_dir)?, cli.database.as_deref(), args).await
+            }
             Some(Command::CheckConfig) => check_config::run(&settings).await,
             Some(Command::Openapi) => daemon::print_document().await,
             None => daemon::run(cli, &settings, given).await,

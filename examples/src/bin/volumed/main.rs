@@ -39,7 +39,9 @@ fn run(mut cli: Cli) -> Result<()> {
     let result = runtime.block_on(async {
         match &cli.command {
             None => daemon::run(cli, given).await,
-            Some(Command::Token(args)) => token::run("volumed", &DataDir::new(&cli.data_dir)?, args).await,
+            Some(Command::Token(args)) => {
+                token::run("volumed", &DataDir::new(&cli.data_dir)?, cli.database.as_deref(), args).await
+            }
             Some(Command::Check) => check::run(cli).await,
             Some(Command::Openapi) => daemon::print_document(),
         }

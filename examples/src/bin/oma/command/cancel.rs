@@ -12,6 +12,8 @@ use crate::appliance::{self, Appliance};
 use crate::args::CancelArgs;
 use oma_examples::output;
 use oma_examples::source::Source;
+use oma_examples::trail;
+use serde_json::json;
 
 /// Ends a job that was interrupted and is not to be continued.
 pub(super) async fn run(context: &Context, args: &CancelArgs) -> Result<()> {
@@ -34,7 +36,8 @@ pub(super) async fn run(context: &Context, args: &CancelArgs) -> Result<()> {
     };
     let appliance = Appliance::open(&context.data, source).await?;
     let machine = args.qmp.as_deref().filter(|_| kind == JobKind::Replicate);
-    let job = cancel(&appliance, &args.job, machine, known.as_ref()).await;
+    let entry = trail::entry("replication.cancel", "replication", &args.job, json!({}));
+    let job = appliance.recorded(entry, cancel(&appliance, &args.job, machine, known.as_ref())).await;
     appliance.close().await;
     let job = job?;
     if context.json {

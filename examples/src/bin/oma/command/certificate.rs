@@ -9,12 +9,12 @@ use oma_core::traits::AuditLog as _;
 use oma_core::{Error, ErrorKind, Result, Timestamp};
 use oma_examples::authority::{Authority, Certified, NewClient};
 use oma_examples::database::{Database, VARIABLE};
-use oma_store::{Schema, SqlStore};
+use oma_examples::trail::{self, entry, recorded};
+use oma_store::SqlStore;
 use serde::Serialize;
 use serde_json::json;
 
 use super::Context;
-use super::users::{entry, recorded};
 use crate::args::{CertificateArgs, CertificateCommand, MakeCertificateArgs};
 use crate::output;
 use crate::table::{Align, Table};
@@ -30,7 +30,7 @@ pub(super) async fn run(context: &Context, args: &CertificateArgs) -> Result<()>
         }
         CertificateCommand::Make(args) => {
             let client = NewClient::named(&args.name)?;
-            let store = trail(database()).await?;
+            let store = opened(database()).await?;
             let made = make(context, &store, &authority, (&client, args)).await;
             store.close().await;
             made
@@ -44,21 +44,12 @@ pub(super) async fn run(context: &Context, args: &CertificateArgs) -> Result<()>
 }
 
 /// The database with the audit trail of the daemon, which may be serving it.
-async fn trail(database: Result<Database>) -> Result<SqlStore> {
+async fn opened(database: Result<Database>) -> Result<SqlStore> {
     let database = database?;
-    let Schema { found, needed } = SqlStore::schema(&database.config).await?;
-    let reason = match found {
-        Some(found) if found == needed => return SqlStore::open(&database.config).await,
-        // Another one would be made where the daemon uses none in its data directory, and nobody would look at its trail.
-        None => {
-            "it is not there; name the daemon's database in the environment, OMA_DATABASE, or with --database"
-        }
-        // A daemon of another version may be serving it.
-        Some(_) => {
-            "it is of another version of OMA; have `oma` and the daemon of the same one, and start that"
-        }
-    };
-    Err(Error::new(ErrorKind::Conflict, "write the audit trail in", database.url()).because(reason))
+    // Another one would be made where the daemon uses none in its data directory, and nobody would look at its trail.
+    let reason =
+        "it is not there; name the daemon's database in the environment, OMA_DATABASE, or with --database";
+    trail::open(&database).await?.ok_or_else(|| trail::refused(&database, reason))
 }
 
 async fn make(
@@ -93,7 +84,7 @@ async fn revoked_all(context: &Context, database: Result<Database>, revoked: Vec
     let entry = entry("certificate.revoke", "certificate", &name, json!({ "serials": serials }));
     show(context, revoked)?;
     let told = async {
-        let store = trail(database).await?;
+        let store = opened(database).await?;
         let told = store.audit(&entry).await;
         store.close().await;
         told

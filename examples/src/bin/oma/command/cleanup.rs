@@ -13,6 +13,8 @@ use crate::args::CleanupArgs;
 use crate::table::{Align, Table};
 use oma_examples::output;
 use oma_examples::source::Source;
+use oma_examples::trail;
+use serde_json::json;
 
 /// Plans the cleanup of a job, and executes the plan when that is asked for.
 pub(super) async fn run(context: &Context, args: &CleanupArgs) -> Result<()> {
@@ -20,7 +22,10 @@ pub(super) async fn run(context: &Context, args: &CleanupArgs) -> Result<()> {
     appliance::open_records(&context.data).await?.close().await;
     let appliance = Appliance::open(&context.data, Source::nothing()?).await?;
     let service = service(&appliance);
-    let done = cleaned(&service, args).await;
+    let action = if args.execute { "cleanup.execute" } else { "cleanup.plan" };
+    let new = json!({ "plan": args.plan, "failover_job": args.failover_job, "volumes": args.volumes });
+    let entry = trail::entry(action, "replication", &args.job, new);
+    let done = appliance.recorded(entry, cleaned(&service, args)).await;
     service.shutdown().await;
     service.volumes().shutdown().await;
     appliance.close().await;

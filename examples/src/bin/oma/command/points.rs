@@ -12,6 +12,8 @@ use crate::table::{Align, Table};
 use oma_examples::output;
 use oma_examples::signals::Signals;
 use oma_examples::source::Source;
+use oma_examples::trail;
+use serde_json::json;
 
 /// Lists recovery points, deletes one, or goes back to one.
 pub(super) async fn run(context: &Context, args: &PointsArgs) -> Result<()> {
@@ -51,7 +53,9 @@ pub(crate) fn unknown_vm(path: &VmPath) -> Error {
 
 async fn delete(context: &Context, args: &PointArgs) -> Result<()> {
     let (appliance, row) = open(context, &args.point).await?;
-    let deleted = engine::delete_point(&appliance.services, &args.point, "deleted by an operator").await;
+    let entry = trail::entry("point.delete", "point", &args.point, json!({}));
+    let delete = engine::delete_point(&appliance.services, &args.point, "deleted by an operator");
+    let deleted = appliance.recorded(entry, delete).await;
     appliance.close().await;
     deleted?;
     tell_deleted(&row, context.json)
@@ -72,7 +76,9 @@ async fn revert(context: &Context, args: &PointArgs) -> Result<()> {
     let (appliance, row) = open(context, &args.point).await?;
     let config = ReplicateConfig::default();
     let services = &appliance.services;
-    let reverted = engine::revert(services, &appliance.worker, &config, &args.point, signals.stop()).await;
+    let entry = trail::entry("point.revert", "point", &args.point, json!({}));
+    let revert = engine::revert(services, &appliance.worker, &config, &args.point, signals.stop());
+    let reverted = appliance.recorded(entry, revert).await;
     appliance.close().await;
     reverted?;
     tell_reverted(&row, context.json)

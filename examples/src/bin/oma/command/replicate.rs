@@ -11,6 +11,8 @@ use crate::{metrics_file, output, progress, report};
 use oma_examples::failure::Failed;
 use oma_examples::limits_file;
 use oma_examples::signals::Signals;
+use oma_examples::trail;
+use serde_json::json;
 
 const STOPPING: &str = "stopping; what is copied stays, the same command continues (once more: end at once)";
 
@@ -46,7 +48,8 @@ pub(super) async fn run(context: &Context, args: &ReplicateArgs) -> Result<(), F
         Some(limits) => replicator.with_limits(limits.clone()),
         None => replicator,
     };
-    let result = replicator.run(&request, &*progress, signals.stop()).await;
+    let entry = trail::entry("replication.run", "vm", &request.vm, json!({ "rename": args.rename }));
+    let result = appliance.recorded(entry, replicator.run(&request, &*progress, signals.stop())).await;
     if let Some(refreshing) = refreshing {
         refreshing.end(result.is_ok()).await;
     }

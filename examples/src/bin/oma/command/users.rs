@@ -2,19 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::fmt::Display;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use oma_api::server::{NewToken, Passwords};
 use oma_api::{NewTokenRow, Secret, TokenRow, UserRow};
-use oma_core::audit::AuditEntry;
 use oma_core::record::{AccessToken, Email, PasswordHash, TokenHash, TokenSpec, User, UserChange, UserSpec};
 use oma_core::state::TokenKind;
-use oma_core::traits::{Accounts, AuditLog};
+use oma_core::traits::Accounts;
 use oma_core::{Error, ErrorKind, Result, TokenId};
 use oma_store::SqlStore;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Context;
 use crate::args::{AddUserArgs, ChangeUserArgs, TokenArgs, UsersArgs, UsersCommand};
@@ -22,6 +20,7 @@ use crate::table::{Align, Table};
 use oma_examples::database::{Database, VARIABLE};
 use oma_examples::failure::io_error;
 use oma_examples::output;
+use oma_examples::trail::{entry, recorded};
 
 pub(super) async fn run(context: &Context, args: &UsersArgs) -> Result<()> {
     let database = Database::choose(&context.data, args.database.as_deref(), env::var(VARIABLE))?;
@@ -209,33 +208,4 @@ pub(crate) async fn password() -> Result<Secret> {
     let line = read.await.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
     let line = line.map_err(|error| io_error("read", "standard input", error))?;
     Ok(Secret::new(line.trim_end_matches(['\r', '\n'])))
-}
-
-pub(super) fn entry(action: &str, kind: &str, id: &impl Display, new: Value) -> AuditEntry {
-    AuditEntry {
-        actor: "owner of the database".to_owned(),
-        action: action.to_owned(),
-        resource_type: kind.to_owned(),
-        resource_id: id.to_string(),
-        new: Some(new),
-        ..AuditEntry::default()
-    }
-}
-
-/// Makes a change behind its entry. One that is refused leaves a second entry.
-pub(super) async fn recorded<T>(
-    store: &SqlStore,
-    entry: AuditEntry,
-    change: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    store.audit(&entry).await?;
-    match change.await {
-        Ok(changed) => Ok(changed),
-        Err(error) => {
-            let new = Some(json!({ "error": error.kind().as_str() }));
-            let failed = AuditEntry { action: format!("{} failed", entry.action), new, ..entry };
-            store.audit(&failed).await?;
-            Err(error)
-        }
-    }
 }

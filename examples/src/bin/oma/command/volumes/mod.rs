@@ -24,6 +24,8 @@ use crate::args::{AbandonArgs, ChangeArgs, ListArgs, OperationsArgs, VolumesArgs
 use oma_examples::failure::Failed;
 use oma_examples::output;
 use oma_examples::source::Source;
+use oma_examples::trail;
+use serde_json::json;
 
 /// Lists volumes and operations, or changes a single volume.
 pub(super) async fn run(context: &Context, args: &VolumesArgs) -> Result<(), Failed> {
@@ -33,14 +35,24 @@ pub(super) async fn run(context: &Context, args: &VolumesArgs) -> Result<(), Fai
         VolumesCommand::Repair(args) => return reconcile::repair(context, &args.plan).await,
         VolumesCommand::List(args) => list(context, args).await,
         VolumesCommand::Operations(args) => operations(context, args).await,
-        VolumesCommand::Attach(args) => change(context, args, VolumeChange::Attach, usual).await,
-        VolumesCommand::Detach(args) => change(context, args, VolumeChange::Detach, usual).await,
+        VolumesCommand::Attach(args) => {
+            change(context, args, ("volume.attach", VolumeChange::Attach), usual).await
+        }
+        VolumesCommand::Detach(args) => {
+            change(context, args, ("volume.detach", VolumeChange::Detach), usual).await
+        }
         VolumesCommand::Resize(args) => {
-            change(context, &args.change, VolumeChange::Resize { capacity: args.size }, usual).await
+            change(
+                context,
+                &args.change,
+                ("volume.resize", VolumeChange::Resize { capacity: args.size }),
+                usual,
+            )
+            .await
         }
         VolumesCommand::Delete(args) => {
             let config = VolumesConfig { grace: args.grace.unwrap_or(usual.grace), ..usual };
-            change(context, &args.change, VolumeChange::Delete, config).await
+            change(context, &args.change, ("volume.delete", VolumeChange::Delete), config).await
         }
         VolumesCommand::Pardon(args) => pardon(context, &args.volume).await,
         VolumesCommand::Recover => recover(context).await,
@@ -84,14 +96,16 @@ async fn vms(inventory: &dyn Inventory) -> Result<HashMap<ContextId, VmContext>>
 async fn change(
     context: &Context,
     args: &ChangeArgs,
-    change: VolumeChange,
+    (action, change): (&str, VolumeChange),
     config: VolumesConfig,
 ) -> Result<()> {
     let (appliance, volume) = open(context, &args.volume).await?;
     let service = appliance.volumes(config);
     let id = args.id.clone().unwrap_or_else(OperationId::mint);
     let request = VolumeRequest { id, disk: volume.disk.clone(), volume: Some(volume.id.clone()), change };
-    let ended = ended(&service, request).await;
+    let new = json!({ "operation_id": request.id });
+    let entry = trail::entry(action, "volume", &volume.id, new);
+    let ended = appliance.recorded(entry, ended(&service, request)).await;
     service.shutdown().await;
     let row = row(&appliance, ended).await;
     appliance.close().await;
@@ -108,11 +122,13 @@ async fn ended(service: &VolumeService, request: VolumeRequest) -> Result<Operat
 async fn pardon(context: &Context, volume: &VolumeId) -> Result<()> {
     let (appliance, volume) = open(context, volume).await?;
     let service = appliance.volumes(VolumesConfig::default());
-    let pardoned = match appliance.services.volumes.unfinished(&volume.disk).await {
-        Ok(Some(delete)) => service.pardon(&delete.spec.id, "called off by an operator").await,
-        Ok(None) => Err(not_condemned(&volume.id)),
-        Err(error) => Err(error),
+    let pardon = async {
+        let delete = appliance.services.volumes.unfinished(&volume.disk).await?;
+        let delete = delete.ok_or_else(|| not_condemned(&volume.id))?;
+        service.pardon(&delete.spec.id, "called off by an operator").await
     };
+    let pardoned =
+        appliance.recorded(trail::entry("volume.pardon", "volume", &volume.id, json!({})), pardon).await;
     service.shutdown().await;
     let row = row(&appliance, pardoned).await;
     appliance.close().await;
@@ -143,7 +159,9 @@ async fn recover(context: &Context) -> Result<()> {
 async fn abandon(context: &Context, args: &AbandonArgs) -> Result<()> {
     let appliance = Appliance::open(&context.data, Source::nothing()?).await?;
     let service = appliance.volumes(VolumesConfig::default());
-    let abandoned = service.abandon(&args.operation, &args.reason).await;
+    let new = json!({ "reason": args.reason });
+    let entry = trail::entry("operation.abandon", "operation", &args.operation, new);
+    let abandoned = appliance.recorded(entry, service.abandon(&args.operation, &args.reason)).await;
     service.shutdown().await;
     let row = row(&appliance, abandoned).await;
     appliance.close().await;

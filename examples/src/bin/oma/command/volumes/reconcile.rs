@@ -12,6 +12,8 @@ use crate::table::{Align, Table};
 use oma_examples::failure::Failed;
 use oma_examples::output;
 use oma_examples::source::Source;
+use oma_examples::trail;
+use serde_json::json;
 
 /// Compares records and volumes; keeps the plan of what can be repaired when that is asked for.
 pub(super) async fn compare(context: &Context, plan: Option<&Path>) -> Result<(), Failed> {
@@ -29,7 +31,8 @@ pub(super) async fn compare(context: &Context, plan: Option<&Path>) -> Result<()
 pub(super) async fn repair(context: &Context, path: &Path) -> Result<(), Failed> {
     let plan = read(path)?;
     let (appliance, reconciler) = open(context).await?;
-    let done = reconciler.execute(&plan).await;
+    let entry = trail::entry("volumes.repair", "plan", &path.display(), json!({ "steps": plan.steps.len() }));
+    let done = appliance.recorded(entry, reconciler.execute(&plan)).await;
     appliance.close().await;
     tell_repaired(&done?, context.json)
 }
