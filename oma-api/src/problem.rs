@@ -49,7 +49,7 @@ pub enum ProblemRetry {
 }
 
 /// Kinds, and the status that each has.
-const KINDS: [(ErrorKind, u16); 14] = [
+pub(crate) const KINDS: [(ErrorKind, u16); 14] = [
     (ErrorKind::NotFound, 404),
     (ErrorKind::AlreadyExists, 409),
     (ErrorKind::Conflict, 409),

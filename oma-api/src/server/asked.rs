@@ -150,12 +150,3 @@ impl IntoResponse for Accepted {
         response
     }
 }
-
-/// How requests that are not done are answered, for the document.
-#[derive(utoipa::IntoResponses)]
-#[expect(dead_code, reason = "`Refused` is what is answered; here for the document")]
-pub(super) enum Problems {
-    /// Why the request was not done
-    #[response(status = "default", content_type = "application/problem+json")]
-    Problem(crate::Problem),
-}

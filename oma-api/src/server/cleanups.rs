@@ -15,10 +15,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access::{Principal, Role};
-use super::asked::{Problems, Wait, repeat_key};
+use super::asked::{Wait, repeat_key};
 use super::extract::{Body, InPath, InQuery};
 use super::paging::{Part, Sorted, never_answered, page};
 use super::problem::{Answer, Refused};
+use super::problems::Problems;
 use super::to_its_end::to_its_end;
 use super::{Api, PREFIX};
 use crate::{CleanupRow, Page, PlanCleanup};

@@ -32,6 +32,7 @@ use super::access::Principal;
 use super::audit::Client;
 use super::origin::Origin;
 use super::problem::{Answer, Refused};
+use super::problems;
 use super::turns::Turns;
 
 /// How long a change with a condition waits for one of the same thing.
@@ -257,6 +258,7 @@ fn describe_condition(change: &mut Operation) {
     let told =
         "The `ETag` of what was read: it is changed only while that is so, and 412 is answered otherwise";
     change.parameters.get_or_insert_default().push(RefOr::T(parameter("If-Match", told)));
+    problems::describe_condition(change);
 }
 
 fn parameter(name: &str, told: &str) -> Parameter {

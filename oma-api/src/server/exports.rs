@@ -13,12 +13,13 @@ use oma_core::{Error, ErrorKind, ExportName, InstanceId, Result, VolumeId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::asked::{Problems, Repeat, RepeatHeader};
+use super::asked::{Repeat, RepeatHeader};
 use super::conditional::tagged_by;
 use super::extract::{Body, InPath};
 use super::figures::{Figure, FigurePage};
 use super::origin::Origin;
 use super::problem::Answer;
+use super::problems::Problems;
 use super::publish::{Published, Publisher, Purpose};
 use super::to_its_end::to_its_end;
 use super::{Api, PREFIX};
@@ -139,7 +140,7 @@ impl ExportRoutes {
 }
 
 /// Serves an attached volume for reading
-#[utoipa::path(post, path = "/exports", tag = "exports", params(RepeatHeader), responses(
+#[utoipa::path(post, path = "/exports", tag = "exports", params(RepeatHeader), request_body = CreateExport, responses(
     (status = 201, body = ExportRow, headers(("Location" = String, description = "Where the export is found"))), Problems))]
 async fn create(
     State(routes): State<ExportRoutes>,

@@ -20,9 +20,9 @@ use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::asked::Problems;
 use super::metered::MeteredBackend;
 use super::problem::Answer;
+use super::problems::Problems;
 use super::traced;
 
 /// Seconds that answers of routes and calls of the backend are sorted by.

@@ -24,6 +24,7 @@ mod origin;
 mod paging;
 mod points;
 mod problem;
+mod problems;
 mod publish;
 mod readiness;
 mod replications;
@@ -106,7 +107,8 @@ impl Api {
     pub fn new(title: &str) -> Self {
         let info = InfoBuilder::new().title(title).version(env!("CARGO_PKG_VERSION")).build();
         let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        let components = ComponentsBuilder::new().security_scheme("token", token).build();
+        let components =
+            problems::components(ComponentsBuilder::new().security_scheme("token", token)).build();
         let security = [SecurityRequirement::new("token", Vec::<String>::new())];
         let document = OpenApiBuilder::new().info(info).components(Some(components)).security(Some(security));
         let [inner, agents, kept, personal, open] = std::array::from_fn(|_| Router::new());
@@ -199,7 +201,7 @@ impl Api {
     /// What is served, as an OpenAPI document.
     #[must_use]
     pub fn document(&self) -> OpenApi {
-        conditional::described(self.document.clone())
+        conditional::described(problems::described(self.document.clone()))
     }
 
     /// The routes behind a door.

@@ -16,11 +16,12 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::asked::{Problems, Wait};
+use super::asked::Wait;
 use super::audit::Asker;
 use super::extract::{InPath, InQuery};
 use super::paging::{Part, never_answered, page};
 use super::problem::Answer;
+use super::problems::Problems;
 use super::replications::{JobKey, NewJob};
 use super::{Api, PREFIX};
 use crate::{Page, PointRow, ReplicationRow};

@@ -16,8 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Api;
-use super::asked::Problems;
 use super::problem::Answer;
+use super::problems::Problems;
 
 /// How long a part may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);

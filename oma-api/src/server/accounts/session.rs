@@ -18,10 +18,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AccountRoutes;
-use crate::server::asked::Problems;
 use crate::server::audit::{Asker, ClientAddress};
 use crate::server::extract::Body;
 use crate::server::problem::{Answer, Refused};
+use crate::server::problems::{PasswordProblems, Problems};
 use crate::server::tokens::NewToken;
 use crate::{ChangePassword, LogIn, MeRow, NewTokenRow, Secret, TokenRow};
 
@@ -35,7 +35,7 @@ pub(super) fn personal() -> OpenApiRouter<AccountRoutes> {
 
 /// Begin a session. Needs no token. Too many attempts answer 429 and `Retry-After`
 #[utoipa::path(post, path = "/auth/login", tag = "auth", security(()), request_body = LogIn,
-    responses((status = 200, body = NewTokenRow), Problems))]
+    responses((status = 200, body = NewTokenRow), PasswordProblems))]
 async fn log_in(
     State(routes): State<AccountRoutes>,
     ClientAddress(address): ClientAddress,
@@ -89,7 +89,7 @@ async fn me(asker: Asker) -> Json<MeRow> {
 
 /// Change the password of whoever asks. Every session of the account ends
 #[utoipa::path(post, path = "/auth/password", tag = "auth", request_body = ChangePassword,
-    responses((status = 204), Problems))]
+    responses((status = 204), PasswordProblems))]
 async fn change_password(
     State(routes): State<AccountRoutes>,
     asker: Asker,

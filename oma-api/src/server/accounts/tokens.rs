@@ -17,10 +17,11 @@ use utoipa_axum::routes;
 
 use super::{AccountRoutes, Part};
 use crate::server::access::Principal;
-use crate::server::asked::{Problems, Repeat, RepeatHeader};
+use crate::server::asked::{Repeat, RepeatHeader};
 use crate::server::audit::Asker;
 use crate::server::extract::{Body, InPath, InQuery};
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::server::tokens::NewToken;
 use crate::{CreateToken, NewTokenRow, Page, Secret, TokenRow, token_id};
 

@@ -11,11 +11,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{AccountRoutes, Part};
-use crate::server::asked::Problems;
 use crate::server::audit::Asker;
 use crate::server::extract::InQuery;
 use crate::server::paging::{Sorted, never_answered};
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::{AuditRow, AuditVerification, Page};
 
 pub(super) fn group() -> OpenApiRouter<AccountRoutes> {

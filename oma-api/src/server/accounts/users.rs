@@ -12,11 +12,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{AccountRoutes, Part};
-use crate::server::asked::{Problems, Repeat, RepeatHeader};
+use crate::server::asked::{Repeat, RepeatHeader};
 use crate::server::audit::Asker;
 use crate::server::conditional::tagged_by;
 use crate::server::extract::{Body, InPath, InQuery};
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::{ChangeUser, CreateUser, Page, Secret, UserRow};
 
 pub(super) fn group() -> OpenApiRouter<AccountRoutes> {

@@ -11,9 +11,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::access::{Principal, Role};
-use super::super::asked::Problems;
 use super::super::extract::InPath;
 use super::super::problem::Answer;
+use super::super::problems::Problems;
 use super::super::publish::{Opener, Published};
 use super::BackendRoutes;
 use crate::SessionRow;

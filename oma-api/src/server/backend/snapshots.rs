@@ -9,9 +9,9 @@ use oma_core::traits::SnapshotSpec;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::super::asked::Problems;
 use super::super::extract::{Body, InPath};
 use super::super::problem::Answer;
+use super::super::problems::Problems;
 use super::session::{Asker, session};
 use super::{BackendRoutes, lines};
 use crate::backend::{BackendSnapshot, ListLine, Session, SnapshotMark};
@@ -46,7 +46,7 @@ async fn snapshots(State(routes): State<BackendRoutes>, InPath(id): InPath<Volum
 }
 
 /// Freezes what a volume holds now; the same id again answers the snapshot made before
-#[utoipa::path(post, path = "/backend/snapshots", tag = "backend", responses((status = 200, body = BackendSnapshot), Problems))]
+#[utoipa::path(post, path = "/backend/snapshots", tag = "backend", request_body = SnapshotMark, responses((status = 200, body = BackendSnapshot), Problems))]
 async fn snapshot(
     State(routes): State<BackendRoutes>,
     Body(mark): Body<SnapshotMark>,
@@ -58,7 +58,7 @@ async fn snapshot(
 
 /// Opens a snapshot for reading, for as long as this answer is read
 #[utoipa::path(post, path = "/backend/snapshots/open", tag = "backend",
-    responses((status = 200, body = Session, content_type = "application/x-ndjson", description = "The first of its lines; it lasts while the snapshot is open"), Problems))]
+    request_body = SnapshotMark, responses((status = 200, body = Session, content_type = "application/x-ndjson", description = "The first of its lines; it lasts while the snapshot is open"), Problems))]
 async fn open_snapshot(
     State(routes): State<BackendRoutes>,
     asker: Asker,
@@ -71,7 +71,7 @@ async fn open_snapshot(
 
 /// Destroys a snapshot
 #[utoipa::path(post, path = "/backend/snapshots/delete", tag = "backend",
-    responses((status = 204, description = "There is no such snapshot any more"), Problems))]
+    request_body = SnapshotMark, responses((status = 204, description = "There is no such snapshot any more"), Problems))]
 async fn delete_snapshot(
     State(routes): State<BackendRoutes>,
     Body(mark): Body<SnapshotMark>,

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::super::asked::Problems;
 use super::super::extract::{Body, InPath, InQuery};
 use super::super::problem::Answer;
+use super::super::problems::Problems;
 use super::session::{Asker, session};
 use super::{BackendRoutes, lines};
 use crate::backend::{
@@ -42,7 +42,7 @@ async fn capabilities(State(routes): State<BackendRoutes>) -> Json<Capabilities>
 }
 
 /// Makes a volume; the same operation again answers the volume made before
-#[utoipa::path(post, path = "/backend/volumes", tag = "backend", responses((status = 200, body = BackendVolume), Problems))]
+#[utoipa::path(post, path = "/backend/volumes", tag = "backend", request_body = Create, responses((status = 200, body = BackendVolume), Problems))]
 async fn create(
     State(routes): State<BackendRoutes>,
     Body(asked): Body<Create>,
@@ -82,7 +82,7 @@ async fn get(
 
 /// Marks a volume of the same deployment and disk with a generation that is no smaller
 #[utoipa::path(put, path = "/backend/volumes/{id}/tag", tag = "backend", params(("id" = String, Path, description = "Id of the volume")),
-    responses((status = 204, description = "It bears the mark"), Problems))]
+    request_body = Proof, responses((status = 204, description = "It bears the mark"), Problems))]
 async fn retag(
     State(routes): State<BackendRoutes>,
     InPath(id): InPath<VolumeId>,
@@ -95,7 +95,7 @@ async fn retag(
 
 /// Makes it a device or file of the daemon's machine
 #[utoipa::path(post, path = "/backend/volumes/{id}/attach", tag = "backend", params(("id" = String, Path, description = "Id of the volume")),
-    responses((status = 200, body = BackendVolume), Problems))]
+    request_body = Proof, responses((status = 200, body = BackendVolume), Problems))]
 async fn attach(
     State(routes): State<BackendRoutes>,
     InPath(id): InPath<VolumeId>,
@@ -107,7 +107,7 @@ async fn attach(
 
 /// Takes the device away
 #[utoipa::path(post, path = "/backend/volumes/{id}/detach", tag = "backend", params(("id" = String, Path, description = "Id of the volume")),
-    responses((status = 200, body = BackendVolume), Problems))]
+    request_body = Proof, responses((status = 200, body = BackendVolume), Problems))]
 async fn detach(
     State(routes): State<BackendRoutes>,
     InPath(id): InPath<VolumeId>,
@@ -120,7 +120,7 @@ async fn detach(
 
 /// Opens an attached volume, for as long as this answer is read
 #[utoipa::path(post, path = "/backend/volumes/{id}/open", tag = "backend", params(("id" = String, Path, description = "Id of the volume")),
-    responses((status = 200, body = Session, content_type = "application/x-ndjson", description = "The first of its lines; it lasts while the volume is open"), Problems))]
+    request_body = Open, responses((status = 200, body = Session, content_type = "application/x-ndjson", description = "The first of its lines; it lasts while the volume is open"), Problems))]
 async fn open(
     State(routes): State<BackendRoutes>,
     asker: Asker,
@@ -134,7 +134,7 @@ async fn open(
 
 /// Makes a volume larger
 #[utoipa::path(post, path = "/backend/volumes/{id}/resize", tag = "backend", params(("id" = String, Path, description = "Id of the volume")),
-    responses((status = 200, body = BackendVolume), Problems))]
+    request_body = Resize, responses((status = 200, body = BackendVolume), Problems))]
 async fn resize(
     State(routes): State<BackendRoutes>,
     InPath(id): InPath<VolumeId>,
@@ -155,7 +155,7 @@ async fn stamp(State(routes): State<BackendRoutes>, InPath(id): InPath<VolumeId>
 
 /// Destroys a volume; its snapshots stay
 #[utoipa::path(post, path = "/backend/volumes/{id}/delete", tag = "backend", params(("id" = String, Path, description = "Id of the volume")),
-    responses((status = 204, description = "There is no such volume any more"), Problems))]
+    request_body = Proof, responses((status = 204, description = "There is no such volume any more"), Problems))]
 async fn delete(
     State(routes): State<BackendRoutes>,
     InPath(id): InPath<VolumeId>,
@@ -168,7 +168,7 @@ async fn delete(
 
 /// Gives a volume the content of a snapshot of it
 #[utoipa::path(post, path = "/backend/volumes/{id}/revert", tag = "backend", params(("id" = String, Path, description = "Id of the volume")),
-    responses((status = 200, body = BackendVolume), Problems))]
+    request_body = Revert, responses((status = 200, body = BackendVolume), Problems))]
 async fn revert(
     State(routes): State<BackendRoutes>,
     InPath(id): InPath<VolumeId>,

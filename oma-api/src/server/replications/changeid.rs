@@ -13,10 +13,10 @@ use utoipa_axum::routes;
 
 use super::ReplicationRoutes;
 use super::push::endpoint;
-use crate::server::asked::Problems;
 use crate::server::audit::Asker;
 use crate::server::extract::{Body, InPath, InQuery};
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::{ChangeIdAnswer, RecordChangeId};
 
 pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {

@@ -13,10 +13,10 @@ use utoipa_axum::routes;
 
 use super::ReplicationRoutes;
 use crate::ProgressRow;
-use crate::server::asked::Problems;
 use crate::server::audit::Asker;
 use crate::server::extract::InPath;
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 
 /// After that whoever follows asks again, as browsers do by themselves, and is let in again, or not.
 const LONGEST: Duration = Duration::from_mins(5);

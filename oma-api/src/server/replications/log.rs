@@ -20,11 +20,11 @@ use utoipa_axum::routes;
 
 use super::ReplicationRoutes;
 use super::events::StreamedEvent;
-use crate::server::asked::Problems;
 use crate::server::audit::Asker;
 use crate::server::extract::{InPath, InQuery};
 use crate::server::paging::{Part, never_answered, page};
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::{JobLineRow, JobStepRow, Page};
 
 /// After that whoever follows asks again, as browsers do by themselves.

@@ -14,11 +14,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::ReplicationRoutes;
-use crate::server::asked::Problems;
 use crate::server::audit::Asker;
 use crate::server::extract::{InPath, InQuery};
 use crate::server::paging::{Part, Several, Sorted, never_answered, page};
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::{CbtHistoryRow, DiskRow, Page, ProgressRow, ReplicationRow};
 
 pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {

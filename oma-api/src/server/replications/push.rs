@@ -12,11 +12,11 @@ use utoipa_axum::routes;
 
 use super::{ReplicationRoutes, recorded};
 use crate::server::access::Principal;
-use crate::server::asked::Problems;
 use crate::server::audit::Asker;
 use crate::server::extract::{Body, InPath};
 use crate::server::origin::Origin;
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::{
     ChangeIdAnswer, FinishedExtents, PushDiskRow, PushFailed, PushRequest, PushRow, PushedDisk,
     RecordChangeId, ReplicationRow,

@@ -14,10 +14,10 @@ use utoipa_axum::routes;
 use super::submit::{JobKey, NewJob};
 use super::{ReplicationRoutes, recorded};
 use crate::ReplicationRow;
-use crate::server::asked::Problems;
 use crate::server::audit::Asker;
 use crate::server::extract::InPath;
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::server::to_its_end::to_its_end;
 
 pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {

@@ -20,10 +20,11 @@ use super::push::endpoint;
 use super::{ReplicationRoutes, opened};
 use crate::server::PREFIX;
 use crate::server::access::Principal;
-use crate::server::asked::{Problems, Repeat};
+use crate::server::asked::Repeat;
 use crate::server::audit::Asker;
 use crate::server::extract::Body;
 use crate::server::problem::{Answer, Refused};
+use crate::server::problems::Problems;
 use crate::server::to_its_end::to_its_end;
 use crate::{DiscoverVm, PushRequest, ReplicationRequest, ReplicationRow, VmRow};
 

@@ -9,10 +9,10 @@ use utoipa_axum::routes;
 
 use super::ReplicationRoutes;
 use crate::ForecastReport;
-use crate::server::asked::Problems;
 use crate::server::extract::InPath;
 use crate::server::points::unknown_vm;
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 
 pub(super) fn group() -> OpenApiRouter<ReplicationRoutes> {
     OpenApiRouter::new().routes(routes!(report)).routes(routes!(forecast))

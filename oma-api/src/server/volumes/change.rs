@@ -14,9 +14,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::VolumeRoutes;
-use crate::server::asked::{Accepted, Asked, Key, Problems, Wait};
+use crate::server::asked::{Accepted, Asked, Key, Wait};
 use crate::server::extract::{Body, InPath, InQuery, OptionalBody};
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::server::to_its_end::to_its_end;
 use crate::{AttachVolume, CallOff, CreateVolume, OperationRow, ResizeVolume, WhenAttached};
 

@@ -11,10 +11,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::VolumeRoutes;
-use crate::server::asked::Problems;
 use crate::server::extract::{InPath, InQuery};
 use crate::server::paging::{Part, page};
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::{DeviceRow, Page, VolumeRow};
 
 pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {

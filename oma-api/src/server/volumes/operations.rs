@@ -12,10 +12,11 @@ use utoipa_axum::routes;
 
 use super::VolumeRoutes;
 use crate::server::access::{Principal, Role};
-use crate::server::asked::{Accepted, Problems, Wait};
+use crate::server::asked::{Accepted, Wait};
 use crate::server::extract::{Body, InPath, InQuery, OptionalBody};
 use crate::server::paging::{Part, Sorted, never_answered, page};
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::{CallOff, OperationRow, Page};
 
 pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {

@@ -13,9 +13,9 @@ use utoipa_axum::routes;
 use super::VolumeRoutes;
 use crate::Compared;
 use crate::server::access::{Principal, Role};
-use crate::server::asked::Problems;
 use crate::server::extract::Body;
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::server::to_its_end::to_its_end;
 
 /// A plan of many steps is long.

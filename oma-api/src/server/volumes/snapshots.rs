@@ -10,9 +10,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::VolumeRoutes;
-use crate::server::asked::{Accepted, Asked, Key, Problems, Wait};
+use crate::server::asked::{Accepted, Asked, Key, Wait};
 use crate::server::extract::{Body, InPath};
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::{OperationRow, RevertVolume, SnapshotRow};
 
 pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {

@@ -10,10 +10,10 @@ use utoipa_axum::routes;
 
 use super::VolumeRoutes;
 use crate::server::access::{Principal, Role};
-use crate::server::asked::Problems;
 use crate::server::extract::{Body, InPath, InQuery};
 use crate::server::paging::{Part, page};
 use crate::server::problem::Answer;
+use crate::server::problems::Problems;
 use crate::{DiskRow, Page, RecordDisk, RecordVm, VmRow, VolumeRow};
 
 pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {
