@@ -47,7 +47,9 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     /// no disk of the job.
     async fn execute(&self, lease: &Lease, id: &OperationId) -> Result<Operation>;
 
-    /// Calls a pending delete off: it is `cancelled` with this reason, its volume `detached`. Idempotent: the first reason stays.
+    /// Calls a pending delete off: it is `cancelled` with this reason, its volume `detached` and of the next generation, as
+    /// [`VolumeRegistry::renew_generation`] gives it: a copy of the records that still has it condemned does not match the volume once
+    /// that bears its new mark. Idempotent: the first reason stays, and the generation.
     ///
     /// # Errors
     /// As [`VolumeRegistry::execute`], but for when it is due.
@@ -135,6 +137,15 @@ pub trait VolumeRegistry: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `Fenced`; `NotFound` when no disk of the job has this volume.
     async fn advance_generation(&self, lease: &Lease, id: &VolumeId) -> Result<Generation>;
+
+    /// Gives a volume of the job the next generation and leaves what is known of its content as it is: what it holds, its stamp, the
+    /// change id that its disk has committed and the journal count for the new generation, all in one transaction (L09). Copies of the
+    /// records of before do not match the volume any more, once it bears its new mark (L02). From now on it is one that held an
+    /// epoch, so that no copy of after deletes it at once either. Not idempotent: each call is another generation.
+    ///
+    /// # Errors
+    /// `Fenced`; `NotFound` when no disk of the job has this volume.
+    async fn renew_generation(&self, lease: &Lease, id: &VolumeId) -> Result<Generation>;
 
     /// As [`VolumeRegistry::advance_generation`], of a volume whose disk's source promised zeroes where it held data. In the same
     /// transaction that is noted of the disk: no such promise of it is believed any more, by whatever job (L10).

@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use oma_core::record::{JournalEntry, Lease};
 use oma_core::state::DiskEvent;
 use oma_core::traits::ExtentJournal;
-use oma_core::{ByteSize, DiskKey, DiskRef, Extent};
+use oma_core::{ByteSize, DiskKey, DiskRef, Extent, Generation};
 
 use self::stored::{Written, known, run, run_checksum};
 use crate::db::{Tx, vals};
 use crate::error::{Result, StoreError};
-use crate::lease::guard_disk;
+use crate::lease::{OwnDisk, guard_disk};
 use crate::sql::{jobs, journals, vms};
 use crate::store::SqlStore;
 
@@ -26,20 +26,13 @@ impl SqlStore {
     }
 
     async fn begin_journal(&self, lease: &Lease, key: &DiskKey, entry: &JournalEntry) -> Result<()> {
-        let written = Written::new(entry)?;
         let mut tx = self.begin().await?;
         let disk = guard_disk(&mut tx, lease, key).await?;
         let status = disk.record.status.next(DiskEvent::Start)?;
         let now = tx.now().await?;
         tx.execute(vms::START_DISK, vals![status, entry.scope().bytes(), now, disk.row]).await?;
         tx.execute(vms::SYNC_DISK, vals![status, entry.synced(), now, disk.row]).await?;
-        tx.execute(journals::DELETE, vals![disk.row]).await?;
-        let count = i64::try_from(written.parts.len()).unwrap_or(i64::MAX);
-        let values = vals![disk.row, written.basis, written.planned_parts, count, written.checksum, now];
-        tx.execute(journals::INSERT, values).await?;
-        for (number, part) in (0_i64..).zip(&written.parts) {
-            tx.execute(journals::INSERT_PART, vals![disk.row, number, part]).await?;
-        }
+        replace(&mut tx, disk.row, &Written::new(entry)?).await?;
         progress(&mut tx, lease).await?;
         tx.commit().await
     }
@@ -61,6 +54,39 @@ impl SqlStore {
         tx.execute(vms::SYNC_DISK, vals![status, synced, now, disk.row]).await?;
         progress(&mut tx, lease).await?;
         tx.commit().await
+    }
+}
+
+/// Writes a journal in place of any other of the disk.
+async fn replace(tx: &mut Tx, disk: i64, written: &Written) -> Result<()> {
+    let now = tx.now().await?;
+    tx.execute(journals::DELETE, vals![disk]).await?;
+    let count = i64::try_from(written.parts.len()).unwrap_or(i64::MAX);
+    let values = vals![disk, written.basis, written.planned_parts, count, written.checksum, now];
+    tx.execute(journals::INSERT, values).await?;
+    for (number, part) in (0_i64..).zip(&written.parts) {
+        tx.execute(journals::INSERT_PART, vals![disk, number, part]).await?;
+    }
+    Ok(())
+}
+
+/// The journal of a generation goes on with the next one of the same content. One that is damaged stays so: it proves nothing.
+pub(crate) async fn renew_journal(
+    tx: &mut Tx,
+    disk: &OwnDisk,
+    old: Generation,
+    new: Generation,
+) -> Result<()> {
+    let DiskRef { context, key } = &disk.record.disk;
+    let found = tx.find(journals::BY_DISK, vals![context, key], |row| Ok(row.clone())).await?;
+    let Some(row) = found else { return Ok(()) };
+    match read(tx, &row).await {
+        Ok(mut entry) if entry.basis.generation == old => {
+            entry.basis.generation = new;
+            replace(tx, disk.row, &Written::new(&entry)?).await
+        }
+        Ok(_) | Err(StoreError::Row { .. }) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -61,6 +61,8 @@ statements! {
                    generation = ?, updated_at = ? WHERE id = ?";
     UNLINK_VOLUME = "UPDATE vm_disks SET ossea_volume_id = NULL, updated_at = ? \
                      WHERE ossea_volume_id = (SELECT v.id FROM ossea_volumes v WHERE v.volume_id = ?)";
+    /// What is committed of a disk goes on with its volume.
+    RENEW_CHANGE = "UPDATE vm_disks SET change_generation = ? WHERE id = ? AND change_generation = ?";
     ADVANCE_GENERATION = "UPDATE vm_disks SET generation = ? WHERE id = ?";
 
     /// What is there of a VM, one of each.

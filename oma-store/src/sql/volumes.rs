@@ -41,6 +41,7 @@ statements! {
     SET_CONTENT = "UPDATE ossea_volumes SET content = ?, content_epoch = ?, content_stamp = NULL, updated_at = ? WHERE volume_id = ?";
     KEEP_STAMP = "UPDATE ossea_volumes SET content_stamp = ?, updated_at = ? WHERE volume_id = ?";
     SET_GENERATION = "UPDATE ossea_volumes SET generation = ?, content = ?, content_epoch = NULL, content_stamp = NULL, updated_at = ? WHERE volume_id = ?";
+    RENEW_GENERATION = "UPDATE ossea_volumes SET generation = ?, held_epoch = 1, updated_at = ? WHERE volume_id = ?";
     COMMIT = "UPDATE ossea_volumes SET content = ?, content_epoch = ?, held_epoch = 1, content_stamp = ?, updated_at = ? \
               WHERE volume_id = ?";
 

@@ -7,11 +7,11 @@ use oma_core::state::{JobKind, OperationEvent, OperationKind, OperationStatus, V
 use oma_core::{OperationId, VolumeId};
 
 use super::operation::{check, insert, known, own};
-use super::volume::find_volume;
+use super::volume::{find_volume, renewed_generation};
 use crate::cleanups::unless_protected;
 use crate::db::{Tx, vals};
 use crate::error::{Result, StoreError};
-use crate::lease::{check_kind, guard};
+use crate::lease::{check_kind, find_disk, guard};
 use crate::record::volume;
 use crate::sql::{operations, volumes};
 use crate::store::SqlStore;
@@ -76,6 +76,10 @@ impl SqlStore {
         let status = known.status.next(OperationEvent::Cancel)?;
         if let Some(id) = &known.spec.volume {
             move_condemned(&mut tx, id, VolumeEvent::Pardon).await?;
+            if let Some(volume) = tx.find(volumes::BY_ID, vals![id], volume).await? {
+                let disk = find_disk(&mut tx, &volume.disk).await?;
+                renewed_generation(&mut tx, &disk, &volume).await?;
+            }
         }
         let now = tx.now().await?;
         tx.execute(operations::END, vals![status, reason, now, now, id]).await?;

@@ -137,6 +137,11 @@ impl VolumeRegistry for SqlStore {
         advanced.map_err(|error| error.at("advance the generation of volume", id))
     }
 
+    async fn renew_generation(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<Generation> {
+        let renewed = self.settled(|| self.renew_volume(lease, id)).await;
+        renewed.map_err(|error| error.at("renew the generation of volume", id))
+    }
+
     async fn distrust_zeroes(&self, lease: &Lease, id: &VolumeId) -> oma_core::Result<Generation> {
         let advanced = self.settled(|| self.distrust(lease, id)).await;
         advanced.map_err(|error| error.at("distrust zeroes of the disk of volume", id))

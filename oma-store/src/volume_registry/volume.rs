@@ -7,6 +7,7 @@ use oma_core::{Generation, Timestamp, VolumeId, WorkerId};
 
 use crate::db::{Row, Tx, vals};
 use crate::error::{Result, StoreError};
+use crate::extent_journal::renew_journal;
 use crate::lease::{OwnDisk, guard, guard_volume, is_of};
 use crate::record::{content_columns, volume};
 use crate::recovery_points::give_up_points;
@@ -41,6 +42,14 @@ impl SqlStore {
         let (disk, _) = guard_volume(&mut tx, lease, id).await?;
         let now = tx.now().await?;
         let generation = next_generation(&mut tx, &disk, id, now).await?;
+        tx.commit().await?;
+        Ok(generation)
+    }
+
+    pub(super) async fn renew_volume(&self, lease: &Lease, id: &VolumeId) -> Result<Generation> {
+        let mut tx = self.begin().await?;
+        let (disk, known) = guard_volume(&mut tx, lease, id).await?;
+        let generation = renewed_generation(&mut tx, &disk, &known).await?;
         tx.commit().await?;
         Ok(generation)
     }
@@ -172,6 +181,21 @@ pub(super) async fn next_generation(
     let (content, _) = content_columns(VolumeContent::Inconsistent);
     tx.execute(volumes::SET_GENERATION, vals![generation, content, now, id]).await?;
     tx.execute(vms::ADVANCE_GENERATION, vals![generation, disk.row]).await?;
+    Ok(generation)
+}
+
+/// The next generation, for which everything counts that is known of the content.
+pub(super) async fn renewed_generation(
+    tx: &mut Tx,
+    disk: &OwnDisk,
+    known: &VolumeRecord,
+) -> Result<Generation> {
+    let (old, now) = (known.generation, tx.now().await?);
+    let generation = Generation(disk.generation.max(old.0)).next();
+    tx.execute(volumes::RENEW_GENERATION, vals![generation, now, known.id]).await?;
+    tx.execute(vms::ADVANCE_GENERATION, vals![generation, disk.row]).await?;
+    tx.execute(vms::RENEW_CHANGE, vals![generation, disk.row, old]).await?;
+    renew_journal(tx, disk, old, generation).await?;
     Ok(generation)
 }
 

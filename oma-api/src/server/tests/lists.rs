@@ -68,6 +68,7 @@ counted! { VolumeRegistry {
     mark_inconsistent(lease: &Lease, id: &VolumeId) -> ();
     keep_stamp(lease: &Lease, id: &VolumeId, stamp: &ContentStamp) -> ();
     advance_generation(lease: &Lease, id: &VolumeId) -> Generation;
+    renew_generation(lease: &Lease, id: &VolumeId) -> Generation;
     distrust_zeroes(lease: &Lease, id: &VolumeId) -> Generation;
     forget(lease: &Lease, id: &VolumeId) -> ();
 } {

@@ -187,8 +187,12 @@ async fn a_condemned_volume_that_is_pardoned_is_used_as_before(store: StoreSubje
     assert_eq!(store.volumes.pardon(&unused.lease, &spec.id, "again").await.unwrap(), pardoned);
     assert_kind(store.volumes.execute(&unused.lease, &spec.id).await, ErrorKind::Conflict);
     let now = store.volumes.volume(&unused.volume.id).await.unwrap().unwrap();
-    let before = VolumeRecord { updated_at: now.updated_at, ..unused.volume.clone() };
-    assert_eq!(now, before, "content and generation are what they were");
+    let generation = unused.volume.generation.next();
+    let before = VolumeRecord { generation, updated_at: now.updated_at, ..unused.volume.clone() };
+    assert_eq!(now, before, "the content is what it was, of a generation that no record of before knows");
+    let endpoint = &unused.vm.identity.endpoint;
+    let current = store.change_ids.current(&unused.disk, generation, endpoint).await.unwrap();
+    assert!(current.is_some(), "what was committed holds");
     let attach = store.operation(&unused.lease, &unused.disk, OperationKind::Attach, Some(&now.id));
     let answer = store.backend_volume(now.id.as_str(), Some("/dev/vdb"));
     store.carry_out(&unused.lease, &attach, &answer).await.unwrap();

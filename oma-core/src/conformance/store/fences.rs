@@ -90,6 +90,7 @@ async fn no_volume_moves(store: &StoreSubject, busy: &Busy, fenced: ErrorKind) {
     let stamp = ContentStamp("stale".to_owned());
     assert_kind(store.volumes.keep_stamp(lease, volume, &stamp).await, fenced);
     assert_kind(store.volumes.advance_generation(lease, volume).await, fenced);
+    assert_kind(store.volumes.renew_generation(lease, volume).await, fenced);
     assert_kind(store.volumes.distrust_zeroes(lease, volume).await, fenced);
     assert_kind(store.volumes.forget(lease, volume).await, fenced);
     let unknown = VolumeId::parse("vol-none").unwrap();

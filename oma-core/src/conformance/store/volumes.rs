@@ -1,6 +1,6 @@
 use super::super::runner::table;
 use super::*;
-use crate::record::{VolumeContent, VolumeFilter};
+use crate::record::{JobEnd, VolumeContent, VolumeFilter};
 
 pub(super) fn cases() -> Vec<Case<StoreSubject>> {
     table![
@@ -11,6 +11,9 @@ pub(super) fn cases() -> Vec<Case<StoreSubject>> {
         a_stamp_is_kept_until_the_volume_is_written_again,
         the_stamp_of_an_epoch_stays_that_of_its_commit,
         l09_each_advance_of_the_generation_is_another_one,
+        l09_a_renewed_generation_keeps_what_is_known_of_the_content,
+        l09_a_renewed_generation_keeps_what_an_interrupted_run_has_finished,
+        l02_a_renewed_volume_is_deleted_in_two_steps,
         l10_a_disk_whose_zeroes_are_distrusted_stays_so_and_begins_a_generation,
         l03_a_new_volume_of_a_disk_takes_the_link_and_a_larger_generation,
         a_forgotten_volume_is_gone_and_its_successor_has_a_larger_generation,
@@ -103,6 +106,69 @@ async fn l09_each_advance_of_the_generation_is_another_one(store: StoreSubject) 
     let now = store.volumes.volume(&volume.id).await.unwrap().unwrap();
     assert_eq!((now.generation, now.content), (next.next(), VolumeContent::Inconsistent));
     assert_eq!(store.change_ids.current(&disk, now.generation, endpoint).await.unwrap(), None);
+}
+
+async fn l09_a_renewed_generation_keeps_what_is_known_of_the_content(store: StoreSubject) {
+    let vm = store.replicated().await;
+    let lease = store.second_job(&vm).await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let volume = store.volumes.volume_of(&disk).await.unwrap().unwrap();
+    let endpoint = &vm.identity.endpoint;
+    let current = async |generation| store.change_ids.current(&disk, generation, endpoint).await.unwrap();
+    let before = current(volume.generation).await.unwrap();
+    let next = store.volumes.renew_generation(&lease, &volume.id).await.unwrap();
+    assert_eq!(next, volume.generation.next());
+    let last = store.volumes.renew_generation(&lease, &volume.id).await.unwrap();
+    assert_eq!(last, next.next(), "each is another one");
+    let now = store.volumes.volume(&volume.id).await.unwrap().unwrap();
+    assert_eq!(now, VolumeRecord { generation: last, updated_at: now.updated_at, ..volume.clone() });
+    assert_eq!(current(last).await.unwrap(), CommittedChange { generation: last, ..before });
+    for earlier in [volume.generation, next] {
+        assert_eq!(current(earlier).await, None, "of {earlier}");
+    }
+    let commit = store.ready_to_commit(&vm, &lease, "second").await;
+    store.change_ids.commit_epoch(&lease, &commit).await.unwrap();
+    let other = store.job_of_another_vm().await;
+    assert_kind(store.volumes.renew_generation(&other, &volume.id).await, ErrorKind::NotFound);
+}
+
+async fn l09_a_renewed_generation_keeps_what_an_interrupted_run_has_finished(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let volume = store.provision(&lease, &disk, "vol-1").await;
+    let mut entry = JournalEntry { basis: basis(volume.generation), ..empty_journal() };
+    entry.finished.insert(extent(0, 4096));
+    store.journal.begin(&lease, &disk.key, &entry).await.unwrap();
+    store.journal.record(&lease, &disk.key, extent(8192, 4096), ByteSize::new(8192)).await.unwrap();
+    entry.finished.insert(extent(8192, 4096));
+    let synced = store.inventory.disk(&disk).await.unwrap().unwrap().bytes_synced;
+    let next = store.volumes.renew_generation(&lease, &volume.id).await.unwrap();
+    entry.basis.generation = next;
+    assert_eq!(store.journal.load(&disk).await.unwrap(), Some(entry.clone()));
+    assert_eq!(store.inventory.disk(&disk).await.unwrap().unwrap().bytes_synced, synced);
+    store.journal.record(&lease, &disk.key, extent(16384, 4096), ByteSize::new(12288)).await.unwrap();
+    entry.finished.insert(extent(16384, 4096));
+    assert_eq!(store.journal.load(&disk).await.unwrap(), Some(entry.clone()));
+    // That of a generation before stays what it is: nothing of it holds.
+    store.volumes.advance_generation(&lease, &volume.id).await.unwrap();
+    store.volumes.renew_generation(&lease, &volume.id).await.unwrap();
+    assert_eq!(store.journal.load(&disk).await.unwrap(), Some(entry));
+}
+
+async fn l02_a_renewed_volume_is_deleted_in_two_steps(store: StoreSubject) {
+    let (vm, lease) = store.claimed().await;
+    let disk = store.disk(&vm, KEYS[0]);
+    let volume = store.provision(&lease, &disk, "vol-1").await;
+    let detach = store.operation(&lease, &disk, OperationKind::Detach, Some(&volume.id));
+    store.carry_out(&lease, &detach, &store.backend_volume("vol-1", None)).await.unwrap();
+    assert!(!volume.held_epoch);
+    store.volumes.renew_generation(&lease, &volume.id).await.unwrap();
+    assert!(store.volumes.volume(&volume.id).await.unwrap().unwrap().held_epoch);
+    store.jobs.end(&lease, JobEnd::Cancelled("no more".to_owned())).await.unwrap();
+    let lease = store.job_of(store.operate_spec(&vm)).await;
+    let delete = store.operation(&lease, &disk, OperationKind::Delete, Some(&volume.id));
+    assert_kind(store.volumes.begin(&lease, &delete).await, ErrorKind::Conflict);
+    store.volumes.condemn(&lease, &delete, TTL).await.unwrap();
 }
 
 async fn l10_a_disk_whose_zeroes_are_distrusted_stays_so_and_begins_a_generation(store: StoreSubject) {

@@ -9,7 +9,7 @@ use crate::engine::points;
 use crate::engine::volumes::Mend;
 use crate::record::{
     Cleanup, CleanupAction as A, CleanupPlan, CleanupVolume, DiskRecord, ExportRecord, FailoverRecord, Lease,
-    Needless, Operation, Presence, VolumeRecord,
+    Needless, Operation, Presence, VolumeRecord, VolumeTag,
 };
 use crate::state::{
     CleanupStepStatus, ExportEvent, ExportStatus, OperationKind, OperationStatus, PointStatus, VolumeStatus,
@@ -180,15 +180,22 @@ impl CleanupService {
     async fn condemn(&self, cleanup: &Cleanup, at: usize, volume: &CleanupVolume) -> Result<(), NotDone> {
         let done = async {
             let services = self.volumes().services();
+            let mut planned = volume.clone();
             if let Some(before) = &cleanup.steps[at].operation
                 && let Some(known) = services.volumes.operation(before).await?
-                && known.status != OperationStatus::Failed
             {
-                return Ok(Some(known));
+                if known.status != OperationStatus::Failed {
+                    return Ok(Some(known));
+                }
+                // The deletion of this very step that failed has left its generation, and nothing else.
+                let record = services.volumes.volume(&volume.id).await?;
+                if record.is_some_and(|record| record.generation == volume.generation.next()) {
+                    planned = renewed(volume);
+                }
             }
             let id = OperationId::mint();
             self.tell(&cleanup.spec.id, at, CleanupStepStatus::Executing, None, Some(id.clone())).await?;
-            let check = self.is_to_do(cleanup, volume, OperationKind::Delete);
+            let check = self.is_to_do(cleanup, &planned, OperationKind::Delete);
             let condemn = Mend::Condemn(&id, &volume.id, self.volumes().grace());
             self.volumes().mend(&volume.disk, condemn, check).await?;
             services.volumes.operation(&id).await
@@ -250,6 +257,18 @@ impl CleanupService {
             Some(why) => Err(changed("clean up volume", &volume.id, why)),
         }
     }
+}
+
+/// The same volume once its generation was renewed, and it bears that.
+fn renewed(volume: &CleanupVolume) -> CleanupVolume {
+    let generation = volume.generation.next();
+    let found = match volume.found.clone() {
+        Presence::Present { tag: Some(tag) } => {
+            Presence::Present { tag: Some(VolumeTag { generation, ..tag }) }
+        }
+        found => found,
+    };
+    CleanupVolume { generation, found, ..volume.clone() }
 }
 
 fn differs(planned: &CleanupVolume, now: &CleanupVolume) -> Option<String> {

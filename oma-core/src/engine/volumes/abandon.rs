@@ -13,7 +13,7 @@ use crate::state::{JobKind, OperationKind, OperationStatus};
 use crate::{Error, ErrorKind, OperationId, Result};
 
 /// How long the backend may take to tell, when it is asked for the last time.
-const LAST_LOOK: Duration = Duration::from_secs(30);
+pub(super) const LAST_LOOK: Duration = Duration::from_secs(30);
 /// How often it is asked then.
 const LOOKS: u32 = 2;
 

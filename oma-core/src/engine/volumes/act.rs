@@ -9,7 +9,7 @@ use super::service::VolumeServices;
 use crate::record::{Lease, Operation, OperationSpec, VolumeRecord, VolumeTag};
 use crate::state::{JobKind, OperationKind};
 use crate::traits::{Access, Snapshot, SnapshotSpec, Snapshots, Volume, VolumeSpec};
-use crate::{Error, ErrorKind, Generation, OperationId, Result, VolumeId};
+use crate::{DiskRef, Error, ErrorKind, Generation, OperationId, Result, VolumeId};
 
 /// An operation under the lease of its job.
 #[derive(Debug)]
@@ -208,4 +208,19 @@ pub(super) async fn refuse_snapshots(services: &VolumeServices, volume: &VolumeI
         }
     }
     Ok(())
+}
+
+/// Has the volume of a disk bear the generation that its record has, once that was renewed ([`VolumeRegistry::renew_generation`]).
+///
+/// [`VolumeRegistry::renew_generation`]: crate::traits::VolumeRegistry::renew_generation
+pub(super) async fn mark_renewed(services: &VolumeServices, disk: &DiskRef) -> Result<()> {
+    let Some(record) = services.volumes.volume_of(disk).await?.filter(|record| record.held_epoch) else {
+        return Ok(());
+    };
+    let instance = services.volumes.instance().await?;
+    let tag = VolumeTag { instance, disk: disk.clone(), generation: record.generation };
+    match services.backend.get(&record.id).await? {
+        Some(found) if found.tag.as_ref() != Some(&tag) => services.backend.retag(&record.id, &tag).await,
+        _ => Ok(()),
+    }
 }

@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
-use super::act::Act;
+use super::act::{Act, mark_renewed};
 use super::driven::Driving;
+use super::leased::leave_old_intent;
 use super::look::Looked;
 use super::service::VolumeService;
 use crate::engine::keeper::LeaseKeeper;
@@ -19,7 +20,10 @@ use crate::engine::spans;
 use crate::record::{JobEnd, Lease, Operation};
 use crate::state::OperationKind;
 use crate::traits::Volume;
-use crate::{Error, ErrorKind, Result, Retry};
+use crate::{DiskRef, Error, ErrorKind, Result, Retry};
+
+/// How long the backend may take to mark a volume whose operation has ended.
+const MARK: Duration = Duration::from_secs(30);
 
 impl VolumeService {
     /// Carries an operation out of which the backend was not told yet.
@@ -76,11 +80,34 @@ impl VolumeService {
                 let volumes = &self.services().volumes;
                 let why = error.chain();
                 spans::failed(&Span::current(), &error);
+                self.patiently(|| leave_old_intent(&**volumes, lease, act.spec, &error)).await?;
                 self.patiently(|| volumes.fail(lease, &act.spec.id, &why)).await?;
+                if act.spec.kind == OperationKind::Delete {
+                    self.mark_or_leave(lease, &act.spec.disk).await?;
+                }
                 JobEnd::Failed(why)
             }
         };
         self.end(lease, end).await
+    }
+
+    /// Has the disk's volume bear the generation that its record has, if that was renewed; what the backend cannot be told now is
+    /// left to recovery, with the job.
+    pub(super) async fn mark_or_leave(&self, lease: &Lease, disk: &DiskRef) -> Result<()> {
+        let limit = MARK.min(self.config().answer_limit);
+        let marked =
+            self.answered_within(limit, disk, self.stop(), mark_renewed(self.services(), disk)).await;
+        match marked {
+            Err(error) if error.retry() != Retry::Never || error.kind() == ErrorKind::Cancelled => {
+                self.services().jobs.release(lease).await?;
+                Err(error)
+            }
+            Err(error) => {
+                tracing::warn!(%disk, error = %error.chain(), "its volume is not marked anew");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     async fn let_go(&self, act: &Act<'_>, error: Error) -> Result<()> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::record::{Lease, Operation, OperationSpec, VolumeContent, VolumeRecord, VolumeTag};
 use crate::state::{OperationKind, OperationStatus, VolumeStatus};
-use crate::traits::{Access, BlockDevice, Provisioning, SnapshotSpec, Volume, VolumeSpec};
+use crate::traits::{Access, BlockDevice, Provisioning, SnapshotSpec, Volume, VolumeRegistry, VolumeSpec};
 use crate::{ByteSize, DiskRef, Error, ErrorKind, Extent, Generation, OperationId, Result, Retry, VolumeId};
 
 use crate::engine::services::Services;
@@ -155,7 +155,7 @@ impl<'a> LeasedVolumes<'a> {
         volume: &Volume,
         note: &mut Option<String>,
     ) -> Result<VolumeRecord> {
-        self.prove_ours(&record.disk, volume).await?;
+        self.prove_ours(&record, volume).await?;
         if was_written(self.services, &record).await? {
             record.generation = self.services.volumes.advance_generation(self.lease, &record.id).await?;
             *note = Some(foreign(&record));
@@ -164,15 +164,24 @@ impl<'a> LeasedVolumes<'a> {
         Ok(record)
     }
 
-    async fn prove_ours(&self, disk: &DiskRef, volume: &Volume) -> Result<()> {
+    async fn prove_ours(&self, record: &VolumeRecord, volume: &Volume) -> Result<()> {
         let instance = self.services.volumes.instance().await?;
         let reason = match &volume.tag {
-            Some(tag) if tag.instance == instance && tag.disk == *disk => return Ok(()),
-            Some(tag) => format!("it bears the mark of another owner, {tag}"),
-            None => "it bears no mark of ours".to_owned(),
+            Some(tag) if tag.instance == instance && tag.disk == record.disk => match newer(tag, record) {
+                None => return Ok(()),
+                Some(reason) => reason,
+            },
+            Some(tag) => {
+                format!(
+                    "it bears the mark of another owner, {tag}; nothing was changed; find out who took it before running again"
+                )
+            }
+            None => {
+                "it bears no mark of ours; nothing was changed; find out who took it before running again"
+                    .to_owned()
+            }
         };
-        Err(Error::new(ErrorKind::PermissionDenied, "use volume", &volume.id)
-            .because(format!("{reason}; nothing was changed; find out who took it before running again")))
+        Err(Error::new(ErrorKind::PermissionDenied, "use volume", &volume.id).because(reason))
     }
 
     async fn tag(&self, disk: &DiskRef, generation: Generation) -> Result<VolumeTag> {
@@ -313,12 +322,24 @@ impl<'a> LeasedVolumes<'a> {
             }
             Err(error) => {
                 if error.retry() == Retry::Never {
+                    leave_old_intent(&**volumes, self.lease, spec, &error).await?;
                     volumes.fail(self.lease, &spec.id, &error.chain()).await?;
                 }
                 Err(error)
             }
         }
     }
+}
+
+/// Why a volume that bears this mark is none to change by this record: a generation that was only counted up in an old copy of the
+/// records must never pass for the one that the volume has come to since.
+pub(in crate::engine) fn newer(tag: &VolumeTag, record: &VolumeRecord) -> Option<String> {
+    (tag.generation > record.generation).then(|| {
+        let known = record.generation;
+        format!(
+            "it bears {tag}, and the records know generation {known}: they are an old copy; nothing was changed; restore the newest database there is, and compare (`oma reconcile`)"
+        )
+    })
 }
 
 fn condemned(spec: &OperationSpec) -> Error {
@@ -328,6 +349,27 @@ fn condemned(spec: &OperationSpec) -> Error {
         spec.id
     );
     Error::new(ErrorKind::Conflict, "use the volume of", &spec.disk).because(reason)
+}
+
+/// A deletion that is not done leaves the volume to be used on: the records that still have it under way prove nothing of it from now
+/// on (L02). Of a volume that never held an epoch none need to: its first one does the same. A mark that was refused is none of
+/// ours to leave.
+pub(in crate::engine) async fn leave_old_intent(
+    volumes: &dyn VolumeRegistry,
+    lease: &Lease,
+    spec: &OperationSpec,
+    refused: &Error,
+) -> Result<()> {
+    let Some(id) = spec.volume.as_ref().filter(|_| spec.kind == OperationKind::Delete) else { return Ok(()) };
+    let held = volumes.volume(id).await?.is_some_and(|volume| volume.held_epoch);
+    if !held || refused.kind() == ErrorKind::PermissionDenied {
+        return Ok(());
+    }
+    match volumes.renew_generation(lease, id).await {
+        // The disk has another volume by now, or none.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        renewed => renewed.map(drop),
+    }
 }
 
 /// Whether a volume does not look any more as its last writer left it. Of one that a writer could not leave in good order,

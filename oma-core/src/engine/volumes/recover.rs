@@ -6,7 +6,7 @@ use super::act::Act;
 use super::driven::Driving;
 use super::service::VolumeService;
 use crate::record::{JobEnd, JobFilter, Lease, Operation, OperationFilter, ReplicationJob};
-use crate::state::OperationStatus;
+use crate::state::{OperationKind, OperationStatus};
 use crate::{DiskRef, Error, ErrorKind, OperationId, Result, Retry, Timestamp};
 
 /// What was taken up again.
@@ -154,6 +154,16 @@ impl VolumeService {
             }
         }
         drop(operations);
+        // A deletion was called off by this job, or has failed, and the volume may not bear its new mark.
+        let renews = |operation: &Operation| {
+            operation.spec.kind == OperationKind::Delete && operation.status == OperationStatus::Failed
+        };
+        if of_job.as_ref().is_none_or(renews) {
+            for key in &job.disks {
+                let disk = DiskRef { context: job.context.clone(), key: key.clone() };
+                self.mark_or_leave(lease, &disk).await?;
+            }
+        }
         let end = match of_job {
             None => JobEnd::Failed("interrupted before anything was begun".to_owned()),
             Some(Operation { status: OperationStatus::Failed, error, .. }) => {

@@ -8,8 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use super::abandon::LAST_LOOK;
 use super::act::{operation, refuse_snapshots};
 use super::driven::Driven;
+use super::leased::newer;
 use super::look::find_snapshot;
 use super::request::{VolumeChange, VolumeRequest, VolumesConfig};
 use crate::engine::services::Services;
@@ -116,10 +118,12 @@ impl VolumeService {
         task.await.unwrap_or_else(|lost| Err(Error::new(ErrorKind::Internal, "record operation", lost)))
     }
 
-    /// Calls off the deletion of a condemned volume. Idempotent.
+    /// Calls off the deletion of a condemned volume, which begins a generation of the same content: a database that is restored from a
+    /// backup of before does not delete it. Idempotent.
     ///
     /// # Errors
-    /// `Conflict` when it has begun or is none, and while another job of the VM is live; `NotFound` for an unknown operation.
+    /// `Conflict` when it has begun or is none, and while another job of the VM is live; `PermissionDenied` when the volume's mark is
+    /// newer than the records; `NotFound` for an unknown operation.
     pub async fn pardon(&self, id: &OperationId, reason: &str) -> Result<Operation> {
         let (this, id, reason) = (self.clone(), id.clone(), reason.to_owned());
         self.begins(&id)?;
@@ -273,9 +277,41 @@ impl VolumeService {
             return Ok(found);
         }
         let (lease, _) = self.take(&found.spec.disk).await?;
-        let pardoned = self.0.services.volumes.pardon(&lease, id, reason).await;
+        let pardoned = match self.unless_old_copy(&found).await {
+            Ok(()) => self.0.services.volumes.pardon(&lease, id, reason).await,
+            Err(error) => Err(error),
+        };
+        if pardoned.is_ok()
+            && let Err(error) = self.mark_or_leave(&lease, &found.spec.disk).await
+        {
+            tracing::warn!(operation = %id, error = %error.chain(), "called off; its volume is marked by recovery");
+            return pardoned;
+        }
         self.end(&lease, JobEnd::Done).await?;
         pardoned
+    }
+
+    /// Refuses to count on from records that are an old copy: their next generation may be the one that the volume has. A backend that
+    /// does not answer deletes nothing either, and keeps nothing from being called off.
+    async fn unless_old_copy(&self, pending: &Operation) -> Result<()> {
+        let services = &self.0.services;
+        let Some(id) = &pending.spec.volume else { return Ok(()) };
+        let Some(record) = services.volumes.volume(id).await? else { return Ok(()) };
+        let found = self
+            .answered_within(
+                LAST_LOOK.min(self.0.config.answer_limit),
+                id,
+                self.stop(),
+                services.backend.get(id),
+            )
+            .await;
+        match found.ok().flatten().and_then(|found| found.tag).and_then(|tag| newer(&tag, &record)) {
+            Some(reason) => {
+                Err(Error::new(ErrorKind::PermissionDenied, "call off the deletion of volume", id)
+                    .because(reason))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The volume that the request is about: found by the disk's link alone (L03). What can never be done with it is refused

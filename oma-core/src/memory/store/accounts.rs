@@ -13,7 +13,7 @@ use crate::state::{Role, TokenKind};
 use crate::traits::Accounts;
 use crate::{JobId, Result, Timestamp, TokenId, UserId};
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     last: u64,
     users: BTreeMap<UserId, Credentials>,
@@ -21,14 +21,14 @@ pub(super) struct Table {
     attempts: BTreeMap<AttemptSubject, Attempts>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Token {
     record: AccessToken,
     hash: TokenHash,
     jobs: BTreeSet<JobId>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Attempts {
     count: u32,
     /// When what is counted is forgotten.

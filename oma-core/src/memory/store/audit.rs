@@ -13,7 +13,7 @@ use crate::{AuditId, Result, Timestamp};
 /// No page has more.
 const LARGEST: u32 = 1000;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Trail {
     chain: Option<ChainState>,
     rows: BTreeMap<AuditId, AuditRecord>,

@@ -67,6 +67,12 @@ impl MemoryStore {
         self.state().automation_jobs.insert(id);
     }
 
+    /// The records as they are now, as a backup of a database has them.
+    #[cfg(test)]
+    pub(crate) fn copy(&self) -> Self {
+        Self { clock: Arc::clone(&self.clock), state: Mutex::new(self.state().clone()) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no change panics while it holds the lock")
     }
@@ -101,7 +107,7 @@ fn listed<T: Send + 'static>(rows: Vec<T>) -> BoxStream<'static, Result<T>> {
     stream::iter(rows.into_iter().map(Ok)).boxed()
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct State {
     instance: InstanceId,
     contexts: BTreeMap<ContextId, VmContext>,
@@ -130,7 +136,7 @@ struct State {
     failovers: BTreeMap<FailoverJobId, FailoverRecord>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Disk {
     record: DiskRecord,
     committed: Option<CommittedChange>,
@@ -138,7 +144,7 @@ struct Disk {
     generation: Option<Generation>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Job {
     record: ReplicationJob,
     /// Its place in the order of insertion.
@@ -150,14 +156,14 @@ struct Job {
     committed: Option<EpochCommit>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Line {
     record: JobLine,
     /// Its place in the order of recording, over all jobs.
     seq: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Intent {
     record: Operation,
     /// The answer to its completion.

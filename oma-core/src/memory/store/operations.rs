@@ -94,6 +94,9 @@ impl State {
         }
         let status = known.status.next(OperationEvent::Cancel)?;
         self.move_condemned(&known, VolumeEvent::Pardon, now)?;
+        if let Some(volume) = known.spec.volume.as_ref().filter(|id| self.volumes.contains_key(*id)) {
+            self.renewed_generation(volume, now)?;
+        }
         Ok(self.close_intent(lease, id, status, Some(reason), now)?.clone())
     }
 

@@ -121,6 +121,13 @@ impl VolumeRegistry for MemoryStore {
         })
     }
 
+    async fn renew_generation(&self, lease: &Lease, id: &VolumeId) -> Result<Generation> {
+        self.change("renew generation", id, |state, now| {
+            state.linked_volume(lease, id)?;
+            state.renewed_generation(id, now)
+        })
+    }
+
     async fn distrust_zeroes(&self, lease: &Lease, id: &VolumeId) -> Result<Generation> {
         self.change("distrust zeroes", id, |state, now| {
             let disk = state.linked_volume(lease, id)?.disk.clone();
@@ -244,6 +251,28 @@ impl State {
         let record = record.clone();
         self.disk_mut(disk).generation = Some(record.generation);
         Ok(record)
+    }
+
+    /// The next generation, for which everything counts that is known of the content.
+    pub(super) fn renewed_generation(
+        &mut self,
+        id: &VolumeId,
+        now: Timestamp,
+    ) -> Result<Generation, Refusal> {
+        let VolumeRecord { disk, generation: old, .. } = self.volume_mut(id)?.clone();
+        let row = self.disk_mut(&disk);
+        let next = row.generation.unwrap_or(old).next();
+        row.generation = Some(next);
+        if let Some(committed) = row.committed.as_mut().filter(|committed| committed.generation == old) {
+            committed.generation = next;
+        }
+        if let Some(journal) = self.journals.get_mut(&disk).filter(|journal| journal.basis.generation == old)
+        {
+            journal.basis.generation = next;
+        }
+        let record = self.volume_mut(id)?;
+        (record.generation, record.held_epoch, record.updated_at) = (next, true, now);
+        Ok(next)
     }
 
     pub(super) fn remove_volume(&mut self, id: &VolumeId, now: Timestamp) {

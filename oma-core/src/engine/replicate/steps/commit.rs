@@ -1,3 +1,4 @@
+use super::stamp;
 use crate::engine::replicate::run::Run;
 use crate::engine::retry::retry;
 use crate::record::EpochCommit;
@@ -6,6 +7,9 @@ use crate::{ErrorKind, Result};
 
 /// Commits the epoch for all disks at once and ends the job (L08).
 pub(super) async fn commit(run: &mut Run<'_>) -> Result<()> {
+    for disk in &mut run.disks {
+        stamp::keep_from_old_records(run.services, run.config, &run.lease, disk).await?;
+    }
     let commit = EpochCommit {
         context: run.context.id.clone(),
         epoch: run.job.epoch,

@@ -70,6 +70,29 @@ pub(super) async fn disown(
     Ok(())
 }
 
+/// Before a volume has its first epoch it leaves the generation of the records that say that it never had one, and may be deleted at
+/// once: a backup of them proves nothing of it any more (L02). What is known of its content, and its journal, goes along, so a run
+/// after a crash in here has nothing to copy or to compare.
+pub(super) async fn keep_from_old_records(
+    services: &Services,
+    config: &ReplicateConfig,
+    lease: &Lease,
+    disk: &mut RunDisk,
+) -> Result<()> {
+    let volume = disk.ready_volume();
+    if volume.record.held_epoch {
+        return Ok(());
+    }
+    let (id, never) = (&volume.record.id, CancellationToken::new());
+    let generation = retry(&config.retry, &never, || services.volumes.renew_generation(lease, id)).await?;
+    let tag = VolumeTag { generation, ..volume.tag.clone() };
+    retry(&config.retry, &never, || services.backend.retag(id, &tag)).await?;
+    if let Some(volume) = &mut disk.volume {
+        (volume.record.generation, volume.record.held_epoch, volume.tag) = (generation, true, tag);
+    }
+    Ok(())
+}
+
 /// Keeps the stamps of all volumes that nobody serves any more, while they are still locked, and closes them. What was
 /// written is flushed before: a write that is not durable may change the stamp later, or be lost. It is flushed again after: a
 /// volume that was not locked any more has no stamp to be believed, and its generation has ended.

@@ -9,7 +9,7 @@ use super::*;
 use crate::record::ExportRecord;
 use crate::state::ExportEvent;
 use crate::traits::{Drained, Export, ExportRegistry, ExportSpec, ExportStatistics};
-use crate::{ExportName, VolumeId};
+use crate::{ExportName, Generation, VolumeId};
 
 /// Runs until the `nth` event and dies there, without any clean-up. Whether there were so many events.
 pub(super) async fn crash(world: &Arc<World>, nth: usize) -> bool {
@@ -64,6 +64,37 @@ async fn l15_killed_at_any_event_of_a_full_run_the_next_one_completes_the_epoch(
         nth += 1;
     }
     assert!(nth > 40, "only {nth} events");
+}
+
+#[tokio::test]
+async fn l02_a_first_epoch_that_dies_between_its_new_mark_and_its_commit_is_committed_without_a_copy() {
+    let world = Arc::new(World::new(&["disk-2000"]).await);
+    world.write("disk-2000", 0, 3 << 20, 7).await;
+    let before = async || world.volume("disk-2000").await;
+    let cut = Acting::at("begins commit", 1, || world.backend.disconnect());
+    let failed = world.run_as(&world.request(), &cut).await.unwrap();
+    assert_eq!(failure(&failed).kind(), ErrorKind::Unavailable);
+    let renewed = before().await;
+    assert_eq!(
+        (renewed.generation, renewed.held_epoch),
+        (Generation(2), true),
+        "no record of before knows it"
+    );
+    assert_eq!(renewed.content, VolumeContent::Inconsistent);
+    world.backend.reconnect();
+    let marked = world.backend.get(&renewed.id).await.unwrap().unwrap().tag.unwrap();
+    assert_eq!(marked.generation, Generation(1), "it does not bear it yet");
+    let disk = world.run().await.disks.remove(0);
+    assert_eq!(
+        (disk.bytes_read, disk.bytes_written, disk.bytes_hashed),
+        (ByteSize::ZERO, ByteSize::ZERO, ByteSize::ZERO)
+    );
+    world.assert_replicated(1).await;
+    let marked = world.backend.get(&renewed.id).await.unwrap().unwrap().tag.unwrap();
+    assert_eq!((marked.generation, before().await.generation), (Generation(2), Generation(2)));
+    world.write("disk-2000", 1 << 20, 4096, 9).await;
+    assert_eq!(world.run().await.replication_type, ReplicationType::Incremental);
+    assert_eq!(before().await.generation, Generation(2), "later epochs have it for good");
 }
 
 #[tokio::test]

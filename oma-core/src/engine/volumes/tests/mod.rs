@@ -6,6 +6,7 @@ mod deletes;
 mod doubts;
 mod machines;
 pub(in crate::engine) mod meanwhile;
+mod restored;
 mod schedules;
 mod steps;
 mod submits;

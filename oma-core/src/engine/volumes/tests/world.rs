@@ -45,6 +45,8 @@ pub(in crate::engine) enum Fate {
     Twice,
     /// It is done, and no answer ever comes.
     Silent,
+    /// It is refused for ever, whether or not it is done.
+    Refused { done: bool },
 }
 
 /// How one process sees the world: it dies at its n-th step.
@@ -117,8 +119,10 @@ impl Process {
     async fn changed<T, Fut: Future<Output = Result<T>>>(&self, change: impl Fn() -> Fut) -> Result<T> {
         self.step().await;
         let fate = self.fates.lock().unwrap().pop_front().unwrap_or(Fate::Answered);
-        if fate == Fate::Lost {
-            return Err(lost());
+        match fate {
+            Fate::Lost => return Err(lost()),
+            Fate::Refused { done: false } => return Err(refused()),
+            _ => {}
         }
         let answer = change().await;
         self.step().await;
@@ -126,6 +130,7 @@ impl Process {
             Fate::Unheard => Err(lost()),
             Fate::Twice => change().await,
             Fate::Silent => std::future::pending().await,
+            Fate::Refused { .. } => Err(refused()),
             Fate::Answered | Fate::Lost => answer,
         }
     }
@@ -134,6 +139,12 @@ impl Process {
 fn lost() -> Error {
     let error = Error::new(ErrorKind::Unavailable, "ask", "the backend").because("no answer came");
     error.with_retry(Retry::Later)
+}
+
+fn refused() -> Error {
+    Error::new(ErrorKind::Conflict, "ask", "the backend")
+        .because("so it was planned")
+        .with_retry(Retry::Never)
 }
 
 /// Implements a trait of the store: each call is two steps.
@@ -192,6 +203,7 @@ watched! { VolumeRegistry {
     mark_inconsistent(lease: &Lease, id: &VolumeId) -> Result<()>;
     keep_stamp(lease: &Lease, id: &VolumeId, stamp: &ContentStamp) -> Result<()>;
     advance_generation(lease: &Lease, id: &VolumeId) -> Result<Generation>;
+    renew_generation(lease: &Lease, id: &VolumeId) -> Result<Generation>;
     distrust_zeroes(lease: &Lease, id: &VolumeId) -> Result<Generation>;
     forget(lease: &Lease, id: &VolumeId) -> Result<()>;
 } {
