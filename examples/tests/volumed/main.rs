@@ -15,6 +15,7 @@ mod pair;
 mod pki;
 mod ports;
 mod push;
+mod readme;
 mod schema;
 mod service;
 mod traces;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     trials.extend(pair::trials());
     trials.extend(ports::trials());
     trials.extend(push::trials());
+    trials.extend(readme::trials());
     trials.extend(service::trials());
     trials.extend(traces::trials());
     trials.extend(trust::trials());

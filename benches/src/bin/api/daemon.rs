@@ -3,6 +3,7 @@
 use std::io::{self, Error};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use oma_benches::{Times, program};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -16,6 +17,7 @@ pub(crate) struct Daemon {
     child: Child,
     address: String,
     token: String,
+    started: Duration,
 }
 
 impl Daemon {
@@ -45,6 +47,7 @@ impl Daemon {
     /// Its address stands on this line of what it prints.
     async fn start(mut command: Command, line: usize, token: String) -> io::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let begun = Instant::now();
         let mut child = command.spawn()?;
         let mut lines = BufReader::new(child.stdout.take().ok_or_else(|| Error::other("no pipe"))?).lines();
         let mut address = None;
@@ -52,7 +55,12 @@ impl Daemon {
             address = lines.next_line().await?;
         }
         let address = address.ok_or_else(|| Error::other("the daemon ended before it served"))?;
-        Ok(Self { child, address, token })
+        Ok(Self { child, address, token, started: begun.elapsed() })
+    }
+
+    /// How long it took until it served.
+    pub(crate) const fn started(&self) -> Duration {
+        self.started
     }
 
     pub(crate) fn address(&self) -> &str {

@@ -74,6 +74,7 @@ async fn run(cli: &Cli) -> io::Result<()> {
         return bare().await;
     }
     let folder = tempfile::Builder::new().prefix("bench-api-").tempdir_in(&cli.dir)?;
+    let starts = starts(cli).await?;
     let omad = Daemon::omad(cli.omad.as_deref(), folder.path()).await?;
     let nothing = Daemon::bare().await?;
     let work = jobs::Jobs::start(&omad, folder.path(), cli.vms).await?;
@@ -106,7 +107,27 @@ async fn run(cli: &Cli) -> io::Result<()> {
     omad.stop().await?;
     nothing.stop().await?;
     let mut out = io::stdout().lock();
-    if cli.json { writeln!(out, "{:#}", table.json()) } else { writeln!(out, "{table}") }
+    for table in [starts, table] {
+        if cli.json { writeln!(out, "{:#}", table.json())? } else { writeln!(out, "{table}")? }
+    }
+    Ok(())
+}
+
+/// How long a daemon takes until it serves, with nothing there yet: it makes its database first.
+async fn starts(cli: &Cli) -> io::Result<Table> {
+    let mut millis = Vec::new();
+    for _ in 0..cli.rounds {
+        let folder = tempfile::Builder::new().prefix("bench-api-").tempdir_in(&cli.dir)?;
+        let omad = Daemon::omad(cli.omad.as_deref(), folder.path()).await?;
+        millis.push(omad.started().as_secs_f64() * 1000.0);
+        omad.stop().await?;
+    }
+    let mut table =
+        Table::new("the first start of a daemon, until it serves:", &["what", "ms", "fewest–most"]);
+    let (fewest, most) = spread(millis.iter().copied());
+    let range = format!("{fewest:.0}–{most:.0}");
+    table.row(vec!["omad".into(), Cell::Number(median(millis.iter().copied()), 0), range.into()]);
+    Ok(table)
 }
 
 async fn round(cli: &Cli, daemon: &Daemon, target: &Target) -> io::Result<Round> {
