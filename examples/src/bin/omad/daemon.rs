@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use oma_api::server::{
     AccountRoutes, AccountTokens, AgentJobs, AnyOf, Api, CleanupRoutes, ExportAddress, Figures, LoginConfig,
-    Passwords, PointRoutes, Readiness, RecordedRequests, ReplicationRoutes, SourceOpener, TlsIdentity,
-    TokenFile, VolumeRoutes, first_admin as make_first_admin,
+    NewToken, Passwords, PointRoutes, Readiness, RecordedRequests, ReplicationRoutes, SourceOpener,
+    TlsIdentity, TokenFile, VolumeRoutes, first_admin as make_first_admin,
 };
 use oma_core::engine::{
     CancellationToken, CleanupService, CleanupServices, Limits, PointService, ReconcileServices, Reconciler,
@@ -274,15 +274,24 @@ fn runs(worker: &Worker) -> Result<()> {
 
 /// Where nobody is known yet, an admin is, whose token is left in a file: what is printed is kept in logs (L29).
 async fn first_admin(store: &SqlStore, data: &DataDir) -> Result<()> {
-    let Some(secret) = make_first_admin(store, store, FIRST_ADMIN, FIRST_TOKEN).await? else { return Ok(()) };
     let path = data.first_token();
     let failed = |error| io_error("write", path.display(), error);
-    let mut file = folder::draft(&path).map_err(failed)?;
-    writeln!(file, "{}", secret.reveal()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    file.persist(&path).map_err(|error| failed(error.error))?;
-    output::note(format_args!(
-        "the token of the first admin, {FIRST_ADMIN}, is in {}; remove the file once you have it",
-        path.display()
-    ));
+    let mut is_kept = false;
+    let keep = |secret: &NewToken| {
+        let mut file = folder::draft(&path).map_err(failed)?;
+        writeln!(file, "{}", secret.reveal()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        is_kept = true;
+        folder::sync(&path).map_err(failed)
+    };
+    if make_first_admin(store, store, FIRST_ADMIN, FIRST_TOKEN, keep).await? {
+        output::note(format_args!(
+            "the token of the first admin, {FIRST_ADMIN}, is in {}; remove the file once you have it",
+            path.display()
+        ));
+    } else if is_kept {
+        // Another appliance of this database was faster, and has the one that is good.
+        std::fs::remove_file(&path).map_err(failed)?;
+    }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
 use oma_core::audit::AuditEntry;
 use oma_core::record::{Bearer, Email, PasswordHash, TokenHash, TokenSpec, UserSpec};
 use oma_core::state::{Role, TokenKind};
@@ -63,20 +64,26 @@ impl Authenticator for AnyOf {
     }
 }
 
-/// Makes the first user, an admin without a password, and a token for it: its secret, to be shown once. `None` when there is any user
-/// already; of many programs that start at once one makes it.
+/// Makes the first user, an admin without a password, and a token for it, whose secret `keep` has kept before anybody is let in by it: a
+/// crash leaves no admin whom nobody can be. Answers whether it did; nothing is done when there is any user already, and of many programs
+/// that start at once one makes it: what the others kept opens nothing.
 ///
 /// # Errors
-/// `Invalid` for a text that is no address; what the store answers.
+/// `Invalid` for a text that is no address; what `keep` and the store answer.
 pub async fn first_admin(
     accounts: &dyn Accounts,
     audit: &dyn AuditLog,
     email: &str,
     lifetime: Duration,
-) -> Result<Option<NewToken>> {
+    keep: impl FnOnce(&NewToken) -> Result<()> + Send,
+) -> Result<bool> {
     let address = Email::parse(email)
         .map_err(|error| Error::new(ErrorKind::Invalid, "add the first user", email).with_source(error))?;
+    if accounts.users(None).try_next().await?.is_some() {
+        return Ok(false);
+    }
     let secret = NewToken::mint();
+    keep(&secret)?;
     let spec = UserSpec {
         email: address,
         full_name: "first admin".to_owned(),
@@ -93,20 +100,19 @@ pub async fn first_admin(
         lifetime,
         address: None,
     };
-    let Some((user, token)) = accounts.add_first_user(&spec, &token).await? else {
-        return Ok(None);
-    };
     let entry = AuditEntry {
         actor: "oma".to_owned(),
-        user: Some(user.id),
         action: "user.create".to_owned(),
         resource_type: "user".to_owned(),
-        resource_id: user.email.to_string(),
-        new: Some(
-            json!({ "role": user.role, "token": token.id, "expires_at": token.expires_at.to_string() }),
-        ),
+        resource_id: spec.email.to_string(),
+        new: Some(json!({ "role": spec.role, "token": token.id, "seconds": lifetime.as_secs() })),
         ..AuditEntry::default()
     };
     audit.audit(&entry).await?;
-    Ok(Some(secret))
+    if accounts.add_first_user(&spec, &token).await?.is_some() {
+        return Ok(true);
+    }
+    let new = Some(json!({ "error": ErrorKind::AlreadyExists.as_str() }));
+    audit.audit(&AuditEntry { action: "user.create failed".to_owned(), new, ..entry }).await?;
+    Ok(false)
 }

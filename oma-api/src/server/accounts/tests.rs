@@ -14,13 +14,13 @@ use oma_core::engine::{
 use oma_core::memory::{MemoryBackend, MemoryStore};
 use oma_core::record::{TokenHash, TokenSpec, UserSpec};
 use oma_core::state::{Role, TokenKind};
-use oma_core::{TokenId, WorkerId};
+use oma_core::{Error, ErrorKind, TokenId, WorkerId};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
 use crate::server::audit::Client;
-use crate::server::{Api, Authenticator, Door, PREFIX, Principal, VolumeRoutes};
+use crate::server::{Api, Authenticator, Door, NewToken, PREFIX, Principal, VolumeRoutes};
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -360,9 +360,19 @@ async fn whoever_knows_the_password_changes_it() {
 async fn the_first_start_makes_an_admin_and_no_later_one_does() {
     let store = MemoryStore::default();
     let lifetime = Duration::from_secs(86_400);
-    let secret = first_admin(&store, &store, "admin@localhost", lifetime).await.unwrap().unwrap();
+    let full = |_: &NewToken| Err(Error::new(ErrorKind::NoSpace, "write", "the token"));
+    let refused = first_admin(&store, &store, "admin@localhost", lifetime, full).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NoSpace);
+    let mut secret = None;
+    let keep = |token: &NewToken| {
+        secret = Some(token.clone());
+        Ok(())
+    };
+    assert!(first_admin(&store, &store, "admin@localhost", lifetime, keep).await.unwrap(), "nobody was made");
+    let secret = secret.unwrap();
     assert!(secret.reveal().starts_with("oma_") && secret.reveal().len() >= 4 + 32);
-    assert!(first_admin(&store, &store, "admin@localhost", lifetime).await.unwrap().is_none());
+    let never = |_: &NewToken| unreachable!("there is an admin");
+    assert!(!first_admin(&store, &store, "admin@localhost", lifetime, never).await.unwrap());
     let store = Arc::new(store);
     let others: Arc<dyn Authenticator> = Arc::new(crate::server::TokenFile::new("/nonexistent/tokens"));
     let both = AnyOf::new(vec![others, Arc::new(AccountTokens::new(store.clone()))]);
