@@ -44,6 +44,12 @@ impl DataDir {
         self.path.join("volumes")
     }
 
+    /// Which folder that is, so that another one in its place is refused.
+    #[must_use]
+    pub fn volumes_identity(&self) -> PathBuf {
+        self.path.join("volumes.id")
+    }
+
     /// The key that signs verification reports.
     pub fn signing_key(&self) -> PathBuf {
         self.path.join("report.key")

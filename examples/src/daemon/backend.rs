@@ -26,9 +26,10 @@ pub type Opened = (Arc<dyn VolumeBackend>, Option<String>);
 /// # Errors
 /// What its place, its zone, its daemon or its keys answer.
 pub async fn open(args: &BackendArgs, data: &DataDir) -> Result<Opened> {
+    let (directory, identity) = (data.volumes(), Some(data.volumes_identity()));
     Ok(match args.backend {
-        Backend::File => (Arc::new(FileBackend::open(&FileConfig { directory: data.volumes() })?), None),
-        Backend::Loop => (Arc::new(LoopBackend::open(&LoopConfig { directory: data.volumes() })?), None),
+        Backend::File => (Arc::new(FileBackend::open(&FileConfig { directory, identity })?), None),
+        Backend::Loop => (Arc::new(LoopBackend::open(&LoopConfig { directory, identity })?), None),
         Backend::Cloudstack => {
             let config = cloudstack_config(args)?;
             let machine = config.appliance_vm_id.clone();

@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("volumes_are_listed_detached_and_attached", &[], listed_detached_and_attached),
         trial("a_volume_that_held_an_epoch_is_condemned_pardoned_and_deleted", &[], condemned),
+        trial("l21_a_delete_is_not_done_where_the_volumes_are_not_mounted", &[], unmounted),
         trial("l15_an_operation_that_was_killed_is_finished_by_the_next_command", &[], killed),
         trial("what_cannot_be_done_with_a_volume_is_refused", &[], refused),
         trial("an_operation_in_doubt_for_ever_is_abandoned", &[], abandoned),
@@ -106,6 +107,27 @@ async fn condemned() {
     assert_eq!(volumes(&world).await, Vec::<Value>::new());
     world.run(&["db", "check"]).await.ok();
     world.run(&["volumes", "delete", &id]).await.refused(7, &["no such volume"]);
+}
+
+/// Due while the folder of the volumes is an empty mount point.
+async fn unmounted() {
+    let (world, id) = replicated().await;
+    let (volumes_path, elsewhere) = (world.path("data/volumes"), world.path("elsewhere"));
+    world.run(&["volumes", "detach", &id]).await.ok();
+    world.run(&["volumes", "delete", &id, "--grace", "1s"]).await.ok();
+    fs::rename(&volumes_path, &elsewhere).unwrap();
+    fs::create_dir(&volumes_path).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for line in ["recover", "compare"] {
+        world.run(&["volumes", line]).await.refused(5, &["mount its file system", "volumes.id"]);
+    }
+    fs::remove_dir(&volumes_path).unwrap();
+    fs::rename(&elsewhere, &volumes_path).unwrap();
+    assert_eq!(volumes(&world).await.len(), 1, "nothing was recorded");
+    let image = world.path(&format!("data/volumes/{id}.raw"));
+    assert!(image.exists());
+    world.run(&["volumes", "recover"]).await.ok();
+    assert_eq!((volumes(&world).await, image.exists()), (Vec::<Value>::new(), false));
 }
 
 async fn killed() {

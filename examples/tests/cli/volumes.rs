@@ -41,7 +41,7 @@ async fn lost() {
     let points = world.run(&["--json", "points", "list", "--vm-path", VM]).await.ok().json();
     assert!(points.as_array().unwrap().len() == 1 && points[0]["point_id"] != point, "{points}");
     let files = fs::read_dir(world.path("data/volumes")).unwrap().count();
-    assert_eq!(files, 4, "image and record of a volume and of a snapshot");
+    assert_eq!(files, 5, "image and record of a volume and of a snapshot, and the folder's id");
     assert_same(&source, &new);
 }
 

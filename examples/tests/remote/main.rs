@@ -47,7 +47,7 @@ async fn subject(backend: Arc<dyn VolumeBackend>, way: Way, folder: TempDir) -> 
 
 fn files(folder: &TempDir) -> Arc<FileBackend> {
     let directory = folder.path().join("volumes");
-    Arc::new(FileBackend::open(&FileConfig { directory }).unwrap())
+    Arc::new(FileBackend::open(&FileConfig::new(directory)).unwrap())
 }
 
 fn file_backends(name: &str, way: Way) -> Vec<Trial> {

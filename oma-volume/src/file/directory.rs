@@ -11,7 +11,9 @@ use oma_core::{SnapshotId, VolumeId};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, ioctl_ficlone, openat, renameat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::config::FileConfig;
 use super::error::FileError;
+use super::identity::Identity;
 use super::record::{Record, SnapshotRecord};
 
 type Result<T, E = FileError> = std::result::Result<T, E>;
@@ -24,6 +26,7 @@ const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 pub(super) struct Directory {
     path: PathBuf,
     file: File,
+    identity: Identity,
 }
 
 /// The directory while it is locked: many may look, one may change (in all processes).
@@ -34,11 +37,30 @@ pub(super) struct Locked<'a> {
 }
 
 impl Directory {
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).map_err(FileError::on(path))?;
+    pub(super) fn open(config: &FileConfig) -> Result<Self> {
+        let (path, outside) = (&config.directory, config.identity.clone());
+        // Not made anew either, where it is known.
+        if !Identity::of(path, outside.clone()).check()? {
+            fs::create_dir_all(path).map_err(FileError::on(path))?;
+        }
         let path = path.canonicalize().map_err(FileError::on(path))?;
         let file = File::open(&path).map_err(FileError::on(&path))?;
-        Ok(Self { path, file })
+        let directory = Self { identity: Identity::of(&path, outside), path, file };
+        if let Err(left) = directory.adopt() {
+            tracing::warn!(directory = %directory.path.display(), %left, "another directory in its place would not be noticed");
+        }
+        Ok(directory)
+    }
+
+    /// One that had volumes before there were ids is given one.
+    fn adopt(&self) -> Result<()> {
+        let locked = self.lock(Access::ReadOnly)?;
+        let is_empty = locked.ids()?.is_empty() && locked.snapshot_ids()?.is_empty();
+        drop(locked);
+        if is_empty || self.identity.is_kept()? {
+            return Ok(());
+        }
+        self.lock(Access::ReadWrite)?.keep()
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -87,6 +109,19 @@ impl Directory {
 }
 
 impl Locked<'_> {
+    /// Before the first record: from then on the directory is told from another one in its place.
+    pub(super) fn keep(&self) -> Result<()> {
+        self.directory.identity.keep()
+    }
+
+    /// Refuses a directory that never had a volume: what is not in it may be elsewhere.
+    pub(super) fn prove_used(&self) -> Result<()> {
+        match self.directory.identity.is_used()? {
+            true => Ok(()),
+            false => Err(FileError::NeverUsed(self.directory.path.clone())),
+        }
+    }
+
     /// The record of a volume, partial ones too.
     pub(super) fn read(&self, id: &VolumeId) -> Result<Option<Record>> {
         if !is_ours(id) {

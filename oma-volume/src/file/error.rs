@@ -48,6 +48,14 @@ pub(crate) enum FileError {
     Truncated { path: PathBuf, size: u64, capacity: u64 },
     #[error("the directory {} is not there, or was replaced; is its file system mounted?", .0.display())]
     Directory(PathBuf),
+    #[error(
+        "no volume was ever made in {}: mount its file system; if this is the right one, make an empty file `oma-volumes` in it", .0.display()
+    )]
+    NeverUsed(PathBuf),
+    #[error(
+        "{} is not the directory that {} knows; mount its file system. If volumes are to be in this one from now on, remove {} and begin anew", .directory.display(), .identity.display(), .identity.display()
+    )]
+    OtherDirectory { directory: PathBuf, identity: PathBuf },
     #[error("{}", .path.display())]
     File { path: PathBuf, source: DeviceError },
     #[error(transparent)]
@@ -119,7 +127,7 @@ impl FileError {
             Self::Foreign(_) | Self::NotAttached => ErrorKind::Conflict,
             Self::Record { .. } | Self::Misnamed { .. } | Self::ImageGone(_) => ErrorKind::Corrupt,
             Self::NotAnImage(_) | Self::Truncated { .. } => ErrorKind::Corrupt,
-            Self::Directory(_) => ErrorKind::Unavailable,
+            Self::Directory(_) | Self::NeverUsed(_) | Self::OtherDirectory { .. } => ErrorKind::Unavailable,
             Self::Door(DoorError { kind, retry, .. }) => {
                 return Error::new(*kind, operation, resource).with_retry(*retry).with_source(self);
             }

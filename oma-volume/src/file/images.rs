@@ -60,6 +60,7 @@ impl Images {
             }
             None => {}
         }
+        locked.keep()?;
         locked.write(&record)?;
         let made = self.fill(&locked, &record).and_then(|()| {
             record.stage = Stage::Detached;
@@ -187,7 +188,7 @@ impl Images {
     /// Marks it partial before any file is removed, so that a crash leaves no volume without its image.
     pub(super) fn delete(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
         let locked = self.directory.lock(Access::ReadWrite)?;
-        let Some(mut record) = locked.read(id)? else { return Ok(()) };
+        let Some(mut record) = locked.read(id)? else { return locked.prove_used() };
         prove(&record, tag)?;
         let held = match self.closed(&locked, id) {
             Err(FileError::ImageGone(_)) => None,

@@ -6,6 +6,7 @@
 //!    vol-4f0c….json    the ownership record: whose it is (instance, disk, generation), which operation made it
 //!    snap-job-….raw    a snapshot: shares its blocks with the image where the file system can, else a sparse copy
 //!    snap-job-….json   its ownership record: of which volume, for which job
+//!    oma-volumes       the directory's id: see `FileConfig::identity`
 //! ```
 //!
 //! A volume exists while its record says so; records are replaced whole. The id follows from the operation, so a create that
@@ -17,6 +18,7 @@ mod config;
 mod directory;
 mod door;
 mod error;
+mod identity;
 mod images;
 mod record;
 mod snapshots;
@@ -56,14 +58,15 @@ impl FileBackend {
     /// shortly.
     ///
     /// # Errors
-    /// `PermissionDenied`, `NoSpace`, `Unavailable` when the directory cannot be made or opened.
+    /// `PermissionDenied`, `NoSpace`, `Unavailable` when the directory cannot be made or opened; `Unavailable` when it is not the one
+    /// whose id is kept ([`FileConfig::identity`]).
     pub fn open(config: &FileConfig) -> Result<Self> {
         Self::through(config, Box::new(Plain))
     }
 
     /// The same volumes, reached in another way.
     pub(crate) fn through(config: &FileConfig, door: Box<dyn Door>) -> Result<Self> {
-        let directory = Directory::open(&config.directory)
+        let directory = Directory::open(config)
             .map_err(|error| error.about("open volume directory", &config.directory.display().to_string()))?;
         let images = Images::through(directory, door);
         if let Err(left) = images.sweep() {

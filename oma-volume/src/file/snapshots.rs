@@ -164,7 +164,7 @@ impl Images {
     /// Marks it partial before anything is removed, so that a crash leaves no snapshot without its content.
     pub(super) fn delete_snapshot(&self, spec: &SnapshotSpec) -> Result<()> {
         let locked = self.directory.lock(Access::ReadWrite)?;
-        let Some(mut record) = locked.read_snapshot(&spec.id)? else { return Ok(()) };
+        let Some(mut record) = locked.read_snapshot(&spec.id)? else { return locked.prove_used() };
         prove(&record, spec)?;
         let content = match locked.open_snapshot(&spec.id, Access::ReadWrite) {
             Err(FileError::ImageGone(_)) => None,

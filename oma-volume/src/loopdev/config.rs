@@ -8,4 +8,15 @@ use serde::{Deserialize, Serialize};
 pub struct LoopConfig {
     /// The directory; made when it is not there. Its file system must be able to lock files; one with direct I/O saves memory.
     pub directory: PathBuf,
+    /// A file outside of the directory: see [`FileConfig::identity`](crate::file::FileConfig::identity).
+    #[serde(default)]
+    pub identity: Option<PathBuf>,
+}
+
+impl LoopConfig {
+    /// This directory, with no file outside of it.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), identity: None }
+    }
 }

@@ -47,11 +47,11 @@ impl LoopBackend {
     /// `Unsupported` where the kernel has no loop devices; `PermissionDenied` without the right to administer the machine; those of
     /// [`FileBackend::open`].
     pub fn open(config: &LoopConfig) -> Result<Self> {
-        let LoopConfig { directory } = config.clone();
+        let LoopConfig { directory, identity } = config.clone();
         let about = directory.display().to_string();
         let loops =
             Loops::new().map_err(|error| FileError::from(error).about("open volume directory", &about))?;
-        Ok(Self { inner: FileBackend::through(&FileConfig { directory }, Box::new(loops))? })
+        Ok(Self { inner: FileBackend::through(&FileConfig { directory, identity }, Box::new(loops))? })
     }
 }
 

@@ -1,7 +1,7 @@
 //! `FileBackend` in a folder of its own.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oma_core::conformance::{self, BackendSubject, Trial};
@@ -28,7 +28,13 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 pub(crate) fn open(directory: &Path) -> FileBackend {
-    FileBackend::open(&FileConfig { directory: directory.to_owned() }).unwrap()
+    FileBackend::open(&FileConfig::new(directory.to_owned())).unwrap()
+}
+
+/// What is in a directory but its id, which it has for good.
+pub(crate) fn left(directory: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    all.filter(|path| !path.ends_with("oma-volumes")).collect()
 }
 
 /// Of a volume of one MiB, the same in each process.

@@ -14,7 +14,7 @@ use oma_core::{ByteSize, ContextId, DiskKey, DiskRef, ErrorKind, Generation, Ins
 use oma_volume::file::FileBackend;
 use tempfile::TempDir;
 
-use super::backend::open;
+use super::backend::{left, open};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let one = |name: &str, body: fn(Place) -> BoxFuture<'static, ()>| {
@@ -93,7 +93,7 @@ impl Place {
     }
 
     fn is_empty(&self) -> bool {
-        fs::read_dir(&self.directory).unwrap().next().is_none()
+        left(&self.directory).is_empty()
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// Whether one can be made and taken away here.
 fn can_make() -> bool {
     let place = Place::new();
-    let Ok(backend) = LoopBackend::open(&LoopConfig { directory: place.volumes() }) else { return false };
+    let Ok(backend) = LoopBackend::open(&LoopConfig::new(place.volumes())) else { return false };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let volume = backend.create(&spec()).await.unwrap();
@@ -72,7 +72,7 @@ impl Place {
     }
 
     pub(crate) fn open(&self) -> LoopBackend {
-        LoopBackend::open(&LoopConfig { directory: self.volumes() }).unwrap()
+        LoopBackend::open(&LoopConfig::new(self.volumes())).unwrap()
     }
 
     /// The images themselves.
@@ -142,7 +142,7 @@ pub(crate) fn device_of(volume: &Volume) -> PathBuf {
 
 /// All that happens to a volume in more than one step.
 pub(crate) async fn life(place: &Path) -> ExitCode {
-    let backend = LoopBackend::open(&LoopConfig { directory: place.to_owned() }).unwrap();
+    let backend = LoopBackend::open(&LoopConfig::new(place.to_owned())).unwrap();
     let spec = thin();
     let volume = backend.create(&spec).await.unwrap();
     backend.attach(&volume.id, &spec.tag).await.unwrap();
@@ -191,7 +191,7 @@ async fn nothing_lost_nothing_left(place: &Place, moment: &str) {
     backend.delete_snapshot(&snapshot(&spec, 1)).await.unwrap();
     backend.delete(&volume.id, &spec.tag).await.unwrap();
     assert_eq!(place.devices(), Vec::<PathBuf>::new(), "{moment}");
-    let left: Vec<_> = fs::read_dir(place.volumes()).unwrap().collect();
+    let left = backend::left(&place.volumes());
     assert!(left.is_empty(), "{moment} left {left:?}");
 }
 

@@ -7,6 +7,7 @@ mod crash;
 mod device;
 #[cfg(feature = "discovery")]
 mod discovery;
+mod identity;
 mod journal;
 #[cfg(feature = "loopdev")]
 mod loopdev;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let mut trials = device::trials();
     trials.extend(block::trials());
     trials.extend(backend::trials());
+    trials.extend(identity::trials());
     trials.extend(crash::trials());
     trials.extend(process::trials());
     trials.extend(qemu::trials());

@@ -17,7 +17,7 @@ use oma_core::{ByteSize, ErrorKind, Extent, Retry, VolumeId};
 use oma_volume::device::FileDevice;
 use tempfile::TempDir;
 
-use super::backend::{open, spec};
+use super::backend::{left, open, spec};
 use super::{device, reflink};
 
 /// Set for a child of ours: what it shall do, and with which path.
@@ -189,7 +189,7 @@ async fn nothing_lost_nothing_left(place: &Path, moment: &str) {
     backend.snapshot(&snapshot).await.unwrap();
     backend.delete_snapshot(&snapshot).await.unwrap();
     backend.delete(&volume.id, &spec.tag).await.unwrap();
-    let left: Vec<_> = std::fs::read_dir(place).unwrap().collect();
+    let left = left(place);
     assert!(left.is_empty(), "{moment} left {left:?}");
 }
 
@@ -289,7 +289,7 @@ async fn nothing_left(place: &Path) {
     let backend = open(folder.path());
     let large = VolumeSpec { capacity: TOO_LARGE, ..spec() };
     assert_eq!(backend.create(&large).await.unwrap_err().kind(), ErrorKind::NoSpace);
-    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+    assert!(left(folder.path()).is_empty());
     let volume = backend.create(&spec()).await.unwrap();
     assert!(backend.resize(&volume.id, &large.tag, TOO_LARGE).await.is_err());
     let image = folder.path().join(format!("{}.raw", volume.id));

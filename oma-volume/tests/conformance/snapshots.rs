@@ -13,7 +13,7 @@ use oma_volume::device::FileDevice;
 use oma_volume::file::FileBackend;
 use tempfile::TempDir;
 
-use super::backend::{open, spec};
+use super::backend::{left, open, spec};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let name = |name: &str| format!("file_backend::{name}");
@@ -111,7 +111,7 @@ impl Place {
     async fn is_empty_once_deleted(&self) -> bool {
         self.backend.delete_snapshot(&self.snapshot).await.unwrap();
         self.backend.delete(&self.volume.id, &self.tag).await.unwrap();
-        fs::read_dir(&self.directory).unwrap().next().is_none()
+        left(&self.directory).is_empty()
     }
 }
 

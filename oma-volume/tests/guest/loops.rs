@@ -33,7 +33,7 @@ fn small() -> BackendSubject {
 }
 
 fn subject(place: Place) -> BackendSubject {
-    let open = || Arc::new(LoopBackend::open(&LoopConfig { directory: place.0.path().to_owned() }).unwrap());
+    let open = || Arc::new(LoopBackend::open(&LoopConfig::new(place.0.path().to_owned())).unwrap());
     let (backend, second) = (open(), open());
     BackendSubject { backend, second, guard: Box::new(place) }
 }

@@ -49,7 +49,8 @@ impl Appliance {
     async fn wire(data: &DataDir, source: Source, store: SqlStore, lock: Option<Lock>) -> Result<Self> {
         let store = Arc::new(store);
         let worker = worker(store.instance().await?)?;
-        let backend = FileBackend::open(&FileConfig { directory: data.volumes() })?;
+        let config = FileConfig { directory: data.volumes(), identity: Some(data.volumes_identity()) };
+        let backend = FileBackend::open(&config)?;
         // Volumes are published here under the job's fencing token; nobody listens, the engine writes in this process.
         let server = Server::new(ServerConfig::default());
         let source = source.owned_by(worker.clone());

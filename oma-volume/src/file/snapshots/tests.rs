@@ -9,12 +9,13 @@ use oma_core::{ByteSize, DiskRef, ErrorKind, Generation, JobId};
 use tempfile::TempDir;
 
 use super::*;
+use crate::file::FileConfig;
 use crate::file::directory::Directory;
 
 /// A directory with a volume of 4096 bytes that holds ones, and a spec of a snapshot of it.
 fn place() -> (TempDir, Images, SnapshotSpec) {
     let folder = TempDir::new().unwrap();
-    let images = Images::new(Directory::open(folder.path()).unwrap());
+    let images = Images::new(Directory::open(&FileConfig::new(folder.path())).unwrap());
     let disk = DiskRef { context: "ctx-1".parse().unwrap(), key: "disk-2000".parse().unwrap() };
     let instance = "1f6f2ad4-6c5f-4a40-9d0c-3f0a5b6c7d8e".parse().unwrap();
     let tag = VolumeTag { instance, disk, generation: Generation::FIRST };
