@@ -12,14 +12,16 @@ use super::request::Request;
 use super::tries::Tries;
 use super::volumes::{Cloud, Result, serial, with_device};
 use crate::device::FileDevice;
-use crate::discovery::FoundDevice;
+use crate::discovery::{Bus, FoundDevice, PathDifference};
+
+const LETTERS: u64 = 26;
 
 impl Cloud {
     /// By state: what is attached is not attached again, whoever did it. What another appliance of ours has is taken from it: who calls
     /// holds the lease that it had.
     pub(super) async fn attach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
         let (mut tries, mut thought) = (Tries::new(self.jobs.pauses()), Thought::Away);
-        let mut is_over = false;
+        let (mut is_over, mut told) = (false, None);
         self.prove_machine().await?;
         self.settle_detach(id).await?;
         loop {
@@ -32,6 +34,10 @@ impl Cloud {
             }
             if self.is_here_or_nowhere(volume)? {
                 let device = self.appeared(&placed).await?;
+                if let Some(wrong) = told.and_then(|number| difference(&device, number)) {
+                    let (told, found) = (wrong.told.display(), wrong.found.display());
+                    tracing::warn!(volume = %volume.id, %told, %found, "the cloud's number of the disk is another one");
+                }
                 return with_device(volume, Some(&device));
             }
             tries.begin()?;
@@ -40,7 +46,9 @@ impl Cloud {
             let request = Request::new("attachVolume")
                 .with("id", &volume.id)
                 .with("virtualmachineid", &self.config.appliance_vm_id);
-            tries.ended(self.jobs.run(request, JobName::Fresh).await).await?;
+            let outcome = self.jobs.run(request, JobName::Fresh).await;
+            told = outcome.as_ref().ok().and_then(|result| result.pointer("/volume/deviceid")?.as_u64());
+            tries.ended(outcome).await?;
             thought = Thought::Here;
         }
     }
@@ -143,5 +151,31 @@ impl Cloud {
         // It may be another one's.
         self.prove_alone(volume).await?;
         Err(CloudError::StillHere(error))
+    }
+}
+
+/// Whether a disk has another name than its number in the cloud stands for: the cloud counts slots, the machine the disks that came.
+fn difference(found: &FoundDevice, number: u64) -> Option<PathDifference> {
+    let begin = if found.bus == Bus::Virtio { "vd" } else { "sd" };
+    found.difference(&format!("/dev/{begin}{}", letters(number)))
+}
+
+/// `a` to `z`, then `aa`: as the kernel counts disks.
+fn letters(number: u64) -> String {
+    let letter = |number: u64| u8::try_from(number % LETTERS).map_or('?', |number| char::from(b'a' + number));
+    let before = (number / LETTERS).checked_sub(1).map(letters);
+    format!("{}{}", before.unwrap_or_default(), letter(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_counted_as_the_kernel_names_disks() {
+        let names = [(0, "a"), (25, "z"), (26, "aa"), (701, "zz"), (702, "aaa")];
+        for (number, name) in names {
+            assert_eq!(letters(number), name);
+        }
     }
 }

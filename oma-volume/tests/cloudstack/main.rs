@@ -13,6 +13,7 @@ mod serve;
 mod signature;
 mod snapshots;
 mod tags;
+mod told;
 mod volumes;
 
 use std::process::ExitCode;

@@ -4,9 +4,11 @@ use oma_core::ErrorKind;
 use oma_core::conformance::{self, Trial};
 use oma_core::traits::{Access, VolumeBackend};
 use oma_volume::cloudstack::Account;
+use tracing::instrument::WithSubscriber;
 use uuid::Uuid;
 
 use super::super::fake::{Late, What, Wrong};
+use super::super::told::Warnings;
 use super::Bench;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -15,7 +17,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         conformance::trial("cloudstack::a_disk_that_cannot_be_used_can_be_taken_away", &[], unusable),
         conformance::trial("cloudstack::a_guest_that_lets_go_late_is_waited_for", &[], late),
         conformance::trial("cloudstack::a_disk_that_was_left_behind_is_no_new_one", &[], left_behind),
-        conformance::trial("cloudstack::what_the_cloud_says_of_device_numbers_is_not_believed", &[], number),
+        conformance::trial(
+            "cloudstack::a_wrong_device_number_of_the_cloud_is_corrected_and_told",
+            &[],
+            number,
+        ),
         conformance::trial("cloudstack::a_volume_that_is_open_stays_attached_while_others_ask", &[], open),
     ]
 }
@@ -104,9 +110,20 @@ async fn number() {
     let bench = Bench::new(Account::RootAdmin).await;
     let (first, tag) = bench.created().await;
     bench.fake.fault("attachVolume", 0, 1, What::DeviceId);
-    let attached = bench.backend.attach(&first.id, &tag).await.unwrap();
+    let warnings = Warnings::default();
+    let attach = bench.backend.attach(&first.id, &tag).with_subscriber(warnings.clone());
+    let found = attach.await.unwrap().device_path.unwrap();
     let name = bench.fake.device(first.id.as_str().parse().unwrap()).unwrap();
-    assert!(attached.device_path.unwrap().ends_with(&format!("/dev/{name}")));
+    assert!(found.ends_with(&format!("/dev/{name}")));
+    let lines = warnings.lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for word in [first.id.as_str(), "told=/dev/vdc", &format!("found={found}")] {
+        assert!(lines[0].contains(word), "{word}: {lines:?}");
+    }
+    bench.backend.detach(&first.id, &tag).await.unwrap();
+    let warnings = Warnings::default();
+    bench.backend.attach(&first.id, &tag).with_subscriber(warnings.clone()).await.unwrap();
+    assert_eq!(warnings.lines(), [""; 0], "the number is right");
 }
 
 async fn open() {
