@@ -72,7 +72,7 @@ impl Content {
         let publisher = self.publisher.clone();
         let others = BackendRoutes { backend: backend.clone(), instance: instance.clone(), publisher };
         let publisher = self.publisher.clone();
-        (others, ExportRoutes { backend, registry, instance, publisher })
+        (others, ExportRoutes { backend, registry, instance, publisher, jobs: None })
     }
 
     /// The port, as operators are told of it.

@@ -6,7 +6,7 @@ use crate::data_dir::{DataDir, Lock};
 use crate::database::{Database, VARIABLE};
 use crate::output;
 use crate::placement::Placement;
-use oma_api::server::{Api, Figures, Readiness};
+use oma_api::server::{Api, ExportRoutes, Figures, JobExports, Readiness};
 use oma_core::engine::{CancellationToken, VolumeService};
 use oma_core::traits::{VolumeBackend, VolumeRegistry as _};
 use oma_core::{Error, ErrorKind, Result, WorkerId};
@@ -73,14 +73,14 @@ impl Ground {
         Ok(Self { store, worker, backend, machine, content, figures, readiness, _lock: lock })
     }
 
-    /// The same routes, and those of what is opened here.
+    /// The same routes, and those of what is opened here, beside the exports of jobs where there are some.
     ///
     /// # Errors
     /// What the database answers.
-    pub async fn routes(&self, api: Api) -> Result<Api> {
+    pub async fn routes(&self, api: Api, jobs: Option<JobExports>) -> Result<Api> {
         let instance = self.store.instance().await?;
         let (others, exports) = self.content.routes(self.backend.clone(), self.store.clone(), instance);
-        let api = api.backend(others).exports(exports);
+        let api = api.backend(others).exports(ExportRoutes { jobs, ..exports });
         Ok(api.counted_by(self.figures.clone()).readiness(self.readiness.clone()))
     }
 

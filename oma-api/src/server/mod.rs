@@ -55,7 +55,7 @@ pub use access::{Account, Authenticator, Door, Principal, Role};
 pub use accounts::{AccountRoutes, AccountTokens, AnyOf, LoginConfig, Passwords, first_admin};
 pub use backend::BackendRoutes;
 pub use cleanups::CleanupRoutes;
-pub use exports::ExportRoutes;
+pub use exports::{ExportRoutes, JobExports};
 pub use figures::Figures;
 pub use listen::{ListenConfig, TlsIdentity, serve_tcp, serve_unix};
 pub use origin::Origin;

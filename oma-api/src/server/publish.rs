@@ -243,8 +243,8 @@ impl Publisher {
     }
 
     /// Where whoever asks from there finds an export.
-    pub(super) fn uri(&self, published: &Published, asker: Origin) -> Result<String> {
-        self.inner.address.uri(&published.name, asker)
+    pub(super) fn uri(&self, name: &ExportName, asker: Origin) -> Result<String> {
+        self.inner.address.uri(name, asker)
     }
 
     /// Requests with one key come one after the other.

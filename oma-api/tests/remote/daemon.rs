@@ -100,8 +100,13 @@ impl Daemon {
             instance: instance.clone(),
             publisher: publisher.clone(),
         };
-        let operator =
-            ExportRoutes { backend, registry, instance: instance.clone(), publisher: publisher.clone() };
+        let operator = ExportRoutes {
+            backend,
+            registry,
+            instance: instance.clone(),
+            publisher: publisher.clone(),
+            jobs: None,
+        };
         let api = Api::new("test").backend(routes).exports(operator);
         let folder = TempDir::new().unwrap();
         let (address, serving) = serve(api.router(door), way, &folder).await;

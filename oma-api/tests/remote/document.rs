@@ -22,8 +22,13 @@ fn document() -> Value {
         Arc::new(MemoryStore::new(Arc::new(ManualClock::new(oma_core::Timestamp::from_millis(0)))));
     let routes =
         BackendRoutes { backend: backend.clone(), instance: instance.clone(), publisher: publisher.clone() };
-    let api =
-        Api::new("test").backend(routes).exports(ExportRoutes { backend, registry, instance, publisher });
+    let api = Api::new("test").backend(routes).exports(ExportRoutes {
+        backend,
+        registry,
+        instance,
+        publisher,
+        jobs: None,
+    });
     serde_json::to_value(api.document()).unwrap()
 }
 

@@ -8,11 +8,12 @@ use axum::http::{Request, StatusCode, header};
 use bytes::BytesMut;
 use futures_util::TryStreamExt;
 use oma_api::server::{Api, ExportRoutes, Publisher};
-use oma_api::{ExportRow, Problem};
+use oma_api::{ExportRow, Page, Problem};
 use oma_core::conformance::{Trial, sample, trial};
 use oma_core::engine::{CancellationToken, ReplicateConfig, ReplicateRequest, Replicator, Services, Silent};
 use oma_core::memory::{ManualClock, MemoryBackend, MemoryExportServer, MemorySource, MemoryStore};
 use oma_core::record::{VolumeFilter, VolumeTag};
+use oma_core::state::ExportStatus;
 use oma_core::traits::{Access, ExportServer, VolumeBackend, VolumeRegistry};
 use oma_core::{ByteSize, DiskKey, Endpoint, ErrorKind, Timestamp, VmPath, VolumeId, WorkerId};
 use serde_json::{Value, json};
@@ -65,6 +66,7 @@ impl World {
             registry: store,
             instance,
             publisher: publisher.clone(),
+            jobs: None,
         };
         let router = Api::new("test").exports(routes).router(open_door());
         Self { backend, exports, publisher, router, volume: record.id, tag }
@@ -101,9 +103,13 @@ impl World {
     }
 
     async fn list(&self) -> Vec<ExportRow> {
-        let (status, rows) = self.ask("GET", "/exports", None).await;
-        assert_eq!(status, StatusCode::OK, "{rows}");
-        serde_json::from_value(rows).unwrap()
+        self.page("").await.items
+    }
+
+    async fn page(&self, part: &str) -> Page<ExportRow> {
+        let (status, page) = self.ask("GET", &format!("/exports{part}"), None).await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        serde_json::from_value(page).unwrap()
     }
 
     /// Whether nobody has the volume open.
@@ -116,16 +122,23 @@ async fn life() {
     let world = World::new().await;
     world.backend.device(&world.volume).unwrap();
     let row = world.exported().await;
-    assert_eq!((&row.volume_id, row.capacity_bytes), (&world.volume, ByteSize::mib(1)));
-    assert!(row.read_only && row.uri.ends_with(row.export_name.as_str()), "{row:?}");
+    assert_eq!((&row.volume_id, row.capacity_bytes), (&world.volume, Some(ByteSize::mib(1))));
+    assert_eq!((row.read_only, &row.job_id, row.status), (Some(true), &None, ExportStatus::Running));
+    assert!(row.uri.as_ref().unwrap().ends_with(row.export_name.as_str()), "{row:?}");
     assert_eq!(world.exported().await.volume_id, world.volume, "many may read");
     let device = world.exports.0.connect(&row.export_name).unwrap();
     device.read_at(0, BytesMut::zeroed(4096)).await.unwrap();
     device.write_at(0, sample(0, 4096), oma_core::traits::Durability::Cached).await.unwrap_err();
     let path = format!("/exports/{}", row.export_name);
     let now: ExportRow = serde_json::from_value(world.ask("GET", &path, None).await.1).unwrap();
-    assert_eq!((now.connections, now.bytes_read), (1, 4096));
-    assert_eq!(world.list().await.len(), 2);
+    assert_eq!((now.connections, now.bytes_read), (Some(1), Some(4096)));
+    let all = world.list().await;
+    assert_eq!(all.len(), 2);
+    let first = world.page("?limit=1").await;
+    let next = first.next.expect("there is another one");
+    assert_eq!((&first.items[..], next.as_str()), (&all[..1], all[0].export_name.as_str()));
+    let rest = world.page(&format!("?after={next}")).await;
+    assert_eq!((&rest.items[..], rest.next), (&all[1..], None));
     assert!(!world.is_closed().await);
     for row in world.list().await {
         let path = format!("/exports/{}", row.export_name);

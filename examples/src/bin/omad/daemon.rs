@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oma_api::server::{
-    AccountRoutes, AccountTokens, AgentJobs, AnyOf, Api, CleanupRoutes, ExportAddress, Figures, LoginConfig,
-    NewToken, Passwords, PointRoutes, Readiness, RecordedRequests, ReplicationRoutes, SourceOpener,
-    TlsIdentity, TokenFile, VolumeRoutes, first_admin as make_first_admin,
+    AccountRoutes, AccountTokens, AgentJobs, AnyOf, Api, CleanupRoutes, ExportAddress, Figures, JobExports,
+    LoginConfig, NewToken, Passwords, PointRoutes, Readiness, RecordedRequests, ReplicationRoutes,
+    SourceOpener, TlsIdentity, TokenFile, VolumeRoutes, first_admin as make_first_admin,
 };
 use oma_core::engine::{
     CancellationToken, CleanupService, CleanupServices, Limits, PointService, ReconcileServices, Reconciler,
@@ -194,6 +194,11 @@ impl Daemon {
             Arc::new(ByAccess::new(Arc::new(Server::new(ServerConfig::default())), ground.content.pushed()));
         let services = Services::new(store.clone(), source, ground.backend.clone(), server);
         let services = services.with_signer(Arc::new(signing_key::load_or_make(&data.signing_key())?));
+        let exports = JobExports {
+            records: services.exports.clone(),
+            server: services.server.clone(),
+            pushes: services.pushes.clone(),
+        };
         let wired = Wired {
             services,
             logs: store.clone(),
@@ -213,8 +218,8 @@ impl Daemon {
         });
         let passwords = Passwords::new().await?;
         let accounts = AccountRoutes::new(store.clone(), store.clone(), passwords, LoginConfig::default());
-        let api = ground.routes(api).await?.accounts(accounts);
-        let volumes = ground.routes(volumes).await?.audited(store.clone());
+        let api = ground.routes(api, Some(exports)).await?.accounts(accounts);
+        let volumes = ground.routes(volumes, None).await?.audited(store.clone());
         let upkeep = Upkeep::new(&store, settings.upkeep());
         Ok(Self { api, volumes, service, cleanups, points, worker, upkeep, ground })
     }

@@ -33,7 +33,7 @@ pub(crate) async fn run(cli: &Cli, given: Option<Given>) -> Result<()> {
     let config = VolumesConfig { grace: cli.grace, ..VolumesConfig::default() };
     let service = VolumeService::new(services, ground.worker.clone(), config);
     let api = api(service.clone(), store.clone(), store.clone(), ground.machine.clone(), stop);
-    let api = ground.routes(api).await?.audited(store);
+    let api = ground.routes(api, None).await?.audited(store);
     let (begin, beside) = (std::future::ready(Ok(())), std::future::ready(()));
     let served = match open_doors(cli, &data, identities.doors.clone(), given).await {
         Ok(doors) => ground.serve(&api, doors, &service, begin, beside, stop).await,

@@ -51,7 +51,7 @@ pub(super) async fn session(
     let session_id = opener.session.clone();
     let held = Held(publisher.publish(volume.clone(), device, Purpose::Session(opener)).await?);
     let lease_ms = u64::try_from(held.0.lease().as_millis()).unwrap_or(u64::MAX);
-    let told = Session { uri: publisher.uri(&held.0, asker.origin)?, session_id, lease_ms };
+    let told = Session { uri: publisher.uri(&held.0.name, asker.origin)?, session_id, lease_ms };
     let told = serde_json::to_string(&told);
     let told = told.map_err(|error| Error::new(ErrorKind::Internal, "tell of", volume).with_source(error))?;
     let first = stream::once(async { Ok::<_, std::convert::Infallible>(Bytes::from(told + "\n")) });

@@ -74,3 +74,22 @@ fn every_problem_has_its_status_and_a_defect_has_none() {
         }
     }
 }
+
+#[test]
+fn l29_no_command_of_the_guides_has_a_secret_in_an_argument() {
+    let guides = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let mut read = 0;
+    for entry in fs::read_dir(guides).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "md") {
+            continue;
+        }
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            let has_token = ["-H 'Authorization", "-H \"Authorization", "--oauth2-bearer", "curl -u"];
+            let has_password = line.contains("-d '") && line.contains("\"password\"");
+            assert!(!has_token.iter().any(|shown| line.contains(shown)) && !has_password, "{path:?}: {line}");
+        }
+        read += 1;
+    }
+    assert!(read > 10, "{read}");
+}

@@ -155,6 +155,22 @@ async fn volumes_and_operations_are_listed_by_vm_and_by_state() {
 }
 
 #[tokio::test]
+async fn a_vm_is_found_by_its_path_without_reading_a_list() {
+    let (world, counted) = counted();
+    let (id, _) = (world.vm("web01").await, world.vm("web010").await);
+    let path = "/vms?vm_path=/DC/vm/web01";
+    let page = world.get(path).await;
+    assert_eq!((&page["items"][0]["context_id"], &page["next"]), (&json!(id), &Value::Null), "{page}");
+    assert_eq!(page["items"].as_array().unwrap().len(), 1, "{page}");
+    for none in [format!("{path}&after={id}"), "/vms?vm_path=/DC/vm/web".to_owned()] {
+        assert_eq!(world.get(&none).await, json!({ "items": [], "next": null }), "{none}");
+    }
+    assert_eq!(counted.rows(), 0);
+    let (status, problem) = world.ask(Method::GET, "/vms?vm_path=", None).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
+}
+
+#[tokio::test]
 async fn the_volume_of_a_device_is_found_without_reading_a_list() {
     let (world, counted) = counted();
     let (id, other) = (world.volume("web01").await, world.volume("web02").await);

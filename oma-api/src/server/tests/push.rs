@@ -8,13 +8,14 @@ use oma_core::engine::{ReplicateConfig, Replicator, Services, Worker, WorkerConf
 use oma_core::memory::{MemoryExportServer, MemorySource};
 use oma_core::record::{Email, PasswordHash, TokenHash, TokenSpec, UserSpec};
 use oma_core::state::TokenKind;
-use oma_core::traits::{Accounts, AuditLog, BlockDevice, DiskSource, Durability};
+use oma_core::traits::{Accounts, AuditLog, BlockDevice, DiskSource, Durability, VolumeRegistry as _};
 use oma_core::{Endpoint, ExportName, TokenId, VmPath};
 
 use super::*;
 use crate::SourceRequest;
 
 mod own;
+mod revoked;
 
 const CAPACITY: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,6 +72,18 @@ impl Appliance {
         let services = Services::new(store.clone(), source, Arc::new(MemoryBackend::new()), server.clone());
         let replicator =
             Replicator::new(services, WorkerId::parse("test").unwrap(), ReplicateConfig::default());
+        let services = replicator.services();
+        let exports = ExportRoutes {
+            backend: services.backend.clone(),
+            registry: store.clone(),
+            instance: store.instance().await.unwrap(),
+            publisher: Publisher::new(server.clone(), Arc::new(Place)),
+            jobs: Some(JobExports {
+                records: store.clone(),
+                server: server.clone(),
+                pushes: services.pushes.clone(),
+            }),
+        };
         let sources: Arc<dyn SourceOpener> = Arc::new(NoSource);
         let config = WorkerConfig { pace: Duration::from_millis(5), ..WorkerConfig::default() };
         let worker = Worker::new(replicator.clone(), Arc::new(RecordedRequests(sources.clone())), config);
@@ -88,7 +101,7 @@ impl Appliance {
             agent_jobs,
             stop: stop.clone(),
         };
-        let api = Api::new("test").replications(routes).audited(store.clone());
+        let api = Api::new("test").replications(routes).exports(exports).audited(store.clone());
         let routes = api.router(Door::Tokens(Arc::new(AccountTokens::new(store.clone()))));
         tokio::spawn({
             let stop = stop.clone();

@@ -3,8 +3,11 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use futures_util::{StreamExt as _, stream};
 use oma_core::record::{SourceDisk, SourceIdentity, SourceVm};
-use oma_core::{ContextId, Error, ErrorKind};
+use oma_core::{ContextId, Error, ErrorKind, VmPath};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -24,10 +27,31 @@ pub(super) fn group() -> OpenApiRouter<VolumeRoutes> {
         .routes(routes!(volumes))
 }
 
+/// Which VMs.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Which {
+    /// Only the one that has this path; of several, the one that was recorded last.
+    #[param(value_type = Option<String>)]
+    vm_path: Option<VmPath>,
+}
+
 /// List VMs
-#[utoipa::path(get, path = "/vms", tag = "vms", params(Part), responses((status = 200, body = Page<VmRow>), Problems))]
-async fn list(State(routes): State<VolumeRoutes>, InQuery(part): InQuery<Part>) -> Answer<Json<Page<VmRow>>> {
-    let all = routes.inventory.contexts(part.after()?.as_ref());
+#[utoipa::path(get, path = "/vms", tag = "vms", params(Which, Part), responses((status = 200, body = Page<VmRow>), Problems))]
+async fn list(
+    State(routes): State<VolumeRoutes>,
+    InQuery(which): InQuery<Which>,
+    InQuery(part): InQuery<Part>,
+) -> Answer<Json<Page<VmRow>>> {
+    let after: Option<ContextId> = part.after()?;
+    let all = match &which.vm_path {
+        None => routes.inventory.contexts(after.as_ref()),
+        Some(path) => {
+            let found = routes.inventory.by_path(path).await?;
+            let behind = found.filter(|vm| after.is_none_or(|after| vm.id > after));
+            stream::iter(behind.map(Ok)).boxed()
+        }
+    };
     let (vms, next) = part.of(all, |vm| vm.id.to_string()).await?;
     Ok(Json(page(vms.iter().map(VmRow::from).collect(), next)))
 }

@@ -102,6 +102,8 @@ pub(super) enum Said {
     Report(PushReport),
     /// It gives up.
     Failure(PushFailure),
+    /// Who looks after all does not let it go on.
+    Revoked { key: DiskKey },
 }
 
 /// A disk that an agent has copied.
@@ -173,6 +175,24 @@ impl Pushes {
     /// `Conflict` for a word of another attempt.
     pub async fn fail(&self, job: &JobId, fence: Fence, failure: PushFailure) -> Result<()> {
         self.say(job, fence, Said::Failure(failure)).await
+    }
+
+    /// Ends a job because somebody writes to an export of it who may not: the job ends as failed, and nothing is believed of what was
+    /// written. An attempt that is not under way here any more has nothing to be ended.
+    ///
+    /// # Errors
+    /// `Unavailable` while what was written cannot be disowned: the attempt goes on trying to.
+    pub async fn revoke(&self, job: &JobId, export: &ExportName) -> Result<()> {
+        let Some(entry) = self.entry(job) else { return Ok(()) };
+        let (fence, key) = {
+            let state = entry.state();
+            let disk = state.disks.iter().find(|disk| disk.export == *export);
+            (state.fence, disk.map(|disk| disk.key.clone()))
+        };
+        let Some(key) = key else { return Ok(()) };
+        let told = self.say(job, fence, Said::Revoked { key }).await;
+        let is_under_way = self.entry(job).is_some_and(|now| Arc::ptr_eq(&now, &entry));
+        if is_under_way { told } else { Ok(()) }
     }
 
     /// A word is of the attempt whose exports it speaks of: one that was late, or is said again, says nothing of another (L16).

@@ -224,7 +224,16 @@ impl Waiting {
     async fn answer(&mut self, run: &mut Run<'_>, asked: Asked) -> Result<()> {
         let Asked { said, answer } = asked;
         let (answered, ended) = match said {
-            Said::Failure(failure) => self.give_up(run, failure).await,
+            Said::Failure(PushFailure { reason, mixed }) => {
+                let reason = format!("its agent gave up: {reason}");
+                self.give_up(run, PushFailure { reason, mixed }).await
+            }
+            Said::Revoked { key } => {
+                let reason = format!(
+                    "the export of {key} was revoked: what was written to it is not believed; begin another job"
+                );
+                self.give_up(run, PushFailure { reason, mixed: true }).await
+            }
             _ if self.mixed.is_some() => (Err(given_up(run)), None),
             Said::Finished { key, extents } => self.finished(run, &key, &extents).await,
             Said::Report(report) => self.report(run, &report).await,
@@ -234,12 +243,12 @@ impl Waiting {
         ended.map_or(Ok(()), Err)
     }
 
-    /// Ends the job for an agent that cannot go on. Of what it wrote while its source was written nothing is believed any more: until that
+    /// Ends the job for an agent that cannot go on, or may not. Of what it wrote while its source was written nothing is believed any more: until that
     /// is sure the job goes on, because whoever takes it up later is not told.
     async fn give_up(&mut self, run: &mut Run<'_>, failure: PushFailure) -> (Result<()>, Option<Error>) {
         let mixed = failure.mixed || self.mixed.is_some();
         let failed = Error::new(ErrorKind::Unavailable, "push", &run.context.path)
-            .because(format!("its agent gave up: {}", failure.reason))
+            .because(failure.reason.clone())
             .with_retry(Retry::Never);
         if mixed {
             self.mixed = Some(failure);

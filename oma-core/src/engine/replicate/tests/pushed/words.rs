@@ -170,3 +170,29 @@ async fn l09_an_agent_at_work_is_told_from_one_that_only_waits() {
     pushing.complete(&world, "b@1").await;
     world.assert_replicated(1).await;
 }
+
+#[tokio::test]
+async fn l30_nothing_is_believed_of_what_went_through_an_export_that_is_revoked() {
+    let world = World::new(&[DISK]).await;
+    let pushing = world.push(&[DISK], "b@1", None).await;
+    let whole = extents(&[(0, CAPACITY.bytes())]);
+    pushing.write(&world, DISK, &whole).await;
+    pushing.finished(DISK, whole.clone()).await.unwrap();
+    let client = pushing.connect(DISK);
+    // Of another name nothing is known, and of another job neither.
+    pushing.pushes.revoke(&pushing.job, &ExportName::parse("another").unwrap()).await.unwrap();
+    assert!(!pushing.run.is_finished());
+    let (pushes, job, name) = (pushing.pushes.clone(), pushing.job.clone(), pushing.export(DISK));
+    pushes.revoke(&job, &name).await.unwrap();
+    let report = pushing.run.await.unwrap().unwrap();
+    assert!(failure_text(&report).contains("was revoked"), "{report:?}");
+    assert_eq!(world.jobs().await[0].status, JobStatus::Failed);
+    client.write_at(0, vec![1; 512].into(), Durability::Cached).await.unwrap_err();
+    drop(client);
+    pushes.revoke(&job, &name).await.unwrap();
+    let second = world.push(&[DISK], "b@1", None).await;
+    assert_eq!(second.state().disks[0].work, whole, "it is looked at as a whole");
+    assert_ne!(second.export(DISK), name);
+    second.complete(&world, "b@1").await;
+    world.assert_equal(&[DISK]).await;
+}

@@ -1,5 +1,8 @@
-//! Volumes of this deployment served for reading, until an operator withdraws them or the daemon ends.
+//! What is served: volumes for reading, until an operator withdraws them or the daemon ends, and the exports of jobs.
 
+mod jobs;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,22 +11,27 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use oma_core::record::{VolumeRecord, VolumeTag};
+use oma_core::state::ExportStatus;
 use oma_core::traits::{Access, VolumeBackend, VolumeRegistry};
 use oma_core::{Error, ErrorKind, ExportName, InstanceId, Result, VolumeId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::asked::{Repeat, RepeatHeader};
+use super::audit::Asker;
 use super::conditional::tagged_by;
-use super::extract::{Body, InPath};
+use super::extract::{Body, InPath, InQuery};
 use super::figures::{Figure, FigurePage};
 use super::origin::Origin;
+use super::paging::{Part, page};
 use super::problem::Answer;
 use super::problems::Problems;
 use super::publish::{Published, Publisher, Purpose};
 use super::to_its_end::to_its_end;
 use super::{Api, PREFIX};
-use crate::{CreateExport, ExportRow};
+use crate::{CreateExport, ExportRow, Page};
+
+pub use self::jobs::JobExports;
 
 /// What the routes of exports work with.
 #[derive(Clone, Debug)]
@@ -36,6 +44,8 @@ pub struct ExportRoutes {
     pub instance: InstanceId,
     /// Serves them.
     pub publisher: Publisher,
+    /// The exports of jobs, where jobs are driven.
+    pub jobs: Option<JobExports>,
 }
 
 impl Api {
@@ -82,12 +92,8 @@ impl ExportRoutes {
         self.registry.volume(id).await?.ok_or_else(unknown)
     }
 
-    fn find(&self, name: &ExportName) -> Result<Arc<Published>> {
-        let unknown = || {
-            Error::new(ErrorKind::NotFound, "find export", name)
-                .because("no volume is served under this name; GET /exports lists what is")
-        };
-        self.publisher.of_operators().into_iter().find(|one| one.name == *name).ok_or_else(unknown)
+    fn find(&self, name: &ExportName) -> Option<Arc<Published>> {
+        self.publisher.of_operators().into_iter().find(|one| one.name == *name)
     }
 
     async fn publish(&self, id: VolumeId, key: Option<String>) -> Result<Arc<Published>> {
@@ -127,14 +133,17 @@ impl ExportRoutes {
         let moved = self.publisher.statistics(published).await?;
         Ok(ExportRow {
             export_name: published.name.clone(),
-            uri: self.publisher.uri(published, asker)?,
+            uri: Some(self.publisher.uri(&published.name, asker)?),
             volume_id: published.volume.clone(),
-            read_only: published.access == Access::ReadOnly,
-            capacity_bytes: published.capacity,
-            connections: moved.connections,
-            requests: moved.requests,
-            errors: moved.errors,
-            bytes_read: moved.bytes_read,
+            job_id: None,
+            status: if published.is_let_go() { ExportStatus::Draining } else { ExportStatus::Running },
+            read_only: Some(published.access == Access::ReadOnly),
+            capacity_bytes: Some(published.capacity),
+            connections: Some(moved.connections),
+            requests: Some(moved.requests),
+            errors: Some(moved.errors),
+            bytes_read: Some(moved.bytes_read),
+            bytes_written: Some(moved.bytes_written),
         })
     }
 }
@@ -167,39 +176,69 @@ async fn create(
     Ok(response)
 }
 
-/// What is served, by name
-#[utoipa::path(get, path = "/exports", tag = "exports", responses((status = 200, body = Vec<ExportRow>), Problems))]
-async fn list(State(routes): State<ExportRoutes>, asker: Origin) -> Answer<Json<Vec<ExportRow>>> {
-    let mut rows = Vec::new();
+/// What is served, by name: what operators serve at this daemon, and for jobs. Of what agents write a viewer is told nothing
+#[utoipa::path(get, path = "/exports", tag = "exports", params(Part), responses((status = 200, body = Page<ExportRow>), Problems))]
+async fn list(
+    State(routes): State<ExportRoutes>,
+    by: Asker,
+    asker: Origin,
+    InQuery(part): InQuery<Part>,
+) -> Answer<Json<Page<ExportRow>>> {
+    let after = part.after::<ExportName>()?;
+    let mut rows = match &routes.jobs {
+        None => BTreeMap::new(),
+        Some(jobs) => jobs.seen(&by.principal, &routes.publisher, asker).await?,
+    };
     for published in routes.publisher.of_operators() {
-        rows.push(routes.row(&published, asker).await?);
+        rows.insert(published.name.clone(), routes.row(&published, asker).await?);
     }
-    Ok(Json(rows))
+    let behind = rows.into_values().filter(|row| after.as_ref().is_none_or(|after| row.export_name > *after));
+    let enough = usize::try_from(part.enough()).unwrap_or(usize::MAX);
+    let (rows, next) = part.cut(behind.take(enough).collect(), |row| row.export_name.to_string());
+    Ok(Json(page(rows, next)))
 }
 
-/// What went through an export
+/// An export, and what went through it
 #[utoipa::path(get, path = "/exports/{name}", tag = "exports", params(("name" = String, Path, description = "Name of the export")),
     responses((status = 200, body = ExportRow), Problems))]
 async fn get(
     State(routes): State<ExportRoutes>,
+    by: Asker,
     asker: Origin,
     InPath(name): InPath<ExportName>,
 ) -> Answer<Response> {
-    let published = routes.find(&name)?;
-    let row = routes.row(&published, asker).await?;
-    // Its name is given once, and nothing but figures changes.
-    Ok(tagged_by(&name, row))
+    let row = match (routes.find(&name), &routes.jobs) {
+        (Some(published), _) => routes.row(&published, asker).await?,
+        (None, None) => return Err(unknown(&name).into()),
+        (None, Some(jobs)) => jobs.one(&by.principal, &routes.publisher, asker, &name).await?,
+    };
+    // Its name is given once, and nothing but its state and figures changes.
+    let state = format!("{name} {}", row.status);
+    Ok(tagged_by(&state, row))
 }
 
-/// Ends an export: what clients asked for is answered, then they are disconnected and the volume is closed
+/// Ends an export: what clients asked for is answered, then they are disconnected and the volume is closed. One that an agent writes is
+/// revoked: its clients are cut off at once, its job ends as failed, and nothing is believed of what was written
 #[utoipa::path(delete, path = "/exports/{name}", tag = "exports", params(("name" = String, Path, description = "Name of the export")),
-    responses((status = 204, description = "It is not served any more, and its volume is closed"), Problems))]
+    responses((status = 204, description = "It is not served any more, and its volume is closed or its job about to end"), Problems))]
 async fn withdraw(
     State(routes): State<ExportRoutes>,
     InPath(name): InPath<ExportName>,
 ) -> Answer<StatusCode> {
-    let published = routes.find(&name)?;
-    published.let_go();
-    published.closed().await;
+    match (routes.find(&name), routes.jobs) {
+        (Some(published), _) => {
+            published.let_go();
+            published.closed().await;
+        }
+        (None, None) => return Err(unknown(&name).into()),
+        (None, Some(jobs)) => {
+            to_its_end("revoke export", name.clone(), async move { jobs.revoke(&name).await }).await?;
+        }
+    }
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn unknown(name: &ExportName) -> Error {
+    Error::new(ErrorKind::NotFound, "find export", name)
+        .because("no volume is served under this name; GET /exports lists what is")
 }
