@@ -13,6 +13,7 @@ use oma_core::{Error, ErrorKind, Result, WorkerId};
 use oma_nbd::TlsServer;
 use oma_store::SqlStore;
 
+use super::cloud_check::CloudCheck;
 use super::manager::Manager;
 use super::parts::readiness;
 use super::worker::worker_name;
@@ -38,6 +39,7 @@ pub struct Ground {
     pub figures: Figures,
     /// What is needed.
     pub readiness: Readiness,
+    cloud: CloudCheck,
     _lock: Lock,
 }
 
@@ -70,7 +72,9 @@ impl Ground {
         let figures = Figures::new();
         let backend = figures.metered(backend);
         let readiness = readiness(store.clone(), backend.clone(), &content, data.path().to_owned())?;
-        Ok(Self { store, worker, backend, machine, content, figures, readiness, _lock: lock })
+        let cloud = CloudCheck::open(place)?;
+        let readiness = cloud.needed_by(readiness);
+        Ok(Self { store, worker, backend, machine, content, figures, readiness, cloud, _lock: lock })
     }
 
     /// The same routes, and those of what is opened here, beside the exports of jobs where there are some.
@@ -118,7 +122,8 @@ impl Ground {
             stop.cancel();
             served
         };
-        tokio::join!(serving, self.content.serve(listener, stop), beside, manager.run(stop)).0
+        let looking = self.cloud.run(stop);
+        tokio::join!(serving, self.content.serve(listener, stop), beside, manager.run(stop), looking).0
     }
 
     /// Ends what was opened.

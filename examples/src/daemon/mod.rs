@@ -3,6 +3,7 @@
 mod args;
 pub mod backend;
 mod by_access;
+mod cloud_check;
 mod content;
 pub mod doors;
 mod given;
