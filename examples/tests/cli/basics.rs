@@ -55,7 +55,8 @@ async fn disks_names_what_the_database_knows() {
         ("capacity_bytes", Value::from(4 * MIB)),
         ("change_id", Value::from("b0")),
         ("epoch", Value::from(1)),
-        ("generation", Value::from(1)),
+        // It left the first one with its first epoch.
+        ("generation", Value::from(2)),
         ("sync_status", Value::from("completed")),
         ("bytes_synced", Value::from(4 * MIB)),
     ];
