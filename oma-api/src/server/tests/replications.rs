@@ -1,5 +1,6 @@
 //! Replications over the routes, with a worker beside them.
 
+mod exports;
 mod lists;
 mod logs;
 mod points;
@@ -69,6 +70,7 @@ impl Appliance {
         let name = WorkerId::parse("test").unwrap();
         let points = PointService::new(services.clone(), name.clone(), config);
         let replicator = Replicator::new(services, name, config);
+        let exports = exports::routes(replicator.services(), store.clone());
         let sources: Arc<dyn SourceOpener> = Arc::new(OneSource(source.clone()));
         let hour = Duration::from_secs(3600);
         let attempts = RetryPolicy { attempts: 2, first: hour, longest: hour };
@@ -91,7 +93,8 @@ impl Appliance {
         };
         let World { service, .. } = World::of("test", store.clone(), backend);
         let points = PointRoutes { service: points, stop: stop.clone() };
-        let api = Api::new("test").replications(routes).points(points).audited(store.clone());
+        let api =
+            Api::new("test").replications(routes).points(points).exports(exports).audited(store.clone());
         let world = World { routes: api.router(Door::Tokens(Arc::new(Labels))), service };
         Self { world, source, worker, trail: store, stop }
     }
