@@ -45,7 +45,7 @@ pub(in crate::engine) enum Fate {
     Twice,
     /// It is done, and no answer ever comes.
     Silent,
-    /// It is refused for ever, whether or not it is done.
+    /// It is refused for ever, whether or not it is done. A mark is never refused so.
     Refused { done: bool },
 }
 
@@ -83,8 +83,11 @@ impl Process {
         looks.map(|volume| self.weather.seen(volume))
     }
 
-    /// One step; none follows the last.
+    /// One step; none follows the last. Others may make theirs before it.
     async fn step(&self) {
+        if self.weather.yields() {
+            tokio::task::yield_now().await;
+        }
         if self.steps.fetch_add(1, Ordering::SeqCst) >= self.dies_at {
             self.dead.notify_one();
             std::future::pending::<()>().await;
@@ -116,12 +119,23 @@ impl Process {
         if fate == Some(Fate::Unheard) { lost() } else { answer }
     }
 
+    fn fate(&self) -> Fate {
+        self.fates.lock().unwrap().pop_front().unwrap_or(Fate::Answered)
+    }
+
     async fn changed<T, Fut: Future<Output = Result<T>>>(&self, change: impl Fn() -> Fut) -> Result<T> {
+        self.changed_as(self.fate(), change).await
+    }
+
+    async fn changed_as<T, Fut: Future<Output = Result<T>>>(
+        &self,
+        fate: Fate,
+        change: impl Fn() -> Fut,
+    ) -> Result<T> {
         self.step().await;
-        let fate = self.fates.lock().unwrap().pop_front().unwrap_or(Fate::Answered);
         match fate {
             Fate::Lost => return Err(lost()),
-            Fate::Refused { done: false } => return Err(refused()),
+            Fate::Refused { done: false } => return Err(refused(NOT_DONE)),
             _ => {}
         }
         let answer = change().await;
@@ -130,7 +144,7 @@ impl Process {
             Fate::Unheard => Err(lost()),
             Fate::Twice => change().await,
             Fate::Silent => std::future::pending().await,
-            Fate::Refused { .. } => Err(refused()),
+            Fate::Refused { .. } => Err(refused(DONE)),
             Fate::Answered | Fate::Lost => answer,
         }
     }
@@ -141,10 +155,14 @@ fn lost() -> Error {
     error.with_retry(Retry::Later)
 }
 
-fn refused() -> Error {
-    Error::new(ErrorKind::Conflict, "ask", "the backend")
-        .because("so it was planned")
-        .with_retry(Retry::Never)
+/// Why a call is refused that was done all the same.
+pub(super) const DONE: &str = "refused though it is done";
+
+/// Why a call is refused that was not done.
+pub(super) const NOT_DONE: &str = "refused, and not done";
+
+fn refused(why: &'static str) -> Error {
+    Error::new(ErrorKind::Conflict, "ask", "the backend").because(why).with_retry(Retry::Never)
 }
 
 /// Implements a trait of the store: each call is two steps.
@@ -257,7 +275,12 @@ impl VolumeBackend for Process {
     }
 
     async fn retag(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
-        self.changed(|| self.backend.retag(id, tag)).await
+        let fate = match self.fate() {
+            Fate::Refused { done: false } => Fate::Lost,
+            Fate::Refused { done: true } => Fate::Unheard,
+            fate => fate,
+        };
+        self.changed_as(fate, || self.backend.retag(id, tag)).await
     }
 
     async fn attach(&self, id: &VolumeId, tag: &VolumeTag) -> Result<Volume> {
@@ -328,9 +351,18 @@ pub(in crate::engine) struct Weather {
     pub(in crate::engine) devices: Mutex<HashMap<VolumeId, String>>,
     pub(in crate::engine) meanwhile: Meanwhile,
     pub(in crate::engine) disguises: Disguises,
+    /// Before which steps another process may make its own, over and over; none when empty.
+    pub(super) turns: Mutex<VecDeque<bool>>,
 }
 
 impl Weather {
+    fn yields(&self) -> bool {
+        let mut turns = self.turns.lock().unwrap();
+        let turn = turns.pop_front();
+        turns.extend(turn);
+        turn.unwrap_or(false)
+    }
+
     fn seen(&self, volume: Volume) -> Volume {
         let elsewhere = self.devices.lock().unwrap().get(&volume.id).cloned();
         let device_path = volume.device_path.map(|path| elsewhere.unwrap_or(path));
@@ -413,20 +445,29 @@ impl World {
         [fates, store_fates]: [&[Fate]; 2],
         life: impl FnOnce(VolumeService, Arc<Process>) -> Fut,
     ) -> Option<T> {
+        // What was spawned dies with the runtime.
+        paused().block_on(self.lived(worker, dies_at, [fates, store_fates], life))
+    }
+
+    /// A life in a runtime that others live in, too. What it spawned makes no step any more once it died.
+    pub(super) async fn lived<T, Fut: Future<Output = T>>(
+        &self,
+        worker: &str,
+        dies_at: usize,
+        [fates, store_fates]: [&[Fate]; 2],
+        life: impl FnOnce(VolumeService, Arc<Process>) -> Fut,
+    ) -> Option<T> {
         let (store, backend) = (self.store.clone(), self.backend.clone());
         let process = Process::new(store, backend, dies_at, fates, store_fates, self.weather.clone());
         let services =
             VolumeServices { jobs: process.clone(), volumes: process.clone(), backend: process.clone() };
         let worker = WorkerId::parse(worker).unwrap();
         let service = VolumeService::with_clock(services, worker, CONFIG, self.clock.clone());
-        // What was spawned dies with the runtime.
-        paused().block_on(async {
-            tokio::select! {
-                biased;
-                () = process.dead.notified() => None,
-                done = life(service, process.clone()) => Some(done),
-            }
-        })
+        tokio::select! {
+            biased;
+            () = process.dead.notified() => None,
+            done = life(service, process.clone()) => Some(done),
+        }
     }
 }
 
