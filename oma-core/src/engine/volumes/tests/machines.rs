@@ -148,6 +148,7 @@ impl VolumeBackend for Machine {
     }
 
     async fn delete(&self, id: &VolumeId, tag: &VolumeTag) -> Result<()> {
+        self.here_or_nowhere(id)?;
         self.backend.delete(id, tag).await
     }
 
@@ -395,4 +396,28 @@ fn what_the_backend_refuses_for_ever_with_a_promise_is_abandoned_once_it_had_its
     });
     shared.world.assert_whole();
     assert_eq!(shared.place().as_deref(), Some("a"));
+}
+
+#[test]
+fn l05_a_volume_that_an_administrator_attached_to_another_machine_is_neither_detached_nor_deleted() {
+    for before in [&[][..], &[VolumeChange::Attach]] {
+        let shared = Shared::after(before);
+        let recorded = shared.recorded();
+        shared.cloud.places.lock().unwrap().insert(recorded.id.clone(), "db-server".to_owned());
+        shared.live("a", async |service| {
+            if recorded.status == VolumeStatus::Attached {
+                let detached = done(&service, &request(&shared.disk, VolumeChange::Detach)).await;
+                assert_eq!(detached.status, OperationStatus::Failed, "{detached:?}");
+                let refused = service.submit(request(&shared.disk, VolumeChange::Delete)).await.unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::Conflict);
+            } else {
+                let deleted = done(&service, &request(&shared.disk, VolumeChange::Delete)).await;
+                assert_eq!(deleted.status, OperationStatus::Failed, "{deleted:?}");
+                assert!(deleted.error.unwrap().contains("db-server"));
+            }
+        });
+        assert_eq!(shared.place().as_deref(), Some("db-server"));
+        assert!(shared.world.backend.device(&recorded.id).is_some());
+        assert_eq!(shared.recorded().id, recorded.id);
+    }
 }
