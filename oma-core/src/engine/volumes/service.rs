@@ -278,14 +278,22 @@ impl VolumeService {
         }
         let (lease, _) = self.take(&found.spec.disk).await?;
         let pardoned = match self.unless_old_copy(&found).await {
-            Ok(()) => self.0.services.volumes.pardon(&lease, id, reason).await,
+            Ok(()) => self.patiently(|| self.0.services.volumes.pardon(&lease, id, reason)).await,
             Err(error) => Err(error),
         };
-        if pardoned.is_ok()
-            && let Err(error) = self.mark_or_leave(&lease, &found.spec.disk).await
-        {
-            tracing::warn!(operation = %id, error = %error.chain(), "called off; its volume is marked by recovery");
-            return pardoned;
+        match &pardoned {
+            Ok(_) => {
+                if let Err(error) = self.mark_or_leave(&lease, &found.spec.disk).await {
+                    tracing::warn!(operation = %id, error = %error.chain(), "called off; its volume is marked by recovery");
+                    return pardoned;
+                }
+            }
+            // It may be called off: recovery looks, and marks its volume.
+            Err(error) if error.retry() != Retry::Never => {
+                self.0.services.jobs.release(&lease).await?;
+                return pardoned;
+            }
+            Err(_) => {}
         }
         self.end(&lease, JobEnd::Done).await?;
         pardoned

@@ -386,3 +386,20 @@ proptest! {
         play.check();
     }
 }
+
+/// At each call of the store, once and more often than it is asked again.
+#[test]
+fn l02_a_pardon_whose_answer_is_lost_leaves_no_volume_with_its_old_mark() {
+    let life = |store_fates, acts| Life { rival: false, dies_at: None, fates: Vec::new(), store_fates, acts };
+    for (fate, times) in [(Fate::Unheard, 1), (Fate::Unheard, 3), (Fate::Lost, 3)] {
+        for at in 0..30 {
+            let play = Play::new();
+            play.live(&life(Vec::new(), vec![Act::Ask(0, Change::Create, true)]));
+            play.live(&life(Vec::new(), vec![Act::Commit(0), Act::Ask(0, Change::Delete, false)]));
+            let mut fates = vec![Fate::Answered; at];
+            fates.extend(vec![fate; times]);
+            play.live(&life(fates, vec![Act::Pardon(0)]));
+            play.check();
+        }
+    }
+}
