@@ -1,5 +1,7 @@
 //! Which settings cannot be, by themselves or beside each other.
 
+use std::collections::BTreeSet;
+
 use oma_core::audit::KEPT;
 use oma_core::{ByteSize, Error, ErrorKind, Result};
 use oma_examples::authority;
@@ -40,10 +42,10 @@ impl Settings {
         if nbd.address().is_none() && (nbd.nbd_tls_certificates.is_some() || nbd.nbd_host.is_some()) {
             return wrong("nbd.listen", "the other settings of [nbd] are nothing without it");
         }
-        let ports: Vec<_> = [api.listen, beside, nbd.address()].into_iter().flatten().collect();
-        let is_twice = |(at, port): (usize, &_)| ports[..at].contains(port);
-        // The system chooses another one for each 0.
-        if ports.iter().enumerate().any(|(at, port)| port.port() != 0 && is_twice((at, port))) {
+        let all = [api.listen, beside, nbd.address()].into_iter().flatten();
+        // The system chooses another port for each 0.
+        let chosen: Vec<_> = all.filter(|address| address.port() != 0).collect();
+        if chosen.iter().collect::<BTreeSet<_>>().len() < chosen.len() {
             return wrong(
                 "api.listen, volume_api.listen and nbd.listen",
                 "one address is there twice; each needs one of its own",
